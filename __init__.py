@@ -1,0 +1,25 @@
+"""modelspeed: the most accurate variant of a checkpoint that meets a latency target here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["__version__", "load"]
+
+if TYPE_CHECKING:
+    from .checkpoints.artifact import load
+
+    __version__: str
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `modelspeed --help` and `--version` never import torch.
+    if name == "load":
+        from .checkpoints.artifact import load
+
+        return load
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("modelspeed")
+    raise AttributeError(f"module `modelspeed` has no attribute `{name}`")

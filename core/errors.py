@@ -1,0 +1,69 @@
+"""Every error a user can meet, as one tree.
+
+ModelspeedError                 exit 1   something failed
+├── UsageError                  exit 2   the call, a flag or a recipe is wrong
+│   └── ConfigError             exit 2   all problems of a recipe, collected
+├── CheckpointError             exit 1   the file can't be read or is not what it claims
+│   └── UnsafePickle            exit 1   reading it would run code
+├── CaptureError                exit 1   `torch.export` can't capture the model
+├── EditError                   exit 1   an edit does not fit the graph
+├── DataError                   exit 1   the user's data or metric is unusable
+├── MeasureError                exit 1   a measurement can't be made as asked
+├── ArtifactError               exit 1   an artifact or record can't be written or loaded
+└── MissingExtra                exit 2   an optional dependency is not installed
+
+Sentences say where, what was found, what is allowed and what to do; the user's names stand in
+backticks. Only `cli` prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelspeedError(Exception):
+    exit_code = 1
+
+
+class UsageError(ModelspeedError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """All problems of one recipe. `problems` holds one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class CheckpointError(ModelspeedError):
+    pass
+
+
+class UnsafePickle(CheckpointError):
+    pass
+
+
+class CaptureError(ModelspeedError):
+    pass
+
+
+class EditError(ModelspeedError):
+    pass
+
+
+class DataError(ModelspeedError):
+    pass
+
+
+class MeasureError(ModelspeedError):
+    pass
+
+
+class ArtifactError(ModelspeedError):
+    pass
+
+
+class MissingExtra(UsageError):
+    pass

@@ -1,0 +1,240 @@
+"""Measured facts, as frozen dataclasses with a JSON round trip. Standard library only.
+
+Units: times in ms unless the name says seconds, sizes in bytes, ratios and accuracies as fractions.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from .errors import ArtifactError
+
+FORMAT_VERSION = 1
+Verdict = Literal["met", "missed", "inconclusive", "none"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One warning of the closed list: what was seen, why it is likely so, what helps."""
+
+    code: str
+    seen: str
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One percentile of forward latency with its 95 % interval and the raw samples (ms)."""
+
+    percentile: float
+    value_ms: float
+    low_ms: float
+    high_ms: float
+    samples_ms: tuple[float, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Baseline latency divided by candidate latency: above 1 is faster."""
+
+    speedup: float
+    low: float
+    high: float
+    finding: Literal["faster", "slower", "no significant change"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`ms` is None where only lossless work was asked for."""
+
+    ms: float | None = None
+    percentile: float = 50.0
+    batch: int = 1
+    device: str = "cpu"
+    threads: int = 0
+    runtime: str = "lowered"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a latency is only valid for; `fingerprint` is the hash of all other fields."""
+
+    cpu: str
+    cores: int
+    threads: int
+    device: str
+    dtype: str
+    torch: str
+    python: str
+    system: str
+    isa: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Accuracy of baseline and final variant, or agreement only where no labels are known.
+
+    `agreement` is the fraction of equal argmax predictions (or 1 - relative error where the
+    output is no class score) between original and final on the data or the example inputs.
+    """
+
+    metric: str
+    known: bool
+    baseline: float | None = None
+    final: float | None = None
+    agreement: float | None = None
+    examples: int = 0
+
+    @property
+    def drop(self) -> float | None:
+        if self.baseline is None or self.final is None:
+            return None
+        return self.baseline - self.final
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One operator of the graph; `peak_fraction` of this machine's measured peak FLOP/s."""
+
+    name: str
+    op: str
+    ms: float
+    share: float
+    macs: int
+    bytes: int
+    peak_fraction: float
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One adjustment as it went. Latencies (ms) and accuracies are measured, or None."""
+
+    adjuster: str
+    settings: dict[str, Any]
+    status: Literal["kept", "rolled back", "skipped"]
+    reason: str
+    latency_before: float | None = None
+    latency_after: float | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    seconds: float = 0.0
+    edits: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One set of edits that was built and measured during the search."""
+
+    label: str
+    latency_ms: float
+    latency_low_ms: float
+    latency_high_ms: float
+    accuracy: float | None = None
+    level: float | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything one run measured. `baseline` is the user's eager model on the same machine."""
+
+    kind: Literal["tune", "apply", "profile"]
+    created: str
+    version: str
+    source: str
+    source_sha256: str
+    machine: Machine
+    target: Target
+    verdict: Verdict
+    summary: str
+    baseline: Latency
+    final: Latency | None = None
+    speedup: Comparison | None = None
+    quality: Quality | None = None
+    parameters_before: int = 0
+    parameters_after: int = 0
+    macs_before: int = 0
+    macs_after: int = 0
+    seconds: float = 0.0
+    smallest_reachable_ms: float | None = None
+    runtime_used: str = "plain"
+    steps: tuple[Step, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    layers_before: tuple[LayerCost, ...] = ()
+    layers_after: tuple[LayerCost, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    format_version: int = field(default=FORMAT_VERSION)
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (nested) as plain JSON types."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(cls: type[T], data: Any, where: str = "record") -> T:
+    """Inverse of `to_json`. Raises ArtifactError naming the first field that does not fit."""
+    if not isinstance(data, dict):
+        raise ArtifactError(f"`{where}` must be a JSON object; found {type(data).__name__}.")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ArtifactError(
+            f"`{where}` has the unknown field `{unknown[0]}`; was it written by a newer version?"
+        )
+    values = {k: _decode(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ArtifactError(f"`{where}` is incomplete: {error}.") from error
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _decode(next(a for a in args if a is not type(None)), value, where)
+    if origin is tuple:
+        return _decode_tuple(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise ArtifactError(f"`{where}` is {value!r}; allowed are {', '.join(map(str, args))}.")
+        return value
+    if is_dataclass(hint):
+        return from_json(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (
+        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
+    ):
+        raise ArtifactError(
+            f"`{where}` must be {hint.__name__}; found {type(value).__name__}."
+        )
+    return value
+
+
+def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ArtifactError(f"`{where}` must be a list; found {type(value).__name__}.")
+    return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
