@@ -1,0 +1,184 @@
+"""Edits: every change of a graph as data. `apply` is the only code that changes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from ..core.errors import EditError
+from .capture import node_named, tensor_at
+from .folding import fold_batchnorm
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Keep the indices `keep` of axis `dim` of a parameter or buffer."""
+
+    param: str
+    dim: int
+    keep: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Set a size that the graph holds as a number: argument `path` of `node`."""
+
+    node: str
+    path: tuple[int, ...]
+    value: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply a parameter by `factor`."""
+
+    param: str
+    factor: float
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm:
+    """Fold the batch norm `node` into the convolution or linear before it (eval statistics)."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class ChannelsLast:
+    """Lay 4-d input `node` out as NHWC; convolutions carry the layout on."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class FlushSubnormals:
+    """Set subnormal values of a float32 parameter to zero."""
+
+    param: str
+
+
+Edit: TypeAlias = Slice | Constant | Scale | FoldBatchNorm | ChannelsLast | FlushSubnormals
+KINDS: dict[str, type[Edit]] = {
+    k.__name__: k for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals)
+}
+
+
+def to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
+    return [{"edit": type(e).__name__, **asdict(e)} for e in edits]
+
+
+def from_json(data: Iterable[dict[str, Any]]) -> list[Edit]:
+    """Inverse of `to_json`. Raises EditError on an unknown kind or field."""
+    edits: list[Edit] = []
+    for number, entry in enumerate(data):
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+        kind = KINDS.get(str(fields.pop("edit", "")))
+        if kind is None:
+            raise EditError(f"`edits[{number}]` is of no known kind; known: {', '.join(KINDS)}.")
+        try:
+            edits.append(kind(**fields))
+        except TypeError as error:
+            raise EditError(f"`edits[{number}]` does not fit `{kind.__name__}`: {error}.") from error
+    return edits
+
+
+def apply(module: GraphModule, edits: Iterable[Edit]) -> GraphModule:
+    """Carry the edits out on `module` itself, in order, and return it.
+
+    Raises EditError where an edit names a node or parameter the graph does not have.
+    """
+    for edit in edits:
+        _APPLY[type(edit)](module, edit)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _slice(module: GraphModule, edit: Slice) -> None:
+    tensor = _tensor(module, edit.param)
+    if edit.dim >= tensor.dim() or not edit.keep or max(edit.keep) >= tensor.shape[edit.dim]:
+        raise EditError(
+            f"`{edit.param}` has shape {tuple(tensor.shape)}; axis {edit.dim} can't be cut to "
+            f"{len(edit.keep)} indices up to {max(edit.keep, default=-1)}."
+        )
+    index = torch.tensor(edit.keep, device=tensor.device)
+    _replace(module, edit.param, tensor.detach().index_select(edit.dim, index).contiguous())
+
+
+def _constant(module: GraphModule, edit: Constant) -> None:
+    node = _node(module, edit.node)
+    node.args = _with(node.args, edit.path, edit.value)
+
+
+def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
+    if not path:
+        return value
+    items = list(values)
+    if path[0] >= len(items):
+        raise EditError(f"argument {path} does not exist on the node.")
+    items[path[0]] = _with(items[path[0]], path[1:], value)
+    return type(values)(items) if isinstance(values, tuple) else items
+
+
+def _scale(module: GraphModule, edit: Scale) -> None:
+    _replace(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
+
+
+def _fold(module: GraphModule, edit: FoldBatchNorm) -> None:
+    fold_batchnorm(module, _node(module, edit.node))
+
+
+def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
+    node = _node(module, edit.node)
+    with module.graph.inserting_after(node):
+        laid = module.graph.call_function(
+            torch.ops.aten.contiguous.default, (node,), {"memory_format": torch.channels_last}
+        )
+    node.replace_all_uses_with(laid, delete_user_cb=lambda user: user is not laid)
+
+
+def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
+    tensor = _tensor(module, edit.param).detach()
+    tiny = torch.finfo(tensor.dtype).tiny
+    _replace(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
+
+
+_APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
+    Slice: _slice,
+    Constant: _constant,
+    Scale: _scale,
+    FoldBatchNorm: _fold,
+    ChannelsLast: _channels_last,
+    FlushSubnormals: _flush,
+}
+
+
+def _node(module: GraphModule, name: str) -> Node:
+    node = node_named(module, name)
+    if node is None:
+        raise EditError(f"the graph has no node `{name}`; was it captured from another model?")
+    return node
+
+
+def _tensor(module: GraphModule, name: str) -> torch.Tensor:
+    try:
+        return tensor_at(module, name)
+    except (AttributeError, AssertionError) as error:
+        raise EditError(f"the graph has no parameter `{name}`.") from error
+
+
+def _replace(module: GraphModule, name: str, value: torch.Tensor) -> None:
+    """Put a new tensor in place, under every name the old one had (tied weights stay tied)."""
+    old = tensor_at(module, name)
+    is_parameter = isinstance(old, nn.Parameter)
+    new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
+    for owner in module.modules():
+        for table in (owner._parameters, owner._buffers):
+            for key, held in list(table.items()):
+                if held is old:
+                    table[key] = new  # type: ignore[assignment]

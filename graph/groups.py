@@ -1,0 +1,123 @@
+"""Channel groups: units with the same members, and the edits that keep some of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch.fx import GraphModule
+
+from ..core.errors import EditError
+from .analysis import Patch, Walk, walk
+from .edits import Constant, Edit, Slice
+from .labels import Labels
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one parameter. `indices[u]` are the positions that unit u of the group owns."""
+
+    param: str
+    dim: int
+    indices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """`size` units that live in the same parameter axes. `frozen` says why none may be dropped."""
+
+    name: str
+    members: tuple[Member, ...]
+    size: int
+    roots: tuple[int, ...]
+    frozen: str | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    groups: tuple[Group, ...]
+    axes: dict[tuple[str, int], Labels]
+    patches: tuple[Patch, ...]
+    unknown_ops: dict[str, str]
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        return tuple(g for g in self.groups if g.frozen is None and g.size > 1)
+
+
+def analyse(module: GraphModule) -> Analysis:
+    """All channel groups of a captured graph, prunable or frozen with the reason."""
+    state = walk(module)
+    axes = {
+        (name, dim): state.labels.roots(labels)
+        for name, dims in state.parameters.items()
+        for dim, labels in enumerate(dims)
+        if labels is not None
+    }
+    patches = tuple(
+        Patch(p.node, p.path, state.labels.roots(p.labels), p.divide) for p in state.patches
+    )
+    return Analysis(_groups(state, axes), axes, patches, dict(state.unknown_ops))
+
+
+def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group, ...]:
+    homes: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(dict)
+    for axis, roots in axes.items():
+        for index, root in enumerate(roots.tolist()):
+            homes[root].setdefault(axis, []).append(index)
+    by_signature: dict[object, list[int]] = defaultdict(list)
+    for root, places in homes.items():
+        reason = state.labels.frozen(root)
+        by_signature[(tuple(sorted(places)), reason)].append(root)
+    groups = []
+    for (signature, reason), roots in by_signature.items():  # type: ignore[misc]
+        if reason is None and _is_kernel_axis(signature):
+            reason = "it is a kernel or broadcast axis, tied to no other layer"
+        groups.append(_group(signature, reason, roots, homes))
+    return tuple(groups)
+
+
+def _is_kernel_axis(signature: tuple[tuple[str, int], ...]) -> bool:
+    """Axes nothing else shares (kernel height and width) are no channels."""
+    return len(signature) == 1
+
+
+def _group(
+    signature: tuple[tuple[str, int], ...],
+    reason: str | None,
+    roots: list[int],
+    homes: Mapping[int, Mapping[tuple[str, int], list[int]]],
+) -> Group:
+    members = tuple(
+        Member(param, dim, tuple(tuple(homes[r][(param, dim)]) for r in roots))
+        for param, dim in signature
+    )
+    producer = next((m for m in members if m.dim == 0 and m.param.endswith("weight")), members[0])
+    return Group(producer.param.rpartition(".")[0] or producer.param, members, len(roots),
+                 tuple(roots), reason)
+
+
+def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list[Edit]:
+    """Edits that drop units by group name. Raises EditError where that is illegal."""
+    gone: set[int] = set()
+    by_name = {g.name: g for g in analysis.prunable}
+    for name, units in dropped.items():
+        if name not in by_name:
+            raise EditError(f"`{name}` is not a prunable group of this model.")
+        chosen = set(units)
+        if len(chosen) >= by_name[name].size:
+            raise EditError(f"`{name}` would lose all its {by_name[name].size} units.")
+        gone |= {by_name[name].roots[u] for u in chosen}
+    removed = np.array(sorted(gone), dtype=np.int64)
+    edits: list[Edit] = []
+    for (param, dim), roots in analysis.axes.items():
+        keep = np.flatnonzero(~np.isin(roots, removed))
+        if len(keep) < len(roots):
+            edits.append(Slice(param, dim, tuple(keep.tolist())))
+    for patch in analysis.patches:
+        count = int((~np.isin(patch.labels, removed)).sum())
+        if count < len(patch.labels):
+            edits.append(Constant(patch.node, patch.path, count // patch.divide))
+    return edits
