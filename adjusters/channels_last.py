@@ -1,0 +1,31 @@
+"""Run convolutions in NHWC: the layout most CPU and tensor-core kernels are written for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.records import LeftAlone
+from ..graph.edits import ChannelsLast
+from .plan import Adjuster, Context, Plan
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    del settings
+    nodes = context.module.graph.nodes
+    if not any(n.target is torch.ops.aten.conv2d.default for n in nodes):
+        return Plan((), (LeftAlone("channels_last", "the model has no 2-d convolution"),))
+    images = [
+        n
+        for n in nodes
+        if n.op == "placeholder"
+        and isinstance(n.meta.get("val"), Tensor)
+        and n.meta["val"].dim() == 4
+        and n.meta["val"].is_floating_point()
+    ]
+    return Plan(tuple(ChannelsLast(n.name) for n in images))
+
+
+ADJUSTER = Adjuster("channels_last", "lay images out as NHWC", plan, lossless=True)

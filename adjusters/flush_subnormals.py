@@ -1,0 +1,28 @@
+"""Set subnormal float32 weights to zero: they make CPU arithmetic 5-50x slower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..graph.capture import tensor_at
+from ..graph.edits import FlushSubnormals
+from .plan import Adjuster, Context, Plan, parameter_names
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    del settings
+    tiny = torch.finfo(torch.float32).tiny
+    found = []
+    for name in parameter_names(context.module):
+        tensor = tensor_at(context.module, name)
+        # Half precisions have their own ranges; a float16 subnormal is an ordinary weight.
+        if tensor.dtype == torch.float32 and bool(((tensor != 0) & (tensor.abs() < tiny)).any()):
+            found.append(FlushSubnormals(name))
+    return Plan(tuple(found))
+
+
+ADJUSTER = Adjuster(
+    "flush_subnormals", "set subnormal float32 weights to zero", plan, lossless=True
+)

@@ -1,0 +1,31 @@
+"""Fold every eval-mode batch norm into the convolution or linear layer before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..core.records import LeftAlone
+from ..graph.edits import FoldBatchNorm
+from ..graph.folding import foldable
+from .plan import Adjuster, Context, Plan
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    del settings
+    norms = [
+        n for n in context.module.graph.nodes if n.target is torch.ops.aten.batch_norm.default
+    ]
+    good = [n for n in norms if foldable(n)]
+    left = tuple(
+        LeftAlone(n.name, "no convolution or linear layer feeds this batch norm alone")
+        for n in norms
+        if n not in good
+    )
+    return Plan(tuple(FoldBatchNorm(n.name) for n in good), left)
+
+
+ADJUSTER = Adjuster(
+    "fold_batchnorm", "fold batch norms into the layer before them", plan, lossless=True
+)

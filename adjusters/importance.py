@@ -1,0 +1,92 @@
+"""How much each unit of each channel group matters. Higher scores are kept longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.errors import DataError
+from ..graph.capture import clone, tensor_at
+from ..graph.groups import Group, Member
+from .plan import Context, task_loss
+
+Scores = dict[str, NDArray[np.float64]]
+FISHER_BATCHES = 16
+
+
+def magnitude(context: Context) -> Scores:
+    """Mean squared weight of a unit over its members, each member normalised to mean 1.
+
+    L2 criterion of Li et al. 2017 (Pruning Filters), summed over a group as in DepGraph
+    (Fang et al. 2023, eq. 4). Scores of different groups are comparable through the normalisation.
+    """
+    scores: Scores = {}
+    for group in context.analysis.prunable:
+        total = np.zeros(group.size)
+        weights = [m for m in group.members if tensor_at(context.module, m.param).dim() >= 2]
+        for member in weights or group.members:
+            tensor = tensor_at(context.module, member.param).detach().double().square()
+            value = _per_unit(tensor, member)
+            total += value / max(float(value.mean()), 1e-30)
+        scores[group.name] = total / max(1, len(weights or group.members))
+    return scores
+
+
+def fisher(context: Context) -> Scores:
+    """Empirical Fisher information of a gate on each unit: mean over batches of (sum w dL/dw)^2.
+
+    The sum runs over the consumers' slices (exact gate derivative, Theis et al. 2018 eq. 6; groups
+    coupled as in Liu et al. 2021, Group Fisher Pruning). Half of it is the predicted rise in loss,
+    so groups compare directly. Raises DataError without data or where the loss is not finite.
+    """
+    if context.train is None:
+        raise DataError("`importance: fisher` needs training data; use `importance: magnitude`.")
+    module = clone(context.module)
+    scores = {g.name: np.zeros(g.size) for g in context.analysis.prunable}
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    seen = 0
+    for inputs, targets in islice(context.train, FISHER_BATCHES):
+        module.zero_grad()
+        loss = task_loss(module(inputs.to(context.device)), targets.to(context.device))
+        if not torch.isfinite(loss):
+            raise DataError("the loss on the training data is not finite (NaN or infinity).")
+        loss.backward()  # type: ignore[no-untyped-call]
+        seen += 1
+        for group in context.analysis.prunable:
+            scores[group.name] += _gate_gradient(module, group) ** 2
+    if not seen:
+        raise DataError("the training data is empty.")
+    return {name: value / seen for name, value in scores.items()}
+
+
+def _gate_gradient(module: torch.nn.Module, group: Group) -> NDArray[np.float64]:
+    """d loss / d gate of each unit, from the consumers where there are any."""
+    total = np.zeros(group.size)
+    for member in consumers(module, group) or group.members:
+        tensor = tensor_at(module, member.param)
+        if tensor.grad is not None:
+            total += _per_unit((tensor.detach() * tensor.grad).double(), member)
+    return total
+
+
+def consumers(module: torch.nn.Module, group: Group) -> tuple[Member, ...]:
+    """Members that read the units: weight axis 1 of convolutions and linear layers."""
+    return tuple(
+        m for m in group.members if m.dim == 1 and tensor_at(module, m.param).dim() >= 2
+    )
+
+
+def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:
+    """Sum of `values` over each unit's slice of the member's axis."""
+    axes = [d for d in range(values.dim()) if d != member.dim]
+    line = (values.sum(dim=axes) if axes else values).cpu().numpy()
+    return np.array([line[list(unit)].sum() for unit in member.indices])
+
+
+IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {"magnitude": magnitude, "fisher": fisher}

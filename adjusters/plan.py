@@ -1,0 +1,66 @@
+"""What an adjuster sees and what it answers with. Adjusters decide; they change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from ..core.records import LeftAlone
+from ..graph.edits import Edit
+from ..graph.groups import Analysis, analyse
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Inputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The model as it stands, with what is known about its use. `train` is None without data."""
+
+    module: GraphModule
+    inputs: Inputs
+    train: Batches | None = None
+    device: str = "cpu"
+    seed: int = 0
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        return analyse(self.module)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Edits to apply, and what was left as it is with the reason. `trains`: weights are trained."""
+
+    edits: tuple[Edit, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
+    trains: bool = False
+
+
+@dataclass(frozen=True)
+class Adjuster:
+    """One named strategy. `lossless`: its edits can't change outputs beyond rounding."""
+
+    name: str
+    summary: str
+    plan: Callable[[Context, Any], Plan]
+    lossless: bool = False
+
+
+def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy for integer class targets, mean squared error for real-valued ones."""
+    if targets.is_floating_point():
+        return nn.functional.mse_loss(outputs, targets)
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def parameter_names(module: nn.Module) -> list[str]:
+    """Names of all floating-point parameters and buffers, tied ones once."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return [n for n, t in named if t.is_floating_point() and t.dtype != torch.bool]

@@ -1,0 +1,137 @@
+"""Drop whole units of channel groups: fixed ratios here, levels for the search in `Pruner`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from ..core.records import LeftAlone
+from ..graph.groups import Analysis, Group, keep_units
+from .importance import IMPORTANCE, Scores
+from .plan import Adjuster, Context, Plan
+
+Dropped = dict[str, list[int]]
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    """Remove `ratio` of each group's units, the least important first."""
+    pruner = Pruner.of(context, settings)
+    dropped = pruner.at_ratio(float(settings.ratio or 0.0))
+    return Plan(tuple(keep_units(context.analysis, dropped)), left_alone(context, settings))
+
+
+def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+    """Every frozen or skipped group with its reason; kernel axes are no groups to a user."""
+    left = [
+        LeftAlone(g.name, g.frozen)
+        for g in context.analysis.groups
+        if g.frozen is not None and "kernel or broadcast axis" not in g.frozen and g.size > 1
+    ]
+    for group in context.analysis.prunable:
+        rule = rule_for(group, settings.match)
+        if rule is not None and rule[1] == "skip":
+            left.append(LeftAlone(group.name, f"`match` skips it (pattern `{rule[0]}`)"))
+    for op, node in context.analysis.unknown_ops.items():
+        left.append(LeftAlone(op, f"this operator has no rule yet (first seen at node `{node}`)"))
+    return tuple(left)
+
+
+def rule_for(group: Group, match: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """The first pattern that names a layer of the group wins."""
+    layers = {m.param.rpartition(".")[0] for m in group.members if m.dim == 0}
+    for pattern, value in match.items():
+        if any(fnmatchcase(layer, pattern) for layer in layers):
+            return pattern, value
+    return None
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """Scores, costs and limits of every group, computed once; levels are cheap after that."""
+
+    analysis: Analysis
+    scores: Scores
+    costs: dict[str, float]
+    settings: Any
+    multiple: int
+
+    @classmethod
+    def of(
+        cls, context: Context, settings: Any, costs: Mapping[str, float] | None = None,
+        multiple: int = 1,
+    ) -> Pruner:
+        """`costs`: MACs by layer name; without them every unit costs its parameters."""
+        scores = IMPORTANCE[settings.importance](context)
+        unit_costs = {g.name: _unit_cost(g, costs) for g in context.analysis.prunable}
+        chosen = settings.round_to or multiple
+        return cls(context.analysis, scores, unit_costs, settings, chosen)
+
+    def at_ratio(self, ratio: float) -> Dropped:
+        return {
+            g.name: self._least(g, int(self._ratio(g, ratio) * g.size + 1e-9))
+            for g in self.analysis.prunable
+        }
+
+    def at_level(self, level: float) -> Dropped:
+        """Units to drop for a level in 0..1: the share of all droppable cost that goes.
+
+        Units leave in order of importance per cost, over all groups; what remains of a group is
+        rounded up to `multiple` units and never below its limits.
+        """
+        ranked = self._ranked()
+        budget = level * sum(cost for _, _, cost in ranked)
+        count = {g.name: 0 for g in self.analysis.prunable}
+        for _, name, cost in ranked:
+            if budget <= 0:
+                break
+            budget -= cost
+            count[name] += 1
+        groups = {g.name: g for g in self.analysis.prunable}
+        return {n: self._least(groups[n], self._rounded(groups[n], c)) for n, c in count.items()}
+
+    def _ranked(self) -> list[tuple[float, str, float]]:
+        rows = []
+        for group in self.analysis.prunable:
+            order = np.sort(self.scores[group.name])
+            cost = self.costs[group.name]
+            for score in order[: self._limit(group)].tolist():
+                rows.append((score / max(cost, 1.0), group.name, cost))
+        return sorted(rows)
+
+    def _limit(self, group: Group) -> int:
+        """How many units may go at most."""
+        most = int(self._ratio(group, float(self.settings.max_ratio)) * group.size + 1e-9)
+        return max(0, min(most, group.size - max(1, self.settings.min_units)))
+
+    def _ratio(self, group: Group, given: float) -> float:
+        rule = rule_for(group, self.settings.match)
+        if rule is None:
+            return given
+        return 0.0 if rule[1] == "skip" else float(rule[1])
+
+    def _rounded(self, group: Group, drop: int) -> int:
+        kept = group.size - drop
+        return group.size - min(group.size, -(-kept // self.multiple) * self.multiple)
+
+    def _least(self, group: Group, count: int) -> list[int]:
+        most = group.size - max(1, min(self.settings.min_units, group.size))
+        order = np.argsort(self.scores[group.name], kind="stable")
+        return sorted(order[: max(0, min(count, most))].tolist())
+
+
+def _unit_cost(group: Group, costs: Mapping[str, float] | None) -> float:
+    total = 0.0
+    for member in group.members:
+        layer = member.param.rpartition(".")[0]
+        if costs is None:
+            total += sum(len(unit) for unit in member.indices) / group.size
+        elif member.param.endswith("weight"):
+            total += costs.get(layer, 0.0) / group.size
+    return total
+
+
+ADJUSTER = Adjuster("prune", "drop whole channels, neurons or groups, least important first", plan)

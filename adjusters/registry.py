@@ -1,0 +1,15 @@
+"""Every adjuster by its YAML name. A test says that each file of this folder is in here."""
+
+from __future__ import annotations
+
+from . import channels_last, finetune, flush_subnormals, fold_batchnorm, prune, scale
+from .plan import Adjuster
+
+ADJUSTERS: dict[str, Adjuster] = {
+    "fold_batchnorm": fold_batchnorm.ADJUSTER,
+    "channels_last": channels_last.ADJUSTER,
+    "flush_subnormals": flush_subnormals.ADJUSTER,
+    "prune": prune.ADJUSTER,
+    "scale": scale.ADJUSTER,
+    "finetune": finetune.ADJUSTER,
+}

@@ -1,0 +1,47 @@
+"""Switch a captured graph between evaluation and training.
+
+Export bakes `training=False` into batch norm and dropout as an argument; flipping the argument is
+all it takes (PyTorch issue tracker: exported modules refuse `.train()`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+aten: Any = torch.ops.aten
+_TRAINING_ARGUMENT: dict[Any, int] = {
+    aten.batch_norm.default: 5,
+    aten.dropout.default: 2,
+    aten.dropout_.default: 2,
+    aten.feature_dropout.default: 2,
+    aten.feature_dropout_.default: 2,
+}
+
+
+def set_training(module: GraphModule, batch_norm: bool, dropout: bool) -> None:
+    for node in module.graph.nodes:
+        at = _TRAINING_ARGUMENT.get(node.target)
+        if at is None:
+            continue
+        wanted = batch_norm if node.target is aten.batch_norm.default else dropout
+        node.args = (*node.args[:at], wanted, *node.args[at + 1 :])
+    module.recompile()
+
+
+@contextmanager
+def training(module: GraphModule, *, dropout: bool = True) -> Iterator[GraphModule]:
+    """Training mode inside the block, evaluation after it, whatever happens."""
+    set_training(module, True, dropout)
+    try:
+        yield module
+    finally:
+        set_training(module, False, False)
+
+
+def has_batch_norm(module: GraphModule) -> bool:
+    return any(n.target is aten.batch_norm.default for n in module.graph.nodes)
