@@ -1,0 +1,67 @@
+"""The user's data: train and eval iterables of (inputs, targets), and the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..adjusters.plan import Batches
+from ..checkpoints.factory import load_factory
+from ..configs.recipe import METRICS, Recipe
+from ..core.errors import DataError
+from ..profiling.accuracy import agreement, evaluate
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Batches
+    eval: Batches
+    metric: str | Callable[..., Any]
+    metric_name: str
+
+    def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
+        """Metric (higher is better) and number of examples on the evaluation data."""
+        return evaluate(module, self.eval, self.metric, device)
+
+
+def load_data(recipe: Recipe) -> Data | None:
+    """What `data.factory` returns, checked. Raises DataError naming what was found instead."""
+    if recipe.data is None:
+        return None
+    name = recipe.data.factory
+    try:
+        made = load_factory(name, recipe.base)()
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"`{name}` failed: {error}") from error
+    if not isinstance(made, tuple) or len(made) != 2:
+        found = f"{type(made).__name__} of {len(made)}" if isinstance(made, tuple) else type(made)
+        raise DataError(f"`{name}` must return (train, eval); it returned {found}.")
+    for part, batches in zip(("train", "eval"), made, strict=True):
+        _first(batches, f"`{name}`: the {part} data")
+    metric: str | Callable[..., Any] = recipe.data.metric
+    if isinstance(metric, str) and metric not in METRICS:
+        metric = load_factory(metric, Path(recipe.base))
+    return Data(made[0], made[1], metric, recipe.data.metric)
+
+
+def _first(batches: Any, where: str) -> None:
+    try:
+        iterator = iter(batches)
+    except TypeError as error:
+        raise DataError(f"{where} is {type(batches).__name__}; it must be iterable.") from error
+    batch = next(iterator, None)
+    if batch is None:
+        raise DataError(f"{where} is empty.")
+    if iterator is batches:
+        raise DataError(f"{where} can be read only once; return a list or a DataLoader.")
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise DataError(f"{where} must yield (inputs, targets); it yields {type(batch).__name__}.")
+    if not all(isinstance(part, Tensor) for part in batch):
+        raise DataError(f"{where} must yield tensors; it yields {[type(p) for p in batch]}.")
+
+
+__all__ = ["Data", "agreement", "load_data"]

@@ -1,0 +1,26 @@
+"""What long work says while it runs. `cli` shows it; tests and batch jobs keep quiet."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Talk(Protocol):
+    def stage(self, text: str, total: float | None = None) -> None:
+        """A new stage begins; `total` units of work, None where unknown."""
+
+    def advance(self, amount: float = 1.0) -> None: ...
+
+    def note(self, text: str) -> None:
+        """One fact worth a line that stays."""
+
+
+class Quiet:
+    def stage(self, text: str, total: float | None = None) -> None:
+        pass
+
+    def advance(self, amount: float = 1.0) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
