@@ -1,0 +1,52 @@
+"""Run a recipe exactly as it is written: fixed settings, no search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoints.artifact import check_writable
+from ..configs.load import dump_recipe
+from ..configs.recipe import Recipe
+from ..core.records import Record
+from .bench import open_bench
+from .job import Job
+from .pipeline import Run
+from .results import Outcome, base_record, finished, verify_written, write
+from .talk import Talk
+
+
+def apply_recipe(
+    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False
+) -> Outcome:
+    """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`."""
+    if not dry_run:
+        check_writable(out, force)
+    bench = open_bench(job, recipe, talk)
+    talk.stage("measuring the baseline")
+    record = base_record(bench, "apply", bench.latency(bench.source.module, 3.0))
+    if dry_run:
+        return Outcome(replace(record, summary="dry run"), None)
+    talk.stage("choosing kernels")
+    bench.choose_runtime(bench.original)
+    variant = Run(bench, None, as_written=True).all()
+    text = dump_recipe(recipe)
+    checked = verify_written(bench, out, variant, record, text)
+    record = finished(bench, record, variant, checked, ())
+    record = replace(record, summary=_summary(record))
+    write(bench, out, variant, record, text, force)
+    return Outcome(record, out)
+
+
+def _summary(record: Record) -> str:
+    same = (record.parameters_before, record.macs_before) == (
+        record.parameters_after,
+        record.macs_after,
+    )
+    if not any(s.adjuster not in ("scale", "finetune") for s in record.steps if s.status == "kept"):
+        if same:
+            return (
+                "these steps change weights only: the same operations run, so they change no "
+                f"latency; any difference comes from the runtime (`{record.runtime_used}`)"
+            )
+    return "the recipe was applied as written"

@@ -1,0 +1,152 @@
+"""Running a recipe's steps on a graph, each one measured, kept or rolled back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.fx import GraphModule
+
+from ..adjusters.plan import Plan
+from ..adjusters.prune import left_alone as prune_left_alone
+from ..adjusters.registry import ADJUSTERS
+from ..configs.recipe import Step as RecipeStep
+from ..core.records import LeftAlone, Step
+from ..graph.capture import clone
+from ..graph.edits import Edit, apply
+from ..graph.groups import keep_units
+from .bench import Bench
+from .finetuning import finetune
+
+Dropped = dict[str, list[int]]
+# Where the search put the pruning: the units to drop at that step, None for a recipe as written.
+Choose = Callable[[GraphModule], Dropped]
+
+
+@dataclass
+class Variant:
+    """A graph with the edits that made it from the capture."""
+
+    module: GraphModule
+    edits: list[Edit] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    left_alone: list[LeftAlone] = field(default_factory=list)
+
+
+def fresh(bench: Bench) -> Variant:
+    return Variant(clone(bench.original))
+
+
+def plan_step(bench: Bench, variant: Variant, step: RecipeStep, choose: Choose | None) -> Plan:
+    context = bench.context(variant.module)
+    if step.name == "prune" and choose is not None:
+        edits = keep_units(context.analysis, choose(variant.module))
+        return Plan(tuple(edits), prune_left_alone(context, step.settings))
+    return ADJUSTERS[step.name].plan(context, step.settings)
+
+
+def build(bench: Bench, choose: Choose | None, *, lossless: bool = False) -> Variant:
+    """All edits of the recipe in order, without measuring or training. For the search."""
+    variant = fresh(bench)
+    for step in bench.recipe.adjust:
+        if lossless and not ADJUSTERS[step.name].lossless:
+            continue
+        plan = plan_step(bench, variant, step, choose)
+        apply(variant.module, plan.edits)
+        variant.edits.extend(plan.edits)
+    return variant
+
+
+@dataclass
+class Run:
+    """One measured pass over the recipe. `as_written` keeps steps that bring nothing (`apply`)."""
+
+    bench: Bench
+    choose: Choose | None
+    as_written: bool = False
+    lossless: bool = False
+
+    def all(self) -> Variant:
+        variant = fresh(self.bench)
+        for step in self.bench.recipe.adjust:
+            if self.lossless and not ADJUSTERS[step.name].lossless:
+                reason = "the lossless steps reach the target, so accuracy is left untouched"
+                if self.bench.job.target.ms is None:
+                    reason = "no target asks for it"
+                variant.steps.append(Step(step.name, _plain(step), "skipped", reason))
+                continue
+            self._one(variant, step)
+        return variant
+
+    def _one(self, variant: Variant, step: RecipeStep) -> None:
+        self.bench.talk.stage(step.name)
+        started = time.monotonic()
+        plan = plan_step(self.bench, variant, step, self.choose)
+        variant.left_alone.extend(plan.left_alone)
+        if plan.trains:
+            done = self._train(variant, step)
+        elif plan.edits:
+            done = self._edit(variant, step, plan)
+        else:
+            reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
+            done = Step(step.name, _plain(step), "skipped", reason)
+        variant.steps.append(_timed(done, time.monotonic() - started))
+
+    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
+        bench = self.bench
+        changed = clone(variant.module)
+        apply(changed, plan.edits)
+        before = bench.realised_latency(variant.module, 1.0)
+        after = bench.realised_latency(changed, 1.0)
+        quality = bench.accuracy(variant.module), bench.accuracy(changed)
+        slower = after.low_ms > before.high_ms * 1.02
+        lossless = ADJUSTERS[step.name].lossless
+        faster = after.high_ms < before.low_ms
+        status: Any = "rolled back" if slower and lossless and not self.as_written else "kept"
+        if status == "kept":
+            variant.module = changed
+            variant.edits.extend(plan.edits)
+        return Step(
+            step.name, _plain(step), status, _why(faster, slower, status), before.value_ms,
+            after.value_ms, *quality, edits=len(plan.edits),
+        )
+
+    def _train(self, variant: Variant, step: RecipeStep) -> Step:
+        bench = self.bench
+        data = bench.data
+        assert data is not None
+        trained = finetune(
+            variant.module, bench.original, data.train,
+            lambda m: data.accuracy(m, bench.device)[0], step.settings, bench.talk,
+            bench.device, bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
+        )
+        kept: Any = "rolled back" if trained.kept == "nothing" else "kept"
+        reason = f"{trained.steps} steps; batch norms alone {trained.reestimated:.4f}, trained "
+        reason += f"{trained.after:.4f}; kept: {trained.kept}"
+        best = max(trained.before, trained.reestimated, trained.after)
+        return Step(
+            step.name, _plain(step), kept, reason,
+            accuracy_before=trained.before, accuracy_after=best,
+        )
+
+
+def _why(faster: bool, slower: bool, status: str) -> str:
+    if status == "rolled back":
+        return "measured slower on this machine"
+    if faster:
+        return "measured faster"
+    return "measured slower, kept as the recipe is written" if slower else (
+        "no significant change of latency"
+    )
+
+
+def _plain(step: RecipeStep) -> dict[str, Any]:
+    return dict(step.settings.model_dump(mode="json"))
+
+
+def _timed(step: Step, seconds: float) -> Step:
+    from dataclasses import replace
+
+    return replace(step, seconds=round(seconds, 3))

@@ -1,0 +1,37 @@
+"""Measure a checkpoint as it is: latency, layers, machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from ..configs.recipe import Recipe
+from ..core.records import LeftAlone
+from .bench import open_bench
+from .job import Job
+from .results import Outcome, base_record, layers
+from .talk import Talk
+
+
+def profile(job: Job, recipe: Recipe, talk: Talk) -> Outcome:
+    """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet."""
+    bench = open_bench(job, recipe, talk)
+    talk.stage("measuring")
+    baseline = bench.latency(bench.source.module, 10.0)
+    record = base_record(bench, "profile", baseline)
+    talk.stage("profiling layers")
+    analysis = bench.context(bench.original).analysis
+    frozen = [
+        LeftAlone(op, f"this operator has no rule yet (first seen at node `{node}`)")
+        for op, node in analysis.unknown_ops.items()
+    ]
+    return Outcome(
+        replace(
+            record,
+            layers_before=layers(bench, bench.original),
+            left_alone=tuple(frozen),
+            seconds=round(time.monotonic() - bench.started, 2),
+            summary=f"{len(analysis.prunable)} prunable channel groups",
+        ),
+        None,
+    )

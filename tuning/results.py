@@ -1,0 +1,133 @@
+"""From a finished variant to a record and a written, verified artifact."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from torch.fx import GraphModule
+
+from ..checkpoints.artifact import save
+from ..core.records import Candidate, Latency, LayerCost, Record
+from ..graph.capture import export
+from ..graph.edits import to_json
+from ..profiling.layers import profile_layers
+from ..profiling.machine import fingerprint
+from ..profiling.statistics import verdict
+from ..reporting import html, markdown
+from ..reporting import json as record_json
+from .bench import Bench, parameters_of
+from .pipeline import Variant
+from .runtimes import PLAIN, realise
+from .verify import Verification, verify
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives back. `folder` is None for a dry run or a profile."""
+
+    record: Record
+    folder: Path | None
+
+
+def base_record(bench: Bench, kind: Literal["tune", "apply", "profile"], baseline: Latency) -> Record:
+    """The part of a record that is known before anything is adjusted."""
+    parameters = list(bench.original.parameters())
+    dtype = {"dtype": parameters[0].dtype} if parameters else {}
+    return Record(
+        kind=kind,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        version=version("modelspeed"),
+        source=str(bench.source.path),
+        source_sha256=bench.source.sha256,
+        machine=fingerprint(bench.device, **dtype),
+        target=bench.job.target,
+        verdict="none",
+        summary="",
+        baseline=baseline,
+        parameters_before=parameters_of(bench.original),
+        macs_before=bench.macs(bench.original),
+        notices=(*baseline.notices, *bench.notices()),
+    )
+
+
+def layers(bench: Bench, module: GraphModule) -> tuple[LayerCost, ...]:
+    return profile_layers(module, bench.inputs)
+
+
+def finished(
+    bench: Bench,
+    record: Record,
+    variant: Variant,
+    checked: Verification,
+    candidates: tuple[Candidate, ...],
+) -> Record:
+    """The whole record, its verdict from the fresh process's measurement."""
+    target = bench.job.target
+    return replace(
+        record,
+        verdict=verdict(checked.final, target.ms),
+        baseline=checked.baseline,
+        final=checked.final,
+        speedup=checked.comparison,
+        quality=bench.quality(variant.module),
+        parameters_after=parameters_of(variant.module),
+        macs_after=bench.macs(variant.module),
+        seconds=round(time.monotonic() - bench.started, 2),
+        runtime_used=bench.runtime,
+        steps=tuple(variant.steps),
+        candidates=candidates,
+        layers_before=layers(bench, bench.original),
+        layers_after=layers(bench, variant.module),
+        left_alone=tuple(dict.fromkeys(variant.left_alone)),
+        notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
+    )
+
+
+def write(bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool) -> None:
+    """The artifact with its reports, complete or not at all."""
+    save(
+        folder,
+        program=export(variant.module, bench.inputs),
+        edits=to_json(variant.edits),
+        record=record,
+        recipe_yaml=recipe,
+        inputs=bench.inputs,
+        runtime=bench.runtime,
+        reports=reports(record),
+        force=force,
+    )
+
+
+def reports(record: Record) -> Mapping[str, str]:
+    return {
+        "report.json": record_json.dumps(record),
+        "report.md": markdown.render(record),
+        "report.html": html.render(record),
+    }
+
+
+def verify_written(
+    bench: Bench, out: Path, variant: Variant, record: Record, recipe: str, seconds: float = 10.0
+) -> Verification:
+    """Write a trial artifact beside `out`, time it in a fresh process, remove it again."""
+    bench.talk.stage("verifying in a fresh process")
+    trial = out.parent / f".{out.name}.trial-modelspeed"
+    shutil.rmtree(trial, ignore_errors=True)
+    try:
+        write(bench, trial, variant, record, recipe, force=False)
+        return verify(bench.job, trial, seconds)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def settle_runtime(bench: Bench, variant: Variant) -> None:
+    """Plain is kept where the chosen lowering can't be shown to load for this variant."""
+    if bench.runtime != PLAIN and realise(variant.module, bench.inputs, bench.runtime) is variant.module:
+        bench.runtime = PLAIN
