@@ -1,0 +1,76 @@
+"""The `--inputs` flag, and the flags that say the same as a recipe and win over it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from ..core.errors import UsageError
+from .recipe import METRICS, DataSpec, Dtype, InputSpec, ModelSpec, Recipe, split_factory
+from .sentences import nearest, show
+
+# A mapping, so that a text that was looked up has the literal type.
+DTYPES: dict[str, Dtype] = {name: name for name in get_args(Dtype)}
+_SHAPE = re.compile(r"[0-9]{1,9}(?:x[0-9]{1,9})*", re.ASCII)
+
+
+def parse_inputs(text: str) -> tuple[InputSpec, ...]:
+    """`1x3x224x224:float32[,...]`; the dtype defaults to float32. Raises UsageError."""
+    return tuple(_one(part.strip(), text) for part in text.split(","))
+
+
+def _one(part: str, whole: str) -> InputSpec:
+    shape, colon, dtype = part.partition(":")
+    if not _SHAPE.fullmatch(shape):
+        raise UsageError(
+            f"`--inputs` {show(whole)}: {show(part)} is not a shape; "
+            "write sizes joined by `x`, such as `1x3x224x224:float32`."
+        )
+    sizes = tuple(int(size) for size in shape.split("x"))
+    if 0 in sizes:
+        raise UsageError(f"`--inputs`: {show(part)} has a size of 0; sizes must be at least 1.")
+    dtype = dtype if colon else "float32"
+    if dtype not in DTYPES:
+        raise UsageError(
+            f"`--inputs`: {show(part)} has the unknown dtype {show(dtype)}; "
+            f"{nearest(dtype, DTYPES)}"
+        )
+    return InputSpec(shape=sizes, dtype=DTYPES[dtype])
+
+
+def with_flags(
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    inputs: str | None = None,
+    cwd: Path,
+) -> Recipe:
+    """The recipe with the flags' values in place of its own. Raises UsageError.
+
+    A flag's file is relative to the current folder, a recipe's to the recipe: so it is stored
+    whole. `model.args` belong to the factory they were written for and go with it."""
+    update: dict[str, object] = {}
+    if model is not None:
+        update["model"] = ModelSpec(factory=_absolute("--model", model, cwd))
+    if data is not None:
+        update["data"] = _data(recipe, _absolute("--data", data, cwd))
+    if inputs is not None:
+        update["inputs"] = parse_inputs(inputs)
+    return recipe.model_copy(update=update)
+
+
+def _data(recipe: Recipe, factory: str) -> DataSpec:
+    metric = recipe.data.metric if recipe.data else METRICS[0]
+    return DataSpec(factory=factory, metric=metric)
+
+
+def _absolute(flag: str, factory: str, cwd: Path) -> str:
+    try:
+        file, name = split_factory(factory, cwd.absolute())
+    except ValueError as error:
+        raise UsageError(
+            f"`{flag}` is {show(factory)}; it must be `FILE.py:NAME`, such as `model.py:build`."
+        ) from error
+    return f"{file}:{name}"

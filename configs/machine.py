@@ -1,0 +1,63 @@
+"""How to run on this machine: flags, never part of the recipe."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..core.errors import UsageError
+from ..core.records import Target
+from .recipe import Recipe
+from .sentences import nearest, show
+
+Runtime = Literal["plain", "lowered", "inductor"]
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class MachineFlags:
+    """`threads` None leaves torch's own choice; `percentile`, `batch` None leave the recipe's."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    runtime: Runtime = "lowered"
+    percentile: float | None = None
+    batch: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError naming the first flag that can't be."""
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(
+                f"`--device` is {show(self.device)}; it must be `cpu`, `cuda` or `cuda:N`."
+            )
+        if self.runtime not in get_args(Runtime):
+            raise UsageError(
+                f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
+            )
+        for flag, value in (("threads", self.threads), ("batch", self.batch)):
+            if value is not None and value < 1:
+                raise UsageError(f"`--{flag}` is {value}; it must be at least 1.")
+        if self.percentile is not None and not 0 < self.percentile < 100:
+            raise UsageError(
+                f"`--percentile` is {self.percentile:g}; it must be between 0 and 100."
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"`--seed` is {self.seed}; it must be from 0 to 2**63 - 1.")
+
+
+def resolve_target(recipe: Recipe, flags: MachineFlags, ms: float | None = None) -> Target:
+    """The target of this run; a flag wins over the recipe. `ms` is `--target-ms`."""
+    if ms is not None and not (math.isfinite(ms) and ms > 0):
+        raise UsageError(f"`--target-ms` is {ms:g}; it must be a finite number greater than 0.")
+    asked = recipe.target
+    return Target(
+        ms=asked.ms if ms is None else ms,
+        percentile=asked.percentile if flags.percentile is None else flags.percentile,
+        batch=asked.batch if flags.batch is None else flags.batch,
+        device=flags.device,
+        threads=flags.threads or 0,
+        runtime=flags.runtime,
+    )

@@ -1,0 +1,68 @@
+"""Orders and settings that can't work, refused before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from ..core.errors import ConfigError
+from .recipe import Recipe
+from .settings import Prune
+
+Mode = Literal["tune", "apply"]
+
+
+def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
+    """Raises ConfigError with every bad order. Flags must be in the recipe (`with_flags`).
+
+    `need_data=False` is for a caller that itself leaves out the steps that want data."""
+    rules = [*_finetune_after_fold(recipe), *_prunes(recipe, mode)]
+    if need_data:
+        rules += _finetune_without_data(recipe)
+    if mode == "apply" and not recipe.adjust:
+        rules.append("`adjust` has no steps, so there is nothing to apply; add one.")
+    if rules:
+        raise ConfigError([f"`{recipe.source}`: {rule}" for rule in rules])
+
+
+def _places(recipe: Recipe, name: str) -> list[int]:
+    return [i for i, step in enumerate(recipe.adjust) if step.name == name]
+
+
+def _finetune_after_fold(recipe: Recipe) -> Iterator[str]:
+    folds = _places(recipe, "fold_batchnorm")
+    for i in _places(recipe, "finetune"):
+        if folds and folds[0] < i:
+            yield (
+                f"`adjust[{i}]` is `finetune` after `fold_batchnorm` (`adjust[{folds[0]}]`); once "
+                "folded, batch-norm statistics can no longer be re-estimated. "
+                "Move `fold_batchnorm` behind it."
+            )
+
+
+def _finetune_without_data(recipe: Recipe) -> Iterator[str]:
+    if recipe.data is None:
+        for i in _places(recipe, "finetune"):
+            yield (
+                f"`adjust[{i}]` is `finetune`, but there is no `data`; training needs examples. "
+                "Add `data: {factory: FILE.py:NAME}` or take the step out."
+            )
+
+
+def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
+    places = _places(recipe, "prune")
+    if mode == "tune":
+        for i in places[1:]:
+            yield (
+                f"`adjust[{i}]` is a second `prune` after `adjust[{places[0]}]`; `tune` chooses "
+                "one set of widths, so it would not know which step to set. Join them, using "
+                "`match` for the differences."
+            )
+        return
+    for i in places:
+        settings = recipe.adjust[i].settings
+        if isinstance(settings, Prune) and settings.ratio is None:
+            yield (
+                f"`adjust[{i}].prune.ratio` is missing; `apply` runs fixed settings and does not "
+                "search. Add `ratio`, such as 0.3, or use `tune`."
+            )

@@ -1,0 +1,146 @@
+"""The recipe: *what* to do, as validated frozen models. *How on this machine* is `machine.py`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from .settings import CONFIG, SETTINGS, Settings
+
+Dtype = Literal[
+    "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"
+]  # fmt: skip
+METRICS = ("accuracy",)
+_FACTORY = re.compile(r"(?P<file>[^\x00\n]+\.py):(?P<name>[^:]+)")
+
+
+def _split(text: str) -> tuple[str, str] | None:
+    found = _FACTORY.fullmatch(text)
+    if found is None or not found["name"].isidentifier():
+        return None
+    return found["file"], found["name"]
+
+
+def _factory(text: str) -> str:
+    if _split(text) is None:
+        raise ValueError("it must be `FILE.py:NAME`, such as `model.py:build`")
+    return text
+
+
+def _whole_number(value: Any) -> Any:
+    # To Python `True == 1 == 1.0`, and a Literal takes all three.
+    if type(value) is not int:
+        raise ValueError("it must be 1")
+    return value
+
+
+def _metric(text: str) -> str:
+    if text not in METRICS and _split(text) is None:
+        raise ValueError(f"it must be one of {', '.join(METRICS)}, or a function as `FILE.py:NAME`")
+    return text
+
+
+Factory = Annotated[str, AfterValidator(_factory)]
+
+
+def split_factory(factory: str, base: Path) -> tuple[Path, str]:
+    """File (relative ones below `base`) and name of a valid factory; nothing is imported."""
+    parts = _split(factory)
+    if parts is None:
+        raise ValueError(f"{factory!r} is not FILE.py:NAME")
+    return base / parts[0], parts[1]
+
+
+class ModelSpec(BaseModel):
+    """How to build the model where the checkpoint holds weights alone."""
+
+    model_config = CONFIG
+    factory: Factory = Field(description="`FILE.py:NAME` of a function that returns the model.")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the factory."
+    )
+
+
+class InputSpec(BaseModel):
+    """One tensor the model takes."""
+
+    model_config = CONFIG
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        min_length=1, description="Sizes of an example input, the batch first."
+    )
+    dtype: Dtype = Field(default="float32", description="Element type.")
+
+
+class DataSpec(BaseModel):
+    """Where training and evaluation data come from."""
+
+    model_config = CONFIG
+    factory: Factory = Field(
+        description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets)."
+    )
+    metric: Annotated[str, AfterValidator(_metric)] = Field(
+        default="accuracy", description="`accuracy`, or `FILE.py:NAME` of a function."
+    )
+
+
+class TargetSpec(BaseModel):
+    """The latency budget; without `ms` only lossless work is asked for."""
+
+    model_config = CONFIG
+    ms: float | None = Field(default=None, gt=0, description="Latency budget in ms.")
+    percentile: float = Field(
+        default=50.0, gt=0, lt=100, description="Percentile of latency that must meet `ms`."
+    )
+    batch: int = Field(default=1, ge=1, description="Examples per forward pass.")
+
+
+class Limits(BaseModel):
+    """What the search may cost."""
+
+    model_config = CONFIG
+    max_drop: float = Field(
+        default=0.01, ge=0, le=1, description="Largest accepted drop of the metric, a fraction."
+    )
+    minutes: float = Field(default=20.0, gt=0, description="Time budget of the run in minutes.")
+
+
+class Step(BaseModel):
+    """One adjuster with its settings, in recipe order."""
+
+    model_config = CONFIG
+    name: str
+    settings: Settings
+
+    @model_validator(mode="after")
+    def _settings_belong_to_name(self) -> Step:
+        if type(self.settings) is not SETTINGS.get(self.name):
+            raise ValueError(f"`{self.name}` does not take {type(self.settings).__name__}")
+        return self
+
+
+class Recipe(BaseModel):
+    """A whole recipe. `base` and `source` say where it came from and are never serialised."""
+
+    model_config = CONFIG
+    version: Annotated[Literal[1], BeforeValidator(_whole_number)] = Field(
+        default=1, description="Format version of this file."
+    )
+    model: ModelSpec | None = Field(
+        default=None, description="Only where the checkpoint holds weights alone."
+    )
+    inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
+    data: DataSpec | None = Field(default=None, description="Without data accuracy is unknown.")
+    target: TargetSpec = Field(default=TargetSpec(), description="The latency budget.")
+    limits: Limits = Field(default=Limits(), description="What the search may cost.")
+    adjust: tuple[Step, ...] = Field(default=(), description="Adjusters, run in this order.")
+    base: SkipJsonSchema[Path] = Field(default=Path("."), exclude=True)
+    source: SkipJsonSchema[str] = Field(default="recipe", exclude=True)
+
+
+def make_step(name: str, **settings: Any) -> Step:
+    """A step from Python values; raises KeyError or pydantic's ValidationError."""
+    return Step(name=name, settings=SETTINGS[name](**settings))

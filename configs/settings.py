@@ -1,0 +1,156 @@
+"""The settings of each adjuster, in one explicit dict. Ratios are fractions, times in ms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+
+# Strict: `epochs: "2"` is a typing slip to report, not a number to guess.
+CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Settings(BaseModel):
+    """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
+
+    model_config = CONFIG
+
+
+def _skip_or_ratio(value: Any) -> Any:
+    if value == "skip":
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and 0 <= value < 1:
+        return float(value)
+    raise ValueError("it must be `skip` or a ratio from 0 to less than 1")
+
+
+SkipOrRatio = Annotated[
+    float | Literal["skip"],
+    PlainValidator(_skip_or_ratio),
+    WithJsonSchema(
+        {"anyOf": [{"const": "skip"}, {"type": "number", "minimum": 0, "exclusiveMaximum": 1}]}
+    ),
+]
+
+
+class FoldBatchnorm(Settings):
+    """Fold each batch norm into the convolution or linear layer before it (lossless)."""
+
+
+class ChannelsLast(Settings):
+    """Store images and convolution weights channels-last where this machine is faster so."""
+
+
+class FlushSubnormals(Settings):
+    """Set weights too small for a normal float32 to zero: CPUs compute them 5-50 times slower."""
+
+
+class Prune(Settings):
+    """Remove the least important channel groups. `ratio` is fixed, `max_ratio` a bound."""
+
+    ratio: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Fixed fraction of each group's units to remove; needed under `apply`.",
+    )
+    max_ratio: float = Field(
+        default=0.8,
+        ge=0,
+        lt=1,
+        description="Most that may be removed from a group; `tune` chooses up to it.",
+    )
+    importance: Literal["magnitude", "fisher"] = Field(
+        default="fisher",
+        description="How units are ranked: weight norm, or expected rise in loss from gradients.",
+    )
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep widths a multiple of this; null means measured on this machine.",
+    )
+    min_units: int = Field(default=1, ge=1, description="Fewest units a group keeps.")
+    match: dict[str, SkipOrRatio] = Field(
+        default_factory=dict,
+        description="Layer name pattern (`*` and `?`) to `skip` or a ratio; the first match wins.",
+    )
+
+    def rule_for(self, layer: str) -> float | Literal["skip"] | None:
+        """The value of the first pattern that matches `layer`, or None."""
+        return next((v for pattern, v in self.match.items() if fnmatchcase(layer, pattern)), None)
+
+
+class Scale(Settings):
+    """Multiply the weights of chosen layers by a factor. This changes no latency."""
+
+    factor: float = Field(description="What the weights are multiplied by.")
+    match: tuple[str, ...] = Field(
+        default=(), description="Layer name patterns (`*` and `?`) to scale."
+    )
+    first: int | None = Field(
+        default=None, ge=1, description="Scale the first N layers with weights, instead of `match`."
+    )
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Scale:
+        if bool(self.match) == (self.first is not None):
+            raise ValueError("it must name its layers by either `match` or `first`, one of the two")
+        return self
+
+
+class Finetune(Settings):
+    """Re-estimate batch-norm statistics, train briefly, and keep the result if it is better."""
+
+    epochs: float = Field(
+        default=2.0, ge=0, description="Passes over the training data; fractions are allowed."
+    )
+    lr: float = Field(default=0.01, gt=0, description="Peak learning rate of the cosine schedule.")
+    bn_batches: int = Field(
+        default=20, ge=0, description="Batches that re-estimate batch-norm statistics first."
+    )
+    distill: bool = Field(default=True, description="Also learn from the original's outputs.")
+    temperature: float = Field(default=4.0, gt=0, description="Softens the logits to distil.")
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the distillation loss; the rest is the task."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Smoothing of the task's labels."
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after this many evaluations without a gain; null never stops early.",
+    )
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "fold_batchnorm": FoldBatchnorm,
+    "channels_last": ChannelsLast,
+    "flush_subnormals": FlushSubnormals,
+    "prune": Prune,
+    "scale": Scale,
+    "finetune": Finetune,
+}
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as `modelspeed list` shows it; `default` is None where one must be given."""
+
+    name: str
+    default: str | None
+    description: str
+
+
+def setting_rows(adjuster: str) -> tuple[SettingRow, ...]:
+    return tuple(
+        SettingRow(
+            name,
+            None if f.is_required() else str(f.get_default(call_default_factory=True)),
+            f.description or "",
+        )
+        for name, f in SETTINGS[adjuster].model_fields.items()
+    )

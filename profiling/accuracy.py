@@ -1,0 +1,220 @@
+"""Accuracy of a module on the user's data; higher is better for every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import DataError
+
+Metric = Callable[[Tensor, Tensor], float | Tensor]
+Forward = Callable[..., Any]
+
+
+def evaluate(
+    module: Forward, batches: Iterable[Any], metric: str | Metric, device: str = "cpu"
+) -> tuple[float, int]:
+    """Mean of `metric` over all examples, and their number.
+
+    `accuracy` (top-1) and `top5` are fractions; `mse` and `mae` come back **negated**, so that
+    higher is better everywhere. A callable takes (outputs, targets) of one batch and returns its
+    mean. Batches are (inputs, targets); inputs are a tensor or a tuple of tensors. Raises
+    DataError for unusable data, naming the batch.
+    """
+    score = metric_of(metric)
+    total, count = 0.0, 0
+    with torch.inference_mode(), _evaluating(module):
+        for index, batch in enumerate(_batches(batches)):
+            inputs, targets = split_batch(batch, index)
+            outputs = _outputs(module, inputs, index, device)
+            targets = targets.to(device)
+            _check_rows(outputs, targets, index)
+            if not len(targets):
+                continue
+            value = _number(score(outputs, targets), index)
+            total += value * len(targets)
+            count += len(targets)
+    if not count:
+        raise DataError("The `eval` data is empty: no batch with an example was found.")
+    return total / count, count
+
+
+def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
+    """How far `b` follows `a`: the fraction of equal argmax where outputs are [batch, classes].
+
+    Elsewhere 1 - |b - a| / |a| (Euclidean, at least 0). A batch is (inputs, targets), targets
+    unused and allowed to be None, or the input tensor alone.
+    """
+    equal, rows, error, size = 0.0, 0, 0.0, 0.0
+    scores = False
+    with torch.inference_mode(), _evaluating(a), _evaluating(b):
+        for index, batch in enumerate(_batches(batches)):
+            inputs = batch if isinstance(batch, Tensor) else _pair(batch, index)[0]
+            left = _outputs(a, inputs, index, device)
+            right = _outputs(b, inputs, index, device)
+            if left.shape != right.shape:
+                raise DataError(
+                    f"Batch {index}: the outputs to compare have the shapes {list(left.shape)} "
+                    f"and {list(right.shape)}; they must be the same."
+                )
+            scores = left.dim() == 2 and left.shape[1] > 1
+            if scores:
+                equal += float((left.argmax(1) == right.argmax(1)).sum())
+            rows += left.shape[0] if left.dim() else 1
+            error += float((right.double() - left.double()).square().sum())
+            size += float(left.double().square().sum())
+    if not rows:
+        raise DataError("The data to compare two models on is empty: no example was found.")
+    if scores:
+        return equal / rows
+    return max(0.0, 1.0 - (error / size) ** 0.5) if size else float(error == 0.0)
+
+
+def metric_of(metric: str | Metric) -> Metric:
+    if callable(metric):
+        return metric
+    if metric not in METRICS:
+        allowed = ", ".join(f"`{name}`" for name in METRICS)
+        raise DataError(f"`data.metric` is `{metric}`; allowed are {allowed} or a function.")
+    return METRICS[metric]
+
+
+def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:
+    """(inputs, targets) of one batch, or DataError with what was found instead."""
+    inputs, targets = _pair(batch, index)
+    if not isinstance(targets, Tensor) or targets.dim() == 0:
+        raise DataError(
+            f"Batch {index}: the targets are {_describe(targets)}; they must be a tensor with one "
+            "row per example."
+        )
+    return inputs, targets
+
+
+def _pair(batch: object, index: int) -> tuple[Any, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise DataError(
+            f"Batch {index} is {_describe(batch)}; it must be a pair (inputs, targets)."
+        )
+    return batch[0], batch[1]
+
+
+def _batches(batches: object) -> Iterator[Any]:
+    if not isinstance(batches, Iterable):
+        raise DataError(f"The data is {_describe(batches)}; it must be an iterable of batches.")
+    return iter(batches)
+
+
+def _outputs(module: Forward, inputs: Any, index: int, device: str) -> Tensor:
+    row = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    wrong = next((x for x in row if not isinstance(x, Tensor)), None)
+    if wrong is not None or not row:
+        raise DataError(
+            f"Batch {index}: the inputs hold {_describe(wrong)}; they must be a tensor or a tuple "
+            "of tensors."
+        )
+    try:
+        outputs = module(*(x.to(device) for x in row))
+    except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
+        shapes = ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in row)
+        reason = str(error).strip().split("\n", 1)[0]
+        raise DataError(f"Batch {index}: the model refuses inputs {shapes}: {reason}") from error
+    if isinstance(outputs, (tuple, list)) and outputs:
+        outputs = outputs[0]
+    if not isinstance(outputs, Tensor):
+        raise DataError(f"Batch {index}: the model returns {_describe(outputs)}, not a tensor.")
+    if outputs.is_floating_point() and bool(outputs.isnan().any()):
+        raise DataError(
+            f"Batch {index}: the model's outputs hold NaN; check its weights and the inputs."
+        )
+    return outputs
+
+
+def _check_rows(outputs: Tensor, targets: Tensor, index: int) -> None:
+    if outputs.dim() == 0 or outputs.shape[0] != targets.shape[0]:
+        raise DataError(
+            f"Batch {index}: the outputs have the shape {list(outputs.shape)} and the targets "
+            f"{list(targets.shape)}; both must have one row per example."
+        )
+
+
+def _number(value: float | Tensor, index: int) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Batch {index}: the metric returned {_describe(value)}; it must return one number."
+        ) from error
+    if number != number:
+        raise DataError(f"Batch {index}: the metric returned NaN; check outputs and targets.")
+    return number
+
+
+def _top(k: int) -> Metric:
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        _check_classes(outputs, targets)
+        best = outputs.topk(min(k, outputs.shape[1]), dim=1).indices
+        return (best == targets.unsqueeze(1)).any(1).double().mean()
+
+    return score
+
+
+def _check_classes(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
+        raise DataError(
+            "Accuracy needs outputs [batch, classes] and integer targets [batch]; found "
+            f"{list(outputs.shape)} and {list(targets.shape)} {targets.dtype}. "
+            "Use the metric `mse`, `mae` or a function for other outputs."
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= outputs.shape[1]:
+        raise DataError(
+            f"The targets reach from {low} to {high}, but the model has {outputs.shape[1]} "
+            f"classes; allowed are 0 to {outputs.shape[1] - 1}."
+        )
+
+
+def _error(power: int) -> Metric:
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.shape != targets.shape:
+            raise DataError(
+                f"The outputs have the shape {list(outputs.shape)} and the targets "
+                f"{list(targets.shape)}; for `mse` and `mae` they must be the same."
+            )
+        return -(outputs.double() - targets.double()).abs().pow(power).mean()
+
+    return score
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": _top(1),
+    "top5": _top(5),
+    "mse": _error(2),
+    "mae": _error(1),
+}
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    return f"`{type(value).__name__}`"
+
+
+@contextmanager
+def _evaluating(module: Forward) -> Iterator[None]:
+    # A module of torch.export refuses eval(): it was captured in eval mode and stays there.
+    if not isinstance(module, nn.Module) or isinstance(module, torch.fx.GraphModule):
+        yield
+        return
+    modes = [(m, m.training) for m in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training

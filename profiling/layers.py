@@ -1,0 +1,133 @@
+"""Time, work and traffic of every op of a captured graph."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+
+from ..core.records import LayerCost
+from .macs import bytes_of, macs_of, op_name, shape_of
+from .peak import peak_flops
+from .timer import Clock, clock_for
+
+GUARDS = "_guards_fn"  # torch.export's input checks, not part of the model
+
+
+def profile_layers(
+    gm: GraphModule,
+    inputs: tuple[Tensor, ...],
+    *,
+    repeats: int = 10,
+    clock: Clock | None = None,
+    peak: float | None = None,
+) -> tuple[LayerCost, ...]:
+    """Cost of each op in graph order, run one at a time; ms is the median over `repeats`.
+
+    The clock's own cost is subtracted. `share` is of the sum over ops, `peak_fraction` of `peak`
+    FLOP/s (default: measured here). Python's cost of walking the graph is not counted.
+    """
+    device = str(inputs[0].device) if inputs else "cpu"
+    clock = clock or clock_for(device)
+    runner = _Timed(gm, clock)
+    with torch.no_grad():
+        runner.run(*inputs)  # first calls allocate and pick kernels
+        runner.times.clear()
+        for _ in range(max(1, repeats)):
+            runner.run(*inputs)
+    overhead = median(clock.time(_nothing) for _ in range(101))
+    times = {node: max(0.0, median(row) - overhead) for node, row in runner.times.items()}
+    total = sum(times.values())
+    rate = peak_flops(device, _dtype(gm)) if peak is None else peak
+    return tuple(
+        LayerCost(
+            name=layer_name(node),
+            op=_op(gm, node),
+            ms=ms,
+            share=ms / total if total else 0.0,
+            macs=runner.work[node][0],
+            bytes=runner.work[node][1],
+            peak_fraction=2 * runner.work[node][0] / (ms / 1e3) / rate if ms and rate else 0.0,
+            shape=runner.work[node][2],
+        )
+        for node, ms in times.items()
+    )
+
+
+def count_macs(gm: GraphModule, inputs: tuple[Tensor, ...]) -> int:
+    """Multiply-accumulates of one forward pass on `inputs`."""
+    runner = _Timed(gm, None)
+    with torch.no_grad():
+        runner.run(*inputs)
+    return sum(work[0] for work in runner.work.values())
+
+
+def layer_name(node: Node) -> str:
+    """The module path of the op's weight (`body.0.c1`), else the node's name."""
+    if node.op == "call_module":
+        return str(node.target)
+    params = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+    weights = [p for p in params if p.endswith("weight")]
+    for path in (*weights, *params):
+        stem, dot, _ = path.rpartition(".")
+        if dot:
+            return stem
+    return node.name
+
+
+class _Timed(Interpreter):
+    """Times the target's call alone; fetching arguments and freeing results stay outside."""
+
+    def __init__(self, gm: GraphModule, clock: Clock | None) -> None:
+        # Results are freed after their last use, as the graph's own code does.
+        super().__init__(gm, garbage_collect_values=True)
+        self._clock = clock
+        self.times: dict[Node, list[float]] = {}
+        self.work: dict[Node, tuple[int, int, str]] = {}
+
+    def run_node(self, n: Node) -> Any:
+        if n.op == "call_module" and n.target == GUARDS:
+            return None
+        if n.op not in ("call_function", "call_method", "call_module"):
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        result: list[Any] = []
+        call = getattr(self, n.op)
+
+        def run() -> None:
+            result.append(call(n.target, args, kwargs))
+
+        if self._clock is None:
+            run()
+        else:
+            self.times.setdefault(n, []).append(self._clock.time(run))
+        if n not in self.work:
+            traffic = bytes_of((args, kwargs), result[0])
+            self.work[n] = (self._macs(n, args, result[0]), traffic, shape_of(args, result[0]))
+        return result[0]
+
+    def _macs(self, n: Node, args: tuple[Any, ...], result: object) -> int:
+        if n.op == "call_module" and isinstance(n.target, str):
+            module = self.fetch_attr(n.target)
+            weight = getattr(module, "weight", None)
+            kind = {torch.nn.Linear: "linear", torch.nn.Conv2d: "conv2d"}.get(type(module))
+            return macs_of(kind, (*args, weight), result) if kind else 0
+        return macs_of(n.target, args, result)
+
+
+def _op(gm: GraphModule, node: Node) -> str:
+    if node.op == "call_module":
+        return type(gm.get_submodule(str(node.target))).__name__
+    return op_name(node.target)
+
+
+def _dtype(gm: GraphModule) -> torch.dtype:
+    dtypes = (p.dtype for p in gm.parameters() if p.is_floating_point())
+    return next(dtypes, torch.float32)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,155 @@
+"""The closed list of warnings: what was seen, the likely cause, the flag that helps."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..core.records import Notice
+from .statistics import half_width, percentile
+
+CODES = (
+    "noisy",
+    "time_bound",
+    "cold",
+    "drift",
+    "threads_over_cores",
+    "cpu_contention",
+    "subnormal_weights",
+)
+DRIFT = 0.05
+WIDTH = 0.01
+Interval = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Seconds since some start: wall clock, CPU of this process, CPU of the whole machine."""
+
+    wall: float
+    own: float
+    machine: float
+    cores: int
+
+
+def read_load() -> Load | None:
+    """A snapshot from /proc/stat; None where the system has none."""
+    try:
+        first = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first[1:9])
+    busy = (user + nice + system + irq + softirq + steal) / ticks
+    return Load(time.perf_counter(), time.process_time(), busy, os.cpu_count() or 1)
+
+
+def noisy(
+    samples: Sequence[float], interval: tuple[float, float, float], p: float
+) -> Notice | None:
+    width = half_width(*interval)
+    if width <= WIDTH:
+        return None
+    mean = sum(samples) / len(samples)
+    spread = (sum((s - mean) ** 2 for s in samples) / len(samples)) ** 0.5 / mean
+    return Notice(
+        "noisy",
+        f"The 95 % interval of p{p:g} is ±{width:.1%}, wider than ±1 % "
+        f"({len(samples)} samples, coefficient of variation {spread:.0%}).",
+        "Other work on this machine, frequency scaling or too little time.",
+        "Close other programs, lower `--threads`, or use `--percentile 50`.",
+    )
+
+
+def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
+    if seconds < limit:
+        return None
+    return Notice(
+        "time_bound",
+        f"Sampling stopped after {seconds:.1f} s with {samples} samples, before the interval was "
+        "within 1 %.",
+        "The model is slow, the machine noisy or the percentile far in the tail.",
+        "Use `--percentile 50` or a smaller `--batch`.",
+    )
+
+
+def cold(steady: bool, seconds: float) -> Notice | None:
+    if steady:
+        return None
+    return Notice(
+        "cold",
+        f"Calls were still getting faster after {seconds:.1f} s of warm-up.",
+        "Lazy compilation, a cold file cache or a processor leaving a low-power state.",
+        "Run the command again, or use `--runtime plain`.",
+    )
+
+
+def drift(samples: Sequence[float], p: float) -> Notice | None:
+    half = len(samples) // 2
+    if half < 10:
+        return None
+    first, last = percentile(samples[:half], p), percentile(samples[half:], p)
+    if first <= 0 or abs(last / first - 1.0) <= DRIFT:
+        return None
+    return Notice(
+        "drift",
+        f"p{p:g} went from {first:.3g} ms in the first half to {last:.3g} ms in the second.",
+        "Heat, frequency scaling or other work that came or went.",
+        "Run again when the machine is cool and idle, or lower `--threads`.",
+    )
+
+
+def threads_over_cores(threads: int, cores: int) -> Notice | None:
+    if threads <= cores:
+        return None
+    return Notice(
+        "threads_over_cores",
+        f"{threads} threads share {cores} usable cores.",
+        "A thread count above what this process may use, for one in a container.",
+        f"Use `--threads {cores}` or fewer.",
+    )
+
+
+def cpu_contention(before: Load | None, after: Load | None) -> Notice | None:
+    """Seen when other processes keep a full machine busy while we sample."""
+    if before is None or after is None:
+        return None
+    wall = after.wall - before.wall
+    if wall < 0.2:  # /proc/stat counts in steps of 10 ms
+        return None
+    total = (after.machine - before.machine) / wall
+    others = total - (after.own - before.own) / wall
+    if others < 0.25 or total < 0.9 * after.cores:
+        return None
+    return Notice(
+        "cpu_contention",
+        f"Other processes kept {others:.1f} of {after.cores} cores busy while sampling.",
+        "Other programs or other guests of the same host.",
+        "Close them, or lower `--threads`.",
+    )
+
+
+def subnormal_weights(tensors: Mapping[str, torch.Tensor]) -> Notice | None:
+    """Names tensors (fp32 or fp64) holding non-zero values below the smallest normal number."""
+    found: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float32, torch.float64) or tensor.is_mkldnn:
+            continue
+        size = tensor.detach().abs()
+        count = int(((size > 0) & (size < torch.finfo(tensor.dtype).tiny)).sum())
+        if count:
+            found[name] = count
+    if not found:
+        return None
+    worst = max(found, key=lambda name: found[name])
+    return Notice(
+        "subnormal_weights",
+        f"{sum(found.values())} weights in {len(found)} tensors are subnormal, most in `{worst}`.",
+        "Long training with weight decay; such numbers make CPUs 5 to 50 times slower.",
+        "Add `flush_subnormals` to the recipe.",
+    )

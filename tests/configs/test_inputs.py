@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelspeed.configs.inputs import parse_inputs, with_flags
+from modelspeed.configs.recipe import DataSpec, InputSpec, ModelSpec, Recipe, split_factory
+from modelspeed.core.errors import UsageError
+
+CWD = Path("/here")
+
+
+def test_inputs_are_sizes_and_a_dtype() -> None:
+    assert parse_inputs("1x3x224x224:float32, 1x77:int64,8") == (
+        InputSpec(shape=(1, 3, 224, 224), dtype="float32"),
+        InputSpec(shape=(1, 77), dtype="int64"),
+        InputSpec(shape=(8,), dtype="float32"),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "1x", "x1", "1x-3", "1x0", "1x3:", "1x3:flot32", "1,,2", "²"])
+def test_bad_inputs_are_usage_errors(text: str) -> None:
+    with pytest.raises(UsageError, match="`--inputs`"):
+        parse_inputs(text)
+
+
+def test_the_nearest_dtype_is_offered() -> None:
+    with pytest.raises(UsageError, match="did you mean `float32`"):
+        parse_inputs("1x3:flot32")
+
+
+@given(st.text() | st.text(alphabet="0123x:,float "))
+def test_any_inputs_text_is_specs_or_a_usage_error(text: str) -> None:
+    try:
+        assert parse_inputs(text)
+    except UsageError as error:
+        assert "`--inputs`" in str(error)
+
+
+def test_flags_win_over_the_recipe_and_are_relative_to_the_current_folder() -> None:
+    recipe = Recipe(
+        model=ModelSpec(factory="m.py:f", args={"w": 1}),
+        data=DataSpec(factory="d.py:f", metric="m.py:top5"),
+        base=Path("/recipe"),
+    )
+    changed = with_flags(recipe, model="a.py:g", data="b.py:h", inputs="1x2", cwd=CWD)
+    assert changed.model == ModelSpec(factory="/here/a.py:g")
+    assert changed.data == DataSpec(factory="/here/b.py:h", metric="m.py:top5")
+    assert changed.inputs == (InputSpec(shape=(1, 2)),)
+
+
+def test_without_flags_the_recipe_is_as_it_was() -> None:
+    recipe = Recipe(model=ModelSpec(factory="m.py:f", args={"w": 1}))
+    assert with_flags(recipe, cwd=CWD) == recipe
+
+
+@pytest.mark.parametrize("bad", ["model", "model.py", "model.py:", "model.py:a-b", ".py:f"])
+def test_a_flag_that_is_no_factory_is_a_usage_error(bad: str) -> None:
+    with pytest.raises(UsageError, match=r"`--data` is .*FILE\.py:NAME"):
+        with_flags(Recipe(), data=bad, cwd=CWD)
+
+
+def test_a_factory_is_split_into_its_file_and_name() -> None:
+    assert split_factory("a/b.py:f", Path("/x")) == (Path("/x/a/b.py"), "f")
+    assert split_factory("/a/b.py:f", Path("/x")) == (Path("/a/b.py"), "f")

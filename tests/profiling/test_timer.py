@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from modelspeed.core.errors import MeasureError
+from modelspeed.profiling.notices import CODES, Load
+from modelspeed.profiling.timer import WallClock, clock_for, measure, measure_interleaved
+
+
+class FakeClock:
+    """A call takes what it returns (ms); time passes by nothing else."""
+
+    def __init__(self, loads: list[Load] | None = None) -> None:
+        self.seconds = 0.0
+        self.loads = loads or []
+
+    def time(self, run: Callable[[], object]) -> float:
+        ms = float(run())  # type: ignore[arg-type]
+        self.seconds += ms / 1e3
+        return ms
+
+    def now(self) -> float:
+        return self.seconds
+
+    def load(self) -> Load | None:
+        return self.loads.pop(0) if self.loads else None
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def codes(latency: object) -> set[str]:
+    found = {n.code for n in latency.notices}  # type: ignore[attr-defined]
+    assert found <= set(CODES)
+    return found
+
+
+def test_a_steady_call_is_measured_exactly_and_briefly() -> None:
+    clock = FakeClock()
+    latency = measure(lambda: 5.0, clock=clock)
+    assert (latency.value_ms, latency.low_ms, latency.high_ms) == (5.0, 5.0, 5.0)
+    assert latency.notices == ()
+    assert len(latency.samples_ms) >= 11
+    assert clock.seconds < 1.0
+
+
+def test_warm_up_is_not_counted() -> None:
+    times = iter([900.0, 100.0, 80.0, 50.0, 30.0] + [10.0] * 10_000)
+    assert max(measure(lambda: next(times), clock=FakeClock()).samples_ms) == 10.0
+
+
+def test_a_model_that_never_stops_warming_up_is_called_cold() -> None:
+    ms = 100.0
+
+    def run() -> float:
+        nonlocal ms
+        ms = max(ms * 0.97, 1.0)
+        return ms
+
+    assert "cold" in codes(measure(run, clock=FakeClock(), max_seconds=10.0))
+
+
+def test_noise_stops_at_the_time_bound_and_says_so() -> None:
+    chance = random.Random(0)
+    clock = FakeClock()
+    latency = measure(lambda: chance.choice([10.0, 20.0]), clock=clock, max_seconds=2.0)
+    assert {"noisy", "time_bound"} <= codes(latency)
+    assert 2.0 <= clock.seconds < 3.0
+
+
+def test_moderate_noise_is_sampled_until_the_interval_is_within_one_percent() -> None:
+    chance = random.Random(0)
+    latency = measure(lambda: chance.gauss(10.0, 0.5), clock=FakeClock(), min_seconds=0.0)
+    assert latency.high_ms - latency.low_ms <= 0.02 * latency.value_ms
+    assert "noisy" not in codes(latency)
+    assert len(latency.samples_ms) > 50
+
+
+def test_a_change_in_mid_run_is_called_drift() -> None:
+    clock = FakeClock()
+    latency = measure(lambda: 10.0 if clock.seconds < 0.5 else 12.0, clock=clock, min_seconds=1.0)
+    assert "drift" in codes(latency)
+
+
+def test_interleaved_rows_are_equally_long_and_in_order() -> None:
+    count = [0, 0]
+    order: list[int] = []
+
+    def run(index: int) -> float:
+        order.append(index)
+        count[index] += 1
+        return 5.0 + index
+
+    a, b = measure_interleaved([lambda: run(0), lambda: run(1)], clock=FakeClock())
+    assert len(a.samples_ms) == len(b.samples_ms)
+    assert (a.value_ms, b.value_ms) == (5.0, 6.0)
+    switches = [i for i, j in pairwise(order) if i != j]
+    assert len(switches) > 10, "the runs take turns"
+    assert {tuple(order[i : i + 2]) for i in range(len(order))} >= {(0, 1), (1, 0)}
+
+
+def test_drift_common_to_both_runs_leaves_their_ratio() -> None:
+    clock = FakeClock()
+    runs = [lambda: 4.0 * (1 + clock.seconds / 10), lambda: 2.0 * (1 + clock.seconds / 10)]
+    a, b = measure_interleaved(runs, clock=clock, min_seconds=2.0)
+    assert a.value_ms / b.value_ms == pytest.approx(2.0, rel=0.03)
+
+
+def test_a_tail_percentile_gets_its_samples_beyond_the_time_bound() -> None:
+    clock = FakeClock()
+    latency = measure(lambda: 20.0, percentile=99.0, clock=clock, max_seconds=5.0)
+    assert len(latency.samples_ms) >= 662
+
+
+def test_a_percentile_out_of_reach_is_refused_before_sampling() -> None:
+    clock = FakeClock()
+    with pytest.raises(MeasureError, match="needs 662 samples"):
+        measure(lambda: 500.0, percentile=99.0, clock=clock, max_seconds=2.0)
+    assert clock.seconds < 5.0
+
+
+def test_measuring_nothing_is_refused() -> None:
+    with pytest.raises(MeasureError, match="empty"):
+        measure_interleaved([], clock=FakeClock())
+
+
+def test_garbage_collection_rests_while_sampling_and_returns() -> None:
+    states: list[bool] = []
+
+    def run() -> float:
+        states.append(gc.isenabled())
+        return 5.0
+
+    measure(run, clock=FakeClock())
+    assert states[-1] is False
+    assert gc.isenabled()
+
+
+def test_a_failing_call_leaves_garbage_collection_on() -> None:
+    with pytest.raises(ValueError, match="inside"):
+        measure(lambda: (_ for _ in ()).throw(ValueError("inside")), clock=FakeClock())
+    assert gc.isenabled()
+
+
+def test_other_work_on_the_machine_is_reported() -> None:
+    clock = FakeClock([Load(0.0, 0.0, 0.0, 2), Load(10.0, 10.0, 19.5, 2)])
+    assert "cpu_contention" in codes(measure(lambda: 5.0, clock=clock))
+
+
+def test_the_wall_clock_measures_forward() -> None:
+    clock = clock_for("cpu")
+    assert isinstance(clock, WallClock)
+    assert clock.time(lambda: None) >= 0.0
+    assert clock.now() <= clock.now()
