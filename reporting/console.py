@@ -1,0 +1,33 @@
+"""A record on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..core.records import Record
+from . import facts
+
+_COLOURS = {"met": "green", "missed": "red", "inconclusive": "yellow", "none": "cyan"}
+
+
+def render(record: Record, console: Console) -> None:
+    colour = _COLOURS[record.verdict]
+    console.print(f"[bold {colour}]{escape(facts.headline(record))}[/]")
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.key_facts(record):
+        grid.add_row(f"[dim]{escape(name)}[/]", escape(value))
+    console.print(grid)
+    for table in facts.tables(record):
+        _print(table, console)
+    console.print(f"[dim]measured on {escape(facts.machine(record))}[/]")
+
+
+def _print(table: facts.Table, console: Console) -> None:
+    shown = Table(title=table.title, title_justify="left", title_style="bold", expand=False)
+    for name in table.head:
+        shown.add_column(name, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    console.print(shown)

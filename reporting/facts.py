@@ -1,0 +1,144 @@
+"""What a record says, in words and rows: the one wording that all renderings share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.records import Latency, Record
+
+VERDICTS = {
+    "met": "target met",
+    "missed": "target missed",
+    "inconclusive": "inconclusive",
+    "none": "no target",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def interval(latency: Latency | None) -> str:
+    if latency is None:
+        return "–"
+    return f"{ms(latency.value_ms)} ({latency.low_ms:.3g}–{latency.high_ms:.3g})"
+
+
+def headline(record: Record) -> str:
+    verdict = VERDICTS[record.verdict]
+    return f"{verdict}: {record.summary}" if record.summary else verdict
+
+
+def speed(record: Record) -> str:
+    found = record.speedup
+    if found is None:
+        return "–"
+    ends = f"{found.low:.2f}–{found.high:.2f}"
+    if found.finding == "no significant change":
+        return f"no significant change (ratio {found.speedup:.2f}, {ends})"
+    return f"{found.speedup:.2f}x ({ends}), {found.finding}"
+
+
+def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
+    """The lines a reader wants first, as (name, value)."""
+    target = record.target
+    what = f"p{target.percentile:g}, batch {target.batch}, {target.device}"
+    rows = [("checkpoint", record.source), ("measured as", what)]
+    if target.ms is not None:
+        rows.append(("target", ms(target.ms)))
+    rows.append(("original", interval(record.baseline)))
+    if record.final is not None:
+        rows.append(("result", interval(record.final)))
+        rows.append(("speed-up", speed(record)))
+        rows.extend(_quality(record))
+        rows.append(("parameters", _change(record.parameters_before, record.parameters_after)))
+        rows.append(("MACs", _change(record.macs_before, record.macs_after)))
+        rows.append(("runtime", record.runtime_used))
+    else:
+        rows.append(("parameters", f"{record.parameters_before:,}"))
+        rows.append(("MACs", f"{record.macs_before:,}"))
+    if record.smallest_reachable_ms is not None:
+        rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
+    rows.append(("time taken", f"{record.seconds:.0f} s"))
+    return tuple(rows)
+
+
+def _quality(record: Record) -> list[tuple[str, str]]:
+    quality = record.quality
+    if quality is None:
+        return []
+    if not quality.known:
+        same = percent(quality.agreement)
+        return [("accuracy", f"unknown (no data); agreement with the original {same}")]
+    change = f"{percent(quality.baseline)} -> {percent(quality.final)}"
+    drop = 100 * (quality.drop or 0.0)
+    rows = [(quality.metric, f"{change} (drop {drop:.2f} points, {quality.examples} examples)")]
+    return [*rows, ("agreement", percent(quality.agreement))]
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before:,} -> {after:,}" if before != after else f"{before:,}, unchanged"
+
+
+def steps(record: Record) -> Table:
+    rows = tuple(
+        (
+            s.adjuster,
+            s.status,
+            s.reason,
+            f"{ms(s.latency_before)} -> {ms(s.latency_after)}" if s.latency_after else "–",
+            f"{percent(s.accuracy_before)} -> {percent(s.accuracy_after)}"
+            if s.accuracy_after is not None
+            else "–",
+            f"{s.seconds:.1f} s",
+        )
+        for s in record.steps
+    )
+    return Table("What was done", ("step", "status", "why", "latency", "accuracy", "took"), rows)
+
+
+def left_alone(record: Record) -> Table:
+    rows = tuple((item.what, item.reason) for item in record.left_alone)
+    return Table("What was left alone", ("what", "why"), rows)
+
+
+def warnings(record: Record) -> Table:
+    rows = tuple((n.code, n.seen, n.cause, n.remedy) for n in record.notices)
+    return Table("Warnings", ("warning", "seen", "likely cause", "what helps"), rows)
+
+
+def layers(record: Record, most: int = 12) -> Table:
+    ranked = sorted(record.layers_before, key=lambda c: -c.ms)[:most]
+    rows = tuple(
+        (c.name, c.op, ms(c.ms), percent(c.share), f"{c.macs:,}", f"{c.bytes:,}",
+         percent(c.peak_fraction))
+        for c in ranked
+    )  # fmt: skip
+    head = ("layer", "operator", "time", "share", "MACs", "bytes", "of peak")
+    return Table("Slowest layers of the original", head, rows)
+
+
+def machine(record: Record) -> str:
+    m = record.machine
+    return (
+        f"{m.cpu} ({m.isa}), {m.threads} of {m.cores} cores, {m.device}, torch {m.torch}, "
+        f"Python {m.python}, {m.system}; fingerprint {m.fingerprint}"
+    )
+
+
+def tables(record: Record) -> Sequence[Table]:
+    """All tables that have rows, in reading order."""
+    found = (steps(record), left_alone(record), warnings(record), layers(record))
+    return [t for t in found if t.rows]
