@@ -20,11 +20,11 @@ def render(record: Record, console: Console) -> None:
         grid.add_row(f"[dim]{escape(name)}[/]", escape(value))
     console.print(grid)
     for table in facts.tables(record):
-        _print(table, console)
+        print_table(table, console)
     console.print(f"[dim]measured on {escape(facts.machine(record))}[/]")
 
 
-def _print(table: facts.Table, console: Console) -> None:
+def print_table(table: facts.Table, console: Console) -> None:
     shown = Table(title=table.title, title_justify="left", title_style="bold", expand=False)
     for name in table.head:
         shown.add_column(name, overflow="fold")

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..configs.machine import MachineFlags
+from . import options as o
+from .errors import shown
+from .finish import finish
+from .job import Asked, default_out, job_for, recipe_for
+from .progress import Live
+
+
+def apply(
+    checkpoint: o.Checkpoint,
+    recipe_file: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="recipe with fixed settings")
+    ] = None,
+    model: o.ModelOption = None,
+    data: o.DataOption = None,
+    inputs: o.InputsOption = None,
+    config: o.ConfigOption = None,
+    preset: o.PresetOption = None,
+    out: o.OutOption = None,
+    force: o.ForceOption = False,
+    device: o.DeviceOption = "cpu",
+    threads: o.ThreadsOption = None,
+    runtime: o.RuntimeOption = "lowered",
+    percentile: o.PercentileOption = None,
+    batch: o.BatchOption = None,
+    seed: o.SeedOption = 0,
+    json: o.JsonOption = False,
+    dry_run: o.DryOption = False,
+    without_data: o.WithoutDataOption = False,
+    trust_pickle: o.TrustOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
+    with shown(debug):
+        flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
+        asked = Asked(
+            checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
+            without_data,
+        )  # fmt: skip
+        recipe = recipe_for(asked, "apply")
+        job = job_for(asked, recipe, flags)
+        from ..tuning.apply import apply_recipe
+
+        with Live() as talk:
+            outcome = apply_recipe(
+                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run
+            )
+        finish(outcome, recipe.limits.max_drop, json)

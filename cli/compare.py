@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..reporting.comparison import compare as compare_records
+from ..reporting.console import print_table
+from . import options as o
+from .errors import shown
+from .finish import record_at
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
+    b: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
+    json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Set two records or artifacts side by side."""
+    with shown(debug):
+        table = compare_records(record_at(a), record_at(b))
+        if json:
+            rows = {name: {"a": x, "b": y} for name, x, y in table.rows}
+            sys.stdout.write(json_text.dumps({"finding": table.title, "rows": rows}) + "\n")
+        else:
+            print_table(table, Console())

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..configs.machine import MachineFlags
+from . import options as o
+from .errors import shown
+from .finish import finish
+from .job import Asked, job_for, recipe_for
+from .progress import Live
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="folder of the artifact")] = Path("out"),
+    speedup: Annotated[float, typer.Option("--speedup", min=1.0)] = 2.0,
+    threads: o.ThreadsOption = None,
+    force: o.ForceOption = False,
+    json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Tune the built-in digits ResNet to half of its measured latency."""
+    with shown(debug), as_file(files("modelspeed.examples.digits")) as folder:
+        asked = Asked(folder / "digits_resnet.pt", config=folder / "modelspeed.yaml")
+        recipe = recipe_for(asked, "tune")
+        job = job_for(asked, recipe, MachineFlags(threads=threads))
+        from ..tuning.tune import tune
+
+        with Live() as talk:
+            outcome = tune(job, recipe, talk, out, force=force, speedup=speedup)
+        finish(outcome, recipe.limits.max_drop, json)

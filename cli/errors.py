@@ -1,0 +1,41 @@
+"""The one place that turns errors into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ..core.errors import ModelspeedError
+
+INTERRUPTED = 130
+
+
+@contextmanager
+def shown(debug: bool) -> Iterator[None]:
+    """Errors of the block end the program with their sentence on stderr; `debug` lets them out."""
+    try:
+        yield
+    except ModelspeedError as error:
+        _end(debug, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end(debug, "stopped; nothing was written.", INTERRUPTED)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        _end(debug, f"{reason}.", 1)
+    except MemoryError:
+        _end(debug, "there is not enough memory; try a smaller `--batch`.", 1)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
+
+
+def _end(debug: bool, sentence: str, code: int) -> None:
+    if debug:
+        raise  # noqa: PLE0704 - called from an except block only
+    for line in sentence.splitlines():
+        sys.stderr.write(f"modelspeed: {line}\n")
+    raise typer.Exit(code)

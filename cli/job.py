@@ -1,0 +1,96 @@
+"""From flags and files to a job and a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs.discovery import find_recipe
+from ..configs.inputs import with_flags
+from ..configs.load import load_recipe, parse_recipe
+from ..configs.machine import MachineFlags, resolve_target
+from ..configs.order import Mode, check_order
+from ..configs.presets import read_preset
+from ..configs.recipe import Recipe, Step, make_step
+
+if TYPE_CHECKING:
+    from ..tuning.job import Job
+
+LOSSLESS = ("flush_subnormals", "fold_batchnorm", "channels_last")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything the command line said about what to load."""
+
+    checkpoint: Path
+    config: Path | None = None
+    preset: str | None = None
+    model: str | None = None
+    data: str | None = None
+    inputs: str | None = None
+    trust_pickle: bool = False
+    without_data: bool = False
+    target_ms: float | None = None
+
+
+def recipe_for(asked: Asked, mode: Mode) -> Recipe:
+    """The recipe in force: found or named, its steps from a preset if asked, flags on top."""
+    found = asked.config or find_recipe(asked.checkpoint, Path.cwd())
+    recipe = load_recipe(found) if found else Recipe(adjust=_default_steps(), source="the default")
+    if asked.preset:
+        steps = parse_recipe(read_preset(asked.preset), f"preset {asked.preset}", Path.cwd()).adjust
+        recipe = recipe.model_copy(update={"adjust": steps})
+    elif not recipe.adjust and mode == "tune":
+        recipe = recipe.model_copy(update={"adjust": _default_steps()})
+    recipe = with_flags(
+        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
+    )
+    recipe = _without_data(recipe, asked.without_data)
+    check_order(recipe, mode)
+    return recipe
+
+
+def _default_steps() -> tuple[Step, ...]:
+    names = ("flush_subnormals", "prune", "finetune", "fold_batchnorm", "channels_last")
+    return tuple(make_step(name) for name in names)
+
+
+def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
+    """Without data nobody can see what a lossy step costs: only lossless ones run unless allowed."""
+    if recipe.data is not None:
+        return recipe
+    if not allowed:
+        steps = tuple(s for s in recipe.adjust if s.name in LOSSLESS)
+        return recipe.model_copy(update={"adjust": steps})
+    steps = tuple(_blind(s) for s in recipe.adjust if s.name != "finetune")
+    return recipe.model_copy(update={"adjust": steps})
+
+
+def _blind(step: Step) -> Step:
+    """Fisher information needs data; weights alone do not."""
+    if step.name != "prune":
+        return step
+    settings: dict[str, Any] = {**step.settings.model_dump(), "importance": "magnitude"}
+    return make_step("prune", **settings)
+
+
+def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
+    from ..tuning.job import Job
+
+    model = recipe.model
+    return Job(
+        checkpoint=str(asked.checkpoint.absolute()),
+        target=resolve_target(recipe, flags, asked.target_ms),
+        factory=model.factory if model else None,
+        base=str(recipe.base.absolute()),
+        args=dict(model.args) if model else {},
+        inputs=tuple({"shape": list(i.shape), "dtype": i.dtype} for i in recipe.inputs),
+        trust_pickle=asked.trust_pickle,
+        seed=flags.seed,
+    )
+
+
+def default_out(checkpoint: Path) -> Path:
+    return Path(f"{checkpoint.stem}-fast")

@@ -1,0 +1,41 @@
+"""The command line: one verb a file, assembled here."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .apply import apply
+from .compare import compare
+from .demo import demo
+from .init import init
+from .list import list_all
+from .profile import profile
+from .show import show
+from .tune import tune
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="The most accurate variant of a PyTorch checkpoint that meets a latency target here.",
+)  # fmt: skip
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    show_version: Annotated[bool, typer.Option("--version", help="show the version")] = False,
+) -> None:
+    if show_version:
+        sys.stdout.write(f"modelspeed {version('modelspeed')}\n")
+        raise typer.Exit
+
+
+for verb in (tune, apply, profile, compare, show, init, demo):
+    app.command()(verb)
+app.command("list")(list_all)
+
+
+def main() -> None:
+    app()

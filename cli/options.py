@@ -1,0 +1,42 @@
+"""The options that `tune`, `apply` and `profile` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[Path, typer.Argument(help=".pt2, .pt, .pth or .safetensors file")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="FILE.py:NAME that builds the model")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="FILE.py:NAME that returns (train, eval) batches")
+]
+InputsOption = Annotated[
+    str | None, typer.Option("--inputs", help="such as 1x3x224x224:float32, joined by commas")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="recipe; found beside the checkpoint otherwise")
+]
+PresetOption = Annotated[str | None, typer.Option("--preset", help="steps of a built-in recipe")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads")]
+RuntimeOption = Annotated[str, typer.Option("--runtime", help="plain or lowered")]
+PercentileOption = Annotated[
+    float | None, typer.Option("--percentile", help="percentile of latency that counts")
+]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="rows per call")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="folder of the artifact")]
+ForceOption = Annotated[bool, typer.Option("--force", help="replace an earlier artifact")]
+SeedOption = Annotated[int, typer.Option("--seed", help="seed of everything random")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="measure and plan; write nothing")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-pickle", help="run the code a pickled checkpoint carries")
+]
+WithoutDataOption = Annotated[
+    bool, typer.Option("--without-data", help="allow lossy steps although accuracy is unknown")
+]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from ..configs.machine import MachineFlags
+from . import options as o
+from .errors import shown
+from .finish import show
+from .job import Asked, job_for, recipe_for
+from .progress import Live
+
+
+def profile(
+    checkpoint: o.Checkpoint,
+    model: o.ModelOption = None,
+    inputs: o.InputsOption = None,
+    data: o.DataOption = None,
+    config: o.ConfigOption = None,
+    device: o.DeviceOption = "cpu",
+    threads: o.ThreadsOption = None,
+    percentile: o.PercentileOption = None,
+    batch: o.BatchOption = None,
+    seed: o.SeedOption = 0,
+    json: o.JsonOption = False,
+    trust_pickle: o.TrustOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
+    with shown(debug):
+        flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
+        asked = Asked(checkpoint, config, None, model, data, inputs, trust_pickle)
+        recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
+        job = job_for(asked, recipe, flags)
+        from ..tuning.profile import profile as run
+
+        with Live() as talk:
+            outcome = run(job, recipe, talk)
+        show(outcome.record, json)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import UsageError
+from ..reporting import html, markdown
+from ..reporting import json as record_json
+from . import options as o
+from .errors import shown
+from .finish import record_at
+from .finish import show as show_record
+
+FORMATS = ("console", "md", "html", "json")
+
+
+def show(
+    record: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
+    format: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = "console",
+    debug: o.DebugOption = False,
+) -> None:
+    """Render a record again, in another form."""
+    with shown(debug):
+        found = record_at(record)
+        if format not in FORMATS:
+            raise UsageError(f"`--format` is `{format}`; it must be one of {', '.join(FORMATS)}.")
+        if format == "console":
+            show_record(found, False)
+            return
+        texts = {"md": markdown.render, "html": html.render, "json": record_json.dumps}
+        sys.stdout.write(texts[format](found) + "\n")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..configs.machine import MachineFlags
+from . import options as o
+from .errors import shown
+from .finish import finish
+from .job import Asked, default_out, job_for, recipe_for
+from .progress import Live
+
+
+def tune(
+    checkpoint: o.Checkpoint,
+    target_ms: Annotated[
+        float | None, typer.Option("--target-ms", help="latency that must be met (ms)")
+    ] = None,
+    model: o.ModelOption = None,
+    data: o.DataOption = None,
+    inputs: o.InputsOption = None,
+    config: o.ConfigOption = None,
+    preset: o.PresetOption = None,
+    out: o.OutOption = None,
+    force: o.ForceOption = False,
+    device: o.DeviceOption = "cpu",
+    threads: o.ThreadsOption = None,
+    runtime: o.RuntimeOption = "lowered",
+    percentile: o.PercentileOption = None,
+    batch: o.BatchOption = None,
+    seed: o.SeedOption = 0,
+    json: o.JsonOption = False,
+    dry_run: o.DryOption = False,
+    without_data: o.WithoutDataOption = False,
+    trust_pickle: o.TrustOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
+    with shown(debug):
+        flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
+        asked = Asked(
+            checkpoint, config, preset, model, data, inputs, trust_pickle, without_data, target_ms
+        )
+        recipe = recipe_for(asked, "tune")
+        job = job_for(asked, recipe, flags)
+        from ..tuning.tune import tune as run
+
+        with Live() as talk:
+            outcome = run(
+                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run
+            )
+        finish(outcome, recipe.limits.max_drop, json)
