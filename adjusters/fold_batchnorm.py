@@ -14,9 +14,7 @@ from .plan import Adjuster, Context, Plan
 
 def plan(context: Context, settings: Any) -> Plan:
     del settings
-    norms = [
-        n for n in context.module.graph.nodes if n.target is torch.ops.aten.batch_norm.default
-    ]
+    norms = [n for n in context.module.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
     good = [n for n in norms if foldable(n)]
     left = tuple(
         LeftAlone(n.name, "no convolution or linear layer feeds this batch norm alone")

@@ -77,9 +77,7 @@ def _gate_gradient(module: torch.nn.Module, group: Group) -> NDArray[np.float64]
 
 def consumers(module: torch.nn.Module, group: Group) -> tuple[Member, ...]:
     """Members that read the units: weight axis 1 of convolutions and linear layers."""
-    return tuple(
-        m for m in group.members if m.dim == 1 and tensor_at(module, m.param).dim() >= 2
-    )
+    return tuple(m for m in group.members if m.dim == 1 and tensor_at(module, m.param).dim() >= 2)
 
 
 def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:

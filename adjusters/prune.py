@@ -61,7 +61,10 @@ class Pruner:
 
     @classmethod
     def of(
-        cls, context: Context, settings: Any, costs: Mapping[str, float] | None = None,
+        cls,
+        context: Context,
+        settings: Any,
+        costs: Mapping[str, float] | None = None,
         multiple: int = 1,
     ) -> Pruner:
         """`costs`: MACs by layer name; without them every unit costs its parameters."""

@@ -127,9 +127,7 @@ def _manifest(
     runtime: str,
     weights_sha256: str,
 ) -> dict[str, Any]:
-    specs = [
-        {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs
-    ]
+    specs = [{"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs]
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,

@@ -58,8 +58,9 @@ def read(
         return Source(path, "pickle", held.eval(), None, digest)
     module = _built(path, factory, args or {})
     fill(path, module, held)
-    return Source(path, "safetensors" if kind == "safetensors" else "state_dict", module.eval(),
-                  None, digest)
+    return Source(
+        path, "safetensors" if kind == "safetensors" else "state_dict", module.eval(), None, digest
+    )
 
 
 def sha256(path: Path) -> str:
@@ -105,8 +106,10 @@ def _archive(path: Path, size: int) -> Literal["pt2", "torch"]:
         )
     if "data.pkl" in names:
         return "torch"
-    if any(n.startswith(("models/", "archive_format")) or "serialized" in n for n in
-           [*names, *(e.filename for e in entries)]):
+    if any(
+        n.startswith(("models/", "archive_format")) or "serialized" in n
+        for n in [*names, *(e.filename for e in entries)]
+    ):
         return "pt2"
     raise CheckpointError(f"`{path}` is a zip archive, but no PyTorch checkpoint.")
 

@@ -5,12 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
-from .finish import finish
-from .job import Asked, default_out, job_for, recipe_for
-from .progress import Live
 
 
 def apply(
@@ -39,6 +35,12 @@ def apply(
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
     with shown(debug):
+        from ..configs.machine import MachineFlags
+        from ..tuning.apply import apply_recipe
+        from .finish import finish
+        from .job import Asked, default_out, job_for, recipe_for
+        from .progress import Live
+
         flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
@@ -46,8 +48,6 @@ def apply(
         )  # fmt: skip
         recipe = recipe_for(asked, "apply")
         job = job_for(asked, recipe, flags)
-        from ..tuning.apply import apply_recipe
-
         with Live() as talk:
             outcome = apply_recipe(
                 job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run

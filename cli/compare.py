@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from ..reporting.comparison import compare as compare_records
-from ..reporting.console import print_table
 from . import options as o
 from .errors import shown
-from .finish import record_at
 
 
 def compare(
@@ -23,6 +19,12 @@ def compare(
 ) -> None:
     """Set two records or artifacts side by side."""
     with shown(debug):
+        from rich.console import Console
+
+        from ..reporting.comparison import compare as compare_records
+        from ..reporting.console import print_table
+        from .finish import record_at
+
         table = compare_records(record_at(a), record_at(b))
         if json:
             rows = {name: {"a": x, "b": y} for name, x, y in table.rows}

@@ -6,12 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
-from .finish import finish
-from .job import Asked, job_for, recipe_for
-from .progress import Live
 
 
 def demo(
@@ -24,11 +20,15 @@ def demo(
 ) -> None:
     """Tune the built-in digits ResNet to half of its measured latency."""
     with shown(debug), as_file(files("modelspeed.examples.digits")) as folder:
+        from ..configs.machine import MachineFlags
+        from ..tuning.tune import tune
+        from .finish import finish
+        from .job import Asked, job_for, recipe_for
+        from .progress import Live
+
         asked = Asked(folder / "digits_resnet.pt", config=folder / "modelspeed.yaml")
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, MachineFlags(threads=threads))
-        from ..tuning.tune import tune
-
         with Live() as talk:
             outcome = tune(job, recipe, talk, out, force=force, speedup=speedup)
         finish(outcome, recipe.limits.max_drop, json)

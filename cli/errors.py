@@ -35,7 +35,7 @@ def shown(debug: bool) -> Iterator[None]:
 
 def _end(debug: bool, sentence: str, code: int) -> None:
     if debug:
-        raise  # noqa: PLE0704 - called from an except block only
+        raise
     for line in sentence.splitlines():
         sys.stderr.write(f"modelspeed: {line}\n")
     raise typer.Exit(code)

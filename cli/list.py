@@ -3,17 +3,18 @@ from __future__ import annotations
 import json as json_text
 import sys
 
-from rich.console import Console
-
-from ..configs.presets import preset_names, read_preset
-from ..configs.settings import SETTINGS, setting_rows
-from ..reporting.console import print_table
-from ..reporting.facts import Table
 from . import options as o
 
 
 def list_all(json: o.JsonOption = False) -> None:
     """Show adjusters with their settings, and presets."""
+    from rich.console import Console
+
+    from ..configs.presets import preset_names, read_preset
+    from ..configs.settings import SETTINGS, setting_rows
+    from ..reporting.console import print_table
+    from ..reporting.facts import Table
+
     rows = [
         (name, row.name, row.default or "(needed)", row.description)
         for name in SETTINGS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -28,6 +27,8 @@ def root(
     show_version: Annotated[bool, typer.Option("--version", help="show the version")] = False,
 ) -> None:
     if show_version:
+        from importlib.metadata import version
+
         sys.stdout.write(f"modelspeed {version('modelspeed')}\n")
         raise typer.Exit
 

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
-from .finish import show
-from .job import Asked, job_for, recipe_for
-from .progress import Live
 
 
 def profile(
@@ -25,12 +21,16 @@ def profile(
 ) -> None:
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
     with shown(debug):
+        from ..configs.machine import MachineFlags
+        from ..tuning.profile import profile as run
+        from .finish import show
+        from .job import Asked, job_for, recipe_for
+        from .progress import Live
+
         flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
         asked = Asked(checkpoint, config, None, model, data, inputs, trust_pickle)
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
         job = job_for(asked, recipe, flags)
-        from ..tuning.profile import profile as run
-
         with Live() as talk:
             outcome = run(job, recipe, talk)
         show(outcome.record, json)

@@ -6,13 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import UsageError
-from ..reporting import html, markdown
-from ..reporting import json as record_json
 from . import options as o
 from .errors import shown
-from .finish import record_at
-from .finish import show as show_record
 
 FORMATS = ("console", "md", "html", "json")
 
@@ -24,6 +19,12 @@ def show(
 ) -> None:
     """Render a record again, in another form."""
     with shown(debug):
+        from ..core.errors import UsageError
+        from ..reporting import html, markdown
+        from ..reporting import json as record_json
+        from .finish import record_at
+        from .finish import show as show_record
+
         found = record_at(record)
         if format not in FORMATS:
             raise UsageError(f"`--format` is `{format}`; it must be one of {', '.join(FORMATS)}.")

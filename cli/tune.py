@@ -4,12 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
-from .finish import finish
-from .job import Asked, default_out, job_for, recipe_for
-from .progress import Live
 
 
 def tune(
@@ -38,14 +34,18 @@ def tune(
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
     with shown(debug):
+        from ..configs.machine import MachineFlags
+        from ..tuning.tune import tune as run
+        from .finish import finish
+        from .job import Asked, default_out, job_for, recipe_for
+        from .progress import Live
+
         flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data, target_ms
         )
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, flags)
-        from ..tuning.tune import tune as run
-
         with Live() as talk:
             outcome = run(
                 job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run

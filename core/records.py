@@ -228,9 +228,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if hint in (int, float, str, bool) and (
         not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
     ):
-        raise ArtifactError(
-            f"`{where}` must be {hint.__name__}; found {type(value).__name__}."
-        )
+        raise ArtifactError(f"`{where}` must be {hint.__name__}; found {type(value).__name__}.")
     return value
 
 

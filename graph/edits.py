@@ -83,7 +83,9 @@ def from_json(data: Iterable[dict[str, Any]]) -> list[Edit]:
         try:
             edits.append(kind(**fields))
         except TypeError as error:
-            raise EditError(f"`edits[{number}]` does not fit `{kind.__name__}`: {error}.") from error
+            raise EditError(
+                f"`edits[{number}]` does not fit `{kind.__name__}`: {error}."
+            ) from error
     return edits
 
 

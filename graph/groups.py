@@ -95,8 +95,13 @@ def _group(
         for param, dim in signature
     )
     producer = next((m for m in members if m.dim == 0 and m.param.endswith("weight")), members[0])
-    return Group(producer.param.rpartition(".")[0] or producer.param, members, len(roots),
-                 tuple(roots), reason)
+    return Group(
+        producer.param.rpartition(".")[0] or producer.param,
+        members,
+        len(roots),
+        tuple(roots),
+        reason,
+    )
 
 
 def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list[Edit]:

@@ -161,9 +161,7 @@ def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> N
     weight = node.args[1]
     assert isinstance(weight, Node)
     with torch.no_grad():
-        packed = mkldnn._reorder_linear_weight(
-            tensor_at(module, str(weight.target)).detach(), rows
-        )
+        packed = mkldnn._reorder_linear_weight(tensor_at(module, str(weight.target)).detach(), rows)
     bias = node.args[2] if len(node.args) > 2 else None
     arguments = (node.args[0], packs.add(packed, tail), bias, chosen.name, chosen.scalars,
                  chosen.algorithm)  # fmt: skip

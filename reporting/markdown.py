@@ -7,12 +7,24 @@ from . import facts
 
 
 def render(record: Record) -> str:
-    lines = [f"# modelspeed {record.kind}", "", f"**{facts.headline(record)}**", "", "| | |", "|---|---|"]
+    lines = [
+        f"# modelspeed {record.kind}",
+        "",
+        f"**{facts.headline(record)}**",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {_cell(value)} |" for name, value in facts.key_facts(record)]
     for table in facts.tables(record):
         lines += ["", f"## {table.title}", "", _row(table.head), _row(("---",) * len(table.head))]
         lines += [_row(row) for row in table.rows]
-    lines += ["", f"Measured on {facts.machine(record)}.", f"modelspeed {record.version}, {record.created}", ""]
+    lines += [
+        "",
+        f"Measured on {facts.machine(record)}.",
+        f"modelspeed {record.version}, {record.created}",
+        "",
+    ]
     return "\n".join(lines)
 
 

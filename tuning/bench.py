@@ -13,12 +13,13 @@ from torch.fx import GraphModule
 from ..adjusters.plan import Context
 from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
-from ..core.records import Latency, Notice, Quality
+from ..core.records import Comparison, Latency, Notice, Quality
 from ..graph.capture import capture, clone
 from ..profiling.accuracy import agreement
 from ..profiling.layers import count_macs
 from ..profiling.notices import subnormal_weights
-from ..profiling.timer import measure
+from ..profiling.statistics import compare
+from ..profiling.timer import measure, measure_interleaved
 from .data import Data, load_data
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .runtimes import PLAIN, fastest, realise, runner
@@ -71,6 +72,23 @@ class Bench:
         with torch.no_grad():
             ready = realise(clone(module), self.inputs, self.runtime)
         return self.latency(ready, seconds)
+
+    def compare(
+        self, before: GraphModule, after: GraphModule
+    ) -> tuple[Latency, Latency, Comparison]:
+        """Two graphs under the chosen runtime, interleaved, so that drift hits both alike."""
+        target = self.job.target
+        with torch.no_grad():
+            ready = [realise(clone(m), self.inputs, self.runtime) for m in (before, after)]
+        first, second = measure_interleaved(
+            [runner(m, self.inputs) for m in ready],
+            percentile=target.percentile,
+            max_seconds=_least_seconds(target.percentile),
+            min_seconds=0.3,
+            device=target.device,
+        )
+        found = compare(first.samples_ms, second.samples_ms, target.percentile)
+        return first, second, found
 
     def accuracy(self, module: nn.Module) -> float | None:
         return self.data.accuracy(module, self.device)[0] if self.data else None

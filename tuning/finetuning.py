@@ -147,9 +147,15 @@ def _loss(
         soft = nn.functional.mse_loss(outputs, wanted)
     else:
         t = settings.temperature
-        soft = t * t * nn.functional.kl_div(
-            (outputs / t).log_softmax(1), (wanted / t).log_softmax(1), reduction="batchmean",
-            log_target=True,
+        soft = (
+            t
+            * t
+            * nn.functional.kl_div(
+                (outputs / t).log_softmax(1),
+                (wanted / t).log_softmax(1),
+                reduction="batchmean",
+                log_target=True,
+            )
         )
     return settings.alpha * soft + (1 - settings.alpha) * task
 

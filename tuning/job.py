@@ -33,9 +33,7 @@ class Job:
 def open_source(job: Job) -> Source:
     """The checkpoint as an eval-mode module. Raises CheckpointError, UnsafePickle or UsageError."""
     factory = load_factory(job.factory, Path(job.base)) if job.factory else None
-    return read(
-        Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle
-    )
+    return read(Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle)
 
 
 def example_inputs(job: Job, source: Source) -> tuple[Tensor, ...]:

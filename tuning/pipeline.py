@@ -98,19 +98,23 @@ class Run:
         bench = self.bench
         changed = clone(variant.module)
         apply(changed, plan.edits)
-        before = bench.realised_latency(variant.module, 1.0)
-        after = bench.realised_latency(changed, 1.0)
+        before, after, found = bench.compare(variant.module, changed)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
-        slower = after.low_ms > before.high_ms * 1.02
+        slower, faster = found.finding == "slower", found.finding == "faster"
         lossless = ADJUSTERS[step.name].lossless
-        faster = after.high_ms < before.low_ms
         status: Any = "rolled back" if slower and lossless and not self.as_written else "kept"
         if status == "kept":
             variant.module = changed
             variant.edits.extend(plan.edits)
         return Step(
-            step.name, _plain(step), status, _why(faster, slower, status), before.value_ms,
-            after.value_ms, *quality, edits=len(plan.edits),
+            step.name,
+            _plain(step),
+            status,
+            _why(faster, slower, status),
+            before.value_ms,
+            after.value_ms,
+            *quality,
+            edits=len(plan.edits),
         )
 
     def _train(self, variant: Variant, step: RecipeStep) -> Step:
@@ -118,17 +122,26 @@ class Run:
         data = bench.data
         assert data is not None
         trained = finetune(
-            variant.module, bench.original, data.train,
-            lambda m: data.accuracy(m, bench.device)[0], step.settings, bench.talk,
-            bench.device, bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
+            variant.module,
+            bench.original,
+            data.train,
+            lambda m: data.accuracy(m, bench.device)[0],
+            step.settings,
+            bench.talk,
+            bench.device,
+            bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
         )
         kept: Any = "rolled back" if trained.kept == "nothing" else "kept"
         reason = f"{trained.steps} steps; batch norms alone {trained.reestimated:.4f}, trained "
         reason += f"{trained.after:.4f}; kept: {trained.kept}"
         best = max(trained.before, trained.reestimated, trained.after)
         return Step(
-            step.name, _plain(step), kept, reason,
-            accuracy_before=trained.before, accuracy_after=best,
+            step.name,
+            _plain(step),
+            kept,
+            reason,
+            accuracy_before=trained.before,
+            accuracy_after=best,
         )
 
 
@@ -137,8 +150,10 @@ def _why(faster: bool, slower: bool, status: str) -> str:
         return "measured slower on this machine"
     if faster:
         return "measured faster"
-    return "measured slower, kept as the recipe is written" if slower else (
-        "no significant change of latency"
+    return (
+        "measured slower, kept as the recipe is written"
+        if slower
+        else ("no significant change of latency")
     )
 
 

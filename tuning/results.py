@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
 from ..core.records import Candidate, Latency, LayerCost, Record
-from ..graph.capture import export
+from ..graph.capture import clone, export
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -36,7 +36,9 @@ class Outcome:
     folder: Path | None
 
 
-def base_record(bench: Bench, kind: Literal["tune", "apply", "profile"], baseline: Latency) -> Record:
+def base_record(
+    bench: Bench, kind: Literal["tune", "apply", "profile"], baseline: Latency
+) -> Record:
     """The part of a record that is known before anything is adjusted."""
     parameters = list(bench.original.parameters())
     dtype = {"dtype": parameters[0].dtype} if parameters else {}
@@ -57,8 +59,11 @@ def base_record(bench: Bench, kind: Literal["tune", "apply", "profile"], baselin
     )
 
 
-def layers(bench: Bench, module: GraphModule) -> tuple[LayerCost, ...]:
-    return profile_layers(module, bench.inputs)
+def layers(bench: Bench, module: GraphModule, runtime: str = PLAIN) -> tuple[LayerCost, ...]:
+    """Per-layer costs of a graph as `runtime` runs it."""
+    ready = realise(clone(module), bench.inputs, runtime)
+    assert isinstance(ready, GraphModule)
+    return profile_layers(ready, bench.inputs)
 
 
 def finished(
@@ -84,13 +89,15 @@ def finished(
         steps=tuple(variant.steps),
         candidates=candidates,
         layers_before=layers(bench, bench.original),
-        layers_after=layers(bench, variant.module),
+        layers_after=layers(bench, variant.module, bench.runtime),
         left_alone=tuple(dict.fromkeys(variant.left_alone)),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
 
 
-def write(bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool) -> None:
+def write(
+    bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool
+) -> None:
     """The artifact with its reports, complete or not at all."""
     save(
         folder,
@@ -125,9 +132,3 @@ def verify_written(
         return verify(bench.job, trial, seconds)
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-
-
-def settle_runtime(bench: Bench, variant: Variant) -> None:
-    """Plain is kept where the chosen lowering can't be shown to load for this variant."""
-    if bench.runtime != PLAIN and realise(variant.module, bench.inputs, bench.runtime) is variant.module:
-        bench.runtime = PLAIN

@@ -49,7 +49,9 @@ class Bisection:
             best = self._best(budget_ms)
             if best is not None:
                 high = best.level
-            slow = [t.level for t in self.trials if t.latency.high_ms > budget_ms and t.level < high]
+            slow = [
+                t.level for t in self.trials if t.latency.high_ms > budget_ms and t.level < high
+            ]
             low = max(slow, default=0.0)
             good = best is not None and best.latency.high_ms > WINDOW * budget_ms
             if good or high - low < 0.01:

@@ -31,9 +31,7 @@ def convolution(walk: Walk, node: Node) -> Dims:
     return (data[0], out, *(None for _ in weight[2:]))
 
 
-def _grouped(
-    walk: Walk, node: Node, channels: Labels | None, weight: Dims, groups: int
-) -> None:
+def _grouped(walk: Walk, node: Node, channels: Labels | None, weight: Dims, groups: int) -> None:
     out, within = weight[0], weight[1]
     if channels is None or out is None or within is None:
         walk.freeze((channels, out, within), "a grouped convolution of the model's input")
@@ -60,9 +58,7 @@ def _drop_whole_groups(
     walk.patch(node, (6,), channels, divide=len(channels) // groups)
 
 
-def _drop_positions(
-    walk: Walk, channels: Labels, out: Labels, within: Labels, groups: int
-) -> None:
+def _drop_positions(walk: Walk, channels: Labels, out: Labels, within: Labels, groups: int) -> None:
     """Few large groups: a unit is the same position in every group, so groups stay equal."""
     for row in channels.reshape(groups, -1):
         walk.labels.join(within, row, "")

@@ -33,11 +33,15 @@ def cat(walk: Walk, node: Node) -> Dims:
     for position in range(rank):
         column = [d[position] for d in dims]
         if position == axis:
-            result.append(_concatenated(walk, [p for p in parts if isinstance(p, Node)], column, axis))
+            result.append(
+                _concatenated(walk, [p for p in parts if isinstance(p, Node)], column, axis)
+            )
         else:
             merged = column[0]
             for other in column[1:]:
-                merged = walk.labels.join(merged, other, "it is concatenated with a whole dimension")
+                merged = walk.labels.join(
+                    merged, other, "it is concatenated with a whole dimension"
+                )
             result.append(merged)
     return tuple(result)
 
@@ -95,7 +99,13 @@ def mean(walk: Walk, node: Node) -> Dims:
     """mean/sum/amax over dims: what is reduced must stay whole."""
     dims = walk.of(node.args[0])
     given = argument(node, 1, "dim")
-    axes = given if isinstance(given, (list, tuple)) else range(len(dims)) if given is None else [given]
+    axes = (
+        given
+        if isinstance(given, (list, tuple))
+        else range(len(dims))
+        if given is None
+        else [given]
+    )
     reduced = {int(a) % len(dims) for a in axes}  # type: ignore[call-overload]
     keep = bool(argument(node, 2, "keepdim", False))
     for axis in reduced:
@@ -133,11 +143,15 @@ def _runs(before: Sequence[object], after: Sequence[object]) -> list[tuple[range
         right: object = after[j] if j < len(after) else 1
         i, j = min(i + 1, len(before)), min(j + 1, len(after))
         while str(left) != str(right) and (i < len(before) or j < len(after)):
-            grow_left = j >= len(after) or (
-                i < len(before)
-                and isinstance(left, int)
-                and (not isinstance(right, int) or left < right)
-            ) or (i < len(before) and not isinstance(right, int))
+            grow_left = (
+                j >= len(after)
+                or (
+                    i < len(before)
+                    and isinstance(left, int)
+                    and (not isinstance(right, int) or left < right)
+                )
+                or (i < len(before) and not isinstance(right, int))
+            )
             if grow_left and i < len(before):
                 left, i = left * before[i], i + 1  # type: ignore[operator]
             elif j < len(after):
