@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+ROOMS := core configs checkpoints graph profiling adjusters tuning reporting cli
 READY := $(VENV)/.ready
 
 .PHONY: demo test check format clean
@@ -23,7 +24,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/package && mkdir -p $(VENV)/package && ln -s "$(CURDIR)" $(VENV)/package/modelspeed
-	cd $(VENV)/package && ../bin/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p modelspeed
+	cd $(VENV)/package && ../bin/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" $(addprefix -p modelspeed.,$(ROOMS))
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

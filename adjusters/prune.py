@@ -108,7 +108,7 @@ class Pruner:
     def _limit(self, group: Group) -> int:
         """How many units may go at most."""
         most = int(self._ratio(group, float(self.settings.max_ratio)) * group.size + 1e-9)
-        return max(0, min(most, group.size - max(1, self.settings.min_units)))
+        return max(0, min(most, group.size - max(1, int(self.settings.min_units))))
 
     def _ratio(self, group: Group, given: float) -> float:
         rule = rule_for(group, self.settings.match)

@@ -8,11 +8,12 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError, ModelspeedError, UsageError
 
 _LOADED: dict[Path, ModuleType] = {}
 
@@ -23,46 +24,57 @@ def load_factory(spec: str, base: Path) -> Callable[..., Any]:
     Raises UsageError where file or name is missing, DataError where the user's code fails.
     """
     file, _, name = spec.rpartition(":")
+    if not file.endswith(".py") or not name:
+        raise UsageError(f"`{spec}` is no factory; write it as `FILE.py:NAME`.")
     path = (base / file).resolve()
-    if not file or not path.is_file():
-        raise UsageError(f"`{spec}`: there is no file `{path}`; write it as `FILE.py:NAME`.")
+    if not path.is_file():
+        raise UsageError(f"`{spec}`: there is no file `{path}`.")
     module = _LOADED.get(path) or _import(path)
     found = getattr(module, name, None)
     if not callable(found):
-        names = [n for n in vars(module) if not n.startswith("_")]
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean `{near[0]}`?" if near else "."
-        raise UsageError(f"`{path.name}` has no function `{name}`{hint}")
+        raise UsageError(f"`{path.name}` has no function `{name}`; {_nearest(name, module)}.")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return found(*args, **kwargs)
-        except Exception as error:
+        except ModelspeedError:
+            raise
+        except (Exception, SystemExit) as error:
             raise DataError(_in_user_code(spec, path, error)) from error
 
     return call
 
 
+def _nearest(name: str, module: ModuleType) -> str:
+    names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+    near = difflib.get_close_matches(name, names, 3) or names[:3]
+    return f"it has {', '.join(f'`{n}`' for n in near)}" if near else "it has none at all"
+
+
 def _import(path: Path) -> ModuleType:
     name = f"_modelspeed_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UsageError(f"`{path}` can't be imported as Python.")
     module = importlib.util.module_from_spec(spec)
     # Pickled classes and dataclasses look their module up by name while it loads.
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard may exit
         sys.modules.pop(name, None)
         raise DataError(_in_user_code(str(path), path, error)) from error
     finally:
-        sys.path.remove(str(path.parent))
+        with suppress(ValueError):  # the user's code may have changed it
+            sys.path.remove(str(path.parent))
     _LOADED[path] = module
     return module
 
 
-def _in_user_code(spec: str, path: Path, error: Exception) -> str:
+def _in_user_code(spec: str, path: Path, error: BaseException) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    place = f" at {path.name}:{frames[-1].lineno}" if frames else ""
-    return f"`{spec}` failed{place}: {type(error).__name__}: {error}"
+    line = frames[-1].lineno if frames else getattr(error, "lineno", None)  # SyntaxError has none
+    place = f" at {path.name}:{line}" if line else ""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"`{spec}` failed{place}: {type(error).__name__}: {text}"

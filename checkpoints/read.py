@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..core.errors import CheckpointError, UnsafePickle
-from .weights import check_finite, fill
+from ..core.errors import CheckpointError
+from .pickles import refuse_code, refuse_code_in_program
+from .weights import check_finite, fill, state_dict_of, unwrap_model
 
 Kind = Literal["pt2", "state_dict", "safetensors", "pickle"]
 Factory = Callable[..., nn.Module]
@@ -48,31 +49,40 @@ def read(
     kind = _detect(path)
     digest = sha256(path)
     if kind == "pt2":
-        program = _program(path)
-        module: nn.Module = program.module(check_guards=False)
+        program = _program(path, trust_pickle)
         check_finite(path, {**program.state_dict})
-        return Source(path, "pt2", module, program, digest)
+        return Source(path, "pt2", program.module(check_guards=False), program, digest)
     held = _safetensors(path) if kind == "safetensors" else _torch_file(path, trust_pickle)
+    held = unwrap_model(held)
     if isinstance(held, nn.Module):
         check_finite(path, held.state_dict())
         return Source(path, "pickle", held.eval(), None, digest)
+    weights = state_dict_of(path, held)
     module = _built(path, factory, args or {})
-    fill(path, module, held)
+    fill(path, module, weights)
     return Source(
-        path, "safetensors" if kind == "safetensors" else "state_dict", module.eval(), None, digest
+        path,
+        "safetensors" if kind == "safetensors" else "state_dict",
+        module.eval(),
+        None,
+        digest,
     )
 
 
 def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _detect(path: Path) -> Literal["pt2", "safetensors", "torch"]:
     if not path.exists():
         raise CheckpointError(f"`{path}` does not exist.")
     if not path.is_file():
-        raise CheckpointError(f"`{path}` is a folder; name a checkpoint file.")
+        found = "a folder" if path.is_dir() else "no regular file"
+        raise CheckpointError(f"`{path}` is {found}; name a checkpoint file.")
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"`{path}` is empty.")
@@ -81,7 +91,7 @@ def _detect(path: Path) -> Literal["pt2", "safetensors", "torch"]:
     if head[:2] == b"PK":
         return _archive(path, size)
     header = int.from_bytes(head[:8], "little")
-    if path.suffix == ".safetensors" or (head[8:9] == b"{" and header < size):
+    if head[8:9] == b"{" and (header < size or path.suffix == ".safetensors"):
         return "safetensors"
     if head[:1] == b"\x80":  # a bare pickle, as torch wrote before 1.6
         return "torch"
@@ -114,9 +124,15 @@ def _archive(path: Path, size: int) -> Literal["pt2", "torch"]:
     raise CheckpointError(f"`{path}` is a zip archive, but no PyTorch checkpoint.")
 
 
-def _program(path: Path) -> ExportedProgram:
+def _program(path: Path, trust_pickle: bool) -> ExportedProgram:
     try:
-        return torch.export.load(path)
+        if not trust_pickle:
+            refuse_code_in_program(path)
+        # A file object: given a name, torch warns where it does not end in `.pt2`.
+        with path.open("rb") as file:
+            return torch.export.load(file)
+    except CheckpointError:
+        raise
     except Exception as error:
         raise CheckpointError(f"`{path}` can't be read as .pt2: {_first(error)}") from error
 
@@ -135,31 +151,21 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _torch_file(path: Path, trust_pickle: bool) -> Any:
     if not trust_pickle:
-        _refuse_code(path)
+        refuse_code(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except (AttributeError, ImportError) as error:
+        raise CheckpointError(
+            f"`{path}` needs a class that can't be imported here: {_first(error)}"
+        ) from error
     except Exception as error:
         raise CheckpointError(f"`{path}` is truncated or damaged: {_first(error)}") from error
-
-
-def _refuse_code(path: Path) -> None:
-    try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:
-        return  # Not a zip archive, or damaged: weights_only loading refuses it by itself.
-    if unsafe:
-        listed = ", ".join(f"`{name}`" for name in sorted(unsafe)[:8])
-        more = f" and {len(unsafe) - 8} more" if len(unsafe) > 8 else ""
-        raise UnsafePickle(
-            f"`{path}` would run code when read: {listed}{more}; pass `--trust-pickle` only if you "
-            "trust its source, or save its `state_dict()` instead."
-        )
 
 
 def _built(path: Path, factory: Factory | None, args: Mapping[str, Any]) -> nn.Module:
     if factory is None:
         raise CheckpointError(
-            f"`{path}` holds weights alone; name what builds the model with "
+            f"`{path}` holds weights alone; name the class with "
             "`--model FILE.py:factory` or `model.factory` in the recipe."
         )
     module = factory(**args)

@@ -15,62 +15,108 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("_orig_mod.", "module.")
 
 
-def unwrap(path: Path, held: Any) -> dict[str, Tensor]:
-    """The state dict inside `held`, without the prefixes of DDP and torch.compile."""
-    for wrapper in WRAPPERS:
-        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
-            held = held[wrapper]
+def unwrap_model(held: Any) -> Any:
+    """The innermost thing under the usual wrapper keys: a state dict, or a pickled module."""
+    while isinstance(held, Mapping):
+        inner = [held[w] for w in WRAPPERS if isinstance(held.get(w), (Mapping, nn.Module))]
+        if not inner:
+            break
+        held = inner[0]
+    return held
+
+
+def state_dict_of(path: Path, held: Any) -> dict[str, Tensor]:
+    """The finite tensors inside `held` by name. Raises CheckpointError where there are none."""
+    held = unwrap_model(held)
     if not isinstance(held, Mapping):
         raise CheckpointError(f"`{path}` holds {type(held).__name__}, not a state dict.")
     weights = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
     if not weights:
-        raise CheckpointError(f"`{path}` holds no tensors; its keys are {_some(list(held))}.")
-    for prefix in PREFIXES:
-        if all(k.startswith(prefix) for k in weights):
-            weights = {k.removeprefix(prefix): v for k, v in weights.items()}
+        keys = f"its keys are {_some(list(held))}" if held else "it is an empty state dict"
+        raise CheckpointError(f"`{path}` holds no tensors; {keys}.")
+    check_finite(path, weights)
     return weights
 
 
-def fill(path: Path, module: nn.Module, held: Any) -> None:
-    """Load `held` into `module`, every key and shape matched. Raises CheckpointError otherwise."""
-    weights = unwrap(path, held)
-    check_finite(path, weights)
+def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load `weights` into `module`, every key and shape matched. Raises CheckpointError if not."""
     wanted = module.state_dict()
-    missing = [k for k in wanted if k not in weights]
+    weights = _without_prefixes(weights, wanted)
+    missing = [k for k in wanted if k not in weights and not _optional(k, wanted, weights)]
     unexpected = [k for k in weights if k not in wanted]
     shapes = [
-        f"{k} is {tuple(weights[k].shape)}, the model wants {tuple(wanted[k].shape)}"
+        f"`{k}` is {tuple(weights[k].shape)}, the model wants {tuple(wanted[k].shape)}"
         for k in wanted
         if k in weights and weights[k].shape != wanted[k].shape
     ]
     parts = []
     if missing:
-        parts.append(f"{len(missing)} missing ({_some(missing)})")
+        parts.append(f"{len(missing)} missing ({_some(missing)}{_missing_why(unexpected)})")
     if unexpected:
-        parts.append(f"{len(unexpected)} unexpected ({_some(unexpected)})")
+        parts.append(f"{len(unexpected)} unexpected ({_some(unexpected)}{_extra_why(missing)})")
     if shapes:
-        parts.append(f"{len(shapes)} of another shape ({'; '.join(shapes[:3])})")
-    if parts:
-        raise CheckpointError(
-            f"`{path}` does not fit the model: {', '.join(parts)}; was it trained with other "
-            "arguments or another class?"
+        more = "; ..." if len(shapes) > 3 else ""
+        parts.append(
+            f"{len(shapes)} of another shape ({'; '.join(shapes[:3])}{more}: likely other factory "
+            "arguments, such as width or number of classes)"
         )
-    module.load_state_dict(weights)
+    if parts:
+        raise CheckpointError(f"`{path}` does not fit the model: {', '.join(parts)}.")
+    module.load_state_dict(dict(weights), strict=False)
 
 
 def check_finite(path: Path, weights: Mapping[str, Any]) -> None:
     """Raises CheckpointError naming the first tensor that holds NaN or infinity."""
-    bad = [
-        k
-        for k, v in weights.items()
-        if isinstance(v, Tensor) and v.is_floating_point() and not bool(torch.isfinite(v).all())
-    ]
+    bad = {k: n for k, v in weights.items() if isinstance(v, Tensor) and (n := _not_finite(v))}
     if bad:
-        count = int((~torch.isfinite(weights[bad[0]])).sum())
+        first = next(iter(bad))
+        tensors = "1 tensor" if len(bad) == 1 else f"{len(bad)} tensors"
         raise CheckpointError(
-            f"`{path}` holds NaN or infinity in {len(bad)} tensors, first `{bad[0]}` ({count} "
-            "values); a model that diverged can't be tuned."
+            f"`{path}` holds NaN or infinity in {tensors}, first `{first}` ({bad[first]} of "
+            f"{weights[first].numel()} values); a model that diverged can't be tuned."
         )
+
+
+def _not_finite(tensor: Tensor) -> int:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return 0
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        tensor = tensor.float()  # torch has no isfinite for float8
+    return int((~torch.isfinite(tensor)).sum())
+
+
+def _without_prefixes(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Take off what DDP and torch.compile put in front, in any order, but not the model's own."""
+    while not any(k in wanted for k in weights):
+        prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in weights)), None)
+        if prefix is None:
+            break
+        weights = {k.removeprefix(prefix): v for k, v in weights.items()}
+    return weights
+
+
+def _optional(key: str, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    """May the file lack `key`? Counters of old torch, and the second name of a tied weight."""
+    if key.endswith("num_batches_tracked"):
+        return True
+    tensor = wanted[key]
+    return tensor.numel() > 0 and any(
+        other in weights and w.data_ptr() == tensor.data_ptr() and w.shape == tensor.shape
+        for other, w in wanted.items()
+        if other != key
+    )
+
+
+def _missing_why(unexpected: list[str]) -> str:
+    if unexpected:
+        return ": likely another class, or a part was renamed"
+    return ": likely only a part of the model was saved"
+
+
+def _extra_why(missing: list[str]) -> str:
+    return "" if missing else ": likely the model was built without a head or option it had"
 
 
 def _some(names: list[Any]) -> str:

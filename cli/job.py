@@ -58,7 +58,7 @@ def _default_steps() -> tuple[Step, ...]:
 
 
 def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
-    """Without data nobody can see what a lossy step costs: only lossless ones run unless allowed."""
+    """Without data the cost of lossy steps is unknown: only lossless ones run unless allowed."""
     if recipe.data is not None:
         return recipe
     if not allowed:

@@ -14,7 +14,8 @@ from .settings import CONFIG, SETTINGS, Settings
 Dtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"
 ]  # fmt: skip
-METRICS = ("accuracy",)
+# The names of `profiling.accuracy.METRICS`, which imports torch and lies above this room.
+METRICS = ("accuracy", "top5", "mse", "mae")
 _FACTORY = re.compile(r"(?P<file>[^\x00\n]+\.py):(?P<name>[^:]+)")
 
 
@@ -83,7 +84,7 @@ class DataSpec(BaseModel):
         description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets)."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
-        default="accuracy", description="`accuracy`, or `FILE.py:NAME` of a function."
+        default="accuracy", description="`accuracy`, `top5`, `mse`, `mae`, or `FILE.py:NAME`."
     )
 
 

@@ -63,7 +63,7 @@ class FlushSubnormals:
 
 
 Edit: TypeAlias = Slice | Constant | Scale | FoldBatchNorm | ChannelsLast | FlushSubnormals
-KINDS: dict[str, type[Edit]] = {
+KINDS: dict[str, Callable[..., Edit]] = {
     k.__name__: k for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals)
 }
 

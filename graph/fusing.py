@@ -57,8 +57,8 @@ def activation_of(node: Node) -> Activation | None:
     if user.target in _SIMPLE:
         return Activation(user, _SIMPLE[user.target], [], "")
     if user.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        low, high = [*user.args[1:], *(-1.0, 1.0)[len(user.args) - 1 :]]
-        return Activation(user, "hardtanh", [low, high], "")
+        ends = [*user.args[1:3], *(-1.0, 1.0)[len(user.args) - 1 :]]
+        return Activation(user, "hardtanh", ends, "")
     if user.target in (aten.relu6.default, aten.relu6_.default):
         return Activation(user, "hardtanh", [0.0, 6.0], "")
     if user.target is aten.gelu.default:

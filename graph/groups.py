@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from torch.fx import GraphModule
@@ -13,6 +14,8 @@ from ..core.errors import EditError
 from .analysis import Patch, Walk, walk
 from .edits import Constant, Edit, Slice
 from .labels import Labels
+
+Signature: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,14 @@ def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group,
     for axis, roots in axes.items():
         for index, root in enumerate(roots.tolist()):
             homes[root].setdefault(axis, []).append(index)
-    by_signature: dict[object, list[int]] = defaultdict(list)
+    by_signature: dict[tuple[Signature, str | None], list[int]] = defaultdict(list)
     for root, places in homes.items():
-        reason = state.labels.frozen(root)
-        by_signature[(tuple(sorted(places)), reason)].append(root)
+        by_signature[(tuple(sorted(places)), state.labels.frozen(root))].append(root)
     groups = []
-    for (signature, reason), roots in by_signature.items():  # type: ignore[misc]
+    for (signature, reason), units in by_signature.items():
         if reason is None and _is_kernel_axis(signature):
             reason = "it is a kernel or broadcast axis, tied to no other layer"
-        groups.append(_group(signature, reason, roots, homes))
+        groups.append(_group(signature, reason, units, homes))
     return tuple(groups)
 
 

@@ -48,7 +48,7 @@ def can_prepack(inputs: Inputs) -> bool:
     """oneDNN kernels want CPU float32 and a torch built with them."""
     floats = [x for x in inputs if x.is_floating_point()]
     return (
-        torch.backends.mkldnn.is_available()
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(mkldnn, "_convolution_pointwise")
         and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in floats)
     )
@@ -173,7 +173,7 @@ def _conv_arguments(node: Node) -> tuple[Any, ...]:
                      node.args, strict=False)) | dict(node.kwargs)  # fmt: skip
 
     def pair(name: str, default: int) -> Any:
-        value = given.get(name, default)
+        value: Any = given.get(name, default)
         if isinstance(value, str):
             return value
         items = [value] if isinstance(value, int) else list(value)

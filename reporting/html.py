@@ -24,7 +24,8 @@ def render(record: Record) -> str:
         f"<title>modelspeed: {_text(record.source)}</title>"
         f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>\n{body}\n"
         f"<footer>Measured on {_text(facts.machine(record))}. modelspeed {_text(record.version)}, "
-        f"{_text(record.created)}</footer>\n<script type='application/json' id='data'>{data}</script>"
+        f"{_text(record.created)}</footer>\n"
+        f"<script type='application/json' id='data'>{data}</script>"
         f"<script>{(here / 'report.js').read_text('utf-8')}</script></body></html>\n"
     )
 

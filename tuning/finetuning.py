@@ -78,11 +78,11 @@ def finetune(
     middle, reestimated = _weights(module), evaluate(module)
     steps = _train(module, teacher, train, settings, talk, device, deadline)
     after = evaluate(module)
-    ranked = [(after, "trained", None), (reestimated, "batch norms only", middle)]
-    ranked.append((before, "nothing", start))
+    # Only better counts: on a tie the earlier, less changed weights stay.
+    ranked = [(before, "nothing", start), (reestimated, "batch norms only", middle)]
+    ranked.append((after, "trained", _weights(module)))
     best = max(ranked, key=lambda r: r[0])
-    if best[2] is not None:
-        module.load_state_dict(best[2])
+    module.load_state_dict(best[2])
     return Trained(before, reestimated, after, best[1], steps)
 
 
@@ -157,7 +157,8 @@ def _loss(
                 log_target=True,
             )
         )
-    return settings.alpha * soft + (1 - settings.alpha) * task
+    alpha = float(settings.alpha)
+    return alpha * soft + (1 - alpha) * task
 
 
 def _cosine(progress: float) -> float:

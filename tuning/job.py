@@ -1,4 +1,4 @@
-"""One job: what to load, what to reach, on which machine. Plain values, so a process can carry it."""
+"""One job: what to load, what to reach, on which machine. Plain values: processes pass it on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a graph runs on this machine: as exported, or lowered to its fast kernels if that is faster."""
+"""How a graph runs here: as exported, or lowered to fast kernels where that is faster."""
 
 from __future__ import annotations
 

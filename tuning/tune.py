@@ -202,8 +202,8 @@ def _summary(record: Record, smallest: float) -> str:
     gap = final.high_ms - target
     if record.verdict == "missed":
         return (
-            f"the target of {target:.3g} ms is missed by {gap:.3g} ms; the smallest latency reachable "
-            f"with this recipe is about {min(smallest, final.value_ms):.3g} ms"
+            f"the target of {target:.3g} ms is missed by {gap:.3g} ms; the smallest latency "
+            f"reachable with this recipe is about {min(smallest, final.value_ms):.3g} ms"
         )
     return (
         f"{final.value_ms:.3g} ms can't be told from the target of {target:.3g} ms on this machine"

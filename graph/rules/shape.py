@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch.fx import Node
@@ -86,27 +87,28 @@ def unsqueeze(walk: Walk, node: Node) -> Dims:
 
 def squeeze(walk: Walk, node: Node) -> Dims:
     dims = walk.of(node.args[0])
-    given = node.args[1] if len(node.args) > 1 else list(range(len(dims)))
-    axes = given if isinstance(given, (list, tuple)) else [given]
-    shape = walk.shape(node.args[0])  # type: ignore[arg-type]
-    gone = {int(a) % len(dims) for a in axes if shape[int(a)] == 1}  # type: ignore[arg-type,call-overload]
+    given = node.args[1] if len(node.args) > 1 else None
+    source = node.args[0]
+    assert isinstance(source, Node)
+    shape = walk.shape(source)
+    gone = {a for a in _axes(given, len(dims)) if shape[a] == 1}
     for axis in gone:
         walk.labels.freeze(dims[axis], f"it is squeezed away by node `{node.name}`")
     return tuple(d for i, d in enumerate(dims) if i not in gone)
+
+
+def _axes(given: Any, rank: int) -> list[int]:
+    """A dim argument as non-negative numbers; None means all."""
+    if given is None:
+        return list(range(rank))
+    return [int(a) % rank for a in (given if isinstance(given, (list, tuple)) else [given])]
 
 
 def mean(walk: Walk, node: Node) -> Dims:
     """mean/sum/amax over dims: what is reduced must stay whole."""
     dims = walk.of(node.args[0])
     given = argument(node, 1, "dim")
-    axes = (
-        given
-        if isinstance(given, (list, tuple))
-        else range(len(dims))
-        if given is None
-        else [given]
-    )
-    reduced = {int(a) % len(dims) for a in axes}  # type: ignore[call-overload]
+    reduced = set(_axes(given, len(dims)))
     keep = bool(argument(node, 2, "keepdim", False))
     for axis in reduced:
         walk.labels.freeze(dims[axis], f"node `{node.name}` reduces over it")

@@ -12,8 +12,8 @@ from modelspeed.configs.load import load_recipe
 from torch import nn
 
 FOLDER = Path(__file__).parents[2] / "examples" / "digits"
-# Half an image of 600 either way: kernels differ between machines in the last bit.
-CLAIMED, LEAST = 0.0, 0.97
+# Of 600 images; kernels round differently between machines, so one image may flip.
+CLAIMED, LEAST = 595 / 600, 0.97
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,37 @@
+"""Contracts that hold for every adjuster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pico
+import pytest
+import torch
+from modelspeed.adjusters.plan import Context
+from modelspeed.adjusters.registry import ADJUSTERS
+from modelspeed.configs.recipe import make_step
+from modelspeed.configs.settings import SETTINGS
+from modelspeed.graph.capture import capture, clone
+from modelspeed.graph.edits import apply
+
+FOLDER = Path(__file__).parents[2] / "adjusters"
+HELPERS = {"__init__", "plan", "registry", "importance"}
+NEUTRAL = {"prune": {"ratio": 0.0, "importance": "magnitude"}, "scale": {"factor": 1.0, "first": 9}}
+
+
+def test_every_file_is_registered_and_has_settings_and_a_test():
+    files = {p.stem for p in FOLDER.glob("*.py")} - HELPERS
+    assert files == set(ADJUSTERS) == set(SETTINGS)
+    assert all(name == a.name for name, a in ADJUSTERS.items())
+    assert {f"test_{n}" for n in files} <= {p.stem for p in Path(__file__).parent.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", sorted(ADJUSTERS))
+def test_neutral_settings_leave_the_outputs_equal_and_planning_changes_nothing(name):
+    module = capture(pico.net(["residual", "depthwise"]), (pico.images(),))
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    settings = make_step(name, **NEUTRAL.get(name, {})).settings
+    plan = ADJUSTERS[name].plan(Context(module, (pico.images(),)), settings)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    adjusted = apply(clone(module), plan.edits)
+    torch.testing.assert_close(adjusted(pico.images()), module(pico.images()), rtol=1e-4, atol=1e-5)
