@@ -5,29 +5,34 @@ Safetensors and manifest are the durable truth, `model.pt2` is derived. Nothing 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..core.errors import ArtifactError, UsageError
+from ..core.errors import ArtifactError, UnsafePickle, UsageError
 from ..core.records import FORMAT_VERSION, Record, to_json
+from .pickles import refuse_code_in_program
 from .read import sha256
 from .samples import draw_inputs
 
 MANIFEST, WEIGHTS, PROGRAM, RECIPE = (
     "modelspeed.json", "model.safetensors", "model.pt2", "recipe.yaml",
 )  # fmt: skip
-SAMPLE_SEED, SAMPLE_VALUES = 7, 256
+OURS = {MANIFEST, WEIGHTS, PROGRAM, RECIPE, "report.json", "report.md", "report.html"}
+SAMPLE_SEED, SAMPLE_VALUES, SAMPLE_TOLERANCE = 7, 256, 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,23 +45,53 @@ class LoadedArtifact:
 
 
 def check_writable(folder: Path, force: bool) -> None:
-    """Before long work: can `folder` be made? Raises UsageError or ArtifactError."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+    """Before long work: can `folder` be made? Raises UsageError or ArtifactError; makes nothing."""
+    folder = _absolute(folder)
+    if folder.is_symlink():
+        raise UsageError(f"`{folder}` is a link; name the folder itself or another `--out`.")
+    if folder.exists() and not folder.is_dir():
         raise UsageError(f"`{folder}` is a file, not a folder; choose another `--out`.")
     if folder.is_dir() and any(folder.iterdir()):
         if not force:
             raise UsageError(f"`{folder}` already exists; pass `--force` or another `--out`.")
-        if not (folder / MANIFEST).is_file():
-            raise UsageError(
-                f"`{folder}` is no artifact of modelspeed, so `--force` does not replace it."
-            )
+        _refuse_foreign(folder)
+    above = next(p for p in folder.parents if p.exists())
+    if not above.is_dir():
+        raise ArtifactError(f"`{folder}` can't be written: `{above}` is a file, not a folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        probe = folder.parent / f".{folder.name}.probe-modelspeed-{os.getpid()}"
+        probe = above / f".{folder.name}.probe-modelspeed-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ArtifactError(f"`{folder}` can't be written: {error.strerror}.") from error
+        raise _unwritable(folder, error) from error
+
+
+def _absolute(folder: Path) -> Path:
+    # `.` and `..` have no usable name for the temporary sibling.
+    return Path(os.path.abspath(folder))
+
+
+def _unwritable(folder: Path, error: Exception) -> ArtifactError:
+    text = getattr(error, "strerror", None) or (str(error).strip() or repr(error)).splitlines()[0]
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    why = "the disk is full" if full else text.rstrip(".")
+    return ArtifactError(f"`{folder}` can't be written: {why}.")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Force replaces what modelspeed wrote and nothing else, so a slip can't cost a user's files."""
+    try:
+        read_manifest(folder, any_version=True)
+    except ArtifactError as error:
+        raise UsageError(
+            f"`{folder}` is no artifact of modelspeed, so `--force` does not replace it."
+        ) from error
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in OURS or p.is_dir())
+    if foreign:
+        raise UsageError(
+            f"`{folder}` also holds `{foreign[0]}`, which modelspeed did not write, so `--force` "
+            "does not replace it; move it away or choose another `--out`."
+        )
 
 
 def save(
@@ -75,38 +110,48 @@ def save(
 
     Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
     """
+    folder = _absolute(folder)
     check_writable(folder, force)
+    if strange := sorted(set(reports) - OURS):
+        raise ArtifactError(f"`{strange[0]}` is no report; allowed are report.json, .md and .html.")
     partial = folder.parent / f".{folder.name}.tmp-modelspeed-{os.getpid()}"
-    old = folder.parent / f".{folder.name}.old-modelspeed-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    made = [p for p in folder.parents if not p.exists()]
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         weights = _write_weights(partial / WEIGHTS, program)
-        torch.export.save(program, partial / PROGRAM)
+        _write_program(partial / PROGRAM, program)
         manifest = _manifest(program, edits, record, inputs, runtime, weights)
-        texts = {MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml, **reports}
+        texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        _swap(partial, folder, old)
-    except OSError as error:
-        raise ArtifactError(f"`{folder}` can't be written: {error.strerror or error}.") from error
-    except RuntimeError as error:  # torch's archive writer wraps a full disk in a RuntimeError
-        raise ArtifactError(f"`{folder}` can't be written: {str(error).splitlines()[0]}") from error
+        _swap(partial, folder)
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:  # innermost first; one that holds the artifact is not empty and stays
+            with suppress(OSError):
+                parent.rmdir()
     return folder
 
 
-def _swap(partial: Path, folder: Path, old: Path) -> None:
-    if folder.exists():
-        folder.rename(old)
+def _write_program(path: Path, program: ExportedProgram) -> None:
     try:
+        torch.export.save(program, path)
+    except RuntimeError as error:  # torch's archive writer wraps a full disk in a RuntimeError
+        raise OSError(str(error)) from error
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    old = folder.parent / f".{folder.name}.old-modelspeed-{os.getpid()}"
+    try:
+        if folder.exists():
+            folder.rename(old)
         partial.rename(folder)
-    except BaseException:
-        if old.exists():
+    finally:  # whatever happened, Ctrl-C included: one of the two is in place, and only one
+        if old.exists() and not folder.exists():
             old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_weights(path: Path, program: ExportedProgram) -> str:
@@ -136,7 +181,12 @@ def _manifest(
         "inputs": specs,
         "edits": edits,
         "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs, inputs)},
-        "environment": {"torch": torch.__version__, "python": platform.python_version()},
+        "environment": {
+            "modelspeed": record.version,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
         "record": to_json(record),
     }
 
@@ -153,37 +203,77 @@ def _sample(
     return [float(v) for v in first.detach().flatten().float().cpu()[:SAMPLE_VALUES]]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     """The manifest of an artifact. Raises ArtifactError where it is missing or damaged."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"`{folder}` is no artifact: it has no `{MANIFEST}`.") from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"`{path}` can't be read: {error}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
-        raise ArtifactError(f"`{path}` is of another format version; this one reads 1.")
+    if not isinstance(manifest, dict) or "format_version" not in manifest:
+        raise ArtifactError(f"`{path}` is no manifest of modelspeed: it has no `format_version`.")
+    if manifest["format_version"] != FORMAT_VERSION and not any_version:
+        raise ArtifactError(
+            f"`{path}` has format version {manifest['format_version']}; this modelspeed reads "
+            f"{FORMAT_VERSION}."
+        )
     return manifest
 
 
-def read_artifact(folder: Path) -> LoadedArtifact:
-    """Open an artifact; weights come from the safetensors, whose hash must match the manifest."""
+def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
+    """Open an artifact; weights come from the safetensors, whose hash must match the manifest.
+
+    `verify` also runs the program on the stored sample. Raises ArtifactError, or UnsafePickle
+    where `model.pt2` was replaced by one that would run code.
+    """
     manifest = read_manifest(folder)
     weights = folder / WEIGHTS
     if not weights.is_file() or sha256(weights) != manifest.get("weights_sha256"):
         raise ArtifactError(f"`{weights}` is missing or was changed after it was written.")
+    program = _read_program(folder / PROGRAM)
+    _put_weights(folder, program, load_file(weights))
+    if verify:
+        _check_sample(folder, program, manifest)
+    return LoadedArtifact(folder, program, manifest)
+
+
+def _read_program(path: Path) -> ExportedProgram:
     try:
-        program = torch.export.load(folder / PROGRAM)
+        refuse_code_in_program(path)
+        return torch.export.load(path)
+    except UnsafePickle:
+        raise
     except Exception as error:
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ArtifactError(
-            f"`{folder / PROGRAM}` can't be read by torch {torch.__version__}: {first} "
+            f"`{path}` can't be read by torch {torch.__version__}: {first} "
             "Load the weights onto your own class with `load(folder, model=...)`."
         ) from error
-    held = load_file(weights)
-    for name, tensor in program.state_dict.items():
-        if name in held:
-            with torch.no_grad():
-                tensor.copy_(held[name])
-    return LoadedArtifact(folder, program, manifest)
+
+
+def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tensor]) -> None:
+    kept = {**program.state_dict, **program.constants}
+    for name, tensor in kept.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if name not in held or held[name].shape != tensor.shape:
+            raise ArtifactError(
+                f"`{folder}`: `{name}` of `{PROGRAM}` is not in `{WEIGHTS}` with the same shape; "
+                "the two files are not of one artifact."
+            )
+        with torch.no_grad():
+            tensor.copy_(held[name])
+
+
+def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
+    specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
+    found = torch.tensor(_sample(program, specs, draw_inputs(specs, 0)))
+    if found.shape != wanted.shape or not torch.allclose(
+        found, wanted, rtol=SAMPLE_TOLERANCE, atol=SAMPLE_TOLERANCE, equal_nan=True
+    ):
+        raise ArtifactError(
+            f"`{folder}` does not reproduce its stored sample; the program or the weights were "
+            "changed, or this torch computes something else."
+        )

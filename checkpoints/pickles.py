@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import pickletools
+import re
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -20,6 +22,10 @@ from ..core.errors import UnsafePickle
 PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system, each a pickle
 # Parts of a .pt2 that hold compiled code or are unpickled without any allow-list.
 RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
+
+# torch hands symbolic sizes to sympy, which evaluates them as Python: let sums and calls through,
+# no attributes, strings, subscripts or statements.
+EXPRESSION = re.compile(r"(?:(?!__)[\w\s+\-*/%(),<>=!&|~]|\d\.|\.\d)*")
 
 
 def refuse_code(path: Path) -> None:
@@ -37,6 +43,8 @@ def refuse_code_in_program(path: Path) -> None:
         for name in names:
             if not name.endswith(("/", ".json")) or name.startswith("serialized_"):
                 found += _of_part(archive.read(name))
+            if name.endswith(".json"):
+                found += _of_json(archive.read(name))
         if len(set(names)) != len(names):
             found.append("parts of the same name")  # which one torch would take is not ours to say
     _refuse(path, found)
@@ -82,6 +90,23 @@ def _of_part(content: bytes) -> list[str]:
     except Exception:
         return _of_zip(io.BytesIO(content)) or ["a pickle that torch does not allow"]
     return []
+
+
+def _of_json(content: bytes) -> list[str]:
+    """Symbolic expressions that are more than arithmetic."""
+    found: list[str] = []
+
+    def look(item: dict[str, Any]) -> dict[str, Any]:
+        text = item.get("expr_str", "")
+        if not isinstance(text, str) or not EXPRESSION.fullmatch(text):
+            found.append(f"the expression {str(text)[:60]}")
+        return item
+
+    try:
+        json.loads(content, object_hook=look)
+    except (ValueError, RecursionError):
+        pass  # Not JSON: loading says so.
+    return found
 
 
 def _imports(file: IO[bytes]) -> list[str]:

@@ -16,7 +16,7 @@ def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
     """Raises ConfigError with every bad order. Flags must be in the recipe (`with_flags`).
 
     `need_data=False` is for a caller that itself leaves out the steps that want data."""
-    rules = [*_finetune_after_fold(recipe), *_prunes(recipe, mode)]
+    rules = [*_repeated(recipe), *_prunes(recipe, mode)]
     if need_data:
         rules += _finetune_without_data(recipe)
     if mode == "apply" and not recipe.adjust:
@@ -29,14 +29,13 @@ def _places(recipe: Recipe, name: str) -> list[int]:
     return [i for i, step in enumerate(recipe.adjust) if step.name == name]
 
 
-def _finetune_after_fold(recipe: Recipe) -> Iterator[str]:
-    folds = _places(recipe, "fold_batchnorm")
-    for i in _places(recipe, "finetune"):
-        if folds and folds[0] < i:
+def _repeated(recipe: Recipe) -> Iterator[str]:
+    for name in ("fold_batchnorm", "channels_last"):
+        places = _places(recipe, name)
+        for i in places[1:]:
             yield (
-                f"`adjust[{i}]` is `finetune` after `fold_batchnorm` (`adjust[{folds[0]}]`); once "
-                "folded, batch-norm statistics can no longer be re-estimated. "
-                "Move `fold_batchnorm` behind it."
+                f"`adjust[{i}]` is `{name}` again after `adjust[{places[0]}]`, which leaves it "
+                "nothing to do. Take it out."
             )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from ..checkpoints.artifact import LoadedArtifact, read_artifact
 from ..checkpoints.samples import draw_inputs
-from ..core.errors import ArtifactError
+from ..core.errors import ArtifactError, EditError
 from ..graph.capture import capture, module_of
 from ..graph.edits import apply, from_json
 from .runtimes import realise
@@ -37,11 +38,18 @@ def load(
         module = module_of(artifact.program)
     else:
         module = capture(model, inputs)
-        apply(module, from_json(artifact.manifest["edits"]))
+        _replay(module, artifact)
         _fill(module, artifact)
         _check_sample(module, artifact, specs)
     chosen = runtime or str(artifact.manifest["runtime"])
     return realise(module, inputs, chosen)
+
+
+def _replay(module: GraphModule, artifact: LoadedArtifact) -> None:
+    try:
+        apply(module, from_json(artifact.manifest["edits"]))
+    except EditError as error:
+        raise ArtifactError(f"the recorded edits do not fit `model`: {error}") from error
 
 
 def _fill(module: nn.Module, artifact: LoadedArtifact) -> None:

@@ -1,99 +1,239 @@
-"""Whatever the file holds: a module, or one sentence."""
-
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import zipfile
+from collections import OrderedDict
+from pathlib import Path
 
-import pico
 import pytest
 import torch
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, UnsafePickle
 from safetensors.torch import save_file
+from torch import nn
+
+torch.set_num_threads(1)
 
 
-@pytest.fixture
-def model():
-    return pico.net(["residual"])
+class Pico(nn.Module):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, width), nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x)))
 
 
-def build():
-    return pico.Net(["residual"])
+class Runs:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.trace}",)
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s},
-                                  lambda s: {f"module.{k}": v for k, v in s.items()}])  # fmt: skip
-def test_state_dicts_are_read_with_their_usual_wrappings(tmp_path, model, wrap):
-    torch.save(wrap(model.state_dict()), tmp_path / "m.pt")
-    source = read(tmp_path / "m.pt", factory=build)
-    assert source.kind == "state_dict" and not source.module.training
-    assert torch.equal(source.module(pico.images()), model(pico.images()))
+def program_file(folder: Path) -> Path:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    model, x = Pico().eval(), torch.randn(2, 3)
+    torch.export.save(
+        torch.export.export(model, (x,), dynamic_shapes=({0: batch},)), folder / "m.pt2"
+    )
+    return folder / "m.pt2"
 
 
-def test_safetensors_and_pt2_are_read(tmp_path, model):
-    save_file(model.state_dict(), tmp_path / "m.safetensors")
-    source = read(tmp_path / "m.safetensors", factory=build)
-    assert torch.equal(source.module(pico.images()), model(pico.images()))
-    torch.export.save(torch.export.export(model, (pico.images(),)), tmp_path / "m.pt2")
-    again = read(tmp_path / "m.pt2")
-    assert again.kind == "pt2" and again.program is not None
-    assert torch.equal(again.module(pico.images()), model(pico.images()))
+def rewritten(path: Path, change) -> Path:  # type: ignore[no-untyped-def]
+    """The same archive with `change(name, content)` in place of each content."""
+    new = path.with_name("changed.pt2")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(new, "w") as out:
+        for name in old.namelist():
+            out.writestr(name, change(name, old.read(name)))
+    return new
 
 
-def test_a_pickled_module_needs_trust_and_says_what_it_would_run(tmp_path):
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pt")
-    with pytest.raises(UnsafePickle, match=r"torch\.nn\.modules\.linear\.Linear.*--trust-pickle"):
-        read(tmp_path / "m.pt")
-    assert read(tmp_path / "m.pt", trust_pickle=True).kind == "pickle"
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.bin", "a.safetensors", "wrong.pt"])
+def test_state_dicts_are_read_by_content_into_an_eval_module(tmp_path, name):
+    path, model = tmp_path / name, Pico()
+    (save_file if "safe" in name or "wrong" in name else torch.save)(model.state_dict(), path)
+    source = read(path, factory=Pico)
+    assert not source.module.training and source.program is None and len(source.sha256) == 64
+    assert source.kind == ("safetensors" if "safe" in name or "wrong" in name else "state_dict")
+    assert torch.equal(source.module.first.weight, model.first.weight)
 
 
-def corrupt(tmp_path, model):
-    torch.save(model.state_dict(), tmp_path / "good.pt")
-    save_file(model.state_dict(), tmp_path / "good.safetensors")
-    files = {
-        "truncated.pt": (tmp_path / "good.pt").read_bytes()[:-2000],
-        "truncated.safetensors": (tmp_path / "good.safetensors").read_bytes()[:-50],
-        "empty.pt": b"",
-        "text.pt": b"hello, I am no checkpoint",
-        "image.pt": b"\x89PNG\r\n\x1a\n" + bytes(100),
-    }
-    for name, content in files.items():
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("wrap", [(), ("state_dict",), ("model",), ("model", "model_state_dict")])
+def test_wrappings_and_prefixes_are_taken_off(tmp_path, prefix, wrap):
+    model = Pico()
+    held: object = {prefix + k: v for k, v in model.state_dict().items()}
+    for key in wrap:
+        held = {key: held, "epoch": 3}
+    torch.save(held, tmp_path / "a.pt")
+    read_back = read(tmp_path / "a.pt", factory=Pico).module
+    assert torch.equal(read_back.last.bias, model.last.bias)
+
+
+def test_a_prefix_that_is_the_models_own_name_stays(tmp_path):
+    model = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    read(tmp_path / "a.pt", factory=lambda: nn.Sequential(OrderedDict(module=nn.Linear(2, 2))))
+
+
+def test_the_second_name_of_a_tied_weight_may_be_missing(tmp_path):
+    def tied() -> nn.Module:
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        model[1].weight = model[0].weight
+        return model
+
+    weights = tied().state_dict()
+    del weights["1.weight"]
+    torch.save(weights, tmp_path / "a.pt")
+    read(tmp_path / "a.pt", factory=tied)
+
+
+def test_an_exported_program_is_read_with_its_dynamic_batch(tmp_path):
+    source = read(program_file(tmp_path))
+    assert source.kind == "pt2" and source.program is not None
+    assert source.module(torch.randn(5, 3)).shape == (5, 2)
+
+
+def refused(path: Path, *words: str, error: type = CheckpointError, **kwargs: object) -> None:
+    with pytest.raises(error) as caught:
+        read(path, **kwargs)  # type: ignore[arg-type]
+    text = str(caught.value)
+    assert "\n" not in text and all(w in text for w in words), text
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path):
+    refused(tmp_path / "none.pt", "does not exist")
+    refused(tmp_path, "is a folder")
+    for name, content, words in [
+        ("empty.pt", b"", "is empty"),
+        ("a.pt", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "no checkpoint"),
+        ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "no checkpoint"),
+        ("text.pt", b"hello, world, this is text", "no checkpoint"),
+        ("cut.pt", b"PK\x03\x04" + b"0" * 50, "truncated"),
+        ("legacy.pt", b"\x80\x02}q\x00X\x05", "truncated"),
+    ]:
         (tmp_path / name).write_bytes(content)
-    return files
+        refused(tmp_path / name, words, factory=Pico)
 
 
-def test_damaged_and_wrong_files_give_one_sentence(tmp_path, model):
-    for name in [*corrupt(tmp_path, model), "missing.pt"]:
-        with pytest.raises(CheckpointError) as caught:
-            read(tmp_path / name, factory=build)
-        assert name in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(CheckpointError, match="folder"):
-        read(tmp_path)
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "m.pt2"])
+def test_a_file_cut_in_half_is_called_truncated(tmp_path, name):
+    path = program_file(tmp_path) if name == "m.pt2" else tmp_path / name
+    if name != "m.pt2":
+        (save_file if "safe" in name else torch.save)(Pico().state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(path, "truncated", factory=Pico)
 
 
-def test_a_zip_of_something_else_and_a_bomb_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
-        archive.writestr("readme.txt", "hi")
-    with pytest.raises(CheckpointError, match="no PyTorch checkpoint"):
-        read(tmp_path / "other.pt")
-    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/data.pkl", bytes(50_000_000))
-    with pytest.raises(CheckpointError, match="inflate"):
-        read(tmp_path / "bomb.pt")
+def test_a_zip_that_is_none_of_ours_or_inflates_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as out:
+        out.writestr("readme.txt", "x")
+    refused(tmp_path / "a.pt", "no PyTorch checkpoint")
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("a/data.pkl", bytes(8 << 20))
+    refused(tmp_path / "bomb.pt", "inflate")
 
 
-def test_weights_without_a_factory_and_with_a_wrong_one(tmp_path, model):
-    torch.save(model.state_dict(), tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match="--model FILE.py:factory"):
-        read(tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match="4 missing|missing.*unexpected|does not fit"):
-        read(tmp_path / "m.pt", factory=lambda: pico.Net(["grouped"]))
-    with pytest.raises(CheckpointError, match="another shape"):
-        read(tmp_path / "m.pt", factory=lambda: pico.Net(["residual"], width=4))
+def test_torchscript_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as out:
+        for name in ("a/data.pkl", "a/constants.pkl", "a/code/__torch__.py"):
+            out.writestr(name, "x")
+    refused(tmp_path / "a.pt", "TorchScript")
 
 
-def test_nan_in_the_weights_is_named(tmp_path, model):
-    model.stem.weight.data[0] = float("nan")
-    torch.save(model.state_dict(), tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match=r"NaN.*`stem\.weight`"):
-        read(tmp_path / "m.pt", factory=build)
+def test_weights_alone_name_the_flag_and_the_recipe_key(tmp_path):
+    torch.save(Pico().state_dict(), tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "holds weights alone", "--model FILE.py:factory", "model.factory")
+
+
+@pytest.mark.parametrize("held", [{}, {"epoch": 1}, [1, 2]])
+def test_a_file_without_tensors_is_refused_before_a_factory_is_asked_for(tmp_path, held):
+    torch.save(held, tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "holds")
+
+
+def test_keys_and_shapes_that_do_not_fit_are_counted_and_explained(tmp_path):
+    torch.save(Pico().state_dict(), tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "3 of another shape", "(4, 3)", "(8, 3)", "arguments",
+            factory=Pico, args={"width": 8})  # fmt: skip
+    other = {f"x.{k}": v for k, v in Pico().state_dict().items()}
+    torch.save(other, tmp_path / "b.pt")
+    refused(tmp_path / "b.pt", "4 missing", "4 unexpected", "`first.weight`", "...", "another class",
+            factory=Pico)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_inf_name_the_first_tensor_and_count(tmp_path, value):
+    model = Pico()
+    with torch.no_grad():
+        model.last.bias[0] = value
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "1 tensor,", "`last.bias` (1 of 2 values)", factory=Pico)
+
+
+def test_a_factory_must_return_a_module(tmp_path):
+    torch.save(Pico().state_dict(), tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "returned int", factory=lambda: 3)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickled_module_lists_what_it_would_run_and_needs_trust(tmp_path, legacy):
+    path = tmp_path / "a.pt"
+    torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=not legacy)
+    refused(path, "torch.nn.modules.linear.Linear", "--trust-pickle", error=UnsafePickle)
+    source = read(path, trust_pickle=True)
+    assert source.kind == "pickle" and not source.module.training
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_hostile_pickle_never_runs(tmp_path, legacy):
+    trace, path = tmp_path / "ran", tmp_path / "a.pt"
+    held = {"w": torch.ones(2), "x": Runs(trace)}
+    torch.save(held, path, _use_new_zipfile_serialization=not legacy)
+    refused(path, "system", error=UnsafePickle, factory=Pico)
+    assert not trace.exists()
+
+
+def test_a_hostile_pickled_weight_in_a_program_never_runs(tmp_path):
+    """`torch.export.load` alone would run it: it unpickles such weights without an allow-list."""
+    trace, content = tmp_path / "ran", tmp_path / "weight"
+    for legacy in (False, True):
+        torch.save(Runs(trace), content, _use_new_zipfile_serialization=not legacy)
+        evil = content.read_bytes()
+
+        def change(name: str, old: bytes, evil: bytes = evil) -> bytes:
+            if name.endswith("weights_config.json"):
+                return old.replace(b'"use_pickle": false', b'"use_pickle": true')
+            return evil if name.endswith("weight_0") else old
+
+        bad = rewritten(program_file(tmp_path), change)
+        refused(bad, "system", error=UnsafePickle)
+        assert not trace.exists()
+    with pytest.raises(CheckpointError):
+        read(bad, trust_pickle=True)
+    assert trace.exists()  # the attack is a real one: trusted, it runs
+
+
+@pytest.mark.parametrize("text", ["__import__('os').system('x')", "s0.__class__", "open('x')"])
+def test_an_expression_of_a_program_that_is_more_than_arithmetic_is_refused(tmp_path, text):
+    def change(name: str, old: bytes) -> bytes:
+        if not name.endswith("models/model.json"):
+            return old
+        return json.dumps({"graph": {"expr_str": text}, "rest": old.decode()}).encode()
+
+    bad = rewritten(program_file(tmp_path), change)
+    refused(bad, "expression", error=UnsafePickle)
+
+
+def test_compiled_code_and_opaque_objects_in_a_program_are_refused(tmp_path):
+    for name in ("data/aotinductor/m/a.so", "data/constants/opaque_obj_0"):
+        path = program_file(tmp_path)
+        with zipfile.ZipFile(path, "a") as out:
+            out.writestr(f"m/{name}", pickle.dumps(1))
+        refused(path, name, error=UnsafePickle)
