@@ -79,7 +79,7 @@ def _unwritable(folder: Path, error: Exception) -> ArtifactError:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Force replaces what modelspeed wrote and nothing else, so a slip can't cost a user's files."""
+    """Force replaces only what modelspeed wrote, so a slip can't cost a user's files."""
     try:
         read_manifest(folder, any_version=True)
     except ArtifactError as error:

@@ -23,9 +23,18 @@ PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system
 # Parts of a .pt2 that hold compiled code or are unpickled without any allow-list.
 RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
 
-# torch hands symbolic sizes to sympy, which evaluates them as Python: let sums and calls through,
-# no attributes, strings, subscripts or statements.
-EXPRESSION = re.compile(r"(?:(?!__)[\w\s+\-*/%(),<>=!&|~]|\d\.|\.\d)*")
+# torch hands symbolic sizes to sympy, which evaluates them as Python. Let through arithmetic, and
+# calls of classes that only hold their arguments (`Symbol('s0', integer=True)`).
+NAMES = (
+    r"s\d+|u\d+|zf\d+|True|False|None|true|false|oo|int_oo|positive|integer|nonnegative|precision|"
+    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Mod|Max|Min|Abs|Not|And|Or|Eq|Ne|Lt|Le|Gt|Ge|"
+    r"Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|FloorDiv|"
+    r"CleanDiv|CeilDiv|PythonMod|ModularIndexing|Where|IntTrueDiv|FloatTrueDiv|FloatPow|PowByNatural|"
+    r"ToFloat|TruncToInt|TruncToFloat|CeilToInt|FloorToInt|RoundToInt|RoundDecimal|Identity"
+)
+EXPRESSION = re.compile(
+    rf"(?:\b(?:{NAMES})\b|'[a-z]*\d+(?:\.\d+)?'|\d+\.?\d*|[\s+\-*/%(),<>=!&|~])*"
+)
 
 
 def refuse_code(path: Path) -> None:
@@ -40,11 +49,14 @@ def refuse_code_in_program(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         found += [n for n in names if any(part in n for part in RUNS_CODE)]
+        pickled: list[str] = []
         for name in names:
-            if not name.endswith(("/", ".json")) or name.startswith("serialized_"):
-                found += _of_part(archive.read(name))
             if name.endswith(".json"):
-                found += _of_json(archive.read(name))
+                found += _of_json(archive.read(name), pickled)
+        for name in names:
+            content = archive.read(name)
+            if content.startswith(b"PK\x03\x04") or _unpickled(name, pickled):
+                found += _of_part(content)
         if len(set(names)) != len(names):
             found.append("parts of the same name")  # which one torch would take is not ours to say
     _refuse(path, found)
@@ -63,7 +75,7 @@ def _refuse(path: Path, found: list[str]) -> None:
 
 def _of_zip(path: Path | IO[bytes]) -> list[str]:
     try:
-        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))  # type: ignore[arg-type]
+        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:
         return []  # Damaged: loading with `weights_only` refuses it by itself.
 
@@ -76,30 +88,39 @@ def _of_legacy(file: IO[bytes]) -> list[str]:
     return [name for name in _imports(file) if name not in allowed]
 
 
+def _unpickled(name: str, pickled: list[str]) -> bool:
+    """Does torch unpickle this part? The parts in `pickled` are what the archive's JSON says."""
+    own = name.endswith(".pt") or (name.startswith("serialized_") and "program" not in name)
+    return own or any(name.lower().endswith(p) for p in pickled)
+
+
 def _of_part(content: bytes) -> list[str]:
-    """A raw tensor imports nothing; a nested `torch.save` file must pass `weights_only`.
+    """A part must pass `weights_only`.
 
     The restricted unpickler runs the same opcodes as the full one, so what it accepts imports
-    nothing beyond its allow-list in the full one either.
+    nothing beyond its allow-list in the full one either. Scanning opcodes alone can be deceived.
     """
-    if not content.startswith(b"PK\x03\x04"):
-        legacy_tar = content[257:262] == b"ustar"
-        return [*_imports(io.BytesIO(content)), *(["a tar archive"] if legacy_tar else [])]
+    if not content:
+        return []
     try:
         torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception:
-        return _of_zip(io.BytesIO(content)) or ["a pickle that torch does not allow"]
+        if content.startswith(b"PK"):
+            return _of_zip(io.BytesIO(content)) or ["a pickle that torch does not allow"]
+        return _of_legacy(io.BytesIO(content)) or ["a pickle that torch does not allow"]
     return []
 
 
-def _of_json(content: bytes) -> list[str]:
-    """Symbolic expressions that are more than arithmetic."""
+def _of_json(content: bytes, pickled: list[str]) -> list[str]:
+    """Expressions that are more than arithmetic; names of pickled parts go into `pickled`."""
     found: list[str] = []
 
     def look(item: dict[str, Any]) -> dict[str, Any]:
         text = item.get("expr_str", "")
         if not isinstance(text, str) or not EXPRESSION.fullmatch(text):
             found.append(f"the expression {str(text)[:60]}")
+        if item.get("use_pickle"):
+            pickled.append(str(item.get("path_name")).lower().rpartition("/")[2])
         return item
 
     try:

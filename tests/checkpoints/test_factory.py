@@ -48,6 +48,8 @@ def test_a_failing_import_names_the_users_line(tmp_path, text, words):
 
 
 def test_a_failing_call_names_the_users_line(tmp_path):
-    build = load_factory("model.py:build", written(tmp_path, "def build():\n    raise KeyError(1)\n"))
+    build = load_factory(
+        "model.py:build", written(tmp_path, "def build():\n    raise KeyError(1)\n")
+    )
     with pytest.raises(DataError, match=r"model.py:2: KeyError: 1"):
         build()
