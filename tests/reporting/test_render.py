@@ -1,0 +1,54 @@
+"""All renderings say the same, also where fields are missing."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from modelspeed.core.errors import ArtifactError
+from modelspeed.core.records import Comparison, Quality
+from modelspeed.reporting import console, html, markdown
+from modelspeed.reporting import json as record_json
+from modelspeed.reporting.comparison import compare
+from rich.console import Console
+from sample_record import latency, record
+
+
+def all_forms(found):
+    out = io.StringIO()
+    console.render(found, Console(file=out, width=200))
+    return [out.getvalue(), markdown.render(found), html.render(found)]
+
+
+def test_every_form_shows_verdict_speed_steps_and_what_was_left_alone():
+    for text in all_forms(record()):
+        for part in ("target met", "2.40x", "rolled back", "part of the model", "--threads 1"):
+            assert part in text.replace("&#x27;", "'")
+
+
+def test_no_significant_change_and_unknown_accuracy_are_said_plainly():
+    found = record(
+        speedup=Comparison(1.0, 0.99, 1.01, "no significant change"),
+        quality=Quality("agreement", False, agreement=0.97),
+    )
+    for text in all_forms(found):
+        assert "no significant change" in text
+        assert "unknown (no data); agreement with the original 97.00 %" in text
+
+
+def test_a_bare_profile_renders():
+    found = record(kind="profile", verdict="none", final=None, speedup=None, quality=None, steps=(),
+                   candidates=(), layers_after=(), left_alone=(), notices=())  # fmt: skip
+    assert all("original" in text for text in all_forms(found))
+
+
+def test_a_record_survives_json_and_a_damaged_one_is_refused():
+    assert record_json.loads(record_json.dumps(record())) == record()
+    for text in ("", "[]", "{}", '{"kind": 3}', record_json.dumps(record()).replace("met", "mad")):
+        with pytest.raises(ArtifactError):
+            record_json.loads(text)
+
+
+def test_comparing_a_record_with_itself_finds_no_change():
+    assert "No significant change" in compare(record(), record()).title
+    assert compare(record(final=latency(5.0)), record()).title.startswith("B is 2.00x as fast")
