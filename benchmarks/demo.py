@@ -9,10 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import modelspeed
 import torch
 from torch.utils.benchmark import Timer
-
-import modelspeed
 
 
 def main() -> None:

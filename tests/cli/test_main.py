@@ -59,14 +59,16 @@ def test_an_unreachable_target_saves_the_best_effort_and_exits_3(folder):
               "report.md", "report.html"}  # fmt: skip
     assert left_in(folder / "fast") == wanted
     assert left_in(folder) == {"ckpt.pt", "model.py", "data.py", "modelspeed.yaml", "fast"}
-    fresh = "import torch, sys; m = torch.export.load(sys.argv[1]).module(); x = torch.ones(2,1,12,12);"
+    fresh = (
+        "import torch, sys; m = torch.export.load(sys.argv[1]).module(); x = torch.ones(2,1,12,12);"
+    )
     fresh += "assert 'modelspeed' not in sys.modules; print(m(x).flatten().tolist())"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", fresh, folder / "fast/model.pt2"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     with torch.no_grad():
         here = modelspeed.load(folder / "fast")(torch.ones(2, 1, 12, 12)).flatten()
     torch.testing.assert_close(here, torch.tensor(json.loads(done.stdout)), rtol=1e-5, atol=1e-5)
-    for form, part in (("md", "What was done"), ("html", "<svg") , ("json", '"verdict"')):
+    for form, part in (("md", "What was done"), ("html", "<svg"), ("json", '"verdict"')):
         code, out, _ = run("show", folder / "fast", "--format", form)
         assert code == 0 and (part in out or form == "html")
     code, out, _ = run("compare", folder / "fast", folder / "fast")
@@ -107,7 +109,9 @@ def test_profile_lists_layers_and_init_writes_a_recipe_that_validates(folder):
 
 
 def test_without_data_only_lossless_steps_run_and_accuracy_is_called_unknown(folder):
-    recipe = (folder / "modelspeed.yaml").read_text().replace('data: {factory: "data.py:loaders"}', "")
+    recipe = (
+        (folder / "modelspeed.yaml").read_text().replace('data: {factory: "data.py:loaders"}', "")
+    )
     (folder / "modelspeed.yaml").write_text(recipe)
     code, out, _ = run("tune", folder / "ckpt.pt", "--target-ms", "1000", "--out", folder / "fast",
                        "--json", "--threads", "1")  # fmt: skip

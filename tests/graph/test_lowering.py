@@ -4,7 +4,7 @@ import pico
 import pytest
 import torch
 from modelspeed.graph.capture import capture
-from modelspeed.graph.folding import folded, foldable
+from modelspeed.graph.folding import foldable, folded
 from modelspeed.graph.lowering import variants
 
 

@@ -47,7 +47,9 @@ def test_a_pruned_net_equals_the_original_that_ignores_the_dropped_channels(
     assert from_json(to_json(edits)) == edits
     pruned = apply(clone(module), edits)
     x = pico.images(3)
-    torch.testing.assert_close(pruned(x), masked(module, analysis, dropped)(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        pruned(x), masked(module, analysis, dropped)(x), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -89,8 +91,9 @@ def test_an_operator_without_a_rule_freezes_what_reaches_it_and_is_named():
 
     analysis = analyse(capture(Odd(), (pico.images(),)))
     assert "cumsum.default" in analysis.unknown_ops
-    frozen = next(g for g in analysis.groups if ("conv.weight", 0) in
-                  {(m.param, m.dim) for m in g.members})
+    frozen = next(
+        g for g in analysis.groups if ("conv.weight", 0) in {(m.param, m.dim) for m in g.members}
+    )
     assert "cumsum" in (frozen.frozen or "")
 
 

@@ -74,7 +74,9 @@ BLOCKS = {
 class Net(nn.Module):
     """stem -> blocks -> pool to `side` x `side` -> flatten (or a view with its size) -> head."""
 
-    def __init__(self, blocks: list[str], width: int = 8, side: int = 1, view: bool = False) -> None:
+    def __init__(
+        self, blocks: list[str], width: int = 8, side: int = 1, view: bool = False
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
         self.bn = nn.BatchNorm2d(width)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from modelspeed.core.records import (
-    Candidate, Comparison, Latency, LayerCost, LeftAlone, Machine, Notice, Quality, Record, Step,
+    Candidate,
+    Comparison,
+    Latency,
+    LayerCost,
+    LeftAlone,
+    Machine,
+    Notice,
+    Quality,
+    Record,
+    Step,
     Target,
 )  # fmt: skip
 
@@ -14,7 +23,9 @@ def latency(ms: float) -> Latency:
 
 
 def record(**changes: object) -> Record:
-    layers = tuple(LayerCost(f"layer{i}", "conv2d", 0.1 * i, 0.1, 10**6, 10**5, 0.5) for i in range(30))
+    layers = tuple(
+        LayerCost(f"layer{i}", "conv2d", 0.1 * i, 0.1, 10**6, 10**5, 0.5) for i in range(30)
+    )
     fields: dict[str, object] = {
         "kind": "tune", "created": "2026-11-24T00:00:00+00:00", "version": "0.1.0",
         "source": "</script><script>alert(1)</script>.pt", "source_sha256": "0" * 64,

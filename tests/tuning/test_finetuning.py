@@ -38,7 +38,5 @@ def test_batch_norm_statistics_become_the_mean_of_the_batches():
     module = capture(pico.net([]), (pico.images(),))
     reestimate_batch_norm(module, DATA, 3, "cpu")
     weight, bias = module.get_parameter("stem.weight"), module.get_parameter("stem.bias")
-    means = [
-        torch.nn.functional.conv2d(x, weight, bias, 2, 1).mean((0, 2, 3)) for x, _ in DATA
-    ]
+    means = [torch.nn.functional.conv2d(x, weight, bias, 2, 1).mean((0, 2, 3)) for x, _ in DATA]
     torch.testing.assert_close(module.get_buffer("bn.running_mean"), torch.stack(means).mean(0))
