@@ -19,6 +19,8 @@ def shown(debug: bool) -> Iterator[None]:
     """Errors of the block end the program with their sentence on stderr; `debug` lets them out."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError by descent, and no error
+        raise
     except ModelspeedError as error:
         _end(debug, str(error), error.exit_code)
     except KeyboardInterrupt:

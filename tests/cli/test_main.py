@@ -88,8 +88,8 @@ def test_a_target_above_the_baseline_does_only_lossless_work(folder):
 
 
 def test_apply_runs_the_recipe_as_written_and_scaling_changes_no_latency(folder):
-    code, out, _ = run("apply", folder / "ckpt.pt", "--preset", "scale_half", "--out",
-                       folder / "half", "--json", "--threads", "1", "--runtime", "plain")  # fmt: skip
+    words = ["--preset", "scale_half", "--out", folder / "half", "--json", "--threads", "1"]
+    code, out, _ = run("apply", folder / "ckpt.pt", *words, "--runtime", "plain")
     record = json.loads(out)
     assert code in (0, 4)
     assert [s["adjuster"] for s in record["steps"]] == ["finetune", "scale", "finetune"]
@@ -155,10 +155,10 @@ def test_a_mistake_gives_one_sentence_an_exit_code_and_leaves_nothing(folder, mi
 
 
 def test_ctrl_c_in_mid_run_leaves_nothing(folder):
+    words = ["-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"],
-        cwd=folder, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
     for line in process.stderr:
         if "searching" in line:
             break
