@@ -117,8 +117,12 @@ class Pruner:
         return 0.0 if rule[1] == "skip" else float(rule[1])
 
     def _rounded(self, group: Group, drop: int) -> int:
+        """Drops so many that what stays is a multiple, at most a quarter of a small group."""
+        multiple = self.multiple
+        while self.settings.round_to is None and multiple > max(1, group.size // 4):
+            multiple //= 2
         kept = group.size - drop
-        return group.size - min(group.size, -(-kept // self.multiple) * self.multiple)
+        return group.size - min(group.size, -(-kept // multiple) * multiple)
 
     def _least(self, group: Group, count: int) -> list[int]:
         most = group.size - max(1, min(self.settings.min_units, group.size))
