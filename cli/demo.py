@@ -12,7 +12,7 @@ from .errors import shown
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder of the artifact")] = Path("out"),
-    speedup: Annotated[float, typer.Option("--speedup", min=1.0)] = 2.0,
+    speedup: Annotated[float, typer.Option("--speedup", help="times as fast")] = 2.0,
     threads: o.ThreadsOption = None,
     force: o.ForceOption = False,
     json: o.JsonOption = False,
@@ -26,9 +26,11 @@ def demo(
         from .job import Asked, job_for, recipe_for
         from .progress import Live
 
-        asked = Asked(folder / "digits_resnet.pt", config=folder / "modelspeed.yaml")
+        asked = Asked(
+            folder / "digits_resnet.pt", folder / "modelspeed.yaml", target_speedup=speedup
+        )
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, MachineFlags(threads=threads))
         with Live() as talk:
-            outcome = tune(job, recipe, talk, out, force=force, speedup=speedup)
+            outcome = tune(job, recipe, talk, out, force=force)
         finish(outcome, recipe.limits.max_drop, json)

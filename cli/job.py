@@ -33,6 +33,7 @@ class Asked:
     trust_pickle: bool = False
     without_data: bool = False
     target_ms: float | None = None
+    target_speedup: float | None = None
 
 
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
@@ -82,7 +83,7 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
     model = recipe.model
     return Job(
         checkpoint=str(asked.checkpoint.absolute()),
-        target=resolve_target(recipe, flags, asked.target_ms),
+        target=resolve_target(recipe, flags, asked.target_ms, asked.target_speedup),
         factory=model.factory if model else None,
         base=str(recipe.base.absolute()),
         args=dict(model.args) if model else {},

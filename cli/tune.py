@@ -13,6 +13,9 @@ def tune(
     target_ms: Annotated[
         float | None, typer.Option("--target-ms", help="latency that must be met (ms)")
     ] = None,
+    target_speedup: Annotated[
+        float | None, typer.Option("--target-speedup", help="or: times as fast as the original")
+    ] = None,
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,
@@ -42,8 +45,9 @@ def tune(
 
         flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
-            checkpoint, config, preset, model, data, inputs, trust_pickle, without_data, target_ms
-        )
+            checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
+            target_ms, target_speedup,
+        )  # fmt: skip
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, flags)
         with Live() as talk:

@@ -48,13 +48,24 @@ class MachineFlags:
             raise UsageError(f"`--seed` is {self.seed}; it must be from 0 to 2**63 - 1.")
 
 
-def resolve_target(recipe: Recipe, flags: MachineFlags, ms: float | None = None) -> Target:
-    """The target of this run; a flag wins over the recipe. `ms` is `--target-ms`."""
+def resolve_target(
+    recipe: Recipe, flags: MachineFlags, ms: float | None = None, speedup: float | None = None
+) -> Target:
+    """The target of this run; flags (`--target-ms`, `--target-speedup`) win over the recipe."""
     if ms is not None and not (math.isfinite(ms) and ms > 0):
         raise UsageError(f"`--target-ms` is {ms:g}; it must be a finite number greater than 0.")
+    if speedup is not None and not (math.isfinite(speedup) and speedup > 1):
+        raise UsageError(
+            f"`--target-speedup` is {speedup:g}; it must be a finite number greater than 1."
+        )
+    if ms is not None and speedup is not None:
+        raise UsageError("`--target-ms` and `--target-speedup` exclude each other; keep one.")
     asked = recipe.target
+    if ms is None and speedup is None:
+        ms, speedup = asked.ms, asked.speedup
     return Target(
-        ms=asked.ms if ms is None else ms,
+        ms=ms,
+        speedup=speedup,
         percentile=asked.percentile if flags.percentile is None else flags.percentile,
         batch=asked.batch if flags.batch is None else flags.batch,
         device=flags.device,

@@ -89,14 +89,23 @@ class DataSpec(BaseModel):
 
 
 class TargetSpec(BaseModel):
-    """The latency budget; without `ms` only lossless work is asked for."""
+    """What must be reached; without `ms` and `speedup` only lossless work is asked for."""
 
     model_config = CONFIG
     ms: float | None = Field(default=None, gt=0, description="Latency budget in ms.")
+    speedup: float | None = Field(
+        default=None, gt=1, description="Instead of `ms`: times as fast as the original here."
+    )
     percentile: float = Field(
         default=50.0, gt=0, lt=100, description="Percentile of latency that must meet `ms`."
     )
     batch: int = Field(default=1, ge=1, description="Examples per forward pass.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TargetSpec:
+        if self.ms is not None and self.speedup is not None:
+            raise ValueError("`ms` and `speedup` exclude each other; keep one")
+        return self
 
 
 class Limits(BaseModel):

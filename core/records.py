@@ -51,9 +51,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Target:
-    """`ms` is None where only lossless work was asked for."""
+    """What must be reached: at most `ms`, or `speedup` times as fast as the original.
+
+    Both are None where only lossless work was asked for; never are both set.
+    """
 
     ms: float | None = None
+    speedup: float | None = None
     percentile: float = 50.0
     batch: int = 1
     device: str = "cpu"
@@ -140,6 +144,11 @@ class Candidate:
     accuracy: float | None = None
     level: float | None = None
     chosen: bool = False
+
+    @property
+    def latency(self) -> Latency:
+        """Without percentile and samples: what a search needs of it."""
+        return Latency(50.0, self.latency_ms, self.latency_low_ms, self.latency_high_ms)
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,23 @@ def fold_batchnorm(module: GraphModule, node: Node) -> None:
         new = module.graph.get_attr(bias_name)
     new.meta["val"] = node.meta["val"].new_empty(shift.shape) if "val" in node.meta else shift
     layer.args = (*layer.args[:2], new, *layer.args[3:])
+    vectors = [v for v in node.args[1:5] if isinstance(v, Node)]
     node.replace_all_uses_with(layer)
     module.graph.erase_node(node)
+    for vector in vectors:
+        _drop(module, vector)
+
+
+def _drop(module: GraphModule, vector: Node) -> None:
+    """Remove a folded norm's tensor where nothing else reads it."""
+    if vector.users:
+        return
+    name = str(vector.target)
+    module.graph.erase_node(vector)
+    if any(n.op == "get_attr" and n.target == name for n in module.graph.nodes):
+        return
+    owner, _, leaf = name.rpartition(".")
+    delattr(module.get_submodule(owner), leaf)
 
 
 def _held(module: GraphModule, node: Any) -> Tensor | None:

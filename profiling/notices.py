@@ -20,6 +20,7 @@ CODES = (
     "drift",
     "threads_over_cores",
     "cpu_contention",
+    "disturbed",
     "subnormal_weights",
 )
 DRIFT = 0.05
@@ -62,7 +63,8 @@ def noisy(
         f"The 95 % interval of p{p:g} is ±{width:.1%}, wider than ±1 % "
         f"({len(samples)} samples, coefficient of variation {spread:.0%}).",
         "Other work on this machine, frequency scaling or too little time.",
-        "Close other programs, lower `--threads`, or use `--percentile 50`.",
+        "Close other programs or lower `--threads`."
+        + ("" if p == 50 else " The median (`--percentile 50`) needs fewer samples."),
     )
 
 
@@ -74,7 +76,7 @@ def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
         f"Sampling stopped after {seconds:.1f} s with {samples} samples, before the interval was "
         "within 1 %.",
         "The model is slow, the machine noisy or the percentile far in the tail.",
-        "Use `--percentile 50` or a smaller `--batch`.",
+        "Use a smaller `--batch`, or `--percentile 50` where another one was asked for.",
     )
 
 
@@ -131,6 +133,18 @@ def cpu_contention(before: Load | None, after: Load | None) -> Notice | None:
         f"Other processes kept {others:.1f} of {after.cores} cores busy while sampling.",
         "Other programs or other guests of the same host.",
         "Close them, or lower `--threads`.",
+    )
+
+
+def disturbed(original_ms: float, usual_ms: float, slower: float) -> Notice | None:
+    """Seen when the original ran slower throughout than it had run before."""
+    if original_ms <= slower * usual_ms:
+        return None
+    return Notice(
+        "disturbed",
+        f"The original took {original_ms:.3g} ms here and {usual_ms:.3g} ms earlier in this run.",
+        "The machine became slower: another guest of its host, heat, or other programs.",
+        "Run again when the machine is quiet, or give a `--target-speedup`, which is a ratio.",
     )
 
 

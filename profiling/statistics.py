@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ..core.errors import MeasureError
-from ..core.records import Comparison, Latency, Verdict
+from ..core.records import Comparison, Latency, Target, Verdict
 
 NEGLIGIBLE = 0.01  # a change below 1 % is not reported as one
 MAX_CHUNKS = 30
@@ -99,13 +99,42 @@ def compare(
     return Comparison(speedup, low, high, "faster" if speedup > 1.0 else "slower")
 
 
-def verdict(latency: Latency, target_ms: float | None) -> Verdict:
-    """`met` only with the whole interval under the target, `missed` with the whole above."""
-    if target_ms is None:
+def paired_ratio(
+    baseline_samples: Sequence[float], candidate_samples: Sequence[float], percentile: float
+) -> tuple[float, float, float]:
+    """Median of the ratios (baseline / candidate) of interleaved chunks, with its 95 % interval.
+
+    Unlike the mean of `compare` it ignores the smaller part of a run in which the machine was in
+    another state. For the search; a verdict is taken from `compare`.
+    """
+    tail = min(percentile, 100.0 - percentile) / 100.0
+    shortest = min(len(baseline_samples), len(candidate_samples))
+    chunks = min(MAX_CHUNKS, shortest // max(2, math.ceil(1.0 / tail)))
+    if chunks < samples_needed(50.0):
+        found = compare(baseline_samples, candidate_samples, percentile)
+        return found.speedup, found.low, found.high
+    rows = (
+        _chunk_percentiles(baseline_samples, chunks, percentile),
+        _chunk_percentiles(candidate_samples, chunks, percentile),
+    )
+    return percentile_interval([a / _positive(b) for a, b in zip(*rows, strict=True)], 50.0)
+
+
+def verdict(target: Target, latency: Latency, comparison: Comparison) -> Verdict:
+    """`met` only with the whole interval on the right side of the target, `missed` with none.
+
+    For a wanted speed-up the interval is that of the ratio to the original, both measured
+    interleaved, so that a machine whose clock changes can't decide it.
+    """
+    if target.speedup is not None:
+        if comparison.low >= target.speedup:
+            return "met"
+        return "missed" if comparison.high < target.speedup else "inconclusive"
+    if target.ms is None:
         return "none"
-    if latency.high_ms < target_ms:
+    if latency.high_ms < target.ms:
         return "met"
-    return "missed" if latency.low_ms > target_ms else "inconclusive"
+    return "missed" if latency.low_ms > target.ms else "inconclusive"
 
 
 def _check_percentile(p: float) -> None:

@@ -193,7 +193,11 @@ def _refuse_hopeless(percentile: float, needed: int, call_ms: float, max_seconds
         raise MeasureError(
             f"The percentile `{percentile:g}` needs {needed} samples, about {seconds:.0f} s at "
             f"{call_ms:.0f} ms a call; at most {STRETCH * max_seconds:.0f} s are allowed. "
-            "Allow more time, use a smaller `--batch`, or ask for `--percentile 50`."
+            + (
+                "Use a smaller `--batch`."
+                if percentile == 50
+                else "Use a smaller `--batch`, or ask for `--percentile 50`."
+            )
         )
 
 

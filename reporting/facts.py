@@ -51,13 +51,27 @@ def speed(record: Record) -> str:
     return f"{found.speedup:.2f}x ({ends}), {found.finding}"
 
 
+def target_ms(record: Record) -> float | None:
+    """The target in ms; for a wanted speed-up, by the baseline measured in the same run."""
+    if record.target.speedup is not None:
+        return record.baseline.value_ms / record.target.speedup
+    return record.target.ms
+
+
+def goal(record: Record) -> str:
+    target = target_ms(record)
+    if record.target.speedup is None:
+        return ms(target)
+    return f"{record.target.speedup:g}x as fast as the original ({ms(target)})"
+
+
 def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
     """The lines a reader wants first, as (name, value)."""
     target = record.target
     what = f"p{target.percentile:g}, batch {target.batch}, {target.device}"
     rows = [("checkpoint", record.source), ("measured as", what)]
-    if target.ms is not None:
-        rows.append(("target", ms(target.ms)))
+    if target_ms(record) is not None:
+        rows.append(("target", goal(record)))
     rows.append(("original", interval(record.baseline)))
     if record.final is not None:
         rows.append(("result", interval(record.final)))

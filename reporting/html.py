@@ -66,7 +66,7 @@ def _table(table: facts.Table) -> str:
 def _data(record: Record) -> dict[str, object]:
     known = record.quality is None or record.quality.known
     return {
-        "target": record.target.ms,
+        "target": facts.target_ms(record),
         "percentile": record.target.percentile,
         "before": _latency(record.baseline),
         "after": _latency(record.final),

@@ -24,7 +24,8 @@ def apply_recipe(
         check_writable(out, force)
     bench = open_bench(job, recipe, talk)
     talk.stage("measuring the baseline")
-    record = base_record(bench, "apply", bench.latency(bench.source.module, 3.0))
+    bench.measure_reference()
+    record = base_record(bench, "apply", bench.reference)
     if dry_run:
         return Outcome(replace(record, summary="dry run"), None)
     talk.stage("choosing kernels")

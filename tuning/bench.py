@@ -18,17 +18,24 @@ from ..graph.capture import capture, clone
 from ..profiling.accuracy import agreement
 from ..profiling.layers import count_macs
 from ..profiling.notices import subnormal_weights
-from ..profiling.statistics import compare
+from ..profiling.statistics import compare, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
+from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
-from .runtimes import PLAIN, fastest, realise, runner
+from .runtimes import PLAIN, promising, realise, runner
 from .talk import Talk
+
+UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
 @dataclass
 class Bench:
-    """`runtime` is the measured choice, made once on the lossless variant."""
+    """`runtimes` are worth trying, by measurement on the lossless variant; `runtime` is in use.
+
+    `reference` is the original's latency that candidates are put in relation to; `quiet_ms` the
+    least it took in any measurement of this run.
+    """
 
     job: Job
     recipe: Recipe
@@ -38,7 +45,10 @@ class Bench:
     original: GraphModule
     data: Data | None
     started: float = field(default_factory=time.monotonic)
+    runtimes: tuple[str, ...] = (PLAIN,)
     runtime: str = PLAIN
+    reference: Latency = UNMEASURED
+    quiet_ms: float = math.inf
 
     @property
     def deadline(self) -> float:
@@ -48,13 +58,20 @@ class Bench:
     def device(self) -> str:
         return self.job.target.device
 
+    def measure_reference(self) -> None:
+        """The original in three goes, the fastest of which shows the machine undisturbed."""
+        goes = [self.latency(self.source.module, 1.5) for _ in range(3)]
+        self.reference = min(goes, key=lambda go: go.value_ms)
+        self.quiet_ms = self.reference.value_ms
+
     def context(self, module: GraphModule) -> Context:
         train = self.data.train if self.data else None
         return Context(module, self.inputs, train, self.device, self.job.seed)
 
     def choose_runtime(self, module: GraphModule) -> None:
         target = self.job.target
-        self.runtime = fastest(module, self.inputs, target.runtime, target.percentile)
+        self.runtimes = promising(module, self.inputs, target.runtime, target.percentile)
+        self.runtime = self.runtimes[0]
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
@@ -67,11 +84,36 @@ class Bench:
             device=target.device,
         )
 
-    def realised_latency(self, module: GraphModule, seconds: float = 2.0) -> Latency:
-        """Latency of a graph under the chosen runtime."""
+    def latency_on_reference(self, module: GraphModule) -> tuple[Latency, str]:
+        """Latency of a graph in ms of `reference`, and the runtime under which it's fastest.
+
+        It's measured interleaved with the original and scaled by what the original takes at that
+        moment: a machine whose clock changes by a factor between two candidates can't decide
+        which of them is faster. The interval is that of the paired ratio; no samples are kept.
+        """
         with torch.no_grad():
-            ready = realise(clone(module), self.inputs, self.runtime)
-        return self.latency(ready, seconds)
+            ready = [realise(clone(module), self.inputs, name) for name in self.runtimes]
+        target, seconds = self.job.target, _least_seconds(self.job.target.percentile)
+
+        def attempt() -> list[Latency]:
+            return measure_interleaved(
+                [runner(m, self.inputs) for m in (self.source.module, *ready)],
+                percentile=target.percentile,
+                max_seconds=seconds,
+                min_seconds=0.3,
+                device=target.device,
+            )
+
+        original, *rows = undisturbed(attempt, self.quiet_ms)
+        self.quiet_ms = min(self.quiet_ms, original.value_ms)
+        best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
+        ratio, low, high = paired_ratio(
+            original.samples_ms, rows[best].samples_ms, target.percentile
+        )
+        whole = self.reference.value_ms
+        return Latency(target.percentile, whole / ratio, whole / high, whole / low), self.runtimes[
+            best
+        ]
 
     def compare(
         self, before: GraphModule, after: GraphModule

@@ -19,6 +19,7 @@ from ..graph.edits import Edit, apply
 from ..graph.groups import keep_units
 from .bench import Bench
 from .finetuning import finetune
+from .goal import wanted
 
 Dropped = dict[str, list[int]]
 # Where the search put the pruning: the units to drop at that step, None for a recipe as written.
@@ -73,7 +74,7 @@ class Run:
         for step in self.bench.recipe.adjust:
             if self.lossless and not ADJUSTERS[step.name].lossless:
                 reason = "the lossless steps reach the target, so accuracy is left untouched"
-                if self.bench.job.target.ms is None:
+                if not wanted(self.bench.job.target):
                     reason = "no target asks for it"
                 variant.steps.append(Step(step.name, _plain(step), "skipped", reason))
                 continue

@@ -77,7 +77,7 @@ def finished(
     target = bench.job.target
     return replace(
         record,
-        verdict=verdict(checked.final, target.ms),
+        verdict=verdict(target, checked.final, checked.comparison),
         baseline=checked.baseline,
         final=checked.final,
         speedup=checked.comparison,
@@ -129,6 +129,6 @@ def verify_written(
     shutil.rmtree(trial, ignore_errors=True)
     try:
         write(bench, trial, variant, record, recipe, force=False)
-        return verify(bench.job, trial, seconds)
+        return verify(bench.job, trial, bench.quiet_ms, seconds)
     finally:
         shutil.rmtree(trial, ignore_errors=True)

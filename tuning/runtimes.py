@@ -14,6 +14,7 @@ from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
 
 PLAIN = "plain"
+WORTH_TRYING = 1.5
 Inputs = tuple[Tensor, ...]
 
 
@@ -28,13 +29,17 @@ def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
     return known[name]()
 
 
-def fastest(module: GraphModule, inputs: Inputs, runtime: str, percentile: float) -> str:
-    """The runtime that measures fastest here; `plain` unless a lowering is measurably faster.
+def promising(
+    module: GraphModule, inputs: Inputs, runtime: str, percentile: float
+) -> tuple[str, ...]:
+    """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
 
-    Raises UsageError for a runtime that is not built yet.
+    `plain` comes first unless a lowering is measurably faster. A variant with other widths may
+    run fastest under another one, so those within 1.5x stay in. Raises UsageError for a runtime
+    that is not built yet.
     """
     if runtime == PLAIN:
-        return PLAIN
+        return (PLAIN,)
     if runtime != "lowered":
         raise UsageError(f"`--runtime {runtime}` is not available yet; use `plain` or `lowered`.")
     made: dict[str, nn.Module] = {PLAIN: clone(module)}
@@ -43,9 +48,13 @@ def fastest(module: GraphModule, inputs: Inputs, runtime: str, percentile: float
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
     )
-    ranked = dict(zip(made, latencies, strict=True))
-    best = min(ranked, key=lambda name: ranked[name].value_ms)
-    return best if ranked[best].high_ms < ranked[PLAIN].low_ms else PLAIN
+    measured = dict(zip(made, latencies, strict=True))
+    ranked = sorted(measured, key=lambda name: measured[name].value_ms)
+    best = measured[ranked[0]]
+    if best.high_ms >= measured[PLAIN].low_ms:
+        ranked.remove(PLAIN)
+        ranked.insert(0, PLAIN)
+    return tuple(n for n in ranked if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
 
 
 def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:

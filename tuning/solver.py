@@ -59,6 +59,12 @@ class Bisection:
             self._at(self._next(low, high, budget_ms))
         return self._best(budget_ms)
 
+    def known(self, budget_ms: float) -> float | None:
+        """The level that the trials made so far give for a budget, without measuring."""
+        best = self._best(budget_ms)
+        good = best is not None and best.latency.high_ms > WINDOW * budget_ms
+        return best.level if best is not None and good else None
+
     def _next(self, low: float, high: float, budget_ms: float) -> float:
         """Interpolate on the measured latencies (regula falsi), held off the ends."""
         slow, fast = self._at(low).latency, self._at(high).latency

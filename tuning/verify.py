@@ -26,12 +26,15 @@ class Verification:
     comparison: Comparison
 
 
-def verify(job: Job, folder: Path, seconds: float = 10.0) -> Verification:
+def verify(job: Job, folder: Path, usual_ms: float, seconds: float = 10.0) -> Verification:
     """Load and time `folder` beside the original in a new interpreter, as the user will run it.
 
+    `usual_ms`: what the original takes while the machine is undisturbed (profiling/undisturbed.py).
     Raises MeasureError with the other process's sentence where it fails.
     """
-    request = json.dumps({"job": to_json(job), "folder": str(folder), "seconds": seconds})
+    request = json.dumps(
+        {"job": to_json(job), "folder": str(folder), "usual_ms": usual_ms, "seconds": seconds}
+    )
     done = subprocess.run(
         [sys.executable, "-m", "modelspeed.tuning.verify"],
         input=request,
@@ -47,10 +50,11 @@ def verify(job: Job, folder: Path, seconds: float = 10.0) -> Verification:
     return from_json(Verification, answer, "verification")
 
 
-def measure_both(job: Job, folder: Path, seconds: float) -> Verification:
+def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Verification:
     """The fresh process's side of `verify`."""
     from ..profiling.statistics import compare
     from ..profiling.timer import measure_interleaved
+    from ..profiling.undisturbed import undisturbed
     from .job import example_inputs, open_source, prepare_machine
     from .loading import load
     from .runtimes import runner
@@ -60,13 +64,17 @@ def measure_both(job: Job, folder: Path, seconds: float) -> Verification:
     inputs = example_inputs(job, source)
     device, percentile = job.target.device, job.target.percentile
     original, variant = source.module.to(device), load(folder).to(device)
-    baseline, final = measure_interleaved(
-        [runner(original, inputs), runner(variant, inputs)],
-        percentile=percentile,
-        max_seconds=seconds,
-        device=device,
-        seed=job.seed,
-    )
+
+    def attempt() -> list[Latency]:
+        return measure_interleaved(
+            [runner(original, inputs), runner(variant, inputs)],
+            percentile=percentile,
+            max_seconds=seconds,
+            device=device,
+            seed=job.seed,
+        )
+
+    baseline, final = undisturbed(attempt, usual_ms)
     found = compare(baseline.samples_ms, final.samples_ms, percentile)
     return Verification(baseline, final, found)
 
@@ -75,7 +83,8 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     try:
         job = from_json(Job, request["job"], "job")
-        made = measure_both(job, Path(request["folder"]), float(request["seconds"]))
+        seconds, usual_ms = float(request["seconds"]), float(request["usual_ms"])
+        made = measure_both(job, Path(request["folder"]), usual_ms, seconds)
         answer = to_json(made)
     except (ModelspeedError, OSError) as error:
         answer = {"error": str(error)}

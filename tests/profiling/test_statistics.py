@@ -4,9 +4,10 @@ import random
 
 import pytest
 from modelspeed.core.errors import MeasureError
-from modelspeed.core.records import Latency
+from modelspeed.core.records import Comparison, Latency, Target
 from modelspeed.profiling.statistics import (
     compare,
+    paired_ratio,
     percentile,
     percentile_interval,
     samples_needed,
@@ -99,4 +100,23 @@ def test_rows_of_different_length_are_compared() -> None:
 def test_a_verdict_needs_the_whole_interval_on_one_side(
     target: float | None, expected: str
 ) -> None:
-    assert verdict(Latency(50, 5.0, 4.9, 5.05), target) == expected
+    found = Comparison(2.0, 1.9, 2.1, "faster")
+    assert verdict(Target(ms=target), Latency(50, 5.0, 4.9, 5.05), found) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [(1.9, "met"), (2.0, "inconclusive"), (2.2, "missed")]
+)
+def test_a_wanted_speed_up_is_judged_by_the_interval_of_the_ratio(
+    wanted: float, expected: str
+) -> None:
+    found = Comparison(2.0, 1.9, 2.1, "faster")
+    assert verdict(Target(speedup=wanted), Latency(50, 5.0, 4.9, 5.05), found) == expected
+
+
+def test_the_paired_ratio_ignores_the_smaller_part_of_a_run_in_another_state() -> None:
+    a = [4.0 + 0.01 * (i % 7) for i in range(600)] + [8.0] * 200
+    b = [2.0 + 0.005 * (i % 7) for i in range(600)] + [3.0] * 200
+    ratio, low, high = paired_ratio(a, b, 50)
+    assert low <= ratio <= high and ratio == pytest.approx(2.0, abs=0.02)
+    assert compare(a, b, 50).high > 2.1
