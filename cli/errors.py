@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,10 @@ INTERRUPTED = 130
 @contextmanager
 def shown(debug: bool) -> Iterator[None]:
     """Errors of the block end the program with their sentence on stderr; `debug` lets them out."""
+    if not debug:
+        # What libraries say to each other about their next versions helps no user.
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
     try:
         yield
     except typer.Exit:  # a RuntimeError by descent, and no error

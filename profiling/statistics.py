@@ -183,6 +183,6 @@ def _t_interval(values: Sequence[float]) -> tuple[float, float]:
     # Effective sample size of a first-order autoregressive row; negative correlation is not used
     # to narrow the interval.
     correlation = min(0.9, max(0.0, lagged / square))
-    effective = max(2.0, n * (1.0 - correlation) / (1.0 + correlation))
+    effective = max(4.0, n * (1.0 - correlation) / (1.0 + correlation))
     error = math.sqrt(square / (n - 1) / effective)
     return mean, T_99[max(1, int(effective) - 1) - 1] * error

@@ -23,7 +23,8 @@ Run = Callable[[], object]
 MAX_SAMPLES = 5000  # raw samples go into the record
 WARM_WINDOW = 5
 STRETCH = 6.0  # the time bound gives way this far for the samples a percentile can't do without
-BLOCK_MS = 20.0
+BLOCK_MS = 60.0
+SETTLE_MS = 20.0  # the first calls after a switch find the other's data in the caches
 
 
 class Clock(Protocol):
@@ -90,6 +91,7 @@ class _Plan:
     least: float
     needed: int
     block: int
+    settle: int  # calls after each switch that don't count
 
 
 def measure(
@@ -142,6 +144,7 @@ def measure_interleaved(
         least=min(min_seconds, max_seconds) * len(runs),
         needed=needed,
         block=max(2, min(20, round(BLOCK_MS / max(slowest, 1e-6)))),
+        settle=max(1, min(4, round(SETTLE_MS / max(slowest, 1e-6)))),
     )
     before = clock.load()
     with _no_garbage_collection():
@@ -212,7 +215,8 @@ def _sample(
         chance.shuffle(order)
         for index in order:
             if len(runs) > 1:
-                clock.time(runs[index])  # the first call after a switch finds cold caches
+                for _ in range(plan.settle):
+                    clock.time(runs[index])
             rows[index].extend(clock.time(runs[index]) for _ in range(plan.block))
         count, seconds = len(rows[0]), clock.now() - start
         if count < plan.needed:

@@ -14,18 +14,20 @@ from ..core.records import Latency
 from . import notices
 
 SLOWER = 1.1
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 
-def undisturbed(attempt: Callable[[], list[Latency]], usual_ms: float) -> list[Latency]:
+def undisturbed(
+    attempt: Callable[[], list[Latency]], usual_ms: float, attempts: int = ATTEMPTS
+) -> list[Latency]:
     """The rows of the attempt whose first row, the original, was fastest.
 
-    Measures again, four times at most, while the original is over 10 % slower than `usual_ms`. Only
-    the original decides which attempt counts, so the choice can't favour a candidate. A notice
-    says so where the machine stayed slow.
+    Measures again, `attempts` times in all at most, while the original is over 10 % slower than
+    `usual_ms`. Only the original decides which attempt counts, so the choice can't favour a
+    candidate. A notice says so where the machine stayed slow.
     """
     best = attempt()
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(attempts - 1):
         if best[0].value_ms <= SLOWER * usual_ms:
             return best
         again = attempt()

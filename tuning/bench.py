@@ -93,7 +93,7 @@ class Bench:
         """
         with torch.no_grad():
             ready = [realise(clone(module), self.inputs, name) for name in self.runtimes]
-        target, seconds = self.job.target, _least_seconds(self.job.target.percentile)
+        target, seconds = self.job.target, 0.4 * _least_seconds(self.job.target.percentile)
 
         def attempt() -> list[Latency]:
             return measure_interleaved(
@@ -104,7 +104,7 @@ class Bench:
                 device=target.device,
             )
 
-        original, *rows = undisturbed(attempt, self.quiet_ms)
+        original, *rows = undisturbed(attempt, self.quiet_ms, attempts=2)
         self.quiet_ms = min(self.quiet_ms, original.value_ms)
         best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
         ratio, low, high = paired_ratio(

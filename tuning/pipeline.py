@@ -48,13 +48,24 @@ def plan_step(bench: Bench, variant: Variant, step: RecipeStep, choose: Choose |
     return ADJUSTERS[step.name].plan(context, step.settings)
 
 
-def build(bench: Bench, choose: Choose | None, *, lossless: bool = False) -> Variant:
-    """All edits of the recipe in order, without measuring or training. For the search."""
+def build(
+    bench: Bench,
+    choose: Choose | None,
+    *,
+    lossless: bool = False,
+    recover: Callable[[GraphModule], None] | None = None,
+) -> Variant:
+    """All edits of the recipe in order, without measuring or training. For the search.
+
+    `recover` runs where the recipe trains: what is cheap enough for every candidate.
+    """
     variant = fresh(bench)
     for step in bench.recipe.adjust:
         if lossless and not ADJUSTERS[step.name].lossless:
             continue
         plan = plan_step(bench, variant, step, choose)
+        if plan.trains and recover is not None:
+            recover(variant.module)
         apply(variant.module, plan.edits)
         variant.edits.extend(plan.edits)
     return variant

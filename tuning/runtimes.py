@@ -35,8 +35,8 @@ def promising(
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
 
     `plain` comes first unless a lowering is measurably faster. A variant with other widths may
-    run fastest under another one, so those within 1.5x stay in. Raises UsageError for a runtime
-    that is not built yet.
+    run fastest under another one, so the second stays in where it is within 1.5x. Raises
+    UsageError for a runtime that is not built yet.
     """
     if runtime == PLAIN:
         return (PLAIN,)
@@ -54,7 +54,7 @@ def promising(
     if best.high_ms >= measured[PLAIN].low_ms:
         ranked.remove(PLAIN)
         ranked.insert(0, PLAIN)
-    return tuple(n for n in ranked if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
+    return tuple(n for n in ranked[:2] if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
 
 
 def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from .solver import Bisection, Trial
 
 ROUNDS = 4
 BN_BATCHES = 10
+SEARCH_SHARE = 0.5
 
 
 @dataclass
@@ -55,13 +57,21 @@ class Search:
     def measure(self, level: float) -> Latency:
         bench = self.bench
         bench.talk.note(f"trying level {level:.2f}")
-        variant = build(bench, self.dropped(level))
+        variant = build(bench, self.dropped(level), recover=self._recover)
         latency, self.runtimes[level] = bench.latency_on_reference(variant.module)
-        if bench.data is not None:
-            reestimate_batch_norm(variant.module, bench.data.train, BN_BATCHES, bench.device)
         accuracy = bench.accuracy(variant.module)
         self.candidates.append(candidate(f"level {level:.3f}", latency, accuracy, level))
         return latency
+
+    def _recover(self, module: GraphModule) -> None:
+        data = self.bench.data
+        if data is not None:
+            reestimate_batch_norm(module, data.train, BN_BATCHES, self.bench.device)
+
+    def _in_time(self) -> bool:
+        """The rest of the time belongs to training and the final check."""
+        spent = time.monotonic() - self.bench.started
+        return spent < SEARCH_SHARE * 60.0 * self.bench.recipe.limits.minutes
 
     def settle(self, record: Record, out: Path, recipe: str) -> tuple[float, float]:
         """The level to train and the smallest latency seen (ms).
@@ -69,11 +79,16 @@ class Search:
         The level is the lowest found whose artifact meets the target in a fresh process with a
         margin; 1 where none does. What the fresh process measures corrects the search's budget.
         """
-        target, solver = self.bench.job.target, Bisection(self.measure, [Trial(0.0, self.free)])
+        target, solver = (
+            self.bench.job.target,
+            Bisection(self.measure, [Trial(0.0, self.free)], self._in_time),
+        )
         self.bench.talk.stage("searching")
         budget = budget_ms(target, self.bench.reference)
         best = 1.0
         for _ in range(ROUNDS):
+            if not self._in_time() and best < 1.0:
+                break
             found = solver.solve(budget)
             if found is None:
                 break

@@ -39,6 +39,7 @@ class Bisection:
 
     measure: Callable[[float], Latency]
     trials: list[Trial] = field(default_factory=list)
+    in_time: Callable[[], bool] = lambda: True
 
     def solve(self, budget_ms: float) -> Trial | None:
         """The feasible trial of the lowest level, or None where even level 1 is too slow."""
@@ -54,7 +55,7 @@ class Bisection:
             ]
             low = max(slow, default=0.0)
             good = best is not None and best.latency.high_ms > WINDOW * budget_ms
-            if good or high - low < 0.01:
+            if good or high - low < 0.01 or not self.in_time():
                 break
             self._at(self._next(low, high, budget_ms))
         return self._best(budget_ms)

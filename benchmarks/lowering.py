@@ -1,0 +1,48 @@
+"""Lossless lowering against the user's eager model, per runtime, interleaved in one run.
+
+python benchmarks/lowering.py [--seconds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import modelspeed.examples.digits as digits
+import torch
+from modelspeed.checkpoints.factory import load_factory
+from modelspeed.checkpoints.read import read
+from modelspeed.graph.capture import capture, clone
+from modelspeed.graph.edits import FoldBatchNorm, apply
+from modelspeed.graph.folding import foldable
+from modelspeed.graph.lowering import variants
+from modelspeed.profiling.machine import fingerprint
+from modelspeed.profiling.statistics import compare
+from modelspeed.profiling.timer import measure_interleaved
+from modelspeed.tuning.runtimes import runner
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="time bound per runtime")
+    seconds = parser.parse_args().seconds
+    folder = Path(str(digits.__file__)).parent
+    factory = load_factory("model.py:build", folder)
+    source = read(folder / "digits_resnet.pt", factory=factory, args={"width": 32}).module
+    inputs = (torch.randn(1, 1, 32, 32),)
+    graph = capture(source, inputs)
+    norms = [FoldBatchNorm(n.name) for n in graph.graph.nodes if foldable(n)]
+    made = {"eager": source, "graph, batch norms folded": apply(clone(graph), norms)}
+    made |= {f"lowered: {n}": build() for n, build in variants(graph, inputs).items()}
+    rows = measure_interleaved([runner(m, inputs) for m in made.values()], max_seconds=seconds)
+    print("| runtime | p50 ms | speed-up over eager (99 % interval) |\n|---|---|---|")
+    for name, row in zip(made, rows, strict=True):
+        found = compare(rows[0].samples_ms, row.samples_ms, 50)
+        print(f"| {name} | {row.value_ms:.2f} | {found.speedup:.2f} "
+              f"({found.low:.2f}–{found.high:.2f}) |")  # fmt: skip
+    machine = fingerprint()
+    print(f"\nMachine: {machine.cpu}, {machine.threads} threads, torch {machine.torch}.")
+
+
+if __name__ == "__main__":
+    main()
