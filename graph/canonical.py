@@ -1,0 +1,57 @@
+"""Spells equal operators alike, so that one rule and one patch fit them all.
+
+`chunk` and `split` by a number become `split_with_sizes`, and negative ends of slices become counts
+from the front: sizes written out can be patched one by one when channels go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+aten: Any = torch.ops.aten
+_SPLITS = (aten.chunk.default, aten.split.Tensor)
+
+
+def canonicalise(module: GraphModule) -> GraphModule:
+    """Rewrite `module` in place, without changing what it computes, and return it."""
+    for node in list(module.graph.nodes):
+        if node.target in _SPLITS:
+            _write_sizes(module, node)
+        elif node.target is aten.slice.Tensor:
+            _count_from_front(node)
+    module.recompile()
+    return module
+
+
+def _write_sizes(module: GraphModule, node: Node) -> None:
+    pieces = node.meta.get("val")
+    axis = int(node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0))  # type: ignore[arg-type]
+    sizes = [piece.shape[axis] for piece in pieces] if isinstance(pieces, (list, tuple)) else []
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        return
+    with module.graph.inserting_before(node):
+        new = module.graph.call_function(
+            aten.split_with_sizes.default, (node.args[0], sizes, axis)
+        )
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    module.graph.erase_node(node)
+
+
+def _count_from_front(node: Node) -> None:
+    source = node.args[0]
+    value = source.meta.get("val") if isinstance(source, Node) else None
+    if not isinstance(value, Tensor) or node.kwargs:
+        return
+    args = [*node.args, *(0, None, None, 1)[len(node.args) - 1 :]]
+    size = value.shape[args[1]]  # type: ignore[index]
+    if not isinstance(size, int):
+        return
+    for at in (2, 3):
+        if isinstance(args[at], int) and args[at] < 0:  # type: ignore[operator]
+            args[at] = max(0, args[at] + size)  # type: ignore[operator]
+    node.args = tuple(args)
