@@ -6,17 +6,22 @@ the labels. An operator without a rule freezes whatever reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .labels import Dims, Labels, LabelSet
 
-Rule = Callable[["Walk", Node], Dims]
+Parts: TypeAlias = list[Dims]
+Rule = Callable[["Walk", Node], "Dims | Parts"]
+
+
+class RuleError(Exception):
+    """A rule meets a form of its operator that it does not understand; says which."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,30 @@ class Patch:
     divide: int = 1
 
 
+@dataclass(frozen=True)
+class Split:
+    """Where a reshape had several axes to keep its units along: how many, and what it chose."""
+
+    node: str
+    options: int
+    labels: Labels
+
+
 @dataclass
 class Walk:
-    """State of one pass: labels of all nodes and parameters so far."""
+    """State of one pass: labels of all nodes and parameters so far.
+
+    `choices` says by node name which of its options a reshape takes, the first unless given.
+    """
 
     module: GraphModule
     labels: LabelSet = field(default_factory=LabelSet)
     dims: dict[Node, Dims] = field(default_factory=dict)
     parameters: dict[str, Dims] = field(default_factory=dict)
     patches: list[Patch] = field(default_factory=list)
+    parts: dict[Node, Parts] = field(default_factory=dict)
+    choices: dict[str, int] = field(default_factory=dict)
+    splits: list[Split] = field(default_factory=list)
     unknown_ops: dict[str, str] = field(default_factory=dict)
     _by_identity: dict[int, str] = field(default_factory=dict)
 
@@ -60,6 +80,31 @@ class Walk:
     def patch(self, node: Node, path: tuple[int, ...], labels: Labels, divide: int = 1) -> None:
         self.patches.append(Patch(node.name, path, labels, divide))
 
+    def choose(self, node: Node, options: Sequence[int], labels: Labels) -> int:
+        """One of `options`, best first, noting what hangs on it."""
+        if self.labels.frozen(int(labels[0])) is None:
+            self.splits.append(Split(node.name, len(options), labels))
+        return options[self.choices.get(node.name, 0) % len(options)]
+
+    def broadcast(self, node: Node, operands: Sequence[Node], position: int) -> Labels | None:
+        """Labels of dimension `position` (from the end) of operands that are aligned there."""
+        total = self.shape(node)[position]
+        reason = f"node `{node.name}` combines it with a dimension that stays whole"
+        labels: Labels | None = None
+        seen = False
+        for operand in operands:
+            dims = self.of(operand)
+            if len(dims) < -position:
+                continue
+            if self.shape(operand)[position] == 1 and total != 1:
+                # Stays of size 1 whatever the other side keeps, so it must not be dropped.
+                self.labels.freeze(dims[position], f"it is broadcast by node `{node.name}`")
+                continue
+            here = dims[position]
+            labels = self.labels.join(labels, here, reason) if seen else here
+            seen = True
+        return labels
+
     def freeze(self, dims: Dims, reason: str) -> None:
         for labels in dims:
             self.labels.freeze(labels, reason)
@@ -74,10 +119,30 @@ class Walk:
         return self.parameters[first]
 
 
-def walk(module: GraphModule) -> Walk:
-    from .rules.table import RULES
+ROUNDS = 3
 
-    state = Walk(module)
+
+def walk(module: GraphModule) -> Walk:
+    """Label the whole graph; splits whose choice ends frozen are walked again with their next."""
+    choices: dict[str, int] = {}
+    state = _walk_once(module, choices)
+    for _ in range(ROUNDS):
+        stuck = [s for s in _stuck(state) if choices.get(s.node, 0) + 1 < s.options]
+        if not stuck:
+            break
+        for split in stuck:
+            choices[split.node] = choices.get(split.node, 0) + 1
+        state = _walk_once(module, choices)
+    lost = [s.node for s in _stuck(state) if choices.pop(s.node, 0)]
+    return _walk_once(module, choices) if lost else state
+
+
+def _stuck(state: Walk) -> list[Split]:
+    return [s for s in state.splits if state.labels.frozen(int(s.labels[0])) is not None]
+
+
+def _walk_once(module: GraphModule, choices: dict[str, int]) -> Walk:
+    state = Walk(module, choices=dict(choices))
     for node in module.graph.nodes:
         if node.op == "get_attr":
             value = node.meta.get("val")
@@ -86,14 +151,44 @@ def walk(module: GraphModule) -> Walk:
             )
             state.dims[node] = state.parameter(node) if is_tensor else ()
         elif node.op == "placeholder":
-            state.dims[node] = tuple(None for _ in state.shape(node))
+            state.dims[node] = _whole(state, node)
         elif node.op == "output":
             for used in node.all_input_nodes:
                 state.freeze(state.of(used), "it is part of the model's output")
         elif node.op == "call_function":
-            rule = RULES.get(node.target)
-            state.dims[node] = rule(state, node) if rule else unknown(state, node)
+            state.dims[node] = _call(state, node)
     return state
+
+
+def _call(state: Walk, node: Node) -> Dims:
+    from .rules.table import RULES
+
+    rule = RULES.get(node.target)
+    if rule is None:
+        return unknown(state, node, "has no rule yet")
+    try:
+        result = rule(state, node)
+    except (RuleError, AssertionError, IndexError, ValueError, TypeError) as error:
+        return unknown(state, node, f"is of a form without a rule: {error or type(error).__name__}")
+    if isinstance(result, list):
+        state.parts[node] = result
+        return ()
+    if not _fits(state, node, result):
+        state.freeze(result, f"the shapes of node `{node.name}` are not understood")
+        return unknown(state, node, "has shapes that are not understood")
+    return result
+
+
+def _fits(state: Walk, node: Node, dims: Dims) -> bool:
+    shape = state.shape(node)
+    return len(shape) == len(dims) and all(
+        labels is None or not isinstance(size, int) or len(labels) == size
+        for labels, size in zip(dims, shape, strict=True)
+    )
+
+
+def _whole(state: Walk, node: Node) -> Dims:
+    return tuple(None for _ in state.shape(node))
 
 
 def _attribute(module: GraphModule, name: str) -> object:
@@ -105,13 +200,12 @@ def op_name(node: Node) -> str:
     return str(node.target).removeprefix("aten.") if node.op == "call_function" else node.op
 
 
-def unknown(state: Walk, node: Node) -> Dims:
+def unknown(state: Walk, node: Node, why: str) -> Dims:
     """No rule: keep whole whatever goes in and comes out."""
-    reason = f"it reaches `{op_name(node)}` (node `{node.name}`), which has no rule yet"
+    reason = f"it reaches `{op_name(node)}` (node `{node.name}`), which {why}"
     for used in node.all_input_nodes:
-        dims = state.of(used)
-        if any(d is not None for d in dims):
-            state.unknown_ops.setdefault(op_name(node), node.name)
-        state.freeze(dims, reason)
-    value = node.meta.get("val")
-    return tuple(None for _ in value.shape) if isinstance(value, torch.Tensor) else ()
+        for dims in (state.of(used), *state.parts.get(used, ())):
+            if any(d is not None for d in dims):
+                state.unknown_ops.setdefault(op_name(node), node.name)
+            state.freeze(dims, reason)
+    return _whole(state, node)

@@ -34,9 +34,7 @@ def _write_sizes(module: GraphModule, node: Node) -> None:
     if not sizes or not all(isinstance(size, int) for size in sizes):
         return
     with module.graph.inserting_before(node):
-        new = module.graph.call_function(
-            aten.split_with_sizes.default, (node.args[0], sizes, axis)
-        )
+        new = module.graph.call_function(aten.split_with_sizes.default, (node.args[0], sizes, axis))
     new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     module.graph.erase_node(node)
@@ -52,6 +50,7 @@ def _count_from_front(node: Node) -> None:
     if not isinstance(size, int):
         return
     for at in (2, 3):
-        if isinstance(args[at], int) and args[at] < 0:  # type: ignore[operator]
-            args[at] = max(0, args[at] + size)  # type: ignore[operator]
+        bound = args[at]
+        if isinstance(bound, int) and bound < 0:
+            args[at] = max(0, bound + size)
     node.args = tuple(args)

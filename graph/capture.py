@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
 
 from ..core.errors import CaptureError
+from .canonical import canonicalise
 
 Inputs = tuple[Tensor, ...]
 
@@ -61,7 +62,7 @@ def module_of(program: ExportedProgram) -> GraphModule:
     """The program as a callable graph with its parameters under their own names."""
     module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
-    return module
+    return canonicalise(module)
 
 
 def capture(model: nn.Module, inputs: Inputs) -> GraphModule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -78,7 +78,18 @@ def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group,
         if reason is None and _is_kernel_axis(signature):
             reason = "it is a kernel or broadcast axis, tied to no other layer"
         groups.append(_group(signature, reason, units, homes))
-    return tuple(groups)
+    return _named_apart(groups)
+
+
+def _named_apart(groups: list[Group]) -> tuple[Group, ...]:
+    """A layer may hold several groups (fused projections, split outputs): `name`, `name#2` ..."""
+    seen: dict[str, int] = defaultdict(int)
+    apart = []
+    for group in groups:
+        seen[group.name] += 1
+        number = seen[group.name]
+        apart.append(replace(group, name=f"{group.name}#{number}") if number > 1 else group)
+    return tuple(apart)
 
 
 def _is_kernel_axis(signature: tuple[tuple[str, int], ...]) -> bool:
@@ -96,7 +107,7 @@ def _group(
         Member(param, dim, tuple(tuple(homes[r][(param, dim)]) for r in roots))
         for param, dim in signature
     )
-    producer = next((m for m in members if m.dim == 0 and m.param.endswith("weight")), members[0])
+    producer = min(members, key=lambda m: (m.dim != 0, not m.param.endswith("weight")))
     return Group(
         producer.param.rpartition(".")[0] or producer.param,
         members,

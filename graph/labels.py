@@ -41,12 +41,13 @@ class LabelSet:
 
     def join(self, a: Labels | None, b: Labels | None, reason: str) -> Labels | None:
         """Tie two dimensions index by index; a dimension tied to a whole one is frozen."""
-        if a is None or b is None:
+        if a is None or b is None or len(a) != len(b):
             self.freeze(a, reason)
             self.freeze(b, reason)
             return a if b is None else b
-        for x, y in zip(a.tolist(), b.tolist(), strict=True):
-            self.tie(x, y)
+        if a is not b:
+            for x, y in zip(a.tolist(), b.tolist(), strict=True):
+                self.tie(x, y)
         return a
 
     def tie(self, x: int, y: int) -> None:

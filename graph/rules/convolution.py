@@ -6,12 +6,7 @@ from torch.fx import Node
 
 from ..analysis import Walk
 from ..labels import Dims, Labels
-
-
-def argument(node: Node, index: int, name: str, default: object = None) -> object:
-    if len(node.args) > index:
-        return node.args[index]
-    return node.kwargs.get(name, default)
+from .arguments import argument
 
 
 def convolution(walk: Walk, node: Node) -> Dims:
@@ -67,6 +62,18 @@ def _drop_positions(walk: Walk, channels: Labels, out: Labels, within: Labels, g
         walk.labels.join(first, row, "")
 
 
+def transposed(walk: Walk, node: Node) -> Dims:
+    """conv_transpose(input, weight, bias, stride, padding, output_padding, groups)."""
+    data, weight = walk.of(node.args[0]), walk.of(node.args[1])
+    bias = walk.of(argument(node, 2, "bias"))
+    if len(data) != len(weight) or argument(node, 6, "groups", 1) != 1:
+        return _whole(walk, node, "a grouped or unbatched transposed convolution")
+    if bias:
+        walk.labels.join(weight[1], bias[0], "its bias is no parameter")
+    walk.labels.join(weight[0], data[1], "it reads the model's input")
+    return (data[0], weight[1], *(None for _ in weight[2:]))
+
+
 def linear(walk: Walk, node: Node) -> Dims:
     """linear(input, weight, bias): the last dimension is contracted with weight axis 1."""
     data, weight = walk.of(node.args[0]), walk.of(node.args[1])
@@ -87,6 +94,14 @@ def batch_norm(walk: Walk, node: Node) -> Dims:
         if dims:
             walk.labels.join(dims[0], data[1], "it normalises the model's input")
     return data
+
+
+def prelu(walk: Walk, node: Node) -> Dims:
+    """prelu(x, weight): one slope for all, or one for each channel."""
+    dims, slopes = walk.of(node.args[0]), walk.of(node.args[1])
+    if slopes and slopes[0] is not None and len(slopes[0]) > 1:
+        walk.labels.join(dims[1], slopes[0], "it has slopes for a dimension that stays whole")
+    return dims
 
 
 def _whole(walk: Walk, node: Node, what: str) -> Dims:

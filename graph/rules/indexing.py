@@ -163,7 +163,9 @@ def stack(walk: Walk, node: Node) -> Dims:
     for part in parts[1:]:
         for axis, labels in enumerate(walk.of(part)):
             merged[axis] = walk.labels.join(
-                merged[axis], labels, f"node `{node.name}` stacks it on a dimension that stays whole"
+                merged[axis],
+                labels,
+                f"node `{node.name}` stacks it on a dimension that stays whole",
             )
     at = integer(argument(node, 1, "dim", 0)) % (len(merged) + 1)
     return (*merged[:at], None, *merged[at:])

@@ -10,7 +10,7 @@ from .arguments import argument, integer
 
 
 def layer_norm(walk: Walk, node: Node) -> Dims:
-    """layer_norm and rms_norm(x, normalized_shape, weight, bias): what is normalised stays whole."""
+    """layer_norm and rms_norm(x, shape, weight, bias): what is normalised stays whole."""
     dims, shape = walk.of(node.args[0]), node.args[1]
     assert isinstance(shape, (list, tuple))
     inner = dims[len(dims) - len(shape) :]

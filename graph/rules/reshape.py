@@ -1,8 +1,8 @@
 """view, reshape, flatten, unflatten: dimensions are cut into the factors both shapes share.
 
-(B, N, 768) -> (B, N, 12, 64) has the factors B, N, 12, 64. A dimension that is split keeps its units
-along one of its factors: a unit is a whole slice (a head, not one of its channels). Which factor is
-settled by `Walk.choices`: the analysis tries another where one turns out frozen.
+(B, N, 768) -> (B, N, 12, 64) has the factors B, N, 12, 64. A dimension that is split keeps its
+units along one of its factors: a unit is a whole slice (a head, not one of its channels). Which
+factor is settled by `Walk.choices`: the analysis tries another where one turns out frozen.
 """
 
 from __future__ import annotations
