@@ -4,58 +4,69 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
 
+from ..core.calling import Inputs, plain
 from ..core.errors import CaptureError
 from .canonical import canonicalise
 
-Inputs = tuple[Tensor, ...]
+AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-def export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
+def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     """Export `model` (set to eval) with a dynamic batch where the model allows it.
 
-    `inputs` are example tensors whose first dimension is the batch. Raises CaptureError with the
-    exporter's first line where neither a dynamic nor a fixed batch can be captured.
+    `inputs` are example tensors whose first dimension is the batch, by place or by name. Outputs
+    of the user's own classes (dataclasses) become dicts, so that the program loads without them.
+    Raises CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
+    can be captured.
     """
-    model.eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with suppress(NotImplementedError):  # a captured graph is in eval mode and refuses to switch
+        model.eval()
+    given = Inputs.of(inputs)
+    # A hook instead of a wrapper module: parameters keep their names.
+    handle = model.register_forward_hook(lambda _module, _args, outputs: plain(outputs))
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return _export(model, given)
+    finally:
+        handle.remove()
+
+
+def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
+    try:
+        return _export_dynamic(model, inputs)
+    except Exception:
+        # Models that compute with the batch size as a number can only be captured fixed.
         try:
-            return _export_dynamic(model, inputs)
-        except Exception:
-            # Models that compute with the batch size as a number can only be captured fixed.
-            try:
-                return torch.export.export(model, inputs)
-            except Exception as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-                raise CaptureError(
-                    f"`torch.export` can't capture `{type(model).__name__}` with inputs "
-                    f"{[tuple(x.shape) for x in inputs]}: {first}"
-                ) from error
+            return torch.export.export(model, inputs.args, dict(inputs.kwargs))
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise CaptureError(
+                f"`torch.export` can't capture `{type(model).__name__}` with inputs "
+                f"{[tuple(x.shape) for x in inputs]}: {first}"
+            ) from error
 
 
 def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
     # A batch of 1 would be specialised (torch treats 0 and 1 as constants), so two rows are shown.
-    shown = tuple(torch.cat([x[:1], x[:1]]) if x.dim() else x for x in inputs)
+    shown = inputs.map(lambda x: torch.cat([x[:1], x[:1]]) if x.dim() else x)
     batch = Dim("batch", min=1)
-    shapes = tuple({0: batch} if x.dim() else None for x in inputs)
-    # A graph module takes its inputs positionally under *args where its forward says so.
-    return torch.export.export(model, shown, dynamic_shapes=_like(model, shapes))
-
-
-def _like(model: nn.Module, shapes: tuple[Any, ...]) -> Any:
-    import inspect
-
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        return (shapes,)
-    return shapes
+    shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for tensor in shown:
+        if tensor.dim():
+            shapes[tensor] = {0: batch}
+    kwargs = dict(shown.kwargs)
+    wanted = shapes.dynamic_shapes(model, shown.args, kwargs)  # type: ignore[no-untyped-call]
+    return torch.export.export(model, shown.args, kwargs, dynamic_shapes=wanted)
 
 
 def module_of(program: ExportedProgram) -> GraphModule:
@@ -65,7 +76,7 @@ def module_of(program: ExportedProgram) -> GraphModule:
     return canonicalise(module)
 
 
-def capture(model: nn.Module, inputs: Inputs) -> GraphModule:
+def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:
     """`model` as an editable graph module in eval mode. The model itself is not changed."""
     return module_of(export(model, inputs))
 

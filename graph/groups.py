@@ -70,9 +70,10 @@ def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group,
     for axis, roots in axes.items():
         for index, root in enumerate(roots.tolist()):
             homes[root].setdefault(axis, []).append(index)
+    # In the order of the walk, so that a group is named after the first layer that makes it.
     by_signature: dict[tuple[Signature, str | None], list[int]] = defaultdict(list)
     for root, places in homes.items():
-        by_signature[(tuple(sorted(places)), state.labels.frozen(root))].append(root)
+        by_signature[(tuple(places), state.labels.frozen(root))].append(root)
     groups = []
     for (signature, reason), units in by_signature.items():
         if reason is None and _is_kernel_axis(signature):

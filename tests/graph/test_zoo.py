@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import copy
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
 import zoo
-from modelspeed.graph.capture import capture, tensor_at
+from modelspeed.checkpoints import artifact
+from modelspeed.graph.capture import capture, export, has_dynamic_batch, tensor_at
 from modelspeed.graph.edits import apply
 from modelspeed.graph.groups import analyse, keep_units
+
+NAMES = sorted(zoo.ZOO)
+
+
+@pytest.fixture(scope="module")
+def captured():
+    """Each entry captured and analysed once, for all the tests of this file."""
+    done = {}
+
+    def get(name):
+        if name not in done:
+            entry = zoo.ZOO[name]
+            module = capture(entry.model(), entry.inputs)
+            done[name] = (entry, module, analyse(module))
+        return done[name]
+
+    return get
 
 
 def ignoring(module, analysis, dropped):
@@ -26,35 +46,76 @@ def ignoring(module, analysis, dropped):
 
 def dropped_of(analysis, seed):
     rng = random.Random(seed)
-    return {
+    dropped = {
         g.name: sorted(rng.sample(range(g.size), rng.randint(1, g.size - 1)))
         for g in analysis.prunable
-        if rng.random() < 0.7
-    } or {analysis.prunable[0].name: [0]}
+    }
+    kept = {name: units for name, units in dropped.items() if rng.random() < 0.7}
+    return kept or dropped
 
 
-@pytest.mark.parametrize("name", sorted(zoo.ZOO))
-def test_pruning_equals_ignoring_the_dropped_units(name):
-    torch.manual_seed(0)
-    entry = zoo.ZOO[name]
-    module = capture(entry.build(), entry.inputs)
-    analysis = analyse(module)
-    groups = {g.name: g.size for g in analysis.prunable}
-    for group, size in entry.expect.items():
-        assert groups.get(group) == size, groups
-    if entry.exactly:
-        assert groups == entry.expect
-    params = {n for n, _ in module.named_parameters(remove_duplicate=True)}
+def pruned(module, analysis, dropped):
+    return apply(copy.deepcopy(module), keep_units(analysis, dropped))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_groups_are_the_expected_ones_and_the_rest_has_a_reason(name, captured):
+    entry, module, analysis = captured(name)
+    assert {g.name: g.size for g in analysis.prunable} == dict(entry.expect)
     grouped = {m.param for g in analysis.groups for m in g.members}
-    assert params <= grouped
+    assert {n for n, _ in module.named_parameters()} <= grouped
     assert all(g.frozen for g in analysis.groups if g not in analysis.prunable and g.size > 1)
+    for param, reason in entry.frozen.items():
+        of_it = [g.frozen for g in analysis.groups if param in {m.param for m in g.members}]
+        assert None not in of_it
+        assert any(reason in (text or "") for text in of_it), of_it
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if zoo.ZOO[n].expect])
+def test_pruning_equals_ignoring_the_dropped_units(name, captured):
+    entry, module, analysis = captured(name)
     for seed in range(4):
-        if not analysis.prunable:
-            break
         dropped = dropped_of(analysis, seed)
-        pruned = apply(copy.deepcopy(module), keep_units(analysis, dropped))
-        for rows in (1, 3):
-            inputs = tuple(torch.cat([x[:1]] * rows) for x in entry.inputs)
-            got = pruned(*inputs)
-            want = ignoring(module, analysis, dropped)(*inputs)
-            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+        smaller, masked = pruned(module, analysis, dropped), ignoring(module, analysis, dropped)
+        for rows in (1, 3) if entry.batch else (2,):
+            inputs = entry.rows(rows)
+            torch.testing.assert_close(smaller(*inputs), masked(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_captured_graph_equals_the_model_at_other_batch_sizes(name, captured):
+    entry, module, _ = captured(name)
+    model = entry.model()
+    assert has_dynamic_batch(module) == entry.batch
+    for rows in (1, 3) if entry.batch else (2,):
+        inputs = entry.rows(rows)
+        torch.testing.assert_close(module(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+FRESH = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+assert "modelspeed" not in sys.modules
+for path in sorted(Path(sys.argv[1]).glob("*.pt2")):
+    stored = torch.load(path.with_suffix(".pt"))
+    got = torch.export.load(path).module()(*stored["inputs"])
+    torch.testing.assert_close(got, stored["outputs"], rtol=1e-4, atol=1e-5, msg=path.stem)
+    print(path.stem)
+"""
+
+
+def test_every_pruned_entry_is_equal_after_save_and_load_in_a_fresh_process(tmp_path, captured):
+    for name in NAMES:
+        entry, module, analysis = captured(name)
+        smaller = pruned(module, analysis, dropped_of(analysis, 5))
+        artifact._write_program(tmp_path / f"{name}.pt2", export(smaller, entry.inputs))
+        inputs = entry.rows(3 if entry.batch else 2)
+        with torch.no_grad():
+            stored = {"inputs": inputs, "outputs": smaller(*inputs)}
+        torch.save(stored, tmp_path / f"{name}.pt")
+    command = [sys.executable, "-W", "ignore", "-c", FRESH, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == NAMES
