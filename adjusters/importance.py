@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..graph.capture import clone, tensor_at
 from ..graph.groups import Group, Member
-from .plan import Context, task_loss
+from .plan import Context, outputs_of, task_loss
 
 Scores = dict[str, NDArray[np.float64]]
 FISHER_BATCHES = 16
@@ -53,7 +53,7 @@ def fisher(context: Context) -> Scores:
     seen = 0
     for inputs, targets in islice(context.train, FISHER_BATCHES):
         module.zero_grad()
-        loss = task_loss(module(inputs.to(context.device)), targets.to(context.device))
+        loss = task_loss(outputs_of(module, inputs, context.device), targets.to(context.device))
         if not torch.isfinite(loss):
             raise DataError("the loss on the training data is not finite (NaN or infinity).")
         loss.backward()  # type: ignore[no-untyped-call]

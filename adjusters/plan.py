@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ..core.calling import Inputs, primary
 from ..core.records import LeftAlone
 from ..graph.edits import Edit
 from ..graph.groups import Analysis, analyse
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-Inputs = tuple[Tensor, ...]
+# (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
+Batches = Iterable[tuple[Any, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class Adjuster:
     summary: str
     plan: Callable[[Context, Any], Plan]
     lossless: bool = False
+
+
+def outputs_of(module: nn.Module, inputs: Any, device: str) -> Tensor:
+    """The output that losses look at (`primary`), for inputs as a user's batch holds them."""
+    found = primary(Inputs.of(inputs).map(lambda x: x.to(device)).call(module))
+    assert isinstance(found, Tensor)
+    return found
 
 
 def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -22,17 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..core.calling import Inputs
 from ..core.errors import ArtifactError, UnsafePickle, UsageError
 from ..core.records import FORMAT_VERSION, Record, to_json
 from .pickles import refuse_code_in_program
 from .read import sha256
-from .samples import draw_inputs
+from .samples import draw_inputs, sample_of, specs_of
 
 MANIFEST, WEIGHTS, PROGRAM, RECIPE = (
     "modelspeed.json", "model.safetensors", "model.pt2", "recipe.yaml",
 )  # fmt: skip
 OURS = {MANIFEST, WEIGHTS, PROGRAM, RECIPE, "report.json", "report.md", "report.html"}
-SAMPLE_SEED, SAMPLE_VALUES, SAMPLE_TOLERANCE = 7, 256, 1e-3
+SAMPLE_SEED, SAMPLE_TOLERANCE = 7, 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def save(
     edits: list[dict[str, Any]],
     record: Record,
     recipe_yaml: str,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     runtime: str,
     reports: Mapping[str, str],
     force: bool,
@@ -168,11 +169,11 @@ def _manifest(
     program: ExportedProgram,
     edits: list[dict[str, Any]],
     record: Record,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     runtime: str,
     weights_sha256: str,
 ) -> dict[str, Any]:
-    specs = [{"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs]
+    specs = specs_of(inputs)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
@@ -180,7 +181,7 @@ def _manifest(
         "runtime": runtime,
         "inputs": specs,
         "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs, inputs)},
+        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs, inputs[0].device)},
         "environment": {
             "modelspeed": record.version,
             "torch": torch.__version__,
@@ -192,15 +193,12 @@ def _manifest(
 
 
 def _sample(
-    program: ExportedProgram, specs: list[dict[str, Any]], inputs: tuple[Tensor, ...]
+    program: ExportedProgram, specs: list[dict[str, Any]], device: torch.device | str
 ) -> list[float]:
-    drawn = tuple(
-        x.to(like.device) for x, like in zip(draw_inputs(specs, SAMPLE_SEED), inputs, strict=True)
-    )
+    drawn = draw_inputs(specs, SAMPLE_SEED).map(lambda x: x.to(device))
     with torch.no_grad():
-        output = program.module(check_guards=False)(*drawn)
-    first = output if isinstance(output, Tensor) else output[0]
-    return [float(v) for v in first.detach().flatten().float().cpu()[:SAMPLE_VALUES]]
+        outputs = drawn.call(program.module(check_guards=False))
+    return [float(value) for value in sample_of(outputs)]
 
 
 def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
@@ -269,7 +267,7 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
-    found = torch.tensor(_sample(program, specs, draw_inputs(specs, 0)))
+    found = torch.tensor(_sample(program, specs, "cpu"))
     if found.shape != wanted.shape or not torch.allclose(
         found, wanted, rtol=SAMPLE_TOLERANCE, atol=SAMPLE_TOLERANCE, equal_nan=True
     ):

@@ -1,4 +1,4 @@
-"""Example inputs drawn from a seed: the same numbers on every machine."""
+"""Example inputs drawn from a seed, the same numbers on every machine, and samples of outputs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.calling import Inputs, leaves
 from ..core.errors import UsageError
 
+SAMPLE_VALUES = 256
 
-def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> tuple[Tensor, ...]:
-    """One tensor per {shape, dtype}: normal floats, integers 0 or 1. On the CPU."""
+
+def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> Inputs:
+    """One CPU tensor per {shape, dtype, name?, range?}: normal floats, integers within `range`.
+
+    `range` is [lowest, highest], 0 and 1 where it is not given. An entry with a name is passed as
+    that keyword.
+    """
     generator = torch.Generator().manual_seed(seed)
-    drawn = []
+    args: list[Tensor] = []
+    kwargs: dict[str, Tensor] = {}
     for spec in specs:
-        shape = [int(n) for n in spec["shape"]]
-        dtype = getattr(torch, str(spec["dtype"]), None)
-        if not isinstance(dtype, torch.dtype):
-            raise UsageError(f"`{spec['dtype']}` is no dtype of torch.")
-        if dtype.is_floating_point:
-            drawn.append(torch.randn(shape, generator=generator).to(dtype))
+        drawn = _draw(spec, generator)
+        if spec.get("name"):
+            kwargs[str(spec["name"])] = drawn
         else:
-            drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
-    return tuple(drawn)
+            args.append(drawn)
+    return Inputs(tuple(args), kwargs)
+
+
+def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+    shape = [int(n) for n in spec["shape"]]
+    dtype = getattr(torch, str(spec["dtype"]), None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(f"`{spec['dtype']}` is no dtype of torch.")
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    low, high = spec.get("range") or (0, 1)
+    return torch.randint(int(low), int(high) + 1, shape, generator=generator).to(dtype)
+
+
+def specs_of(inputs: Inputs) -> list[dict[str, Any]]:
+    """What `draw_inputs` needs to draw others like `inputs`; integers within the range seen."""
+    return [_spec(x, name) for x, name in zip(inputs, inputs.names, strict=True)]
+
+
+def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
+    spec: dict[str, Any] = {"name": name} if name else {}
+    spec |= {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+    if not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor.numel():
+        spec["range"] = [int(tensor.min()), int(tensor.max())]
+    return spec
+
+
+def sample_of(outputs: object) -> Tensor:
+    """The first values of every output tensor, at most SAMPLE_VALUES in all, float32 on the CPU."""
+    found = leaves(outputs)
+    share = max(1, SAMPLE_VALUES // max(1, len(found)))
+    parts = [x.detach().flatten()[:share].float().cpu() for x in found]
+    return torch.cat(parts)[:SAMPLE_VALUES] if parts else torch.zeros(0)

@@ -43,6 +43,7 @@ def init(
 
 def _looked_into(checkpoint: Path) -> dict[str, str]:
     from ..checkpoints.read import read
+    from ..tuning.job import program_inputs
 
     inputs = "# inputs: [{shape: [1, 3, 224, 224], dtype: float32}]   # what the model takes"
     try:
@@ -52,11 +53,7 @@ def _looked_into(checkpoint: Path) -> dict[str, str]:
             raise
         model = 'model: {factory: "model.py:build"}      # the file holds weights alone\n'
         return {"model": model, "inputs": inputs}
-    shown_inputs = source.program.example_inputs if source.program else None
-    if shown_inputs:
-        specs = [
-            f"{{shape: {list(x.shape)}, dtype: {str(x.dtype).removeprefix('torch.')}}}"
-            for x in shown_inputs[0]
-        ]
-        inputs = f"inputs: [{', '.join(specs)}]"
+    specs = [", ".join(f"{k}: {v}" for k, v in s.items()) for s in program_inputs(source)]
+    if specs:
+        inputs = "inputs: [" + ", ".join(f"{{{spec}}}" for spec in specs) + "]"
     return {"model": "", "inputs": inputs}

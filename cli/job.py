@@ -87,7 +87,7 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
         factory=model.factory if model else None,
         base=str(recipe.base.absolute()),
         args=dict(model.args) if model else {},
-        inputs=tuple({"shape": list(i.shape), "dtype": i.dtype} for i in recipe.inputs),
+        inputs=tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs),
         trust_pickle=asked.trust_pickle,
         seed=flags.seed,
     )

@@ -15,7 +15,8 @@ DataOption = Annotated[
     str | None, typer.Option("--data", help="FILE.py:NAME that returns (train, eval) batches")
 ]
 InputsOption = Annotated[
-    str | None, typer.Option("--inputs", help="such as 1x3x224x224:float32, joined by commas")
+    str | None,
+    typer.Option("--inputs", help="such as 1x3x224x224:float32 or ids=1x128:int64:0..999"),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="recipe; found beside the checkpoint otherwise")

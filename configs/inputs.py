@@ -6,22 +6,30 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
+
 from ..core.errors import UsageError
 from .recipe import METRICS, DataSpec, Dtype, InputSpec, ModelSpec, Recipe, split_factory
 from .sentences import nearest, show
 
 # A mapping, so that a text that was looked up has the literal type.
 DTYPES: dict[str, Dtype] = {name: name for name in get_args(Dtype)}
+_LIMITS = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", re.ASCII)
 _SHAPE = re.compile(r"[0-9]{1,9}(?:x[0-9]{1,9})*", re.ASCII)
 
 
 def parse_inputs(text: str) -> tuple[InputSpec, ...]:
-    """`1x3x224x224:float32[,...]`; the dtype defaults to float32. Raises UsageError."""
+    """`[name=]1x3x224x224[:float32[:LOW..HIGH]]`, joined by commas. Raises UsageError.
+
+    The dtype defaults to float32; the range of integers to 0..1.
+    """
     return tuple(_one(part.strip(), text) for part in text.split(","))
 
 
 def _one(part: str, whole: str) -> InputSpec:
-    shape, colon, dtype = part.partition(":")
+    name, _, rest = part.rpartition("=")
+    shape, colon, rest = rest.partition(":")
+    dtype, ranged, limits = rest.partition(":")
     if not _SHAPE.fullmatch(shape):
         raise UsageError(
             f"`--inputs` {show(whole)}: {show(part)} is not a shape; "
@@ -36,7 +44,25 @@ def _one(part: str, whole: str) -> InputSpec:
             f"`--inputs`: {show(part)} has the unknown dtype {show(dtype)}; "
             f"{nearest(dtype, DTYPES)}"
         )
-    return InputSpec(shape=sizes, dtype=DTYPES[dtype])
+    try:
+        return InputSpec(
+            shape=sizes,
+            dtype=DTYPES[dtype],
+            name=name.strip() or None,
+            range=_range(limits) if ranged else None,
+        )
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"`--inputs`: {show(part)}: {reason}.") from error
+
+
+def _range(text: str) -> tuple[int, int]:
+    found = _LIMITS.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"`--inputs`: {show(text)} is not a range; write `LOW..HIGH`, such as `0..30521`."
+        )
+    return int(found[1]), int(found[2])
 
 
 def with_flags(

@@ -74,6 +74,24 @@ class InputSpec(BaseModel):
         min_length=1, description="Sizes of an example input, the batch first."
     )
     dtype: Dtype = Field(default="float32", description="Element type.")
+    name: str | None = Field(
+        default=None, description="Keyword it is passed as; without one it is passed by place."
+    )
+    range: tuple[int, int] | None = Field(
+        default=None, description="Lowest and highest valid value of integers, such as token ids."
+    )
+
+    @model_validator(mode="after")
+    def _range_fits(self) -> InputSpec:
+        if self.name is not None and not self.name.isidentifier():
+            raise ValueError("`name` must be a keyword of the model's `forward`")
+        if self.range is None:
+            return self
+        if not self.dtype.startswith(("int", "uint")):
+            raise ValueError(f"`range` is for integers; the dtype is {self.dtype}")
+        if self.range[0] > self.range[1]:
+            raise ValueError("`range` is [lowest, highest]; the first must not be larger")
+        return self
 
 
 class DataSpec(BaseModel):

@@ -57,7 +57,8 @@ class Walk:
     labels: LabelSet = field(default_factory=LabelSet)
     dims: dict[Node, Dims] = field(default_factory=dict)
     parameters: dict[str, Dims] = field(default_factory=dict)
-    patches: list[Patch] = field(default_factory=list)
+    patches: dict[tuple[Node, tuple[int, ...]], Patch] = field(default_factory=dict)
+    size_users: dict[Node, set[Node]] = field(default_factory=dict)
     parts: dict[Node, Parts] = field(default_factory=dict)
     choices: dict[str, int] = field(default_factory=dict)
     splits: list[Split] = field(default_factory=list)
@@ -77,8 +78,19 @@ class Walk:
         value = self.shape(node)[dim]
         return value if isinstance(value, int) else None
 
-    def patch(self, node: Node, path: tuple[int, ...], labels: Labels, divide: int = 1) -> None:
-        self.patches.append(Patch(node.name, path, labels, divide))
+    def patch(
+        self,
+        node: Node,
+        path: tuple[int, ...],
+        labels: Labels,
+        divide: int = 1,
+        user: Node | None = None,
+    ) -> None:
+        """Note a size to be changed. `user` is the operator that reads it, where `node` is none."""
+        patch = self.patches.setdefault((node, path), Patch(node.name, path, labels, divide))
+        self.labels.join(patch.labels, labels, f"node `{node.name}` gives several sizes")
+        if user is not None:
+            self.size_users.setdefault(node, set()).add(user)
 
     def choose(self, node: Node, options: Sequence[int], labels: Labels) -> int:
         """One of `options`, best first, noting what hangs on it."""
@@ -157,7 +169,16 @@ def _walk_once(module: GraphModule, choices: dict[str, int]) -> Walk:
                 state.freeze(state.of(used), "it is part of the model's output")
         elif node.op == "call_function":
             state.dims[node] = _call(state, node)
+    _keep_sizes_of_others(state)
     return state
+
+
+def _keep_sizes_of_others(state: Walk) -> None:
+    """A size read by an operator that does not follow its labels must not change."""
+    for (node, _), patch in state.patches.items():
+        strangers = set(node.users) - state.size_users.get(node, set(node.users))
+        if strangers:
+            state.labels.freeze(patch.labels, f"its size `{node.name}` is used for other things")
 
 
 def _call(state: Walk, node: Node) -> Dims:

@@ -60,7 +60,8 @@ def analyse(module: GraphModule) -> Analysis:
         if labels is not None
     }
     patches = tuple(
-        Patch(p.node, p.path, state.labels.roots(p.labels), p.divide) for p in state.patches
+        Patch(p.node, p.path, state.labels.roots(p.labels), p.divide)
+        for p in state.patches.values()
     )
     return Analysis(_groups(state, axes), axes, patches, dict(state.unknown_ops))
 

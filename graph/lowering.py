@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..core.calling import Inputs
 from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
-Inputs = tuple[Tensor, ...]
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 
 Metric = Callable[[Tensor, Tensor], float | Tensor]
@@ -22,7 +23,8 @@ def evaluate(
 
     `accuracy` (top-1) and `top5` are fractions; `mse` and `mae` come back **negated**, so that
     higher is better everywhere. A callable takes (outputs, targets) of one batch and returns its
-    mean. Batches are (inputs, targets); inputs are a tensor or a tuple of tensors. Raises
+    mean. Batches are (inputs, targets); inputs are a tensor, a tuple of tensors or tensors by
+    keyword; of several outputs `logits` or the first counts. Raises
     DataError for unusable data, naming the batch.
     """
     score = metric_of(metric)
@@ -109,21 +111,19 @@ def _batches(batches: object) -> Iterator[Any]:
 
 
 def _outputs(module: Forward, inputs: Any, index: int, device: str) -> Tensor:
-    row = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    row = Inputs.of(inputs)
     wrong = next((x for x in row if not isinstance(x, Tensor)), None)
-    if wrong is not None or not row:
+    if wrong is not None or not len(row):
         raise DataError(
-            f"Batch {index}: the inputs hold {_describe(wrong)}; they must be a tensor or a tuple "
-            "of tensors."
+            f"Batch {index}: the inputs hold {_describe(wrong)}; they must be a tensor, a tuple "
+            "of tensors or tensors by keyword."
         )
     try:
-        outputs = module(*(x.to(device) for x in row))
+        outputs = primary(row.map(lambda x: x.to(device)).call(module))
     except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
         shapes = ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in row)
         reason = str(error).strip().split("\n", 1)[0]
         raise DataError(f"Batch {index}: the model refuses inputs {shapes}: {reason}") from error
-    if isinstance(outputs, (tuple, list)) and outputs:
-        outputs = outputs[0]
     if not isinstance(outputs, Tensor):
         raise DataError(f"Batch {index}: the model returns {_describe(outputs)}, not a tensor.")
     if outputs.is_floating_point() and bool(outputs.isnan().any()):

@@ -6,9 +6,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from ..core.calling import Inputs
 from ..core.records import LayerCost
 from .macs import bytes_of, macs_of, op_name, shape_of
 from .peak import peak_flops
@@ -19,7 +19,7 @@ GUARDS = "_guards_fn"  # torch.export's input checks, not part of the model
 
 def profile_layers(
     gm: GraphModule,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     *,
     repeats: int = 10,
     clock: Clock | None = None,
@@ -34,10 +34,10 @@ def profile_layers(
     clock = clock or clock_for(device)
     runner = _Timed(gm, clock)
     with torch.no_grad():
-        runner.run(*inputs)  # first calls allocate and pick kernels
+        runner.all(inputs)  # first calls allocate and pick kernels
         runner.times.clear()
         for _ in range(max(1, repeats)):
-            runner.run(*inputs)
+            runner.all(inputs)
     overhead = median(clock.time(_nothing) for _ in range(101))
     times = {node: max(0.0, median(row) - overhead) for node, row in runner.times.items()}
     total = sum(times.values())
@@ -57,11 +57,11 @@ def profile_layers(
     )
 
 
-def count_macs(gm: GraphModule, inputs: tuple[Tensor, ...]) -> int:
+def count_macs(gm: GraphModule, inputs: Inputs) -> int:
     """Multiply-accumulates of one forward pass on `inputs`."""
     runner = _Timed(gm, None)
     with torch.no_grad():
-        runner.run(*inputs)
+        runner.all(inputs)
     return sum(work[0] for work in runner.work.values())
 
 
@@ -87,6 +87,11 @@ class _Timed(Interpreter):
         self._clock = clock
         self.times: dict[Node, list[float]] = {}
         self.work: dict[Node, tuple[int, int, str]] = {}
+
+    def all(self, inputs: Inputs) -> None:
+        """One pass, inputs flat in the graph's order: its own unpacking takes no keywords."""
+        names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
+        self.run(*inputs.in_order(names), enable_io_processing=False)
 
     def run_node(self, n: Node) -> Any:
         if n.op == "call_module" and n.target == GUARDS:

@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..checkpoints.read import Source
+from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
+from ..core.calling import Inputs
 from ..core.records import Comparison, Latency, Notice, Quality
 from ..graph.capture import capture, clone
 from ..profiling.accuracy import agreement
@@ -26,6 +28,7 @@ from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .runtimes import PLAIN, promising, realise, runner
 from .talk import Talk
 
+DRAWN = 64
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
@@ -41,7 +44,7 @@ class Bench:
     recipe: Recipe
     talk: Talk
     source: Source
-    inputs: tuple[Tensor, ...]
+    inputs: Inputs
     original: GraphModule
     data: Data | None
     started: float = field(default_factory=time.monotonic)
@@ -152,13 +155,10 @@ class Bench:
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
 
-    def _drawn(self) -> list[Tensor]:
+    def _drawn(self) -> list[tuple[Inputs, None]]:
         """Random inputs stand in for data that is not there."""
-        generator = torch.Generator().manual_seed(self.job.seed + 1)
-        shape = self.inputs[0].shape
-        if not self.inputs[0].is_floating_point() or len(self.inputs) > 1:
-            return [self.inputs[0]]
-        return [torch.randn(shape, generator=generator) for _ in range(64)]
+        specs, first = specs_of(self.inputs), self.job.seed + 1
+        return [(draw_inputs(specs, first + number), None) for number in range(DRAWN)]
 
 
 def _least_seconds(percentile: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..adjusters.plan import Batches
 from ..checkpoints.factory import load_factory
 from ..configs.recipe import METRICS, Recipe
+from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..profiling.accuracy import agreement, evaluate
 
@@ -60,8 +61,14 @@ def _first(batches: Any, where: str) -> None:
         raise DataError(f"{where} can be read only once; return a list or a DataLoader.")
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise DataError(f"{where} must yield (inputs, targets); it yields {type(batch).__name__}.")
-    if not all(isinstance(part, Tensor) for part in batch):
-        raise DataError(f"{where} must yield tensors; it yields {[type(p) for p in batch]}.")
+    parts = [*Inputs.of(batch[0]), batch[1]]
+    strange = next((p for p in parts if not isinstance(p, Tensor)), None)
+    if strange is not None or len(parts) < 2:
+        found = type(strange).__name__ if strange is not None else "no inputs"
+        raise DataError(
+            f"{where} must yield (inputs, targets), the inputs a tensor, a tuple of tensors or "
+            f"tensors by keyword; it yields {found}."
+        )
 
 
 __all__ = ["Data", "agreement", "load_data"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ..adjusters.plan import Batches
+from ..adjusters.plan import Batches, outputs_of
 from ..core.errors import DataError
 from ..graph.training import has_batch_norm, training
 from .talk import Talk
@@ -50,7 +50,7 @@ def reestimate_batch_norm(module: GraphModule, train: Batches, batches: int, dev
                 for node in norms:
                     node.args = (*node.args[:6], 1.0 / (number + 1), *node.args[7:])
                 module.recompile()
-                module(inputs.to(device))
+                outputs_of(module, inputs, device)
     finally:
         for node in norms:
             node.args = (*node.args[:6], usual[node], *node.args[7:])
@@ -111,7 +111,7 @@ def _train(
             for entry in optimiser.param_groups:
                 entry["lr"] = settings.lr * _cosine(done / total)
             optimiser.zero_grad()
-            loss = _loss(module, teacher, inputs.to(device), targets.to(device), settings)
+            loss = _loss(module, teacher, inputs, targets.to(device), settings)
             if not bool(torch.isfinite(loss)):
                 raise DataError(
                     "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
@@ -129,10 +129,11 @@ def _train(
 
 
 def _loss(
-    module: nn.Module, teacher: nn.Module, inputs: Tensor, targets: Tensor, settings: Any
+    module: nn.Module, teacher: nn.Module, inputs: Any, targets: Tensor, settings: Any
 ) -> Tensor:
     """alpha * T^2 KL(teacher || student) + (1 - alpha) * task loss (Hinton et al. 2015)."""
-    outputs = module(inputs)
+    device = str(targets.device)
+    outputs = outputs_of(module, inputs, device)
     if targets.is_floating_point():
         task = nn.functional.mse_loss(outputs, targets)
     else:
@@ -142,7 +143,7 @@ def _loss(
     if not settings.distill:
         return task
     with torch.no_grad():
-        wanted = teacher(inputs)
+        wanted = outputs_of(teacher, inputs, device)
     if targets.is_floating_point():
         soft = nn.functional.mse_loss(outputs, wanted)
     else:
@@ -168,7 +169,7 @@ def _cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))
 
 
-def _endless(train: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(train: Batches) -> Iterator[tuple[Any, Tensor]]:
     while True:
         yield from train
 

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from ..checkpoints.factory import load_factory
 from ..checkpoints.read import Source, read
-from ..checkpoints.samples import draw_inputs
+from ..checkpoints.samples import draw_inputs, specs_of
+from ..core.calling import Inputs, leaves, plain
 from ..core.errors import DataError, MeasureError, UsageError
 from ..core.records import Target
 
 
 @dataclass(frozen=True)
 class Job:
-    """`inputs` are {shape, dtype} entries; `factory` is `FILE.py:NAME` relative to `base`."""
+    """`inputs` are entries of `draw_inputs`; `factory` is `FILE.py:NAME` relative to `base`."""
 
     checkpoint: str
     target: Target
@@ -36,26 +37,23 @@ def open_source(job: Job) -> Source:
     return read(Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle)
 
 
-def example_inputs(job: Job, source: Source) -> tuple[Tensor, ...]:
+def example_inputs(job: Job, source: Source) -> Inputs:
     """Seeded inputs at the target's batch size, from the recipe or the exported program."""
-    specs = list(job.inputs) or _program_inputs(source)
+    specs = list(job.inputs) or program_inputs(source)
     if not specs:
         raise UsageError(
             f"`{job.checkpoint}` does not say what it takes; name the inputs with "
             "`--inputs 1x3x224x224:float32` or `inputs` in the recipe."
         )
-    sized = [{**s, "shape": [job.target.batch, *list(s["shape"])[1:]]} for s in specs]
-    return tuple(x.to(job.target.device) for x in draw_inputs(sized, job.seed))
+    batch = job.target.batch
+    sized = [{**s, "shape": [batch, *s["shape"][1:]] if s["shape"] else []} for s in specs]
+    return draw_inputs(sized, job.seed).map(lambda x: x.to(job.target.device))
 
 
-def _program_inputs(source: Source) -> list[dict[str, Any]]:
+def program_inputs(source: Source) -> list[dict[str, Any]]:
+    """What an exported program was shown as example inputs, one entry per tensor."""
     shown = source.program.example_inputs if source.program is not None else None
-    tensors = shown[0] if shown else ()
-    return [
-        {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
-        for x in tensors
-        if isinstance(x, Tensor)
-    ]
+    return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
 
 
 def prepare_machine(target: Target, seed: int) -> None:
@@ -67,21 +65,19 @@ def prepare_machine(target: Target, seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def check_runs(source: Source, inputs: tuple[Tensor, ...]) -> Tensor:
-    """The original's output on the example inputs; one tensor, finite."""
+def check_runs(source: Source, inputs: Inputs) -> list[Tensor]:
+    """The original's output tensors on the example inputs: at least one, all finite."""
     try:
         with torch.no_grad():
-            output = source.module(*inputs)
+            outputs = leaves(plain(inputs.call(source.module)))
     except Exception as error:
         shapes = [tuple(x.shape) for x in inputs]
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
             f"`{source.path}` does not run on inputs {shapes}: {first} Check `--inputs`."
         ) from error
-    if not isinstance(output, Tensor):
-        raise MeasureError(
-            f"the model returns {type(output).__name__}; models that return one tensor work so far."
-        )
-    if not bool(torch.isfinite(output).all()):
+    if not outputs:
+        raise MeasureError(f"`{source.path}` returns no tensor, so there is nothing to keep equal.")
+    if not all(bool(torch.isfinite(x).all()) for x in outputs if x.is_floating_point()):
         raise DataError("the original's output holds NaN or infinity on ordinary inputs.")
-    return output
+    return outputs

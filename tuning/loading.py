@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 
 from ..checkpoints.artifact import LoadedArtifact, read_artifact
-from ..checkpoints.samples import draw_inputs
+from ..checkpoints.samples import draw_inputs, sample_of
 from ..core.errors import ArtifactError, EditError
 from ..graph.capture import capture, module_of
 from ..graph.edits import apply, from_json
@@ -67,17 +67,17 @@ def _check_sample(
     sample = artifact.manifest["sample"]
     inputs = draw_inputs(specs, int(sample["seed"]))
     with torch.no_grad():
-        output = module(*inputs)
+        outputs = inputs.call(module)
     wanted = torch.tensor(sample["outputs"])
-    found = _flat(output)[: len(wanted)]
+    found = sample_of(outputs)
+    if found.shape != wanted.shape:
+        raise ArtifactError(
+            f"`model` gives {len(found)} values on the stored sample, the artifact {len(wanted)}; "
+            "is it the class this artifact was made from?"
+        )
     if not torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
         gap = float((found - wanted).abs().max())
         raise ArtifactError(
             f"`model` does not reproduce the stored sample (largest difference {gap:.3g}); "
             "is it the class this artifact was made from?"
         )
-
-
-def _flat(output: object) -> Tensor:
-    first = output if isinstance(output, Tensor) else output[0]  # type: ignore[index]
-    return first.detach().flatten().float()

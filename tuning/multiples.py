@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from ..core.calling import Inputs
 from ..profiling.timer import measure_interleaved
 from .runtimes import runner
 
@@ -28,7 +29,10 @@ def rewarded_multiple(device: str) -> int:
 
     widths = [WIDTH, WIDTH - 2, WIDTH - 4, WIDTH - 8]
     timed = measure_interleaved(
-        [runner(conv(w), (x,)) for w in widths], max_seconds=2.0, min_seconds=0.2, device=device
+        [runner(conv(w), Inputs((x,))) for w in widths],
+        max_seconds=2.0,
+        min_seconds=0.2,
+        device=device,
     )
     full = timed[0].value_ms
     for half, latency in zip((8, 4, 2), reversed(timed[1:]), strict=True):

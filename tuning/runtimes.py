@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 
+from ..core.calling import Inputs
 from ..core.errors import UsageError
 from ..graph.capture import clone
 from ..graph.lowering import variants
@@ -15,7 +16,6 @@ from ..profiling.timer import measure_interleaved
 
 PLAIN = "plain"
 WORTH_TRYING = 1.5
-Inputs = tuple[Tensor, ...]
 
 
 def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
@@ -62,6 +62,6 @@ def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:
 
     def run() -> object:
         with torch.inference_mode():
-            return module(*inputs)
+            return inputs.call(module)
 
     return run

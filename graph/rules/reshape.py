@@ -18,6 +18,7 @@ from torch.fx import Node
 
 from ..analysis import Walk
 from ..labels import Dims, Labels
+from .sizes import patch_size
 
 aten: Any = torch.ops.aten
 _MOVES = (aten.transpose.int, aten.permute.default)
@@ -182,9 +183,11 @@ def _gather(
     tracked = [f for f in factors if labels[f] is not None]
     if not tracked:
         return None
-    held, at = labels[tracked[0]], list(factors).index(tracked[0])
+    # What is frozen anyway gives way to a factor whose units can still be dropped.
+    chosen = next((f for f in tracked if not _all_frozen(walk, labels[f])), tracked[0])
+    held, at = labels[chosen], list(factors).index(chosen)
     assert held is not None
-    for other in tracked[1:]:
+    for other in (f for f in tracked if f != chosen):
         walk.labels.freeze(labels[other], f"node `{node.name}` merges it into another dimension")
     outer, inner = factors[:at], factors[at + 1 :]
     if not all(sizes[f].is_Integer for f in inner):
@@ -195,6 +198,10 @@ def _gather(
         walk.labels.freeze(held, f"node `{node.name}` merges it with a size known at run time")
         return None
     return np.tile(np.repeat(held, math.prod(int(sizes[f]) for f in inner)), math.prod(known))
+
+
+def _all_frozen(walk: Walk, labels: Labels | None) -> bool:
+    return labels is None or all(walk.labels.frozen(label) for label in labels.tolist())
 
 
 def _patch_sizes(walk: Walk, node: Node, dims: Sequence[Labels | None]) -> None:
@@ -209,18 +216,5 @@ def _patch_sizes(walk: Walk, node: Node, dims: Sequence[Labels | None]) -> None:
         return
     for position, size in enumerate(sizes):
         labels = dims[first + position]
-        if labels is None:
-            continue
-        if isinstance(size, int) and size != -1:
-            walk.patch(node, (place, position), labels)
-        elif isinstance(size, Node):
-            _patch_product(walk, size, labels)
-
-
-def _patch_product(walk: Walk, size: Node, labels: Labels) -> None:
-    """`batch * 12` holds the number of heads as a factor."""
-    for path, value in enumerate(size.args):
-        if value == len(labels):
-            walk.patch(size, (path,), labels)
-            return
-    walk.labels.freeze(labels, f"the size `{size.name}` counts it in a way not understood")
+        if labels is not None:
+            patch_size(walk, node, (place, position), size, labels)

@@ -57,14 +57,14 @@ def test_kept_widths_are_multiples_of_round_to():
 def test_a_unit_whose_consumers_are_zero_scores_lowest_under_fisher():
     at = context(DATA)
     at.module.get_parameter("blocks.0.conv2.weight").data[:, 3] = 0
-    scores = fisher(at)["blocks.0.bn1"]
+    scores = fisher(at)["blocks.0.conv1"]
     assert int(np.argmin(scores)) == 3 and scores[3] == 0 and (np.delete(scores, 3) > 0).all()
 
 
 def test_magnitude_ranks_by_weight():
     at = context()
     at.module.get_parameter("blocks.0.conv1.weight").data[5] = 0
-    assert int(np.argmin(magnitude(at)["blocks.0.bn1"])) == 5
+    assert int(np.argmin(magnitude(at)["blocks.0.conv1"])) == 5
 
 
 def test_fisher_without_data_is_refused():

@@ -9,6 +9,7 @@ import pico
 import pytest
 import torch
 from modelspeed.checkpoints import artifact
+from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.records import Latency, Machine, Record, Target
 from modelspeed.graph.capture import capture, clone, export
@@ -33,7 +34,8 @@ def save(folder, *, force=False, runtime="onednn"):
     inputs = (pico.images(1),)
     return artifact.save(
         folder, program=export(module, inputs), edits=to_json(edits), record=RECORD,
-        recipe_yaml="version: 1\n", inputs=inputs, runtime=runtime, reports={"report.md": "# hi"},
+        recipe_yaml="version: 1\n", inputs=Inputs.of(inputs), runtime=runtime,
+        reports={"report.md": "# hi"},
         force=force,
     )  # fmt: skip
 

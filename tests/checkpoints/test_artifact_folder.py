@@ -10,6 +10,7 @@ import pytest
 import torch
 from modelspeed.checkpoints import artifact
 from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
+from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.records import Latency, Machine, Record, Target
 from safetensors import SafetensorError
@@ -32,7 +33,8 @@ def tied() -> torch.export.ExportedProgram:
 def write(folder: Path, force: bool = False) -> Path:
     return save(
         folder, program=tied(), edits=[], record=RECORD, recipe_yaml="version: 1\n",
-        inputs=(torch.randn(2, 3),), runtime="plain", reports={"report.md": "x"}, force=force,
+        inputs=Inputs((torch.randn(2, 3),)), runtime="plain", reports={"report.md": "x"},
+        force=force,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.checkpoints.samples import draw_inputs
+from modelspeed.checkpoints.samples import draw_inputs, sample_of, specs_of
 from modelspeed.core.errors import UsageError
 
 SPECS = [{"shape": [2, 3], "dtype": "float32"}, {"shape": [4], "dtype": "int64"}]
@@ -23,3 +23,23 @@ def test_integers_are_zero_or_one_and_dtypes_are_kept():
 def test_an_unknown_dtype_is_named():
     with pytest.raises(UsageError, match="`float33`"):
         draw_inputs([{"shape": [1], "dtype": "float33"}], 0)
+
+
+def test_integers_stay_within_their_range_and_names_become_keywords():
+    specs = [{"shape": [500], "dtype": "int64", "range": [3, 5], "name": "ids"}]
+    drawn = draw_inputs([*SPECS, *specs], 0)
+    assert drawn.names == (None, None, "ids")
+    assert set(drawn.kwargs["ids"].tolist()) == {3, 4, 5}
+
+
+def test_inputs_like_others_can_be_drawn():
+    drawn = draw_inputs([*SPECS, {"shape": [50], "dtype": "int64", "range": [0, 9]}], 0)
+    again = draw_inputs(specs_of(drawn), 3)
+    assert [(x.shape, x.dtype) for x in again] == [(x.shape, x.dtype) for x in drawn]
+    assert int(again[2].max()) <= int(drawn[2].max())
+
+
+def test_a_sample_holds_values_of_every_output():
+    outputs = {"a": torch.zeros(1000), "b": (torch.ones(3), torch.full((2,), 2))}
+    found = sample_of(outputs).tolist()
+    assert set(found) == {0.0, 1.0, 2.0} and len(found) <= 256

@@ -65,3 +65,16 @@ def test_a_flag_that_is_no_factory_is_a_usage_error(bad: str) -> None:
 def test_a_factory_is_split_into_its_file_and_name() -> None:
     assert split_factory("a/b.py:f", Path("/x")) == (Path("/x/a/b.py"), "f")
     assert split_factory("/a/b.py:f", Path("/x")) == (Path("/a/b.py"), "f")
+
+
+def test_inputs_may_have_a_name_and_a_range() -> None:
+    assert parse_inputs("ids=1x128:int64:0..30521,1x3") == (
+        InputSpec(shape=(1, 128), dtype="int64", name="ids", range=(0, 30521)),
+        InputSpec(shape=(1, 3)),
+    )
+
+
+@pytest.mark.parametrize("text", ["1x2:int64:5", "1x2:int64:9..1", "1x2:float32:0..1", "a b=1x2"])
+def test_a_bad_name_or_range_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="`--inputs`"):
+        parse_inputs(text)

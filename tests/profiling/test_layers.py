@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from modelspeed.core.calling import Inputs
 from modelspeed.profiling.layers import count_macs, profile_layers
 from modelspeed.profiling.macs import bytes_of, macs_of
 from modelspeed.profiling.peak import measure_peak
@@ -52,13 +53,13 @@ MACS = 8 * 8 * 4 * 9 + 6 * 6 * 4 * 9 + 40
 
 
 def test_macs_are_counted_by_hand(captured: torch.fx.GraphModule) -> None:
-    assert count_macs(captured, (torch.randn(1, 1, 8, 8),)) == MACS
-    assert count_macs(captured, (torch.randn(3, 1, 8, 8),)) == 3 * MACS
+    assert count_macs(captured, Inputs((torch.randn(1, 1, 8, 8),))) == MACS
+    assert count_macs(captured, Inputs((torch.randn(3, 1, 8, 8),))) == 3 * MACS
 
 
 def test_layers_carry_the_users_names_and_their_costs(captured: torch.fx.GraphModule) -> None:
     x = torch.randn(1, 1, 8, 8)
-    layers = profile_layers(captured, (x,), repeats=3, clock=FakeClock(), peak=1e6)
+    layers = profile_layers(captured, Inputs((x,)), repeats=3, clock=FakeClock(), peak=1e6)
     ops = {layer.op: layer for layer in layers if layer.name != "depthwise"}
     assert [layer.name for layer in layers][:2] == ["body.0", "body.1"]
     assert layers[-1].name == "fc"
@@ -76,13 +77,13 @@ def test_layers_carry_the_users_names_and_their_costs(captured: torch.fx.GraphMo
 def test_profiling_leaves_the_graph_as_it_was(captured: torch.fx.GraphModule) -> None:
     x = torch.randn(1, 1, 8, 8)
     before = captured(x)
-    profile_layers(captured, (x,), repeats=1, clock=FakeClock(), peak=1e6)
+    profile_layers(captured, Inputs((x,)), repeats=1, clock=FakeClock(), peak=1e6)
     assert torch.equal(captured(x), before)
 
 
 def test_modules_in_the_graph_are_profiled() -> None:
     traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(3, 5), nn.ReLU()))
-    layers = profile_layers(traced, (torch.randn(2, 3),), clock=FakeClock(), peak=1e6)
+    layers = profile_layers(traced, Inputs((torch.randn(2, 3),)), clock=FakeClock(), peak=1e6)
     assert [(layer.op, layer.macs) for layer in layers] == [("Linear", 30), ("ReLU", 0)]
 
 
