@@ -87,7 +87,7 @@ def _named_apart(groups: list[Group]) -> tuple[Group, ...]:
     """A layer may hold several groups (fused projections, split outputs): `name`, `name#2` ..."""
     seen: dict[str, int] = defaultdict(int)
     apart = []
-    for group in groups:
+    for group in sorted(groups, key=lambda g: g.frozen is not None):
         seen[group.name] += 1
         number = seen[group.name]
         apart.append(replace(group, name=f"{group.name}#{number}") if number > 1 else group)
@@ -109,7 +109,7 @@ def _group(
         Member(param, dim, tuple(tuple(homes[r][(param, dim)]) for r in roots))
         for param, dim in signature
     )
-    producer = min(members, key=lambda m: (m.dim != 0, not m.param.endswith("weight")))
+    producer = min(members, key=_rank_as_name)
     return Group(
         producer.param.rpartition(".")[0] or producer.param,
         members,
@@ -117,6 +117,12 @@ def _group(
         tuple(roots),
         reason,
     )
+
+
+def _rank_as_name(member: Member) -> tuple[bool, bool]:
+    """The first layer that makes the units names them, then what stands outside layers."""
+    is_weight = member.param.endswith("weight")
+    return (is_weight and member.dim != 0, not (is_weight or member.param.endswith("bias")))
 
 
 def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list[Edit]:

@@ -22,11 +22,22 @@ class LabelSet:
     def __init__(self) -> None:
         self._parent: list[int] = []
         self._frozen: dict[int, str] = {}
+        self._free: set[int] = set()
 
     def new(self, size: int) -> Labels:
         start = len(self._parent)
         self._parent.extend(range(start, start + size))
         return np.arange(start, start + size, dtype=np.int64)
+
+    def new_free(self, size: int) -> Labels:
+        """Labels of indices that are all alike, such as those a dimension of size 1 expands to."""
+        labels = self.new(size)
+        self._free.update(labels.tolist())
+        return labels
+
+    def is_free(self, label: int) -> bool:
+        """Whether nothing but indices that are all alike is tied to it."""
+        return self.find(label) in self._free
 
     def find(self, label: int) -> int:
         root = label
@@ -55,6 +66,8 @@ class LabelSet:
         if rx == ry:
             return
         self._parent[ry] = rx
+        if not (rx in self._free and ry in self._free):
+            self._free.discard(rx)
         if ry in self._frozen:
             self._frozen.setdefault(rx, self._frozen.pop(ry))
 

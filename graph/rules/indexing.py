@@ -11,6 +11,7 @@ from torch.fx import Node
 from ..analysis import Parts, RuleError, Walk
 from ..labels import Dims, Labels
 from .arguments import argument, axes, integer
+from .sizes import free_size
 
 
 def split(walk: Walk, node: Node) -> Parts:
@@ -121,7 +122,7 @@ def expand(walk: Walk, node: Node) -> Dims:
     assert isinstance(source, Node) and isinstance(sizes, (list, tuple))
     dims, before, after = walk.of(source), walk.shape(source), walk.shape(node)
     front = len(after) - len(dims)
-    out: list[Labels | None] = [None] * front
+    out = [free_size(walk, node, (1, place), sizes[place]) for place in range(front)]
     for axis, labels in enumerate(dims):
         if labels is not None and str(before[axis]) != str(after[front + axis]):
             walk.labels.freeze(labels, f"it is broadcast by node `{node.name}`")
@@ -129,6 +130,8 @@ def expand(walk: Walk, node: Node) -> Dims:
         size = sizes[front + axis]
         if labels is not None and isinstance(size, int) and size != -1:
             walk.patch(node, (1, front + axis), labels)
+        elif labels is None and before[axis] == 1:
+            labels = free_size(walk, node, (1, front + axis), size)
         out.append(labels)
     return tuple(out)
 

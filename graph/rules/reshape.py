@@ -183,8 +183,8 @@ def _gather(
     tracked = [f for f in factors if labels[f] is not None]
     if not tracked:
         return None
-    # What is frozen anyway gives way to a factor whose units can still be dropped.
-    chosen = next((f for f in tracked if not _all_frozen(walk, labels[f])), tracked[0])
+    # What is frozen or all alike gives way to a factor with units that can be dropped.
+    chosen = min(tracked, key=lambda f: _rank(walk, labels[f]))
     held, at = labels[chosen], list(factors).index(chosen)
     assert held is not None
     for other in (f for f in tracked if f != chosen):
@@ -200,8 +200,11 @@ def _gather(
     return np.tile(np.repeat(held, math.prod(int(sizes[f]) for f in inner)), math.prod(known))
 
 
-def _all_frozen(walk: Walk, labels: Labels | None) -> bool:
-    return labels is None or all(walk.labels.frozen(label) for label in labels.tolist())
+def _rank(walk: Walk, labels: Labels | None) -> int:
+    assert labels is not None
+    if all(walk.labels.frozen(label) for label in labels.tolist()):
+        return 2
+    return int(all(walk.labels.is_free(label) for label in labels.tolist()))
 
 
 def _patch_sizes(walk: Walk, node: Node, dims: Sequence[Labels | None]) -> None:

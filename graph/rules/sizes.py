@@ -45,7 +45,7 @@ def free_size(walk: Walk, node: Node, path: tuple[int, ...], size: object) -> La
     count = _factor(size) if isinstance(size, Node) else size
     if not isinstance(count, int) or count < 2:
         return None
-    labels = walk.labels.new(count)
+    labels = walk.labels.new_free(count)
     patch_size(walk, node, path, size, labels)
     return labels
 

@@ -9,7 +9,7 @@ import torch
 
 from ..analysis import Rule
 from ..labels import Dims
-from . import attention, convolution, elementwise, indexing, norms, reshape, shape
+from . import attention, convolution, elementwise, indexing, norms, recurrent, reshape, shape
 
 aten: Any = torch.ops.aten
 
@@ -83,6 +83,7 @@ _INDEXING: dict[str, Rule] = {
     "index_select": indexing.index_select,
     "embedding": indexing.embedding,
     "expand": indexing.expand,
+    "expand_as": elementwise.broadcast,
     "repeat": indexing.repeat,
     "repeat_interleave": indexing.repeat_interleave,
     "roll": indexing.whole_axes,
@@ -121,6 +122,10 @@ _LAYERS: dict[str, Rule] = {
     "_softmax": attention.softmax,
     "cumsum": attention.softmax,
     "glu": shape.glu,
+    "lstm": recurrent.recurrent,
+    "gru": recurrent.recurrent,
+    "rnn_tanh": recurrent.recurrent,
+    "rnn_relu": recurrent.recurrent,
     "sym_size": scalar,
 }
 
