@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.records import LeftAlone
-from ..graph.groups import Analysis, Group, keep_units
+from ..graph.groups import Analysis, Group, is_kernel_axis, keep_units
 from .importance import IMPORTANCE, Scores
 from .plan import Adjuster, Context, Plan
 
@@ -29,7 +29,7 @@ def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     left = [
         LeftAlone(g.name, g.frozen)
         for g in context.analysis.groups
-        if g.frozen is not None and "kernel or broadcast axis" not in g.frozen and g.size > 1
+        if g.frozen is not None and not is_kernel_axis(g) and g.size > 1
     ]
     for group in context.analysis.prunable:
         rule = rule_for(group, settings.match)

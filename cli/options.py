@@ -33,6 +33,9 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="folder of the art
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an earlier artifact")]
 SeedOption = Annotated[int, typer.Option("--seed", help="seed of everything random")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")]
+GroupsOption = Annotated[
+    bool, typer.Option("--groups", help="list channel groups: size, members, why some are whole")
+]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="measure and plan; write nothing")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 TrustOption = Annotated[

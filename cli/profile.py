@@ -15,6 +15,7 @@ def profile(
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,
+    groups: o.GroupsOption = False,
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
     debug: o.DebugOption = False,
@@ -32,5 +33,5 @@ def profile(
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
         job = job_for(asked, recipe, flags)
         with Live() as talk:
-            outcome = run(job, recipe, talk)
+            outcome = run(job, recipe, talk, groups)
         show(outcome.record, json)

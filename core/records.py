@@ -152,6 +152,19 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class ChannelGroup:
+    """`size` units that are kept or dropped together; `frozen` says why none may go.
+
+    `members` are the parameter axes they live in, such as `layer1.0.conv1.weight[0]`.
+    """
+
+    name: str
+    size: int
+    members: tuple[str, ...]
+    frozen: str | None = None
+
+
+@dataclass(frozen=True)
 class LeftAlone:
     what: str
     reason: str
@@ -185,6 +198,7 @@ class Record:
     candidates: tuple[Candidate, ...] = ()
     layers_before: tuple[LayerCost, ...] = ()
     layers_after: tuple[LayerCost, ...] = ()
+    groups: tuple[ChannelGroup, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     notices: tuple[Notice, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)

@@ -15,6 +15,7 @@ from .analysis import Patch, Walk, walk
 from .edits import Constant, Edit, Slice
 from .labels import Labels
 
+KERNEL_AXIS = "it is a kernel or broadcast axis, tied to no other layer"
 Signature: TypeAlias = tuple[tuple[str, int], ...]
 
 
@@ -77,8 +78,8 @@ def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group,
         by_signature[(tuple(places), state.labels.frozen(root))].append(root)
     groups = []
     for (signature, reason), units in by_signature.items():
-        if reason is None and _is_kernel_axis(signature):
-            reason = "it is a kernel or broadcast axis, tied to no other layer"
+        if reason is None and len(signature) == 1:
+            reason = KERNEL_AXIS
         groups.append(_group(signature, reason, units, homes))
     return _named_apart(groups)
 
@@ -94,9 +95,9 @@ def _named_apart(groups: list[Group]) -> tuple[Group, ...]:
     return tuple(apart)
 
 
-def _is_kernel_axis(signature: tuple[tuple[str, int], ...]) -> bool:
+def is_kernel_axis(group: Group) -> bool:
     """Axes nothing else shares (kernel height and width) are no channels."""
-    return len(signature) == 1
+    return group.frozen == KERNEL_AXIS
 
 
 def _group(

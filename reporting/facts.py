@@ -128,6 +128,11 @@ def left_alone(record: Record) -> Table:
     return Table("What was left alone", ("what", "why"), rows)
 
 
+def groups(record: Record) -> Table:
+    rows = tuple((g.name, str(g.size), ", ".join(g.members), g.frozen or "") for g in record.groups)
+    return Table("Channel groups", ("group", "units", "members", "why it stays whole"), rows)
+
+
 def warnings(record: Record) -> Table:
     rows = tuple((n.code, n.seen, n.cause, n.remedy) for n in record.notices)
     return Table("Warnings", ("warning", "seen", "likely cause", "what helps"), rows)
@@ -154,5 +159,5 @@ def machine(record: Record) -> str:
 
 def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
-    found = (steps(record), left_alone(record), warnings(record), layers(record))
+    found = (steps(record), groups(record), left_alone(record), warnings(record), layers(record))
     return [t for t in found if t.rows]

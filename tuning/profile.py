@@ -6,15 +6,19 @@ import time
 from dataclasses import replace
 
 from ..configs.recipe import Recipe
-from ..core.records import LeftAlone
+from ..core.records import ChannelGroup, LeftAlone
+from ..graph.groups import Analysis, is_kernel_axis
 from .bench import open_bench
 from .job import Job
 from .results import Outcome, base_record, layers
 from .talk import Talk
 
 
-def profile(job: Job, recipe: Recipe, talk: Talk) -> Outcome:
-    """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet."""
+def profile(job: Job, recipe: Recipe, talk: Talk, groups: bool = False) -> Outcome:
+    """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
+
+    `groups` also lists the channel groups, and why some can't be pruned.
+    """
     bench = open_bench(job, recipe, talk)
     talk.stage("measuring")
     baseline = bench.latency(bench.source.module, 10.0)
@@ -29,9 +33,19 @@ def profile(job: Job, recipe: Recipe, talk: Talk) -> Outcome:
         replace(
             record,
             layers_before=layers(bench, bench.original),
+            groups=channel_groups(analysis) if groups else (),
             left_alone=tuple(frozen),
             seconds=round(time.monotonic() - bench.started, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),
         None,
+    )
+
+
+def channel_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
+    """The groups as facts, prunable ones first; kernel axes are none to a user."""
+    shown = (g for g in analysis.groups if g.size > 1 and not is_kernel_axis(g))
+    return tuple(
+        ChannelGroup(g.name, g.size, tuple(f"{m.param}[{m.dim}]" for m in g.members), g.frozen)
+        for g in shown
     )

@@ -182,3 +182,57 @@ def test_list_names_every_adjuster_and_preset():
     assert code == 0 and {"prune", "scale"} <= set(answer["adjusters"])
     assert {"balanced", "lossless", "scale_half"} <= set(answer["presets"])
     assert run("list")[0] == 0
+
+
+def test_profile_lists_the_channel_groups_with_the_reason_of_frozen_ones(folder):
+    words = ["profile", folder / "ckpt.pt", "--groups", "--threads", "1"]
+    code, out, _ = run(*words, "--json")
+    groups = json.loads(out)["groups"]
+    assert code == 0 and any(g["frozen"] is None and g["size"] > 1 for g in groups)
+    assert any("model's output" in (g["frozen"] or "") for g in groups)
+    assert all(g["members"] for g in groups)
+    code, out, _ = run(*words)
+    assert code == 0 and "Channel groups" in out and "why it stays whole" in out
+
+
+PAIR = """
+import torch
+from torch import nn
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token, self.up = nn.Embedding(50, 8), nn.Linear(8, 16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, ids, mask=None):
+        x = torch.relu(self.up(self.token(ids))) * mask[..., None]
+        return {"logits": self.head(x.sum(1)), "hidden": x.sum(1)}
+
+def build():
+    torch.manual_seed(0)
+    return Pair()
+"""
+
+
+def test_a_model_with_keywords_and_several_outputs_goes_through_the_whole_tool(tmp_path):
+    (tmp_path / "pair.py").write_text(PAIR)
+    scope = {}
+    exec(PAIR, scope)
+    torch.save(scope["build"]().state_dict(), tmp_path / "pair.pt")
+    code, out, err = run(
+        "tune", tmp_path / "pair.pt", "--model", tmp_path / "pair.py:build", "--threads", "1",
+        "--inputs", "ids=1x5:int64:0..49,mask=1x5:float32", "--target-ms", "1000",
+        "--out", tmp_path / "fast", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["quality"]["agreement"] == 1.0
+    loaded = modelspeed.load(tmp_path / "fast")
+    given = {"ids": torch.tensor([[49, 0, 7, 3, 1]] * 3), "mask": torch.ones(3, 5)}
+    with torch.no_grad():
+        got, want = loaded(**given), scope["build"]().eval()(**given)
+    assert got.keys() == want.keys()
+    torch.testing.assert_close(got, want)
+    rebuilt = modelspeed.load(tmp_path / "fast", model=scope["build"]())
+    with torch.no_grad():
+        torch.testing.assert_close(rebuilt(**given), want)

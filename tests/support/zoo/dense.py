@@ -47,7 +47,7 @@ class TwoTower(nn.Module):
 @entry(
     (*VECTOR, VECTOR[0][:, :6].cos()),
     {"left.0": 9, "right.0": 8},
-    frozen={"left.2.weight": "reduces over it"},
+    frozen={"left.2.bias": "reduces over it"},
 )
 class Clip(nn.Module):
     """Two towers that meet in an inner product, which needs all of the width."""
