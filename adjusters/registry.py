@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import channels_last, finetune, flush_subnormals, fold_batchnorm, prune, scale
+from . import channels_last, drop_blocks, finetune, flush_subnormals, fold_batchnorm, prune, scale
 from .plan import Adjuster
 
 ADJUSTERS: dict[str, Adjuster] = {
@@ -10,6 +10,7 @@ ADJUSTERS: dict[str, Adjuster] = {
     "channels_last": channels_last.ADJUSTER,
     "flush_subnormals": flush_subnormals.ADJUSTER,
     "prune": prune.ADJUSTER,
+    "drop_blocks": drop_blocks.ADJUSTER,
     "scale": scale.ADJUSTER,
     "finetune": finetune.ADJUSTER,
 }

@@ -117,7 +117,8 @@ for _name, _pattern, _first in RULES:
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML with every default written out, so that a later version's defaults change nothing."""
-    return yaml.dump(_plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    # Escaped: PyYAML writes some characters (U+0085) raw that it does not read back.
+    return yaml.dump(_plain(recipe), Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

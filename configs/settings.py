@@ -83,6 +83,15 @@ class Prune(Settings):
         return next((v for pattern, v in self.match.items() if fnmatchcase(layer, pattern)), None)
 
 
+class DropBlocks(Settings):
+    """Leave out whole residual blocks, the least important first."""
+
+    count: int = Field(default=1, ge=0, description="How many blocks to leave out.")
+    skip: tuple[str, ...] = Field(
+        default=(), description="Block name patterns (`*` and `?`) to leave as they are."
+    )
+
+
 class Scale(Settings):
     """Multiply the weights of chosen layers by a factor. This changes no latency."""
 
@@ -131,6 +140,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "channels_last": ChannelsLast,
     "flush_subnormals": FlushSubnormals,
     "prune": Prune,
+    "drop_blocks": DropBlocks,
     "scale": Scale,
     "finetune": Finetune,
 }

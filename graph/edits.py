@@ -11,6 +11,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
+from .blocks import branch_of
 from .capture import node_named, tensor_at
 from .folding import fold_batchnorm
 
@@ -62,9 +63,20 @@ class FlushSubnormals:
     param: str
 
 
-Edit: TypeAlias = Slice | Constant | Scale | FoldBatchNorm | ChannelsLast | FlushSubnormals
+@dataclass(frozen=True)
+class DropBlock:
+    """Leave out the residual block that ends in the sum `node`: its input `skip` goes on alone."""
+
+    node: str
+    skip: str
+
+
+Edit: TypeAlias = (
+    Slice | Constant | Scale | FoldBatchNorm | ChannelsLast | FlushSubnormals | DropBlock
+)
 KINDS: dict[str, Callable[..., Edit]] = {
-    k.__name__: k for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals)
+    k.__name__: k
+    for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals, DropBlock)
 }
 
 
@@ -150,6 +162,26 @@ def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     _replace(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
+def _drop_block(module: GraphModule, edit: DropBlock) -> None:
+    node, skip = _node(module, edit.node), _node(module, edit.skip)
+    if skip not in node.all_input_nodes:
+        raise EditError(f"`{edit.skip}` is no input of `{edit.node}`, so it can't take its place.")
+    before, branch = _read(module), branch_of(node, skip)
+    node.replace_all_uses_with(skip)
+    # Batch norms and in-place operators count as impure, so dead-code elimination would keep them.
+    for dead in (n for n in reversed(list(module.graph.nodes)) if n in {node, *branch}):
+        if not dead.users:
+            module.graph.erase_node(dead)
+    module.graph.eliminate_dead_code()
+    for name in before - _read(module):
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
+
+
+def _read(module: GraphModule) -> set[str]:
+    return {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+
+
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     Slice: _slice,
     Constant: _constant,
@@ -157,6 +189,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     FoldBatchNorm: _fold,
     ChannelsLast: _channels_last,
     FlushSubnormals: _flush,
+    DropBlock: _drop_block,
 }
 
 

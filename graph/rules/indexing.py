@@ -108,6 +108,13 @@ def index_select(walk: Walk, node: Node) -> Dims:
     return (*dims[:axis], None, *dims[axis + 1 :])
 
 
+def gather(walk: Walk, node: Node) -> Dims:
+    """gather(x, dim, index): every index of the result is a place of x, so both stay whole."""
+    for used in (node.args[0], node.args[2]):
+        walk.freeze(walk.of(used), f"node `{node.name}` picks of it by number")
+    return tuple(None for _ in walk.shape(node))
+
+
 def embedding(walk: Walk, node: Node) -> Dims:
     """embedding(weight, indices): rows are picked by number, columns are the width."""
     weight, picks = walk.of(node.args[0]), walk.of(node.args[1])

@@ -81,8 +81,10 @@ _INDEXING: dict[str, Rule] = {
     "narrow": indexing.slice_,
     "index": indexing.index,
     "index_select": indexing.index_select,
+    "gather": indexing.gather,
     "embedding": indexing.embedding,
     "expand": indexing.expand,
+    "broadcast_to": indexing.expand,
     "expand_as": elementwise.broadcast,
     "repeat": indexing.repeat,
     "repeat_interleave": indexing.repeat_interleave,
@@ -115,6 +117,7 @@ _LAYERS: dict[str, Rule] = {
     "bmm": attention.matmul,
     "mm": attention.matmul,
     "addmm": attention.addmm,
+    "baddbmm": attention.addmm,
     "einsum": attention.einsum,
     "scaled_dot_product_attention": attention.scaled_dot_product_attention,
     "softmax": attention.softmax,
@@ -131,7 +134,7 @@ _LAYERS: dict[str, Rule] = {
 
 
 # `transpose.Dimname` and the like name dimensions by words, which export never emits.
-_SKIPPED = ("Dimname", "names", "out", "DimnameList")
+_SKIPPED = ("Dimname", "names", "DimnameList")
 
 
 def _table() -> dict[Any, Rule]:
@@ -148,7 +151,7 @@ def _table() -> dict[Any, Rule]:
         if packet is None:
             continue
         for overload in packet.overloads():
-            if not any(word in overload for word in _SKIPPED):
+            if overload.split("_")[-1] != "out" and not any(w in overload for w in _SKIPPED):
                 table[getattr(packet, overload)] = rule
     table |= {
         aten.max.dim: shape.reduction(results=2),

@@ -16,7 +16,11 @@ from modelspeed.graph.edits import apply
 
 FOLDER = Path(__file__).parents[2] / "adjusters"
 HELPERS = {"__init__", "plan", "registry", "importance"}
-NEUTRAL = {"prune": {"ratio": 0.0, "importance": "magnitude"}, "scale": {"factor": 1.0, "first": 9}}
+NEUTRAL = {
+    "prune": {"ratio": 0.0, "importance": "magnitude"},
+    "scale": {"factor": 1.0, "first": 9},
+    "drop_blocks": {"count": 0},
+}
 
 
 def test_every_file_is_registered_and_has_settings_and_a_test():

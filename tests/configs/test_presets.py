@@ -12,7 +12,7 @@ from modelspeed.core.errors import UsageError
 
 
 def test_the_presets_are_the_files_of_the_folder() -> None:
-    assert preset_names() == ["balanced", "lossless", "scale_half"]
+    assert preset_names() == ["balanced", "lossless", "scale_half", "shallow"]
 
 
 @pytest.mark.parametrize("name", preset_names())
