@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := core configs checkpoints graph profiling adjusters tuning reporting cli
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean architectures
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/package && mkdir -p $(VENV)/package && ln -s "$(CURDIR)" $(VENV)/package/modelspeed
 	cd $(VENV)/package && ../bin/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" $(addprefix -p modelspeed.,$(ROOMS))
+
+# After the analysis has learnt something: docs/architectures.md as it is now.
+architectures: $(READY)
+	PYTHONPATH=tests/support $(BIN)/python -W ignore tests/support/architectures.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import zoo
+from architectures import document
+from masked import ignoring, pruned
 from modelspeed.checkpoints import artifact
-from modelspeed.graph.capture import capture, export, has_dynamic_batch, tensor_at
-from modelspeed.graph.edits import apply
-from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.capture import capture, export, has_dynamic_batch
+from modelspeed.graph.groups import analyse
 
 NAMES = sorted(zoo.ZOO)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "architectures.md"
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +35,6 @@ def captured():
     return get
 
 
-def ignoring(module, analysis, dropped):
-    """The unpruned graph with everything that belongs to the dropped units set to zero."""
-    made = copy.deepcopy(module)
-    for group in analysis.prunable:
-        for member in group.members:
-            gone = [i for u in dropped.get(group.name, ()) for i in member.indices[u]]
-            index = torch.tensor(gone, dtype=torch.long)
-            tensor_at(made, member.param).data.index_fill_(member.dim, index, 0)
-    return made
-
-
 def dropped_of(analysis, seed):
     rng = random.Random(seed)
     dropped = {
@@ -52,10 +43,6 @@ def dropped_of(analysis, seed):
     }
     kept = {name: units for name, units in dropped.items() if rng.random() < 0.7}
     return kept or dropped
-
-
-def pruned(module, analysis, dropped):
-    return apply(copy.deepcopy(module), keep_units(analysis, dropped))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,3 +106,8 @@ def test_every_pruned_entry_is_equal_after_save_and_load_in_a_fresh_process(tmp_
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == NAMES
+
+
+def test_the_document_of_architectures_is_the_generated_one(captured):
+    found = {name: captured(name)[2] for name in NAMES}
+    assert DOCUMENT.read_text(encoding="utf-8") == document(found)
