@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := core configs checkpoints graph profiling adjusters tuning reporting cli
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean architectures
+.PHONY: demo test check format clean architectures fuzz
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/package && mkdir -p $(VENV)/package && ln -s "$(CURDIR)" $(VENV)/package/modelspeed
 	cd $(VENV)/package && ../bin/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" $(addprefix -p modelspeed.,$(ROOMS))
+
+# Generated nets by the thousand; `make test` runs 500 of them.
+fuzz: $(READY)
+	MODELSPEED_FUZZ=20000 $(BIN)/python -m pytest tests/graph/test_generated.py
 
 # After the analysis has learnt something: docs/architectures.md as it is now.
 architectures: $(READY)
