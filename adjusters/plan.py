@@ -22,17 +22,21 @@ Batches = Iterable[tuple[Any, Tensor]]
 
 @dataclass(frozen=True)
 class Context:
-    """The model as it stands, with what is known about its use. `train` is None without data."""
+    """The model as it stands, with what is known about its use. `train` is None without data.
+
+    `through_norms`: as in `graph.groups.analyse`.
+    """
 
     module: GraphModule
     inputs: Inputs
     train: Batches | None = None
     device: str = "cpu"
     seed: int = 0
+    through_norms: bool = False
 
     @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.module)
+        return analyse(self.module, self.through_norms)
 
 
 @dataclass(frozen=True)

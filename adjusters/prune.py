@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,9 +19,15 @@ Dropped = dict[str, list[int]]
 
 def plan(context: Context, settings: Any) -> Plan:
     """Remove `ratio` of each group's units, the least important first."""
+    context = seen_by(context, settings)
     pruner = Pruner.of(context, settings)
     dropped = pruner.at_ratio(float(settings.ratio or 0.0))
     return Plan(tuple(keep_units(context.analysis, dropped)), left_alone(context, settings))
+
+
+def seen_by(context: Context, settings: Any) -> Context:
+    """The context with the groups that these settings allow to prune."""
+    return replace(context, through_norms=True) if settings.through_norms else context
 
 
 def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:

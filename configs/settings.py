@@ -73,6 +73,10 @@ class Prune(Settings):
         description="Keep widths a multiple of this; null means measured on this machine.",
     )
     min_units: int = Field(default=1, ge=1, description="Fewest units a group keeps.")
+    through_norms: bool = Field(
+        default=False,
+        description="Also prune what layer norms run over, such as a transformer's residual width.",
+    )
     match: dict[str, SkipOrRatio] = Field(
         default_factory=dict,
         description="Layer name pattern (`*` and `?`) to `skip` or a ratio; the first match wins.",

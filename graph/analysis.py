@@ -51,6 +51,7 @@ class Walk:
     """State of one pass: labels of all nodes and parameters so far.
 
     `choices` says by node name which of its options a reshape takes, the first unless given.
+    `through_norms` lets norms and means run over fewer channels, which changes their statistics.
     """
 
     module: GraphModule
@@ -59,6 +60,7 @@ class Walk:
     parameters: dict[str, Dims] = field(default_factory=dict)
     patches: dict[tuple[Node, tuple[int, ...]], Patch] = field(default_factory=dict)
     size_users: dict[Node, set[Node]] = field(default_factory=dict)
+    through_norms: bool = False
     parts: dict[Node, Parts] = field(default_factory=dict)
     choices: dict[str, int] = field(default_factory=dict)
     splits: list[Split] = field(default_factory=list)
@@ -134,27 +136,27 @@ class Walk:
 ROUNDS = 3
 
 
-def walk(module: GraphModule) -> Walk:
+def walk(module: GraphModule, through_norms: bool = False) -> Walk:
     """Label the whole graph; splits whose choice ends frozen are walked again with their next."""
     choices: dict[str, int] = {}
-    state = _walk_once(module, choices)
+    state = _walk_once(module, choices, through_norms)
     for _ in range(ROUNDS):
         stuck = [s for s in _stuck(state) if choices.get(s.node, 0) + 1 < s.options]
         if not stuck:
             break
         for split in stuck:
             choices[split.node] = choices.get(split.node, 0) + 1
-        state = _walk_once(module, choices)
+        state = _walk_once(module, choices, through_norms)
     lost = [s.node for s in _stuck(state) if choices.pop(s.node, 0)]
-    return _walk_once(module, choices) if lost else state
+    return _walk_once(module, choices, through_norms) if lost else state
 
 
 def _stuck(state: Walk) -> list[Split]:
     return [s for s in state.splits if state.labels.frozen(int(s.labels[0])) is not None]
 
 
-def _walk_once(module: GraphModule, choices: dict[str, int]) -> Walk:
-    state = Walk(module, choices=dict(choices))
+def _walk_once(module: GraphModule, choices: dict[str, int], through_norms: bool) -> Walk:
+    state = Walk(module, choices=dict(choices), through_norms=through_norms)
     for node in module.graph.nodes:
         if node.op == "get_attr":
             value = node.meta.get("val")

@@ -51,9 +51,13 @@ class Analysis:
         return tuple(g for g in self.groups if g.frozen is None and g.size > 1)
 
 
-def analyse(module: GraphModule) -> Analysis:
-    """All channel groups of a captured graph, prunable or frozen with the reason."""
-    state = walk(module)
+def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
+    """All channel groups of a captured graph, prunable or frozen with the reason.
+
+    With `through_norms` also those that layer norms and means run over, such as the width of a
+    transformer's residual stream: without the dropped channels their statistics are others.
+    """
+    state = walk(module, through_norms)
     axes = {
         (name, dim): state.labels.roots(labels)
         for name, dims in state.parameters.items()

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Plan
 from ..adjusters.prune import left_alone as prune_left_alone
+from ..adjusters.prune import seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..core.records import LeftAlone, Step
@@ -43,6 +44,7 @@ def fresh(bench: Bench) -> Variant:
 def plan_step(bench: Bench, variant: Variant, step: RecipeStep, choose: Choose | None) -> Plan:
     context = bench.context(variant.module)
     if step.name == "prune" and choose is not None:
+        context = seen_by(context, step.settings)
         edits = keep_units(context.analysis, choose(variant.module))
         return Plan(tuple(edits), prune_left_alone(context, step.settings))
     return ADJUSTERS[step.name].plan(context, step.settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch.fx import GraphModule
 
-from ..adjusters.prune import Dropped, Pruner
+from ..adjusters.prune import Dropped, Pruner, seen_by
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record
 from ..graph.capture import clone
@@ -48,7 +48,8 @@ class Search:
             c.name: float(c.macs) for c in profile_layers(bench.original, bench.inputs, repeats=2)
         }
         multiple = rewarded_multiple(bench.device)
-        pruner = Pruner.of(bench.context(bench.original), step.settings, costs, multiple)
+        context = seen_by(bench.context(bench.original), step.settings)
+        pruner = Pruner.of(context, step.settings, costs, multiple)
         return cls(bench, pruner, free, runtimes={0.0: bench.runtime})
 
     def dropped(self, level: float) -> Callable[[GraphModule], Dropped]:

@@ -7,18 +7,22 @@ from torch.fx import Node
 from ..analysis import Walk
 from ..labels import Dims
 from .arguments import argument, integer
+from .sizes import patch_size
 
 
 def layer_norm(walk: Walk, node: Node) -> Dims:
-    """layer_norm and rms_norm(x, shape, weight, bias): what is normalised stays whole."""
+    """layer_norm and rms_norm(x, shape, weight, bias): what they run over stays whole."""
     dims, shape = walk.of(node.args[0]), node.args[1]
     assert isinstance(shape, (list, tuple))
     inner = dims[len(dims) - len(shape) :]
     for vector in (argument(node, 2, "weight"), argument(node, 3, "bias")):
         for mine, theirs in zip(inner, walk.of(vector), strict=False):
             walk.labels.join(mine, theirs, "it scales a normalised dimension that stays whole")
-    for labels in inner:
-        walk.labels.freeze(labels, f"node `{node.name}` normalises over it")
+    for position, labels in enumerate(inner):
+        if walk.through_norms and labels is not None:
+            patch_size(walk, node, (1, position), shape[position], labels)
+        else:
+            walk.labels.freeze(labels, f"node `{node.name}` normalises over it")
     return dims
 
 
@@ -32,8 +36,10 @@ def group_norm(walk: Walk, node: Node) -> Dims:
             walk.labels.join(channels, follows[0], "it normalises a dimension that stays whole")
     if channels is None:
         return dims
-    if groups == 1:
+    if groups == 1 and not walk.through_norms:
         walk.labels.freeze(channels, f"node `{node.name}` normalises over it")
+        return dims
+    if groups == 1:
         return dims
     for members in channels.reshape(groups, -1):
         walk.labels.tie_all(members)

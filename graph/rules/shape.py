@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from torch.fx import Node
 
 from ..analysis import Parts, Rule, Walk
 from ..labels import Dims, Labels
 from .arguments import argument, axes, integer
+
+aten: Any = torch.ops.aten
 
 
 def pool2d(walk: Walk, node: Node) -> Dims:
@@ -125,9 +129,12 @@ def reduction(dim_at: int = 1, keep_at: int = 2, results: int = 1) -> Rule:
     def rule(walk: Walk, node: Node) -> Dims | Parts:
         dims = walk.of(node.args[0])
         reduced = set(axes(argument(node, dim_at, "dim"), len(dims)))
-        for axis in reduced:
+        kept = bool(argument(node, keep_at, "keepdim", False))
+        # A root mean square norm written out takes the mean of squares and keeps the dimension.
+        norm = walk.through_norms and kept and node.target is aten.mean.dim
+        for axis in reduced if not norm else ():
             walk.labels.freeze(dims[axis], f"node `{node.name}` reduces over it")
-        if argument(node, keep_at, "keepdim", False):
+        if kept:
             out: Dims = tuple(None if i in reduced else d for i, d in enumerate(dims))
         else:
             out = tuple(d for i, d in enumerate(dims) if i not in reduced)

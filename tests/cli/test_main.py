@@ -157,7 +157,12 @@ def test_a_mistake_gives_one_sentence_an_exit_code_and_leaves_nothing(folder, mi
 def test_ctrl_c_in_mid_run_leaves_nothing(folder):
     words = ["-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"]
     process = subprocess.Popen(
-        [sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, *words],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell hands down that Ctrl-C is to be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for line in process.stderr:
         if "searching" in line:
