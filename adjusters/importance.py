@@ -13,7 +13,9 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..graph.capture import clone, tensor_at
 from ..graph.groups import Group, Member
+from .moments import Moment, collect
 from .plan import Context, outputs_of, task_loss
+from .surgeon import Reader, order
 
 Scores = dict[str, NDArray[np.float64]]
 FISHER_BATCHES = 16
@@ -87,4 +89,47 @@ def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:
     return np.array([line[list(unit)].sum() for unit in member.indices])
 
 
-IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {"magnitude": magnitude, "fisher": fisher}
+def compensated(context: Context) -> Scores:
+    """Rise in loss as units leave one after the other and the layers that read the group make up
+    for each with what stays (`surgeon.order`). Groups that no layer reads are ranked by `fisher`.
+    """
+    moments = collect(context)
+    by_weight: dict[str, list[Moment]] = {}
+    for moment in moments.values():
+        by_weight.setdefault(moment.layer.weight, []).append(moment)
+    scores: Scores = {}
+    for group in context.analysis.prunable:
+        readers = [
+            _reader(context, member, moment)
+            for member in consumers(context.module, group)
+            for moment in by_weight.get(member.param, ())
+            if moment.layer.groups == 1
+        ]
+        if readers:
+            scores[group.name] = order(readers, group.size).numpy()
+    missing = [g for g in context.analysis.prunable if g.name not in scores]
+    if missing:
+        gates = fisher(context)
+        scores |= {g.name: gates[g.name] / 2 for g in missing}
+    return scores
+
+
+def _reader(context: Context, member: Member, moment: Moment) -> Reader:
+    features = torch.tensor([i for unit in member.indices for i in unit])
+    held = tensor_at(context.module, member.param).detach().double()
+    weight = held.reshape(*held.shape[:2], -1)[:, features]
+    covariance = moment.covariance()
+    curvature = moment.sensitivity() / 2
+    if covariance.dim() == 1:
+        metric = torch.einsum("oct,o->c", weight.square(), curvature)
+        return Reader(metric.cpu(), covariance[features].cpu(), len(member.indices[0]))
+    flat = (weight * curvature.sqrt()[:, None, None]).permute(0, 2, 1).flatten(0, 1)
+    chosen = covariance[features][:, features]
+    return Reader((flat.T @ flat).cpu(), chosen.cpu(), len(member.indices[0]))
+
+
+IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {
+    "magnitude": magnitude,
+    "fisher": fisher,
+    "compensated": compensated,
+}

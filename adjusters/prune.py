@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.records import LeftAlone
 from ..graph.groups import Analysis, Group, is_kernel_axis, keep_units
@@ -107,11 +108,20 @@ class Pruner:
         for group in self.analysis.prunable:
             order = np.sort(self.scores[group.name])
             cost = self.costs[group.name]
-            for score in order[: self._limit(group)].tolist():
+            for score in order[: self.limit(group)].tolist():
                 rows.append((score / max(cost, 1.0), group.name, cost))
         return sorted(rows)
 
-    def _limit(self, group: Group) -> int:
+    def losses(self, group: Group) -> NDArray[np.float64]:
+        """[size + 1]: predicted rise in loss when so many units go, the least important first."""
+        return np.concatenate([[0.0], np.cumsum(np.sort(self.scores[group.name]))])
+
+    def keeping(self, kept: Mapping[str, int]) -> Dropped:
+        """The units to drop so that each group keeps as many as `kept` says."""
+        groups = {g.name: g for g in self.analysis.prunable}
+        return {n: self._least(groups[n], groups[n].size - width) for n, width in kept.items()}
+
+    def limit(self, group: Group) -> int:
         """How many units may go at most."""
         most = int(self._ratio(group, float(self.settings.max_ratio)) * group.size + 1e-9)
         return max(0, min(most, group.size - max(1, int(self.settings.min_units))))
@@ -122,12 +132,19 @@ class Pruner:
             return given
         return 0.0 if rule[1] == "skip" else float(rule[1])
 
-    def _rounded(self, group: Group, drop: int) -> int:
-        """Drops so many that what stays is a multiple, at most a quarter of a small group."""
+    def step(self, group: Group) -> int:
+        """Units from one rewarded width to the next: at most a quarter of a small group."""
+        features = max(len(m.indices[0]) for m in group.members)
         multiple = self.multiple
-        while self.settings.round_to is None and multiple > max(1, group.size // 4):
-            multiple //= 2
-        kept = group.size - drop
+        if self.settings.round_to is None:
+            multiple = max(1, multiple // features)
+            while multiple > max(1, group.size // 4):
+                multiple //= 2
+        return multiple
+
+    def _rounded(self, group: Group, drop: int) -> int:
+        """Drops so many that what stays is a multiple."""
+        multiple, kept = self.step(group), group.size - drop
         return group.size - min(group.size, -(-kept // multiple) * multiple)
 
     def _least(self, group: Group, count: int) -> list[int]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from . import channels_last, drop_blocks, finetune, flush_subnormals, fold_batchnorm, prune, scale
+from . import (
+    channels_last,
+    compensate,
+    drop_blocks,
+    finetune,
+    flush_subnormals,
+    fold_batchnorm,
+    prune,
+    scale,
+)
 from .plan import Adjuster
 
 ADJUSTERS: dict[str, Adjuster] = {
@@ -11,6 +20,7 @@ ADJUSTERS: dict[str, Adjuster] = {
     "flush_subnormals": flush_subnormals.ADJUSTER,
     "prune": prune.ADJUSTER,
     "drop_blocks": drop_blocks.ADJUSTER,
+    "compensate": compensate.ADJUSTER,
     "scale": scale.ADJUSTER,
     "finetune": finetune.ADJUSTER,
 }

@@ -63,9 +63,10 @@ class Prune(Settings):
         lt=1,
         description="Most that may be removed from a group; `tune` chooses up to it.",
     )
-    importance: Literal["magnitude", "fisher"] = Field(
-        default="fisher",
-        description="How units are ranked: weight norm, or expected rise in loss from gradients.",
+    importance: Literal["magnitude", "fisher", "compensated"] = Field(
+        default="compensated",
+        description="How units are ranked: weight norm, rise in loss from gradients, or what rises "
+        "after the remaining weights have made up for it.",
     )
     round_to: int | None = Field(
         default=None,
@@ -93,6 +94,17 @@ class DropBlocks(Settings):
     count: int = Field(default=1, ge=0, description="How many blocks to leave out.")
     skip: tuple[str, ...] = Field(
         default=(), description="Block name patterns (`*` and `?`) to leave as they are."
+    )
+
+
+class Compensate(Settings):
+    """Refit the weights to the original's layer outputs in closed form, and keep what is better."""
+
+    examples: int = Field(
+        default=192, ge=1, description="Training examples that the weights are fitted on."
+    )
+    ridge: float = Field(
+        default=0.01, gt=0, description="Pull towards the old weights, in mean squared inputs."
     )
 
 
@@ -145,6 +157,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "flush_subnormals": FlushSubnormals,
     "prune": Prune,
     "drop_blocks": DropBlocks,
+    "compensate": Compensate,
     "scale": Scale,
     "finetune": Finetune,
 }

@@ -101,6 +101,17 @@ def from_json(data: Iterable[dict[str, Any]]) -> list[Edit]:
     return edits
 
 
+def kept_indices(edits: Iterable[Edit]) -> dict[tuple[str, int], tuple[int, ...]]:
+    """By parameter and axis: which of the original's indices are left after all slices."""
+    left: dict[tuple[str, int], tuple[int, ...]] = {}
+    for edit in edits:
+        if isinstance(edit, Slice):
+            before = left.get((edit.param, edit.dim))
+            kept = edit.keep if before is None else tuple(before[i] for i in edit.keep)
+            left[(edit.param, edit.dim)] = kept
+    return left
+
+
 def apply(module: GraphModule, edits: Iterable[Edit]) -> GraphModule:
     """Carry the edits out on `module` itself, in order, and return it.
 

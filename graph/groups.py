@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +14,9 @@ from ..core.errors import EditError
 from .analysis import Patch, Walk, walk
 from .edits import Constant, Edit, Slice
 from .labels import Labels
+from .shapes import refresh
 
+SAMPLED = 16
 KERNEL_AXIS = "it is a kernel or broadcast axis, tied to no other layer"
 Signature: TypeAlias = tuple[tuple[str, int], ...]
 
@@ -41,10 +43,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Analysis:
+    """`carriers`: by node, the groups whose units its value holds."""
+
     groups: tuple[Group, ...]
     axes: dict[tuple[str, int], Labels]
     patches: tuple[Patch, ...]
     unknown_ops: dict[str, str]
+    carriers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -57,6 +62,7 @@ def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
     With `through_norms` also those that layer norms and means run over, such as the width of a
     transformer's residual stream: without the dropped channels their statistics are others.
     """
+    refresh(module)
     state = walk(module, through_norms)
     axes = {
         (name, dim): state.labels.roots(labels)
@@ -68,7 +74,24 @@ def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
         Patch(p.node, p.path, state.labels.roots(p.labels), p.divide)
         for p in state.patches.values()
     )
-    return Analysis(_groups(state, axes), axes, patches, dict(state.unknown_ops))
+    groups = _groups(state, axes)
+    return Analysis(groups, axes, patches, dict(state.unknown_ops), _carriers(state, groups))
+
+
+def _carriers(state: Walk, groups: Iterable[Group]) -> dict[str, tuple[str, ...]]:
+    """A few labels of each dimension tell whose they are."""
+    owner = {root: g.name for g in groups if g.frozen is None for root in g.roots}
+    found = {}
+    for node, dims in state.dims.items():
+        names = {
+            owner.get(state.labels.find(int(labels[at])), "")
+            for labels in dims
+            if labels is not None
+            for at in np.linspace(0, len(labels) - 1, min(SAMPLED, len(labels))).astype(int)
+        }
+        if names - {""}:
+            found[node.name] = tuple(sorted(names - {""}))
+    return found
 
 
 def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group, ...]:

@@ -31,15 +31,7 @@ def profile_layers(
     FLOP/s (default: measured here). Python's cost of walking the graph is not counted.
     """
     device = str(inputs[0].device) if inputs else "cpu"
-    clock = clock or clock_for(device)
-    runner = _Timed(gm, clock)
-    with torch.no_grad():
-        runner.all(inputs)  # first calls allocate and pick kernels
-        runner.times.clear()
-        for _ in range(max(1, repeats)):
-            runner.all(inputs)
-    overhead = median(clock.time(_nothing) for _ in range(101))
-    times = {node: max(0.0, median(row) - overhead) for node, row in runner.times.items()}
+    runner, times = _timed(gm, inputs, repeats, clock or clock_for(device))
     total = sum(times.values())
     rate = peak_flops(device, _dtype(gm)) if peak is None else peak
     return tuple(
@@ -55,6 +47,26 @@ def profile_layers(
         )
         for node, ms in times.items()
     )
+
+
+def node_times(gm: GraphModule, inputs: Inputs, *, repeats: int = 10) -> dict[str, float]:
+    """ms of each node by its name, run one at a time as in `profile_layers`."""
+    device = str(inputs[0].device) if inputs else "cpu"
+    times = _timed(gm, inputs, repeats, clock_for(device))[1]
+    return {node.name: ms for node, ms in times.items()}
+
+
+def _timed(
+    gm: GraphModule, inputs: Inputs, repeats: int, clock: Clock
+) -> tuple[_Timed, dict[Node, float]]:
+    runner = _Timed(gm, clock)
+    with torch.no_grad():
+        runner.all(inputs)  # first calls allocate and pick kernels
+        runner.times.clear()
+        for _ in range(max(1, repeats)):
+            runner.all(inputs)
+    overhead = median(clock.time(_nothing) for _ in range(101))
+    return runner, {node: max(0.0, median(row) - overhead) for node, row in runner.times.items()}
 
 
 def count_macs(gm: GraphModule, inputs: Inputs) -> int:

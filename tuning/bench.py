@@ -19,6 +19,7 @@ from ..core.records import Comparison, Latency, Notice, Quality
 from ..graph.capture import capture, clone
 from ..profiling.accuracy import agreement
 from ..profiling.layers import count_macs
+from ..profiling.machine import fingerprint
 from ..profiling.notices import subnormal_weights
 from ..profiling.statistics import compare, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
@@ -56,6 +57,13 @@ class Bench:
     @property
     def deadline(self) -> float:
         return self.started + 60.0 * self.recipe.limits.minutes
+
+    @property
+    def fingerprint(self) -> str:
+        """Of this machine with this run's device and dtype: what latencies are valid for."""
+        parameters = list(self.original.parameters())
+        dtype = {"dtype": parameters[0].dtype} if parameters else {}
+        return fingerprint(self.device, **dtype).fingerprint
 
     @property
     def device(self) -> str:

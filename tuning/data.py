@@ -15,11 +15,15 @@ from ..configs.recipe import METRICS, Recipe
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..profiling.accuracy import agreement, evaluate
+from .split import split
 
 
 @dataclass(frozen=True)
 class Data:
+    """`held` is a part of the training data that decides what is kept (`split.py`)."""
+
     train: Batches
+    held: Batches
     eval: Batches
     metric: str | Callable[..., Any]
     metric_name: str
@@ -27,6 +31,10 @@ class Data:
     def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
         """Metric (higher is better) and number of examples on the evaluation data."""
         return evaluate(module, self.eval, self.metric, device)
+
+    def held_score(self, module: nn.Module, device: str) -> float:
+        """The metric on held-out training data, for decisions along the way."""
+        return evaluate(module, self.held, self.metric, device)[0]
 
 
 def load_data(recipe: Recipe) -> Data | None:
@@ -46,7 +54,8 @@ def load_data(recipe: Recipe) -> Data | None:
     metric: str | Callable[..., Any] = recipe.data.metric
     if isinstance(metric, str) and metric not in METRICS:
         metric = load_factory(metric, Path(recipe.base))
-    return Data(made[0], made[1], metric, recipe.data.metric)
+    parts = split(made[0])
+    return Data(parts.train, parts.held, made[1], metric, recipe.data.metric)
 
 
 def _first(batches: Any, where: str) -> None:

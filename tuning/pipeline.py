@@ -14,11 +14,13 @@ from ..adjusters.prune import left_alone as prune_left_alone
 from ..adjusters.prune import seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
+from ..configs.settings import Compensate
 from ..core.records import LeftAlone, Step
 from ..graph.capture import clone
-from ..graph.edits import Edit, apply
+from ..graph.edits import Edit, FoldBatchNorm, apply, kept_indices
 from ..graph.groups import keep_units
 from .bench import Bench
+from .compensation import compensate
 from .finetuning import finetune
 from .goal import wanted
 
@@ -50,24 +52,30 @@ def plan_step(bench: Bench, variant: Variant, step: RecipeStep, choose: Choose |
     return ADJUSTERS[step.name].plan(context, step.settings)
 
 
+def before(bench: Bench, last: RecipeStep) -> Variant:
+    """What the steps ahead of `last` make of the original, untrained."""
+    variant = fresh(bench)
+    for step in bench.recipe.adjust:
+        if step is last:
+            break
+        plan = plan_step(bench, variant, step, None)
+        apply(variant.module, plan.edits)
+        variant.edits.extend(plan.edits)
+    return variant
+
+
 def build(
     bench: Bench,
     choose: Choose | None,
     *,
     lossless: bool = False,
-    recover: Callable[[GraphModule], None] | None = None,
 ) -> Variant:
-    """All edits of the recipe in order, without measuring or training. For the search.
-
-    `recover` runs where the recipe trains: what is cheap enough for every candidate.
-    """
+    """All edits of the recipe in order, without measuring or training. For the search."""
     variant = fresh(bench)
     for step in bench.recipe.adjust:
         if lossless and not ADJUSTERS[step.name].lossless:
             continue
         plan = plan_step(bench, variant, step, choose)
-        if plan.trains and recover is not None:
-            recover(variant.module)
         apply(variant.module, plan.edits)
         variant.edits.extend(plan.edits)
     return variant
@@ -132,31 +140,61 @@ class Run:
         )
 
     def _train(self, variant: Variant, step: RecipeStep) -> Step:
-        bench = self.bench
-        data = bench.data
+        before = self.bench.accuracy(variant.module)
+        train = self._compensate if step.name == "compensate" else self._finetune
+        kept, reason = train(variant, step)
+        after = self.bench.accuracy(variant.module)
+        status: Any = "kept" if kept else "rolled back"
+        return Step(
+            step.name,
+            _plain(step),
+            status,
+            reason,
+            accuracy_before=before,
+            accuracy_after=after,
+        )
+
+    def _compensate(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
+        bench, data, settings = self.bench, self.bench.data, step.settings
+        assert data is not None
+        assert isinstance(settings, Compensate)
+        if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
+            return False, "batch norms are folded already; put it before `fold_batchnorm`"
+        fitted = clone(variant.module)
+        count = compensate(
+            fitted,
+            bench.original,
+            data.train,
+            kept_indices(variant.edits),
+            bench.device,
+            examples=settings.examples,
+            ridge=settings.ridge,
+        )
+        scores = [data.held_score(m, bench.device) for m in (variant.module, fitted)]
+        reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
+        if count and scores[1] >= scores[0]:
+            variant.module = fitted
+            return True, reason
+        return False, reason
+
+    def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
+        bench, data = self.bench, self.bench.data
         assert data is not None
         trained = finetune(
             variant.module,
             bench.original,
             data.train,
-            lambda m: data.accuracy(m, bench.device)[0],
+            lambda m: data.held_score(m, bench.device),
             step.settings,
             bench.talk,
             bench.device,
             bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
         )
-        kept: Any = "rolled back" if trained.kept == "nothing" else "kept"
-        reason = f"{trained.steps} steps; batch norms alone {trained.reestimated:.4f}, trained "
-        reason += f"{trained.after:.4f}; kept: {trained.kept}"
-        best = max(trained.before, trained.reestimated, trained.after)
-        return Step(
-            step.name,
-            _plain(step),
-            kept,
-            reason,
-            accuracy_before=trained.before,
-            accuracy_after=best,
+        reason = (
+            f"{trained.steps} steps; held-out {trained.before:.4f}, batch norms alone "
+            f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
+        return trained.kept != "nothing", reason
 
 
 def _why(faster: bool, slower: bool, status: str) -> str:

@@ -1,9 +1,9 @@
-"""Closing the loop: remove the least with which the written artifact meets its target."""
+"""Closing the loop: solve, build, measure, correct, until the written artifact is on target."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,18 +13,30 @@ from ..adjusters.prune import Dropped, Pruner, seen_by
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record
 from ..graph.capture import clone
-from ..profiling.layers import profile_layers
+from .allocation import Problem
 from .bench import Bench
-from .finetuning import reestimate_batch_norm
+from .costs import CostTables, Store
 from .goal import MARGIN, WINDOW, budget_ms, used
 from .multiples import rewarded_multiple
-from .pipeline import Variant, build
+from .pipeline import Variant, before, build
 from .results import verify_written
-from .solver import Bisection, Trial
+from .widths import Widths
 
+TRIALS = 8
 ROUNDS = 4
-BN_BATCHES = 10
 SEARCH_SHARE = 0.5
+Picks = Mapping[str, int]
+
+
+@dataclass
+class Trial:
+    """One allocation that was built and measured, with the time the tables predicted."""
+
+    picks: Picks
+    predicted_ms: float
+    loss: float
+    latency: Latency
+    runtime: str
 
 
 @dataclass
@@ -33,89 +45,130 @@ class Search:
 
     bench: Bench
     pruner: Pruner
-    free: Latency
+    problem: Problem
+    trials: list[Trial] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
-    runtimes: dict[float, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bench: Bench, step: Step, free: Latency) -> Search:
         """Scores on the model as it stands when the recipe reaches the pruning step.
 
-        `free` is the latency of lossless work alone, which is level 0.
+        `free` is the latency of lossless work alone.
         """
+        module = before(bench, step).module
+        context = seen_by(bench.context(module), step.settings)
         bench.talk.stage("ranking channel groups")
-        costs = {
-            c.name: float(c.macs) for c in profile_layers(bench.original, bench.inputs, repeats=2)
-        }
-        multiple = rewarded_multiple(bench.device)
-        context = seen_by(bench.context(bench.original), step.settings)
-        pruner = Pruner.of(context, step.settings, costs, multiple)
-        return cls(bench, pruner, free, runtimes={0.0: bench.runtime})
+        pruner = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
+        store = Store.of(bench.fingerprint, bench.runtime)
+        tables = CostTables.of(bench.runtime, bench.device, store)
+        widths = Widths(module, bench.inputs, pruner, tables)
+        bench.talk.stage("timing layers at other widths")
+        count = widths.measure(lambda n: bench.talk.advance(n))
+        bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
+        problem = widths.problem()
+        whole = problem.whole()
+        first = Trial(whole, problem.ms(whole), 0.0, free, bench.runtime)
+        return cls(bench, pruner, problem, [first])
 
-    def dropped(self, level: float) -> Callable[[GraphModule], Dropped]:
-        return lambda module: self.pruner.at_level(level)
+    def dropped(self, picks: Picks) -> Callable[[GraphModule], Dropped]:
+        kept = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
+        return lambda module: self.pruner.keeping(kept)
 
-    def measure(self, level: float) -> Latency:
+    def measure(self, picks: Picks) -> Trial:
+        for trial in self.trials:
+            if trial.picks == picks:
+                return trial
         bench = self.bench
-        bench.talk.note(f"trying level {level:.2f}")
-        variant = build(bench, self.dropped(level), recover=self._recover)
-        latency, self.runtimes[level] = bench.latency_on_reference(variant.module)
-        accuracy = bench.accuracy(variant.module)
-        self.candidates.append(candidate(f"level {level:.3f}", latency, accuracy, level))
-        return latency
+        variant = build(bench, self.dropped(picks))
+        latency, runtime = bench.latency_on_reference(variant.module)
+        made = Trial(picks, self.problem.ms(picks), self.problem.loss(picks), latency, runtime)
+        self.trials.append(made)
+        bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {self.corrected(made):.3g} predicted")
+        label = f"predicted {made.predicted_ms:.3g} ms, loss +{made.loss:.3g}"
+        self.candidates.append(candidate(label, latency, None))
+        return made
 
-    def _recover(self, module: GraphModule) -> None:
-        data = self.bench.data
-        if data is not None:
-            reestimate_batch_norm(module, data.train, BN_BATCHES, self.bench.device)
+    def corrected(self, trial: Trial) -> float:
+        """The prediction on the scale of what was measured before that trial."""
+        known = [t for t in self.trials if t is not trial] or self.trials
+        return _interpolated([(t.predicted_ms, t.latency.value_ms) for t in known],
+                             trial.predicted_ms)  # fmt: skip
+
+    def solve(self, budget_ms: float) -> Trial | None:
+        """The least loss whose measured upper bound is within the budget, ideally just so."""
+        if self.measure(self.problem.least()).latency.high_ms > budget_ms:
+            return None
+        for _ in range(TRIALS):
+            best = self._best(budget_ms)
+            if best is not None and best.latency.high_ms > WINDOW * budget_ms:
+                break
+            aim = 0.5 * (1 + WINDOW) * budget_ms
+            asked = _interpolated([(t.latency.high_ms, t.predicted_ms) for t in self.trials], aim)
+            found = self.problem.solve(asked)
+            if found is None or any(t.picks == found.picks for t in self.trials):
+                break
+            self.measure(found.picks)
+            if not self._in_time():
+                break
+        return self._best(budget_ms)
+
+    def _best(self, budget_ms: float) -> Trial | None:
+        fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]
+        return min(fitting, key=lambda t: t.loss, default=None)
 
     def _in_time(self) -> bool:
         """The rest of the time belongs to training and the final check."""
         spent = time.monotonic() - self.bench.started
         return spent < SEARCH_SHARE * 60.0 * self.bench.recipe.limits.minutes
 
-    def settle(self, record: Record, out: Path, recipe: str) -> tuple[float, float]:
-        """The level to train and the smallest latency seen (ms).
+    def settle(self, record: Record, out: Path, recipe: str) -> tuple[Trial, float]:
+        """The trial to train and the smallest latency seen (ms).
 
-        The level is the lowest found whose artifact meets the target in a fresh process with a
-        margin; 1 where none does. What the fresh process measures corrects the search's budget.
+        It is the one of least loss whose artifact meets the target in a fresh process with a
+        margin, the narrowest where none does. What that process measures corrects the budget.
         """
-        target, solver = (
-            self.bench.job.target,
-            Bisection(self.measure, [Trial(0.0, self.free)], self._in_time),
+        bench, target = self.bench, self.bench.job.target
+        bench.talk.stage("searching")
+        smallest = self.measure(self.problem.least())
+        budget = budget_ms(target, bench.reference)
+        bench.talk.note(
+            f"smallest reachable about {smallest.latency.value_ms:.3g} ms, target {budget:.3g} ms"
         )
-        self.bench.talk.stage("searching")
-        budget = budget_ms(target, self.bench.reference)
-        best = 1.0
+        best: Trial | None = None
         for _ in range(ROUNDS):
-            if not self._in_time() and best < 1.0:
-                break
-            found = solver.solve(budget)
+            found = self.solve(budget)
             if found is None:
                 break
-            self.bench.runtime = self.runtimes[found.level]
-            trial = build(self.bench, self.dropped(found.level))
-            checked = verify_written(
-                self.bench, out, Variant(clone(trial.module), trial.edits), record, recipe, 5.0
-            )
+            bench.runtime = found.runtime
+            made = build(bench, self.dropped(found.picks))
+            trial = Variant(clone(made.module), made.edits)
+            checked = verify_written(bench, out, trial, record, recipe, 5.0)
             share = used(target, checked)
-            if share <= MARGIN:
-                best = min(best, found.level)
-                # A machine in a slower state flatters: it may say "do more", never "do less".
-                slow = any(n.code == "disturbed" for n in checked.final.notices)
-                if share >= WINDOW or found.level == 0.0 or slow:
-                    break
-            corrected = found.latency.high_ms * 0.5 * (WINDOW + MARGIN) / share
-            if solver.known(corrected) == found.level:
+            bench.talk.note(f"a fresh process uses {100 * share:.1f} % of the target")
+            if share <= MARGIN and (best is None or found.loss < best.loss):
+                best = found
+            if (share <= MARGIN and share >= WINDOW) or not self._in_time():
                 break
-            budget = corrected
-        self.bench.runtime = self.runtimes[best]
-        return best, min(t.latency.value_ms for t in solver.trials)
+            budget *= 0.5 * (WINDOW + MARGIN) / share
+        best = best or smallest
+        bench.runtime = best.runtime
+        return best, min(t.latency.value_ms for t in self.trials)
+
+
+def _interpolated(points: list[tuple[float, float]], at: float) -> float:
+    """y at x, linear between the neighbours, on through the outer two beyond them."""
+    rows = sorted(dict(points).items())
+    if len(rows) == 1:
+        return at * rows[0][1] / rows[0][0]
+    above = next((i for i, (x, _) in enumerate(rows) if x >= at), len(rows) - 1)
+    (x0, y0), (x1, y1) = rows[max(0, above - 1)], rows[max(1, above)]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 def candidate(
-    label: str, latency: Latency, accuracy: float | None, level: float | None, chosen: bool = False
-) -> Candidate:
+    label: str, latency: Latency, accuracy: float | None, level: float | None = None,
+    chosen: bool = False,
+) -> Candidate:  # fmt: skip
     return Candidate(
         label, latency.value_ms, latency.low_ms, latency.high_ms, accuracy, level, chosen
     )

@@ -96,10 +96,10 @@ def _lossy(
 ) -> Outcome:
     search = Search.of(bench, step, tried[-1].latency)
     recipe = dump_recipe(bench.recipe)
-    level, smallest = search.settle(record, out, recipe)
-    variant = Run(bench, search.dropped(level)).all()
+    best, smallest = search.settle(record, out, recipe)
+    variant = Run(bench, search.dropped(best.picks)).all()
     checked = verify_written(bench, out, variant, record, recipe)
-    final = candidate("final", checked.final, bench.accuracy(variant.module), level, chosen=True)
+    final = candidate("final", checked.final, bench.accuracy(variant.module), chosen=True)
     record = finished(bench, record, variant, checked, (*tried, *search.candidates, final))
     smallest = min(smallest, checked.final.value_ms)
     record = replace(record, smallest_reachable_ms=smallest, summary=summary(record, smallest))

@@ -165,6 +165,7 @@ def test_the_recipe_is_valid_and_leaves_the_target_to_the_caller() -> None:
     assert [step.name for step in recipe.adjust] == [
         "flush_subnormals",
         "prune",
+        "compensate",
         "finetune",
         "fold_batchnorm",
         "channels_last",

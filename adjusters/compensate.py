@@ -1,0 +1,23 @@
+"""Fit the weights of what is left to the original's layer outputs: no gradients, seconds.
+
+The least squares are `tuning/compensation.py`; this adjuster says that they are wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.records import LeftAlone
+from .plan import Adjuster, Context, Plan
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    del settings
+    if context.train is None:
+        return Plan((), (LeftAlone("compensate", "there is no training data"),))
+    return Plan(trains=True)
+
+
+ADJUSTER = Adjuster(
+    "compensate", "refit weights to the original's layer outputs, kept if not worse", plan
+)

@@ -1,0 +1,142 @@
+"""Layers of a graph: convolutions and matrix products with a weight, and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from .capture import tensor_at
+
+aten: Any = torch.ops.aten
+CONVOLUTIONS = {
+    getattr(aten, f"conv{n}d").default: n for n in (1, 2, 3)
+} | {getattr(aten, f"conv{n}d").padding: n for n in (1, 2, 3)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One use of a weight [out, in / groups, *kernel] by `node`; `space` is the kernel's rank."""
+
+    node: Node
+    weight: str
+    bias: str | None
+    space: int
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @property
+    def source(self) -> Node:
+        """Where its input comes from."""
+        found = self.node.args[0]
+        assert isinstance(found, Node)
+        return found
+
+    @property
+    def name(self) -> str:
+        return self.weight.rpartition(".")[0] or self.weight
+
+    @property
+    def channel_axis(self) -> int:
+        """Of inputs and outputs: channels come after the batch, features last."""
+        return 1 if self.space else -1
+
+
+def layers_of(module: GraphModule) -> Iterator[Layer]:
+    """In the order they run. Weights that the graph computes are not among them."""
+    for node in module.graph.nodes:
+        layer = _layer(module, node)
+        if layer is not None:
+            yield layer
+
+
+def _layer(module: GraphModule, node: Node) -> Layer | None:
+    space = CONVOLUTIONS.get(node.target, 0)
+    if not space and node.target is not aten.linear.default:
+        return None
+    weight = _held(node, 1, "weight")
+    if weight is None:
+        return None
+    bias = _held(node, 2, "bias")
+    if not space:
+        return Layer(node, weight, bias, 0, (), (), (), 1)
+    kernel = tensor_at(module, weight).shape[2:]
+    stride, dilation = _each(node, 3, "stride", space), _each(node, 5, "dilation", space)
+    groups = int(_given(node, 6, "groups", 1))
+    padding = _padding(node, space, kernel, dilation)
+    return Layer(node, weight, bias, space, stride, padding, dilation, groups)
+
+
+def _given(node: Node, place: int, name: str, default: Any) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def _held(node: Node, place: int, name: str) -> str | None:
+    value = _given(node, place, name, None)
+    return str(value.target) if isinstance(value, Node) and value.op == "get_attr" else None
+
+
+def _each(node: Node, place: int, name: str, space: int) -> tuple[int, ...]:
+    value = _given(node, place, name, 1)
+    items = [value] if isinstance(value, int) else list(value)
+    return tuple(int(i) for i in (items * space if len(items) == 1 else items))
+
+
+def _padding(
+    node: Node, space: int, kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    value = _given(node, 4, "padding", 0)
+    if value == "valid":
+        return ((0, 0),) * space
+    if value == "same":  # an odd total leaves the larger half at the end
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return tuple((t // 2, t - t // 2) for t in totals)
+    items = [value] if isinstance(value, int) else list(value)
+    sizes = items * space if len(items) == 1 else items
+    return tuple((int(p), int(p)) for p in sizes)
+
+
+def places(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
+    """About `rows` random places of an output, as [rows, 1 + space]: example and position.
+
+    Features-last outputs count everything before the features as examples.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if not layer.space:
+        total = output.numel() // output.shape[-1]
+        chosen = torch.randperm(total, generator=generator)[:rows].sort().values
+        return chosen.unsqueeze(1).to(output.device)
+    sizes = [output.shape[0], *output.shape[2:]]
+    total = int(torch.tensor(sizes).prod())
+    flat = torch.randperm(total, generator=generator)[:rows].sort().values
+    return torch.stack(torch.unravel_index(flat, tuple(sizes)), 1).to(output.device)
+
+
+def outputs_at(layer: Layer, output: Tensor, where: Tensor) -> Tensor:
+    """[rows, out]: the output's channels at `places`."""
+    if not layer.space:
+        return output.reshape(-1, output.shape[-1])[where[:, 0]]
+    return output.movedim(1, -1)[tuple(where.T)]
+
+
+def patches_at(layer: Layer, value: Tensor, kernel: Sequence[int], where: Tensor) -> Tensor:
+    """[rows, in, taps]: what the layer reads of its input `value` to make those outputs."""
+    if not layer.space:
+        return value.reshape(-1, value.shape[-1])[where[:, 0]].unsqueeze(-1)
+    pads = [p for pair in reversed(layer.padding) for p in pair]
+    wide = torch.nn.functional.pad(value, pads).movedim(1, -1)
+    taps = []
+    for tap in product(*(range(k) for k in kernel)):
+        at = [
+            where[:, 1 + axis] * layer.stride[axis] + tap[axis] * layer.dilation[axis]
+            for axis in range(layer.space)
+        ]
+        taps.append(wide[(where[:, 0], *at)])
+    return torch.stack(taps, -1)

@@ -1,0 +1,48 @@
+"""The shapes a graph notes at its nodes, brought up to date after slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx import GraphModule, Interpreter, Node
+
+from .capture import tensor_at
+
+
+def refresh(module: GraphModule) -> None:
+    """Compute `meta["val"]` of all nodes anew where a parameter has another shape than noted.
+
+    Nothing runs: fake tensors carry shapes, the batch stays a symbol.
+    """
+    if not any(_stale(module, node) for node in module.graph.nodes):
+        return
+    inputs = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
+    mode = next((x.fake_mode for x in inputs if isinstance(x, FakeTensor)), None)
+    if mode is not None:
+        _Shapes(module, mode).run(*inputs, enable_io_processing=False)
+
+
+def _stale(module: GraphModule, node: Node) -> bool:
+    noted = node.meta.get("val")
+    if node.op != "get_attr" or not isinstance(noted, Tensor):
+        return False
+    return noted.shape != tensor_at(module, str(node.target)).shape
+
+
+class _Shapes(Interpreter):
+    def __init__(self, module: GraphModule, mode: FakeTensorMode) -> None:
+        super().__init__(module, garbage_collect_values=True)
+        self._mode = mode
+
+    def run_node(self, n: Node) -> Any:
+        if n.op == "call_module":  # torch.export's input checks, not part of the model
+            return None
+        with self._mode:
+            value = super().run_node(n)
+            if n.op == "get_attr" and isinstance(value, Tensor):
+                value = self._mode.from_tensor(value, static_shapes=True)
+        if n.op not in ("placeholder", "output") and "val" in n.meta:
+            n.meta["val"] = value
+        return value

@@ -1,0 +1,190 @@
+"""Making up for what was removed, in closed form: layer by layer, weights are fitted anew.
+
+The original runs once and its layers' outputs are kept at random places. Then the pruned graph
+runs node by node; at each layer the weights that best give those outputs from the *pruned* net's
+own inputs (ridge least squares towards the old weights) are put in before it runs, so that later
+layers see what earlier ones still get wrong (He et al. 2017, eq. 5; here for any layer, and joins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+
+from ..adjusters.plan import Batches
+from ..core.calling import Inputs
+from ..graph.capture import has_dynamic_batch, tensor_at
+from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
+
+aten: Any = torch.ops.aten
+NUMBERS = 24_000_000  # of the sampled matrix of one layer: 96 MB
+ROWS_PER_FEATURE = 6
+Kept = Mapping[tuple[str, int], tuple[int, ...]]
+
+
+def compensate(
+    module: GraphModule,
+    original: GraphModule,
+    train: Batches,
+    kept: Kept,
+    device: str = "cpu",
+    *,
+    examples: int = 192,
+    ridge: float = 0.01,
+) -> int:
+    """Fit the layers of `module` in place to the outputs of `original`; how many were fitted.
+
+    `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
+    """
+    inputs = _gather(train, examples if has_dynamic_batch(module) else 1).map(
+        lambda x: x.to(device)
+    )
+    with torch.no_grad():
+        shown = _Shown(original)
+        shown.of(inputs)
+        fitted = _Fitted(module, shown, kept, ridge)
+        fitted.of(inputs)
+    return fitted.count
+
+
+def _gather(train: Batches, examples: int) -> Inputs:
+    rows: list[Inputs] = []
+    count = 0
+    for inputs, _ in train:
+        rows.append(Inputs.of(inputs))
+        count += len(rows[-1][0])
+        if count >= examples:
+            break
+    first = rows[0]
+    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
+    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
+
+
+class _Nodes(Interpreter):
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=True)
+        self.graph_module = module
+        uses: dict[str, int] = {}
+        found = list(layers_of(module))
+        for layer in found:
+            uses[layer.weight] = uses.get(layer.weight, 0) + 1
+        # A weight with several uses can't be fitted to one of them.
+        self.layers = {layer.node: layer for layer in found if uses[layer.weight] == 1}
+
+    def of(self, inputs: Inputs) -> None:
+        names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
+        self.run(*inputs.in_order(names), enable_io_processing=False)
+
+    def run_node(self, n: Node) -> Any:
+        if n.op == "call_module":  # torch.export's input checks, not part of the model
+            return None
+        return super().run_node(n)
+
+
+class _Shown(_Nodes):
+    """The original: outputs of its layers at random places."""
+
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__(module)
+        self.where: dict[str, Tensor] = {}
+        self.wanted: dict[str, Tensor] = {}
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        layer = self.layers.get(n)
+        if layer is not None:
+            features = tensor_at(self.graph_module, layer.weight)[0].numel() * layer.groups
+            rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
+            where = places(layer, result, rows, seed=len(self.where))
+            self.where[n.name] = where
+            self.wanted[n.name] = outputs_at(layer, result, where).clone()
+        return result
+
+
+class _Fitted(_Nodes):
+    """The pruned graph: each layer is fitted before it runs."""
+
+    def __init__(self, module: GraphModule, shown: _Shown, kept: Kept, ridge: float) -> None:
+        super().__init__(module)
+        self.shown, self.kept, self.ridge, self.count = shown, kept, ridge, 0
+        self._changed = False
+
+    def run_node(self, n: Node) -> Any:
+        layer = self.layers.get(n)
+        if layer is not None and n.name in self.shown.wanted:
+            read = self.env[layer.source]
+            self._changed = self._changed or (layer.weight, 1) in self.kept
+            if self._changed:
+                self._fit(layer, read)
+        return super().run_node(n)
+
+    def _fit(self, layer: Layer, read: Tensor) -> None:
+        weight = tensor_at(self.graph_module, layer.weight)
+        wanted = self.shown.wanted[layer.node.name]
+        rows = self.kept.get((layer.weight, 0))
+        if rows is not None:
+            wanted = wanted[:, list(rows)]
+        if wanted.shape[1] != weight.shape[0]:
+            return
+        patches = patches_at(layer, read, weight.shape[2:], self.shown.where[layer.node.name])
+        shift = _shift_of(self.graph_module, layer)
+        constant = _constant(self.graph_module, layer)
+        change, offset = _solve(
+            weight, patches, wanted, layer.groups, constant, self.ridge, shift is not None
+        )
+        if not bool(torch.isfinite(change).all()):
+            return
+        weight.data += change.to(weight.dtype)
+        if shift is not None:
+            vector, sign = shift
+            vector.data += sign * offset.to(vector.dtype)
+        self.count += 1
+
+
+def _constant(module: GraphModule, layer: Layer) -> Tensor | float:
+    return tensor_at(module, layer.bias).double() if layer.bias is not None else 0.0
+
+
+def _shift_of(module: GraphModule, layer: Layer) -> tuple[Tensor, float] | None:
+    """Where a constant can be added to the outputs: the bias, or the mean of a batch norm."""
+    if layer.bias is not None:
+        return tensor_at(module, layer.bias), 1.0
+    users = list(layer.node.users)
+    if len(users) == 1 and users[0].target is aten.batch_norm.default:
+        mean = users[0].args[3]
+        if isinstance(mean, Node):
+            return tensor_at(module, str(mean.target)), -1.0
+    return None
+
+
+def _solve(
+    weight: Tensor,
+    patches: Tensor,
+    wanted: Tensor,
+    groups: int,
+    constant: Tensor | float,
+    ridge: float,
+    centred: bool,
+) -> tuple[Tensor, Tensor]:
+    """Change of the weight [out, in / groups, *kernel] and offset [out], float64."""
+    outs, rows = weight.shape[0], len(patches)
+    x = patches.reshape(rows, groups, -1).transpose(0, 1)  # [groups, rows, features]
+    old = weight.reshape(groups, outs // groups, -1)
+    y = wanted.reshape(rows, groups, outs // groups).transpose(0, 1)
+    gap = y - x @ old.transpose(1, 2)
+    if not isinstance(constant, float):
+        gap = gap - constant.reshape(groups, 1, -1).to(gap.dtype)
+    mean_x = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
+    mean_gap = gap.mean(1, keepdim=True) if centred else torch.zeros_like(gap[:, :1])
+    x, gap = x - mean_x, gap - mean_gap
+    gram = (x.transpose(1, 2) @ x).double() / rows
+    cross = (x.transpose(1, 2) @ gap).double() / rows
+    scale = gram.diagonal(0, 1, 2).mean(1).clamp_min(1e-12)
+    eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
+    change = torch.linalg.solve(gram + ridge * scale[:, None, None] * eye, cross)
+    offset = mean_gap.double() - mean_x.double() @ change
+    return change.transpose(1, 2).reshape(weight.shape), offset.reshape(-1)
