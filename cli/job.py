@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.discovery import find_recipe
-from ..configs.inputs import with_flags
+from ..configs.inputs import with_flags, with_limit
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
@@ -17,6 +17,7 @@ from ..configs.recipe import Recipe, Step, make_step
 if TYPE_CHECKING:
     from ..tuning.job import Job
 
+TRAINING = ("compensate", "finetune")
 LOSSLESS = ("flush_subnormals", "fold_batchnorm", "channels_last")
 
 
@@ -34,6 +35,8 @@ class Asked:
     without_data: bool = False
     target_ms: float | None = None
     target_speedup: float | None = None
+    fastest: bool = False
+    max_drop: float | None = None
 
 
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
@@ -48,13 +51,15 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     recipe = with_flags(
         recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
     )
-    recipe = _without_data(recipe, asked.without_data)
+    recipe = _without_data(with_limit(recipe, asked.max_drop), asked.without_data)
     check_order(recipe, mode)
     return recipe
 
 
 def _default_steps() -> tuple[Step, ...]:
-    names = ("flush_subnormals", "prune", "finetune", "fold_batchnorm", "channels_last")
+    names = (
+        "flush_subnormals", "prune", "compensate", "finetune", "fold_batchnorm", "channels_last"
+    )  # fmt: skip
     return tuple(make_step(name) for name in names)
 
 
@@ -65,7 +70,7 @@ def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
     if not allowed:
         steps = tuple(s for s in recipe.adjust if s.name in LOSSLESS)
         return recipe.model_copy(update={"adjust": steps})
-    steps = tuple(_blind(s) for s in recipe.adjust if s.name != "finetune")
+    steps = tuple(_blind(s) for s in recipe.adjust if s.name not in TRAINING)
     return recipe.model_copy(update={"adjust": steps})
 
 
@@ -83,7 +88,7 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
     model = recipe.model
     return Job(
         checkpoint=str(asked.checkpoint.absolute()),
-        target=resolve_target(recipe, flags, asked.target_ms, asked.target_speedup),
+        target=resolve_target(recipe, flags, asked.target_ms, asked.target_speedup, asked.fastest),
         factory=model.factory if model else None,
         base=str(recipe.base.absolute()),
         args=dict(model.args) if model else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -39,4 +40,6 @@ app.command("list")(list_all)
 
 
 def main() -> None:
+    # A job that is told to end (kill, a CI runner's limit) cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

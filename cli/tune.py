@@ -16,6 +16,12 @@ def tune(
     target_speedup: Annotated[
         float | None, typer.Option("--target-speedup", help="or: times as fast as the original")
     ] = None,
+    fastest: Annotated[
+        bool, typer.Option("--fastest", help="or: as fast as the accuracy limit allows")
+    ] = False,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", help="accuracy limit, such as 0.01")
+    ] = None,
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,
@@ -46,7 +52,7 @@ def tune(
         flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
-            target_ms, target_speedup,
+            target_ms, target_speedup, fastest, max_drop,
         )  # fmt: skip
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, flags)

@@ -100,3 +100,13 @@ def _absolute(flag: str, factory: str, cwd: Path) -> str:
             f"`{flag}` is {show(factory)}; it must be `FILE.py:NAME`, such as `model.py:build`."
         ) from error
     return f"{file}:{name}"
+
+
+def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:
+    """The recipe with `--max-drop` in place of `limits.max_drop`. Raises UsageError."""
+    if max_drop is None:
+        return recipe
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"`--max-drop` is {max_drop:g}; it must be a fraction from 0 to 1.")
+    limits = recipe.limits.model_copy(update={"max_drop": max_drop})
+    return recipe.model_copy(update={"limits": limits})

@@ -49,7 +49,11 @@ class MachineFlags:
 
 
 def resolve_target(
-    recipe: Recipe, flags: MachineFlags, ms: float | None = None, speedup: float | None = None
+    recipe: Recipe,
+    flags: MachineFlags,
+    ms: float | None = None,
+    speedup: float | None = None,
+    fastest: bool = False,
 ) -> Target:
     """The target of this run; flags (`--target-ms`, `--target-speedup`) win over the recipe."""
     if ms is not None and not (math.isfinite(ms) and ms > 0):
@@ -60,10 +64,15 @@ def resolve_target(
         )
     if ms is not None and speedup is not None:
         raise UsageError("`--target-ms` and `--target-speedup` exclude each other; keep one.")
+    if fastest and (ms is not None or speedup is not None):
+        raise UsageError(
+            "`--fastest` is a goal of its own; leave out `--target-ms` and `--target-speedup`."
+        )
     asked = recipe.target
-    if ms is None and speedup is None:
-        ms, speedup = asked.ms, asked.speedup
+    if ms is None and speedup is None and not fastest:
+        ms, speedup, fastest = asked.ms, asked.speedup, asked.fastest
     return Target(
+        fastest=fastest,
         ms=ms,
         speedup=speedup,
         percentile=asked.percentile if flags.percentile is None else flags.percentile,

@@ -41,11 +41,12 @@ def _repeated(recipe: Recipe) -> Iterator[str]:
 
 def _finetune_without_data(recipe: Recipe) -> Iterator[str]:
     if recipe.data is None:
-        for i in _places(recipe, "finetune"):
-            yield (
-                f"`adjust[{i}]` is `finetune`, but there is no `data`; training needs examples. "
-                "Add `data: {factory: FILE.py:NAME}` or take the step out."
-            )
+        for name in ("compensate", "finetune"):
+            for i in _places(recipe, name):
+                yield (
+                    f"`adjust[{i}]` is `{name}`, but there is no `data`; training needs examples. "
+                    "Add `data: {factory: FILE.py:NAME}` or take the step out."
+                )
 
 
 def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:

@@ -114,6 +114,9 @@ class TargetSpec(BaseModel):
     speedup: float | None = Field(
         default=None, gt=1, description="Instead of `ms`: times as fast as the original here."
     )
+    fastest: bool = Field(
+        default=False, description="Instead: as fast as `limits.max_drop` of accuracy allows."
+    )
     percentile: float = Field(
         default=50.0, gt=0, lt=100, description="Percentile of latency that must meet `ms`."
     )
@@ -123,6 +126,8 @@ class TargetSpec(BaseModel):
     def _one_of_two(self) -> TargetSpec:
         if self.ms is not None and self.speedup is not None:
             raise ValueError("`ms` and `speedup` exclude each other; keep one")
+        if self.fastest and (self.ms is not None or self.speedup is not None):
+            raise ValueError("`fastest` is a goal of its own; leave out `ms` and `speedup`")
         return self
 
 

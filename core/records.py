@@ -53,7 +53,7 @@ class Comparison:
 class Target:
     """What must be reached: at most `ms`, or `speedup` times as fast as the original.
 
-    Both are None where only lossless work was asked for; never are both set.
+    Or the fastest within the accuracy limit. Nothing is set where only lossless work was asked for.
     """
 
     ms: float | None = None
@@ -63,6 +63,7 @@ class Target:
     device: str = "cpu"
     threads: int = 0
     runtime: str = "lowered"
+    fastest: bool = False
 
 
 @dataclass(frozen=True)

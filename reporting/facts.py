@@ -72,6 +72,8 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
     rows = [("checkpoint", record.source), ("measured as", what)]
     if target_ms(record) is not None:
         rows.append(("target", goal(record)))
+    elif target.fastest:
+        rows.append(("target", "the fastest within the accuracy limit"))
     rows.append(("original", interval(record.baseline)))
     if record.final is not None:
         rows.append(("result", interval(record.final)))

@@ -21,10 +21,11 @@ from ..graph.edits import Edit, FoldBatchNorm, apply, kept_indices
 from ..graph.groups import keep_units
 from .bench import Bench
 from .compensation import compensate
-from .finetuning import finetune
+from .finetuning import finetune, reestimate_batch_norm
 from .goal import wanted
 
 Dropped = dict[str, list[int]]
+BN_BATCHES = 10
 # Where the search put the pruning: the units to drop at that step, None for a recipe as written.
 Choose = Callable[[GraphModule], Dropped]
 
@@ -69,16 +70,46 @@ def build(
     choose: Choose | None,
     *,
     lossless: bool = False,
+    recover: bool = False,
 ) -> Variant:
-    """All edits of the recipe in order, without measuring or training. For the search."""
+    """All edits of the recipe in order, without measuring or training. For the search.
+
+    `recover` adds what is cheap enough for a candidate: compensation, or batch norms re-estimated.
+    """
     variant = fresh(bench)
     for step in bench.recipe.adjust:
         if lossless and not ADJUSTERS[step.name].lossless:
             continue
         plan = plan_step(bench, variant, step, choose)
+        if plan.trains and recover:
+            _recover(bench, variant, step)
         apply(variant.module, plan.edits)
         variant.edits.extend(plan.edits)
     return variant
+
+
+def _recover(bench: Bench, variant: Variant, step: RecipeStep) -> None:
+    assert bench.data is not None
+    if isinstance(step.settings, Compensate):
+        fit(bench, variant, variant.module, step.settings)
+    elif not any(s.name == "compensate" for s in bench.recipe.adjust):
+        reestimate_batch_norm(variant.module, bench.data.train, BN_BATCHES, bench.device)
+
+
+def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensate) -> int:
+    """Compensate `module`, made by the variant's edits, in place; how many layers were fitted."""
+    assert bench.data is not None
+    if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
+        return 0  # layers give batch-normed outputs now, which the original's are not
+    return compensate(
+        module,
+        bench.original,
+        bench.data.train,
+        kept_indices(variant.edits),
+        bench.device,
+        examples=settings.examples,
+        ridge=settings.ridge,
+    )
 
 
 @dataclass
@@ -158,21 +189,13 @@ class Run:
         bench, data, settings = self.bench, self.bench.data, step.settings
         assert data is not None
         assert isinstance(settings, Compensate)
-        if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
-            return False, "batch norms are folded already; put it before `fold_batchnorm`"
         fitted = clone(variant.module)
-        count = compensate(
-            fitted,
-            bench.original,
-            data.train,
-            kept_indices(variant.edits),
-            bench.device,
-            examples=settings.examples,
-            ridge=settings.ridge,
-        )
+        count = fit(bench, variant, fitted, settings)
+        if not count:
+            return False, "nothing was removed before it, or batch norms are folded already"
         scores = [data.held_score(m, bench.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
-        if count and scores[1] >= scores[0]:
+        if scores[1] >= scores[0]:
             variant.module = fitted
             return True, reason
         return False, reason

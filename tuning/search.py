@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from .widths import Widths
 
 TRIALS = 8
 ROUNDS = 4
+NEAR = 1.05
 SEARCH_SHARE = 0.5
 Picks = Mapping[str, int]
 
@@ -37,6 +39,7 @@ class Trial:
     loss: float
     latency: Latency
     runtime: str
+    held: float | None = None
 
 
 @dataclass
@@ -47,7 +50,14 @@ class Search:
     pruner: Pruner
     problem: Problem
     trials: list[Trial] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All that was tried beyond lossless work."""
+        return [
+            candidate(f"predicted {t.predicted_ms:.3g} ms, loss +{t.loss:.3g}", t.latency, t.held)
+            for t in self.trials[1:]
+        ]
 
     @classmethod
     def of(cls, bench: Bench, step: Step, free: Latency) -> Search:
@@ -84,8 +94,6 @@ class Search:
         made = Trial(picks, self.problem.ms(picks), self.problem.loss(picks), latency, runtime)
         self.trials.append(made)
         bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {self.corrected(made):.3g} predicted")
-        label = f"predicted {made.predicted_ms:.3g} ms, loss +{made.loss:.3g}"
-        self.candidates.append(candidate(label, latency, None))
         return made
 
     def corrected(self, trial: Trial) -> float:
@@ -111,6 +119,40 @@ class Search:
             if not self._in_time():
                 break
         return self._best(budget_ms)
+
+    def held(self, trial: Trial) -> float:
+        """The metric on held-out training data after what recovers quickly."""
+        bench = self.bench
+        assert bench.data is not None
+        if trial.held is None:
+            made = build(bench, self.dropped(trial.picks), recover=True)
+            trial.held = bench.data.held_score(made.module, bench.device)
+            bench.talk.note(f"{trial.latency.value_ms:.3g} ms: held-out {trial.held:.4f}")
+        return trial.held
+
+    def within(self, least: float) -> list[Trial]:
+        """Trials whose held-out metric is at least that, the fastest first, by halving the range.
+
+        Latencies are halved on their logarithm between the narrowest and the whole.
+        """
+        self.bench.talk.stage("searching")
+        smallest = self.measure(self.problem.least())
+        if self.held(smallest) >= least:
+            return [smallest]
+        fast, slow = smallest.latency.value_ms, self.trials[0].latency.value_ms
+        good: list[Trial] = []
+        while slow > NEAR * fast and self._in_time():
+            points = [(t.latency.value_ms, t.predicted_ms) for t in self.trials]
+            found = self.problem.solve(_interpolated(points, math.sqrt(fast * slow)))
+            if found is None or any(t.picks == found.picks for t in self.trials):
+                break
+            trial = self.measure(found.picks)
+            if self.held(trial) >= least:
+                good.append(trial)
+                slow = min(slow, trial.latency.value_ms)
+            else:
+                fast = max(fast, trial.latency.value_ms)
+        return sorted(good, key=lambda t: t.latency.value_ms)
 
     def _best(self, budget_ms: float) -> Trial | None:
         fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]

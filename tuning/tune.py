@@ -8,6 +8,7 @@ from pathlib import Path
 from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe, Step
+from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Record
 from .bench import Bench, open_bench
 from .goal import budget_ms, summary, used, wanted
@@ -16,6 +17,9 @@ from .pipeline import Run, Variant, build
 from .results import Outcome, base_record, finished, verify_written, write
 from .search import Search, candidate
 from .talk import Talk
+from .verify import Verification
+
+ATTEMPTS = 3
 
 
 def tune(
@@ -52,10 +56,11 @@ def _reach(
         f"target {f'{budget:.3g} ms' if budget else 'none'}"
     )
     step = next((s for s in bench.recipe.adjust if s.name == "prune"), None)
-    enough = budget is None or free.high_ms <= budget
     if dry_run:
         return Outcome(replace(record, candidates=tuple(tried), summary="dry run"), None)
-    if enough or step is None:
+    if target.fastest and step is not None:
+        return _fastest(bench, record, tried, step, out, force)
+    if budget is None or step is None or free.high_ms <= budget:
         return _lossless(bench, record, tried, step, out, force)
     return _lossy(bench, record, tried, step, out, force)
 
@@ -70,8 +75,7 @@ def _lossless(
 ) -> Outcome:
     """Only what costs no accuracy, unless the fresh process shows that it isn't enough."""
     variant = Run(bench, None, lossless=True).all()
-    recipe = dump_recipe(bench.recipe)
-    checked = verify_written(bench, out, variant, record, recipe)
+    variant, checked = _not_slower(bench, variant, record, out)
     target = bench.job.target
     short = wanted(target) and used(target, checked) > 1.0
     if short and step is not None:
@@ -84,10 +88,12 @@ def _lossless(
         text += "; the recipe has no step that trades accuracy for speed"
     elif target.ms is not None and record.baseline.high_ms <= target.ms:
         text = "the original already meets the target: only lossless work was done"
+    elif target.fastest:
+        text = "nothing faster than lossless work keeps within the accuracy limit"
     elif not wanted(target):
         text = "no target was given: only lossless work was done"
     record = replace(record, summary=text, smallest_reachable_ms=checked.final.value_ms)
-    write(bench, out, variant, record, recipe, force)
+    write(bench, out, variant, record, dump_recipe(bench.recipe), force)
     return Outcome(record, out)
 
 
@@ -95,13 +101,68 @@ def _lossy(
     bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
 ) -> Outcome:
     search = Search.of(bench, step, tried[-1].latency)
-    recipe = dump_recipe(bench.recipe)
-    best, smallest = search.settle(record, out, recipe)
+    best, smallest = search.settle(record, out, dump_recipe(bench.recipe))
     variant = Run(bench, search.dropped(best.picks)).all()
-    checked = verify_written(bench, out, variant, record, recipe)
-    final = candidate("final", checked.final, bench.accuracy(variant.module), chosen=True)
-    record = finished(bench, record, variant, checked, (*tried, *search.candidates, final))
-    smallest = min(smallest, checked.final.value_ms)
+    record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
+    assert record.final is not None
+    smallest = min(smallest, record.final.value_ms)
     record = replace(record, smallest_reachable_ms=smallest, summary=summary(record, smallest))
-    write(bench, out, variant, record, recipe, force)
+    write(bench, out, variant, record, dump_recipe(bench.recipe), force)
     return Outcome(record, out)
+
+
+def _fastest(
+    bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
+) -> Outcome:
+    """The dual problem: the least latency whose accuracy stays within `limits.max_drop`.
+
+    The search judges by held-out training data; the evaluation data has the last word.
+    """
+    data, limit = bench.data, bench.recipe.limits.max_drop
+    if data is None:
+        raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
+    search = Search.of(bench, step, tried[-1].latency)
+    least = data.held_score(bench.original, bench.device) - limit
+    before, _ = data.accuracy(bench.original, bench.device)
+    for trial in search.within(least)[:ATTEMPTS]:
+        bench.runtime = trial.runtime
+        variant = Run(bench, search.dropped(trial.picks)).all()
+        if before - data.accuracy(variant.module, bench.device)[0] <= limit:
+            break
+    else:
+        return _lossless(bench, record, tried, step, out, force)
+    record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
+    assert record.speedup is not None
+    text = f"{record.speedup.speedup:.2f}x as fast within an accuracy drop of {limit:g}"
+    record = replace(record, summary=text)
+    write(bench, out, variant, record, dump_recipe(bench.recipe), force)
+    return Outcome(record, out)
+
+
+def _done(
+    bench: Bench, record: Record, variant: Variant, tried: list[Candidate], out: Path
+) -> tuple[Record, Variant]:
+    variant, checked = _not_slower(bench, variant, record, out)
+    final = candidate("final", checked.final, bench.accuracy(variant.module), chosen=True)
+    return finished(bench, record, variant, checked, (*tried, final)), variant
+
+
+def _not_slower(
+    bench: Bench, variant: Variant, record: Record, out: Path
+) -> tuple[Variant, Verification]:
+    """The variant as a fresh process measures it, or lossless work where that is slower than the
+    original. Raises MeasureError where both are: no such result is ever written."""
+    recipe = dump_recipe(bench.recipe)
+    checked = verify_written(bench, out, variant, record, recipe)
+    if checked.comparison.finding != "slower":
+        return variant, checked
+    bench.talk.note("measured slower than the original: going back to lossless work")
+    bench.choose_runtime(bench.original)
+    variant = Run(bench, None, lossless=True).all()
+    checked = verify_written(bench, out, variant, record, recipe)
+    if checked.comparison.finding == "slower":
+        raise MeasureError(
+            "every variant measured slower than the original on this machine, so nothing was "
+            "written."
+        )
+    return variant, checked

@@ -207,8 +207,8 @@ from torch import nn
 class Pair(nn.Module):
     def __init__(self):
         super().__init__()
-        self.token, self.up = nn.Embedding(50, 8), nn.Linear(8, 16)
-        self.head = nn.Linear(16, 3)
+        self.token, self.up = nn.Embedding(50, 256), nn.Linear(256, 1024)
+        self.head = nn.Linear(1024, 3)
 
     def forward(self, ids, mask=None):
         x = torch.relu(self.up(self.token(ids))) * mask[..., None]
@@ -227,13 +227,13 @@ def test_a_model_with_keywords_and_several_outputs_goes_through_the_whole_tool(t
     torch.save(scope["build"]().state_dict(), tmp_path / "pair.pt")
     code, out, err = run(
         "tune", tmp_path / "pair.pt", "--model", tmp_path / "pair.py:build", "--threads", "1",
-        "--inputs", "ids=1x5:int64:0..49,mask=1x5:float32", "--target-ms", "1000",
+        "--inputs", "ids=1x64:int64:0..49,mask=1x64:float32", "--target-ms", "1000",
         "--out", tmp_path / "fast", "--json",
     )  # fmt: skip
     assert code == 0, err
     assert json.loads(out)["quality"]["agreement"] == 1.0
     loaded = modelspeed.load(tmp_path / "fast")
-    given = {"ids": torch.tensor([[49, 0, 7, 3, 1]] * 3), "mask": torch.ones(3, 5)}
+    given = {"ids": torch.tensor([[49, 0, 7, 3] * 16] * 3), "mask": torch.ones(3, 64)}
     with torch.no_grad():
         got, want = loaded(**given), scope["build"]().eval()(**given)
     assert got.keys() == want.keys()
@@ -241,3 +241,31 @@ def test_a_model_with_keywords_and_several_outputs_goes_through_the_whole_tool(t
     rebuilt = modelspeed.load(tmp_path / "fast", model=scope["build"]())
     with torch.no_grad():
         torch.testing.assert_close(rebuilt(**given), want)
+
+
+def test_the_fastest_within_the_accuracy_limit(folder):
+    words = ["tune", folder / "ckpt.pt", "--fastest", "--max-drop", "0.9", "--threads", "1"]
+    code, out, _ = run(*words, "--out", folder / "fast", "--json")
+    record = json.loads(out)
+    assert (
+        code == 0 and record["target"]["fastest"] and "within an accuracy drop" in record["summary"]
+    )
+    assert record["parameters_after"] < record["parameters_before"]
+    tried = [c for c in record["candidates"] if c["label"].startswith("predicted")]
+    assert tried and all(c["accuracy"] is not None for c in tried)
+    assert "goal of its own" in sentence(run(*words, "--target-ms", "1")[2])
+    assert "`--max-drop` is 3" in sentence(run(*words[:3], "--max-drop", "3")[2])
+
+
+def test_a_job_told_to_end_leaves_nothing(folder):
+    words = ["-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"]
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "searching" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    assert "nothing was written" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert left_in(folder) == {"ckpt.pt", "model.py", "data.py", "modelspeed.yaml"}

@@ -1,0 +1,183 @@
+"""Four trained nets of different kinds with their data, for `benchmarks/engine.py`.
+
+`python benchmarks/nets.py` trains those that are not in `benchmarks/.trained` yet (minutes).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HERE = Path(__file__).parent
+TRAINED = HERE / ".trained"
+
+
+class Inverted(nn.Module):
+    """Inverted residual (Sandler et al. 2018): expand, depthwise, project."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int = 4) -> None:
+        super().__init__()
+        inner = inputs * expand
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU6(),
+            nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False),
+            nn.BatchNorm2d(inner), nn.ReLU6(),
+            nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.same = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.same else self.body(x)
+
+
+def mobile() -> nn.Module:
+    widths = [(32, 48, 1), (48, 48, 1), (48, 96, 2), (96, 96, 1), (96, 160, 2), (160, 160, 1)]
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(),
+        *(Inverted(*w) for w in widths),
+        nn.Conv2d(160, 320, 1, bias=False), nn.BatchNorm2d(320), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, 10),
+    )  # fmt: skip
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, width // heads
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(b, n, self.num_heads * self.head_dim))
+
+
+class Encoder(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.n1, self.n2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.n1(x))
+        return x + self.down(F.gelu(self.up(self.n2(x))))
+
+
+class ViT(nn.Module):
+    def __init__(self, width: int = 128, depth: int = 4, heads: int = 4) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, width, 4, 4)
+        self.place = nn.Parameter(0.02 * torch.randn(1, 64, width))
+        self.blocks = nn.Sequential(*(Encoder(width, heads) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.place
+        return self.head(self.norm(self.blocks(x)).mean(1))
+
+
+def vit() -> nn.Module:
+    return ViT()
+
+
+class Residual1d(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.c1 = nn.Conv1d(inputs, outputs, 5, stride, 2, bias=False)
+        self.c2 = nn.Conv1d(outputs, outputs, 5, 1, 2, bias=False)
+        self.b1, self.b2 = nn.BatchNorm1d(outputs), nn.BatchNorm1d(outputs)
+        self.short: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.short = nn.Conv1d(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.b2(self.c2(F.relu(self.b1(self.c1(x))))) + self.short(x))
+
+
+def sound() -> nn.Module:
+    rows = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
+    return nn.Sequential(
+        nn.Conv1d(1, 64, 5, padding=2, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
+        *(Residual1d(*r) for r in rows),
+        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(256, 10),
+    )  # fmt: skip
+
+
+def resnet() -> nn.Module:
+    from modelspeed.checkpoints.factory import load_factory
+
+    return load_factory("../examples/digits/model.py:build", HERE)(width=32)
+
+
+def digits() -> tuple[object, object]:
+    from modelspeed.checkpoints.factory import load_factory
+
+    return load_factory("../examples/digits/data.py:loaders", HERE)()
+
+
+def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """Greydanus & Kobak 2024: 10 classes of signals of length 40, generated from a seed."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    args = get_dataset_args()
+    args.num_samples = 12_000
+    made = make_dataset(args)
+    parts = []
+    for x, y in ((made["x"], made["y"]), (made["x_test"], made["y_test"])):
+        inputs = torch.tensor(x, dtype=torch.float32).unsqueeze(1)
+        targets = torch.tensor(y, dtype=torch.int64)
+        parts.append([(inputs[i : i + 64], targets[i : i + 64]) for i in range(0, len(y), 64)])
+    return parts[0], parts[1]
+
+
+# name: (data, example input, epochs of training)
+NETS = {
+    "resnet": ("digits", (1, 1, 32, 32), 0),
+    "mobile": ("digits", (1, 1, 32, 32), 12),
+    "vit": ("digits", (1, 1, 32, 32), 40),
+    "sound": ("mnist1d", (8, 1, 40), 12),
+}
+
+
+def checkpoint(name: str) -> Path:
+    """Where the trained weights lie, trained first where they are missing."""
+    if name == "resnet":
+        return HERE.parent / "examples" / "digits" / "digits_resnet.pt"
+    path = TRAINED / f"{name}.pt"
+    if not path.exists():
+        TRAINED.mkdir(exist_ok=True)
+        torch.save(_trained(name).state_dict(), path)
+    return path
+
+
+def _trained(name: str) -> nn.Module:
+    data, _, epochs = NETS[name]
+    torch.manual_seed(0)
+    model = globals()[name]()
+    train, evaluate = globals()[data]()
+    steps = epochs * len(train)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    for _ in range(epochs):
+        model.train()
+        for x, y in train:
+            optimiser.zero_grad()
+            F.cross_entropy(model(x), y, label_smoothing=0.05).backward()
+            optimiser.step()
+            schedule.step()
+    model.eval()
+    with torch.inference_mode():
+        right = [(model(x).argmax(1) == y).float() for x, y in evaluate]
+    print(f"{name}: accuracy {torch.cat(right).mean():.4f}", file=sys.stderr)
+    return model
+
+
+if __name__ == "__main__":
+    for net in sys.argv[1:] or NETS:
+        checkpoint(net)
