@@ -16,7 +16,7 @@ from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
 from ..core.records import Comparison, Latency, Notice, Quality
-from ..graph.capture import capture, clone
+from ..graph.capture import capture
 from ..profiling.accuracy import agreement
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
@@ -103,7 +103,7 @@ class Bench:
         which of them is faster. The interval is that of the paired ratio; no samples are kept.
         """
         with torch.no_grad():
-            ready = [realise(clone(module), self.inputs, name) for name in self.runtimes]
+            ready = [realise(module, self.inputs, name) for name in self.runtimes]
         target, seconds = self.job.target, 0.4 * _least_seconds(self.job.target.percentile)
 
         def attempt() -> list[Latency]:
@@ -132,7 +132,7 @@ class Bench:
         """Two graphs under the chosen runtime, interleaved, so that drift hits both alike."""
         target = self.job.target
         with torch.no_grad():
-            ready = [realise(clone(m), self.inputs, self.runtime) for m in (before, after)]
+            ready = [realise(m, self.inputs, self.runtime) for m in (before, after)]
         first, second = measure_interleaved(
             [runner(m, self.inputs) for m in ready],
             percentile=target.percentile,

@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
 from ..core.records import Candidate, Latency, LayerCost, Record
-from ..graph.capture import clone, export
+from ..graph.capture import export
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -24,7 +24,7 @@ from ..reporting import html, markdown
 from ..reporting import json as record_json
 from .bench import Bench, parameters_of
 from .pipeline import Variant
-from .runtimes import PLAIN, realise
+from .runtimes import PLAIN, lowered
 from .verify import Verification, verify
 
 
@@ -61,9 +61,7 @@ def base_record(
 
 def layers(bench: Bench, module: GraphModule, runtime: str = PLAIN) -> tuple[LayerCost, ...]:
     """Per-layer costs of a graph as `runtime` runs it."""
-    ready = realise(clone(module), bench.inputs, runtime)
-    assert isinstance(ready, GraphModule)
-    return profile_layers(ready, bench.inputs)
+    return profile_layers(lowered(module, bench.inputs, runtime), bench.inputs)
 
 
 def finished(

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from ..core.calling import Inputs
 from ..core.errors import UsageError
 from ..graph.capture import clone
+from ..graph.direct import called_directly
 from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
 
@@ -18,15 +19,17 @@ PLAIN = "plain"
 WORTH_TRYING = 1.5
 
 
-def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
-    """`module` ready to run under runtime `name` (`plain` or a lowering's name)."""
-    if name == PLAIN:
-        return module
-    known = variants(module, inputs)
-    if name not in known:
-        # Another machine may not have the kernels this variant was tuned for: run it as exported.
-        return module
-    return known[name]()
+def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
+    """A copy of `module` as runtime `name` (`plain` or a lowering's name) runs it.
+
+    Another machine may not have the kernels a variant was tuned for: there it stays as exported.
+    """
+    return variants(module, inputs).get(name, lambda: clone(module))()
+
+
+def realise(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
+    """`lowered`, ready to be called. Its operators are no longer those of the exported graph."""
+    return called_directly(lowered(module, inputs, name))
 
 
 def promising(
@@ -42,8 +45,8 @@ def promising(
         return (PLAIN,)
     if runtime != "lowered":
         raise UsageError(f"`--runtime {runtime}` is not available yet; use `plain` or `lowered`.")
-    made: dict[str, nn.Module] = {PLAIN: clone(module)}
-    made |= {name: build() for name, build in variants(module, inputs).items()}
+    names = (PLAIN, *variants(module, inputs))
+    made = {name: realise(module, inputs, name) for name in names}
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device

@@ -11,13 +11,12 @@ from torch.fx import GraphModule
 
 from ..adjusters.prune import Pruner
 from ..core.calling import Inputs
-from ..graph.capture import clone
 from ..graph.groups import Group
 from ..graph.lowering import folded_copy
 from ..profiling.layers import node_times
 from .allocation import Choice, Problem, Term
 from .costs import CostTables, Shape, points_for, shapes_of
-from .runtimes import realise
+from .runtimes import lowered
 
 OPTIONS = 12
 CORNER = 0.99  # a width is no option where a wider one takes hardly longer
@@ -67,8 +66,7 @@ class Widths:
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
         shapes = shapes_of(folded_copy(module), inputs)
         self.cells = {name: self._cell(shape) for name, shape in shapes.items()}
-        ready = realise(clone(module), inputs, tables.runtime)
-        assert isinstance(ready, GraphModule)
+        ready = lowered(module, inputs, tables.runtime)
         self._others = self._times_of_others(node_times(ready, inputs), set(shapes))
 
     def measure(self, advance: Callable[[int], None]) -> int:
