@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.fx import Interpreter, Node
 
 from ..core.calling import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, residual_blocks, sums_of_branches
 from ..graph.edits import DropBlock
+from ..graph.watching import Watch
 from .plan import Adjuster, Context, Plan
 
 BATCHES = 4
@@ -48,11 +48,13 @@ def influence(context: Context, blocks: list[Block]) -> dict[str, float]:
     """
     totals = {b.total: 0.0 for b in blocks}
     seen = 0
+    # In-place activations overwrite a sum, so copies are looked at.
+    watch = Watch(context.module, {n for b in blocks for n in (b.total, b.skip)}, copy=True)
     with torch.no_grad():
         for inputs in islice(_batches(context), BATCHES):
-            values = _Values(context, blocks).of(inputs)
+            watch.of(inputs)
             for block in blocks:
-                before, after = values[block.skip].double(), values[block.total].double()
+                before, after = (watch.values[n].double() for n in (block.skip, block.total))
                 change = float((after - before).square().sum())
                 totals[block.total] += change / max(float(after.square().sum()), 1e-30)
             seen += 1
@@ -65,28 +67,6 @@ def _batches(context: Context) -> Iterator[Inputs]:
         return
     for inputs, _ in context.train:
         yield Inputs.of(inputs).map(lambda x: x.to(context.device))
-
-
-class _Values(Interpreter):
-    """Runs the graph and keeps a copy of the values before and after each block."""
-
-    def __init__(self, context: Context, blocks: list[Block]) -> None:
-        super().__init__(context.module, garbage_collect_values=True)
-        self._wanted = {name for b in blocks for name in (b.total, b.skip)}
-        self._kept: dict[str, torch.Tensor] = {}
-
-    def of(self, inputs: Inputs) -> dict[str, torch.Tensor]:
-        names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
-        self.run(*inputs.in_order(names), enable_io_processing=False)
-        return self._kept
-
-    def run_node(self, n: Node) -> Any:
-        if n.op == "call_module":  # torch.export's input checks, not part of the model
-            return None
-        value = super().run_node(n)
-        if n.name in self._wanted:
-            self._kept[n.name] = value.clone()  # in-place activations would overwrite it
-        return value
 
 
 ADJUSTER = Adjuster("drop_blocks", "leave out whole residual blocks, least important first", plan)

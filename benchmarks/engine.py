@@ -34,8 +34,10 @@ from modelspeed.tuning.compensation import compensate
 from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.multiples import rewarded_multiple
+from modelspeed.tuning.objective import Kept, Objective
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
+from modelspeed.tuning.trainer import Trainer
 from torch import nn
 from torch.fx import GraphModule
 
@@ -80,18 +82,26 @@ def bench_of(name: str) -> Bench:
     return bench
 
 
-def trained(bench: Bench, module: GraphModule, distill: bool = True) -> dict[str, float]:
-    """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning."""
+def trained(
+    bench: Bench, module: GraphModule, kept: Kept | None = None, **options: Any
+) -> dict[str, float]:
+    """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning.
+
+    `kept` tells which of the original's channels are left; the peers' modules don't say it, so
+    they are trained without the comparison of features.
+    """
     data = bench.data
     assert data is not None
     normed = clone(module)
     reestimate_batch_norm(normed, data.train, 20, "cpu")
     row = {"raw": bench.accuracy(module), "norms": bench.accuracy(normed)}
-    settings = make_step("finetune", epochs=EPOCHS, distill=distill).settings
+    settings = make_step("finetune", epochs=EPOCHS, **options).settings
+    if kept is None:
+        settings = settings.model_copy(update={"features": 0.0})
     torch.manual_seed(0)
-    finetune(
-        module, bench.original, data.train, lambda m: data.held_score(m, "cpu"), settings, Quiet()
-    )
+    objective = Objective(module, bench.original, kept or {}, settings)
+    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
     return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]
 
 

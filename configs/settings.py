@@ -132,12 +132,25 @@ class Finetune(Settings):
     epochs: float = Field(
         default=2.0, ge=0, description="Passes over the training data; fractions are allowed."
     )
-    lr: float = Field(default=0.01, gt=0, description="Peak learning rate of the cosine schedule.")
+    lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Peak learning rate (AdamW, cosine schedule); null tries three and takes the "
+        "one that lowers the held-out loss most.",
+    )
     bn_batches: int = Field(
         default=20, ge=0, description="Batches that re-estimate batch-norm statistics first."
     )
     distill: bool = Field(default=True, description="Also learn from the original's outputs.")
     temperature: float = Field(default=4.0, gt=0, description="Softens the logits to distil.")
+    features: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of what layers read, compared with the original; 0 leaves it out.",
+    )
+    mixed: bool = Field(
+        default=True, description="Train in bfloat16 (autocast) where that is measured faster."
+    )
     alpha: float = Field(
         default=0.5, ge=0, le=1, description="Share of the distillation loss; the rest is the task."
     )
@@ -145,9 +158,9 @@ class Finetune(Settings):
         default=0.0, ge=0, lt=1, description="Smoothing of the task's labels."
     )
     patience: int | None = Field(
-        default=None,
+        default=4,
         ge=1,
-        description="Stop after this many evaluations without a gain; null never stops early.",
+        description="Stop after this many of 8 held-out evaluations without a gain; null: never.",
     )
 
 

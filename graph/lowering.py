@@ -20,6 +20,8 @@ from .fusing import Activation, activation_of, residual_of
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
+HEIGHT = -2
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
 
@@ -90,7 +92,7 @@ def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule
     del nhwc
     packs = Packs(module)
     for node in list(module.graph.nodes):
-        if node.target is aten.conv2d.default and packs.fits(node):
+        if node.target in _CONVOLUTIONS and packs.fits(node):
             _lower_convolution(module, node, packs)
         elif node.target is aten.linear.default and packs.fits(node):
             _lower_linear(module, node, packs, rows=inputs[0].shape[0])
@@ -124,34 +126,56 @@ class Packs:
 
 def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
     data, weight, bias, stride, padding, dilation, groups = _conv_arguments(node)
-    if isinstance(padding, str):
-        return
+    flat = node.target is aten.conv1d.default  # runs as an image of height 1
     held = tensor_at(module, str(weight.target)).detach()
     with torch.no_grad():
-        packed = mkldnn._reorder_convolution_weight(held, padding, stride, dilation, groups)
-    tail = node
+        packed = mkldnn._reorder_convolution_weight(
+            held.unsqueeze(2) if flat else held, padding, stride, dilation, groups
+        )
     residual = residual_of(node)
+    tail = residual.add if residual is not None else node
+    act = activation_of(tail)
+    tail = act.node if act is not None else tail
+    sizes = (padding, stride, dilation, groups)
+
+    def image(value: Node) -> Node:
+        return _as_image(module, value, tail) if flat else value
+
     if residual is not None:
-        tail = residual.add
-        act = activation_of(tail)
-        if act is not None:
-            tail = act.node
         target = mkldnn._convolution_pointwise.binary
         arguments: tuple[Any, ...] = (
-            data, residual.other, packs.add(packed, tail), bias, padding, stride, dilation, groups,
+            image(data), image(residual.other), packs.add(packed, tail), bias, *sizes,
             "add", 1.0, act.name if act else None, act.scalars if act else [],
             act.algorithm if act else None,
         )  # fmt: skip
     else:
-        act = activation_of(node)
-        tail = act.node if act else node
         chosen = act or Activation(node, "none", [], "")
         target = mkldnn._convolution_pointwise.default
         arguments = (
-            data, packs.add(packed, tail), bias, padding, stride, dilation, groups,
+            image(data), packs.add(packed, tail), bias, *sizes,
             chosen.name, chosen.scalars, chosen.algorithm,
         )  # fmt: skip
-    _replace(module, tail, target, arguments)
+    made = _replace(module, tail, target, arguments)
+    if flat:
+        _back_to_signal(module, made)
+
+
+def _as_image(module: GraphModule, value: Node, before: Node) -> Node:
+    """[N, C, L] as [N, C, 1, L]; what `_back_to_signal` made is undone."""
+    if value.target is aten.squeeze.dim and value.args[1] == HEIGHT:
+        image = value.args[0]
+        assert isinstance(image, Node)
+        return image
+    with module.graph.inserting_before(before):
+        return module.graph.call_function(aten.unsqueeze.default, (value, HEIGHT))
+
+
+def _back_to_signal(module: GraphModule, image: Node) -> None:
+    with module.graph.inserting_after(image):
+        signal = module.graph.call_function(aten.squeeze.dim, (image, HEIGHT))
+    signal.meta = dict(image.meta)
+    image.meta = {}
+    image.replace_all_uses_with(signal, delete_user_cb=lambda user: user is not signal)
 
 
 def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
@@ -169,26 +193,28 @@ def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> N
 
 
 def _conv_arguments(node: Node) -> tuple[Any, ...]:
+    """As of a 2-d convolution; a 1-d one has height 1."""
     given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
                      node.args, strict=False)) | dict(node.kwargs)  # fmt: skip
 
-    def pair(name: str, default: int) -> Any:
+    def pair(name: str, default: int) -> list[int]:
         value: Any = given.get(name, default)
-        if isinstance(value, str):
-            return value
         items = [value] if isinstance(value, int) else list(value)
+        if node.target is aten.conv1d.default:
+            return [default, *items]
         return items * 2 if len(items) == 1 else items
 
     return (given["input"], given["weight"], given.get("bias"), pair("stride", 1),
             pair("padding", 0), pair("dilation", 1), given.get("groups", 1))  # fmt: skip
 
 
-def _replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> None:
+def _replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
     with module.graph.inserting_before(tail):
         made = module.graph.call_function(target, arguments)
     if "val" in tail.meta:
         made.meta["val"] = tail.meta["val"]
     tail.replace_all_uses_with(made)
+    return made
 
 
 def _tidy(module: GraphModule) -> GraphModule:

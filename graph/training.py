@@ -43,5 +43,15 @@ def training(module: GraphModule, *, dropout: bool = True) -> Iterator[GraphModu
         set_training(module, False, False)
 
 
+@contextmanager
+def evaluating(module: GraphModule, *, dropout: bool = True) -> Iterator[GraphModule]:
+    """Evaluation mode inside a `training` block, which goes on after it."""
+    set_training(module, False, False)
+    try:
+        yield module
+    finally:
+        set_training(module, True, dropout)
+
+
 def has_batch_norm(module: GraphModule) -> bool:
     return any(n.target is aten.batch_norm.default for n in module.graph.nodes)

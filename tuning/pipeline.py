@@ -14,7 +14,7 @@ from ..adjusters.prune import left_alone as prune_left_alone
 from ..adjusters.prune import seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
-from ..configs.settings import Compensate
+from ..configs.settings import Compensate, Finetune
 from ..core.records import LeftAlone, Step
 from ..graph.capture import clone
 from ..graph.edits import Edit, FoldBatchNorm, apply, kept_indices
@@ -23,6 +23,8 @@ from .bench import Bench
 from .compensation import compensate
 from .finetuning import finetune, reestimate_batch_norm
 from .goal import wanted
+from .objective import Objective
+from .trainer import Trainer
 
 Dropped = dict[str, list[int]]
 BN_BATCHES = 10
@@ -201,20 +203,24 @@ class Run:
         return False, reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
-        bench, data = self.bench, self.bench.data
+        bench, data, settings = self.bench, self.bench.data, step.settings
         assert data is not None
-        trained = finetune(
-            variant.module,
-            bench.original,
+        assert isinstance(settings, Finetune)
+        kept = kept_indices(variant.edits)
+        trainer = Trainer(
+            Objective(variant.module, bench.original, kept, settings),
             data.train,
+            data.held,
             lambda m: data.held_score(m, bench.device),
-            step.settings,
+            settings,
             bench.talk,
             bench.device,
             bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
         )
+        trained = finetune(trainer)
+        rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
-            f"{trained.steps} steps; held-out {trained.before:.4f}, batch norms alone "
+            f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason

@@ -1,0 +1,205 @@
+"""The training loop: a learning rate found by trying, reduced precision where faster, early stop.
+
+Every process of a `torchrun` group runs it alike; what is measured is decided by the first one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..adjusters.plan import Batches
+from ..configs.settings import Finetune
+from ..core.calling import Inputs
+from ..core.errors import DataError
+from ..graph.training import evaluating, training
+from .group import Group
+from .objective import Objective
+from .talk import Talk
+
+RATES = (3e-3, 1e-3, 3e-4)
+PROBE = 0.08  # of the steps for each rate that is tried
+CHECKS = 8
+FASTER = 0.9  # reduced precision must save a tenth of a step's time
+Weights = dict[str, Tensor]
+Score = tuple[float, float]
+
+
+@dataclass
+class Trainer:
+    """`metric(module)` is higher for better; `deadline` a `time.monotonic()` value to stop at."""
+
+    objective: Objective
+    train: Batches
+    held: Batches
+    metric: Callable[[nn.Module], float]
+    settings: Finetune
+    talk: Talk
+    device: str = "cpu"
+    deadline: float = math.inf
+    group: Group = field(default_factory=Group)
+    rate: float | None = field(default=None, init=False)
+    _dtype: torch.dtype | None = field(default=None, init=False)
+    _loss_of: nn.Module = field(init=False)
+
+    def score(self) -> Score:
+        """The metric, and minus the loss, on held-out data: of equal metrics the surer net wins."""
+        with torch.no_grad():
+            rows = [(float(self.objective(x, y)), len(y)) for x, y in self._on_device(self.held)]
+        loss = sum(value * n for value, n in rows) / max(1, sum(n for _, n in rows))
+        return self.metric(self.objective.student), -loss
+
+    def run(self) -> int:
+        """Train, leave the best weights seen in place; how many steps that took."""
+        batches = sum(1 for _ in self.train)
+        total = round(self.settings.epochs * batches / self.group.size)
+        if total == 0:
+            return 0
+        if batches < self.group.size:
+            raise DataError(
+                f"{self.group.size} processes can't share {batches} batches of training data."
+            )
+        student = self.objective.student
+        for parameter in student.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        try:
+            with training(student):
+                self._loss_of = self._shared()
+                self._dtype = self._reduced_precision() if self.settings.mixed else None
+                self.rate = self.settings.lr or self._probed(total)
+                return self._all(self.rate, total)
+        finally:
+            for parameter in student.parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+
+    def _shared(self) -> nn.Module:
+        if self.group.size == 1:
+            return self.objective
+        ids = [torch.device(self.device)] if self.device.startswith("cuda") else None
+        return DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
+
+    def _all(self, rate: float, total: int) -> int:
+        self.talk.stage("fine-tuning", total)
+        best, best_weights, waited = self._scored(), weights_of(self.objective.student), 0
+        every = max(1, total // CHECKS)
+        done = 0
+        for done in self._steps(rate, total, total):
+            self.talk.advance()
+            late = time.monotonic() > self.deadline
+            if done % every and done < total and not self.group.agree(late):
+                continue
+            found = self._scored()
+            waited = 0 if found > best else waited + 1
+            if found > best:
+                best, best_weights = found, weights_of(self.objective.student)
+            if self.group.agree(late or waited >= (self.settings.patience or CHECKS + 1)):
+                break
+        self.objective.student.load_state_dict(best_weights)
+        return done
+
+    def _scored(self) -> Score:
+        with evaluating(self.objective.student):
+            return self.group.agree(self.score())
+
+    def _steps(self, rate: float, count: int, total: int) -> Iterator[int]:
+        """`count` optimiser steps of a schedule over `total`."""
+        optimiser = torch.optim.AdamW(
+            self.objective.student.parameters(), lr=rate, weight_decay=1e-4
+        )
+        for done, (inputs, targets) in enumerate(self._batches(), start=1):
+            for entry in optimiser.param_groups:
+                entry["lr"] = rate * cosine(done / total)
+            self._step(optimiser, inputs, targets)
+            yield done
+            if done >= count:
+                return
+
+    def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
+        optimiser.zero_grad()
+        loss = self._loss(inputs, targets)
+        if not bool(torch.isfinite(loss)):
+            raise DataError(
+                "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
+        optimiser.step()
+
+    def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        with self._precision():
+            found: Tensor = self._loss_of(inputs, targets)
+        return found.float()
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, self._dtype)
+
+    def _reduced_precision(self) -> torch.dtype | None:
+        """bfloat16 where a step is measured to be faster with it (autocast keeps float32 weights).
+
+        It needs no loss scaling, as float16 would (Micikevicius et al. 2018).
+        """
+        inputs, targets = next(self._batches())
+        start = weights_of(self.objective.student)
+        times: dict[torch.dtype | None, float] = {}
+        for dtype in (None, torch.bfloat16):
+            self._dtype = dtype
+            try:
+                times[dtype] = min(self._seconds(inputs, targets) for _ in range(3))
+            except RuntimeError:
+                times[dtype] = math.inf
+        self.objective.student.load_state_dict(start)
+        return self.group.agree(
+            torch.bfloat16 if times[torch.bfloat16] < FASTER * times[None] else None
+        )
+
+    def _seconds(self, inputs: Inputs, targets: Tensor) -> float:
+        start = time.perf_counter()
+        self._loss(inputs, targets).backward()  # type: ignore[no-untyped-call]
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    def _probed(self, total: int) -> float:
+        """The rate after which, in a short run of its own, the held-out loss is lowest."""
+        steps = max(2, round(PROBE * total))
+        self.talk.stage("trying learning rates", steps * len(RATES))
+        start = weights_of(self.objective.student)
+        losses = []
+        for rate in RATES:
+            for _ in self._steps(rate, steps, steps):
+                self.talk.advance()
+            losses.append(self._scored()[1])
+            self.objective.student.load_state_dict(start)
+        return RATES[max(range(len(RATES)), key=lambda i: losses[i])]
+
+    def _batches(self) -> Iterator[tuple[Inputs, Tensor]]:
+        while True:
+            for number, batch in enumerate(self._on_device(self.train)):
+                if number % self.group.size == self.group.rank:
+                    yield batch
+
+    def _on_device(self, batches: Batches) -> Iterator[tuple[Inputs, Tensor]]:
+        for inputs, targets in batches:
+            yield Inputs.of(inputs).map(lambda x: x.to(self.device)), targets.to(self.device)
+
+
+def weights_of(module: nn.Module) -> Weights:
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def cosine(progress: float) -> float:
+    """Warm up over the first 5 %, then a half cosine to 0."""
+    if progress < 0.05:
+        return progress / 0.05
+    return 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))
