@@ -71,7 +71,7 @@ def collect(context: Context) -> dict[str, Moment]:
                 raise DataError(
                     "the outputs on the training data are not finite (NaN or infinity)."
                 )
-            (outputs * _direction(outputs.detach(), generator)).sum().backward()
+            (outputs * direction(outputs.detach(), generator)).sum().backward()
         seen += rows
         if seen >= EXAMPLES:
             break
@@ -80,7 +80,7 @@ def collect(context: Context) -> dict[str, Moment]:
     return watched.moments
 
 
-def _direction(outputs: Tensor, generator: torch.Generator) -> Tensor:
+def direction(outputs: Tensor, generator: torch.Generator) -> Tensor:
     """A random v with E[v v^T] = the curvature of the loss in the outputs, so that E[(v J)^2] is
     the Gauss-Newton diagonal (Martens 2020, section 9.2).
 

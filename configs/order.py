@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..core.errors import ConfigError
 from .recipe import Recipe
-from .settings import Prune
+from .settings import DropBlocks, Prune
 
 Mode = Literal["tune", "apply"]
 
@@ -59,6 +59,13 @@ def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
                 "`match` for the differences."
             )
         return
+    for i in _places(recipe, "drop_blocks"):
+        settings = recipe.adjust[i].settings
+        if isinstance(settings, DropBlocks) and settings.count is None:
+            yield (
+                f"`adjust[{i}].drop_blocks.count` is missing; `apply` runs fixed settings and does "
+                "not search. Add `count`, such as 1, or use `tune`."
+            )
     for i in places:
         settings = recipe.adjust[i].settings
         if isinstance(settings, Prune) and settings.ratio is None:

@@ -91,7 +91,14 @@ class Prune(Settings):
 class DropBlocks(Settings):
     """Leave out whole residual blocks, the least important first."""
 
-    count: int = Field(default=1, ge=0, description="How many blocks to leave out.")
+    count: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many blocks to leave out; null: `tune` weighs them against channels.",
+    )
+    max_share: float = Field(
+        default=0.5, gt=0, le=1, description="Most of the blocks that `tune` may leave out."
+    )
     skip: tuple[str, ...] = Field(
         default=(), description="Block name patterns (`*` and `?`) to leave as they are."
     )

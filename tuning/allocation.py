@@ -2,13 +2,15 @@
 
 Minimise the predicted rise in loss, sum_g loss_g(w_g), subject to the predicted time: every layer's
 t(w_in, w_out) from the cost tables, whose pairs are tied to the two choices by flow variables
-(Sherali & Adams 1990, level 1). scipy's HiGHS solves it.
+(Sherali & Adams 1990, level 1). A residual block that is left out is width 0 of all groups that
+live in it alone. scipy's HiGHS solves it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,10 @@ GAP = 1e-3
 
 @dataclass(frozen=True)
 class Choice:
-    """Of one group: `widths` rising, the last whole; `losses` the rise in loss at each."""
+    """Of one group: `widths` rising, the last whole; `losses` the rise in loss at each.
+
+    Width 0 leaves out the block that the group lives in.
+    """
 
     widths: tuple[int, ...]
     losses: tuple[float, ...]
@@ -48,11 +53,17 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Problem:
-    """`fixed_ms` is what no choice changes."""
+    """`fixed_ms` is what no choice changes.
 
-    choices: Mapping[str, Choice]
-    terms: Sequence[Term]
+    `blocks`: the groups of each block that can be left out, all of them or none; at most `most`
+    blocks are.
+    """
+
+    choices: dict[str, Choice]
+    terms: list[Term]
     fixed_ms: float = 0.0
+    blocks: tuple[tuple[str, ...], ...] = ()
+    most: int = 0
 
     def ms(self, picks: Mapping[str, int]) -> float:
         return self.fixed_ms + sum(
@@ -62,9 +73,11 @@ class Problem:
     def loss(self, picks: Mapping[str, int]) -> float:
         return sum(c.losses[picks[g]] for g, c in self.choices.items())
 
-    def least(self) -> dict[str, int]:
-        """Everything as narrow as allowed."""
-        return {g: 0 for g in self.choices}
+    def fastest(self) -> dict[str, int]:
+        """The choice that is predicted to take least time."""
+        model = _Model(self)
+        found = model.solve(model.time(), [], SECONDS)
+        return self.whole() if found is None else model.picks(found.x)
 
     def whole(self) -> dict[str, int]:
         return {g: len(c.widths) - 1 for g, c in self.choices.items()}
@@ -72,15 +85,9 @@ class Problem:
     def solve(self, budget_ms: float, seconds: float = SECONDS) -> Allocation | None:
         """The least loss within the budget; None where nothing fits or no time was left."""
         model = _Model(self)
-        limit = np.concatenate([model.time(), [budget_ms - self.fixed_ms]])
-        found = milp(
-            model.costs,
-            integrality=model.whole,
-            bounds=Bounds(0, 1),
-            constraints=[model.ties(), LinearConstraint(limit[:-1], -np.inf, limit[-1])],
-            options={"time_limit": seconds, "mip_rel_gap": GAP},
-        )
-        if found.x is None:
+        limit = LinearConstraint(model.time(), -np.inf, budget_ms - self.fixed_ms)
+        found = model.solve(model.costs, [limit], seconds)
+        if found is None:
             return None
         picks = model.picks(found.x)
         gap = float(found.mip_gap) if found.mip_gap is not None else 0.0
@@ -107,6 +114,31 @@ class _Model:
         self.whole = np.zeros(column)
         self.whole[: self.singles] = 1
         self.costs = self._losses()
+
+    def solve(self, costs: Floats, limits: list[LinearConstraint], seconds: float) -> Any:
+        """HiGHS's answer, None where nothing fits or no time was left."""
+        found = milp(
+            costs,
+            integrality=self.whole,
+            bounds=Bounds(0, 1),
+            constraints=[self.ties(), *self.blocks(), *limits],
+            options={"time_limit": seconds, "mip_rel_gap": GAP},
+        )
+        return None if found.x is None else found
+
+    def blocks(self) -> list[LinearConstraint]:
+        """The groups of a block go to width 0 together; not too many blocks do."""
+        rows = []
+        for first, *others in self.problem.blocks:
+            for other in others:
+                row = np.zeros(self.columns)
+                row[self.start[first]], row[self.start[other]] = 1.0, -1.0
+                rows.append(LinearConstraint(row, 0.0, 0.0))
+        if self.problem.blocks:
+            row = np.zeros(self.columns)
+            row[[self.start[names[0]] for names in self.problem.blocks]] = 1.0
+            rows.append(LinearConstraint(row, 0.0, float(self.problem.most)))
+        return rows
 
     def _losses(self) -> Floats:
         losses = np.zeros(self.columns)

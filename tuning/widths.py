@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.fx import GraphModule
@@ -14,8 +13,9 @@ from ..core.calling import Inputs
 from ..graph.groups import Group
 from ..graph.lowering import folded_copy
 from ..profiling.layers import node_times
-from .allocation import Choice, Problem, Term
+from .allocation import Choice, Floats, Problem, Term
 from .costs import CostTables, Shape, points_for, shapes_of
+from .depth import Depth
 from .runtimes import lowered
 
 OPTIONS = 12
@@ -58,9 +58,14 @@ class Widths:
     """Options of each group, and the problem they make."""
 
     def __init__(
-        self, module: GraphModule, inputs: Inputs, pruner: Pruner, tables: CostTables
+        self,
+        module: GraphModule,
+        inputs: Inputs,
+        pruner: Pruner,
+        tables: CostTables,
+        depth: Depth | None = None,
     ) -> None:
-        self.pruner, self.tables = pruner, tables
+        self.pruner, self.tables, self.depth = pruner, tables, depth or Depth()
         self.groups = {g.name: g for g in pruner.analysis.prunable if pruner.limit(g) > 0}
         self.whole = {name: g.size for name, g in self.groups.items()}
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
@@ -82,43 +87,68 @@ class Widths:
         return self.tables.measure(wanted, advance)
 
     def problem(self) -> Problem:
-        """The knapsack over corner widths."""
-        terms = self._terms()
+        """The knapsack over corner widths, and width 0 where a block can be left out."""
+        terms, fixed = self._terms()
         kept = {name: self._corners(name, terms) for name in self.groups}
+        leads = self.depth.lead_of_group()
+        dropping = {d.inner[0]: d.loss for d in self.depth.blocks}
         choices = {}
         for name, group in self.groups.items():
             losses = self.pruner.losses(group)
             widths = tuple(self.options[name][i] for i in kept[name])
             rises = tuple(float(losses[group.size - w]) for w in widths)
+            if name in leads:
+                widths, rises = (0, *widths), (dropping.get(name, 0.0), *rises)
             choices[name] = Choice(widths, rises)
-        cut = [Term(t.groups, t.ms[np.ix_(*(kept[g] for g in t.groups))]) for t in terms[0]]
-        return Problem(choices, cut, terms[1])
+        cut = [Term(t.groups, t.ms[np.ix_(*(kept[g] for g in t.groups))]) for t in terms]
+        inner = tuple(d.inner for d in self.depth.blocks)
+        return _with_blocks(Problem(choices, cut, fixed, inner, self.depth.most), leads)
 
     def _terms(self) -> tuple[list[Term], float]:
+        """Times by the widths of groups; what no width changes in a block is its lead's."""
         terms: list[Term] = []
         fixed = 0.0
-        for cell in self.cells.values():
+        in_block = self.depth.lead_of_node()
+
+        def constant(ms: float, node: str) -> None:
+            nonlocal fixed
+            if node in in_block:
+                terms.append(
+                    Term((in_block[node],), np.full(len(self.options[in_block[node]]), ms))
+                )
+            else:
+                fixed += ms
+
+        for node, cell in self.cells.items():
             if cell.shape.layer.groups > 1 and not cell.shape.depthwise:
                 continue
             rows = self._requests(cell)
             times = [np.array([self.tables.at(cell.shape, *pair) for pair in row]) for row in rows]
+            whole = self.tables.at(cell.shape, *cell.shape.widths)
             if not rows:
-                fixed += self.tables.at(cell.shape, *cell.shape.widths)
+                constant(whole, node)
             elif cell.exact:
                 shape = tuple(len(self.options[g]) for g in cell.groups)
-                terms.append(Term(cell.groups, times[0].reshape(shape)))
+                terms.append(self._term(node, cell.groups, times[0].reshape(shape)))
             else:
-                whole = self.tables.at(cell.shape, *cell.shape.widths)
-                fixed += whole
+                constant(whole, node)
                 terms += [
                     Term((g,), row - whole) for g, row in zip(cell.groups, times, strict=True)
                 ]
-        for names, ms in self._others.items():
-            fixed += ms * (1 - LOST) if names else ms
+        for node, (ms, names) in self._others.items():
+            constant(ms * (1 - LOST) if names else ms, node)
             for name in names:
                 share = np.array(self.options[name]) / self.whole[name]
-                terms.append(Term((name,), LOST * ms / len(names) * share))
-        return terms, fixed
+                terms.append(self._term(node, (name,), LOST * ms / len(names) * share))
+        return _joined(terms), fixed
+
+    def _term(self, node: str, groups: tuple[str, ...], ms: Floats) -> Term:
+        """In a block that none of its groups tells of, its lead is one of them."""
+        lead = self.depth.lead_of_node().get(node)
+        leads = self.depth.lead_of_group()
+        if lead is None or len(groups) > 1 or leads.get(groups[0]) == lead:
+            return Term(groups, ms)
+        return Term((*groups, lead), np.repeat(ms[:, None], len(self.options[lead]), 1))
 
     def _requests(self, cell: Cell) -> list[list[tuple[int, int]]]:
         """Widths to look up: one row over all choices where exact, else one row per group."""
@@ -135,10 +165,10 @@ class Widths:
         outs = cell.outs.at(widths, self.whole)
         return (outs if cell.shape.depthwise else cell.ins.at(widths, self.whole)), outs
 
-    def _corners(self, name: str, terms: tuple[list[Term], float]) -> list[int]:
+    def _corners(self, name: str, terms: list[Term]) -> list[int]:
         """Options of a group that are faster than all wider ones, other groups whole."""
         times = np.zeros(len(self.options[name]))
-        for term in terms[0]:
+        for term in terms:
             if name in term.groups:
                 at = tuple(slice(None) if g == name else -1 for g in term.groups)
                 times += term.ms[at]
@@ -162,19 +192,37 @@ class Widths:
 
     def _times_of_others(
         self, times: Mapping[str, float], layers: set[str]
-    ) -> dict[tuple[str, ...], float]:
-        """ms of what is no layer (or a grouped one), by the groups that it carries."""
+    ) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """ms of each node that is no layer (or a grouped one), and the groups that it carries."""
         tabled = {
             n for n in layers
             if self.cells[n].shape.layer.groups == 1 or self.cells[n].shape.depthwise
         }  # fmt: skip
-        found: dict[tuple[str, ...], float] = defaultdict(float)
-        carriers = self.pruner.analysis.carriers
-        for node, ms in times.items():
+        carriers, in_block = self.pruner.analysis.carriers, self.depth.lead_of_node()
+        return {
+            node: (ms, tuple(g for g in carriers.get(node, ()) if g in self.groups))
+            for node, ms in times.items()
             # Lowered layers have names of their own; plain ones keep theirs.
-            if node not in tabled and node in carriers:
-                found[tuple(g for g in carriers[node] if g in self.groups)] += ms
-        return dict(found)
+            if node not in tabled and (node in carriers or node in in_block)
+        }
+
+
+def _joined(terms: Iterable[Term]) -> list[Term]:
+    """Terms of the same groups in one: the solver sees fewer pairs."""
+    found: dict[tuple[str, ...], Floats] = {}
+    for term in terms:
+        known = found.get(term.groups)
+        found[term.groups] = term.ms if known is None else known + term.ms
+    return [Term(groups, ms) for groups, ms in found.items()]
+
+
+def _with_blocks(problem: Problem, leads: Mapping[str, str]) -> Problem:
+    """Every term takes no time at width 0 of a group."""
+    terms = [
+        Term(t.groups, np.pad(t.ms, [(int(g in leads), 0) for g in t.groups]))
+        for t in problem.terms
+    ]
+    return replace(problem, terms=terms)
 
 
 def options(group: Group, pruner: Pruner) -> tuple[int, ...]:

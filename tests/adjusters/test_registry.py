@@ -15,7 +15,7 @@ from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits import apply
 
 FOLDER = Path(__file__).parents[2] / "adjusters"
-HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon"}
+HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon", "block_loss"}
 NEUTRAL = {
     "prune": {"ratio": 0.0, "importance": "magnitude"},
     "scale": {"factor": 1.0, "first": 9},

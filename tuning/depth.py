@@ -1,0 +1,77 @@
+"""Which residual blocks the search may leave out, and what lives in them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch.fx import GraphModule
+
+from ..adjusters.block_loss import block_losses
+from ..adjusters.plan import Context
+from ..configs.settings import DropBlocks
+from ..graph.blocks import Block, branch_of, residual_blocks
+from ..graph.capture import node_named
+from ..graph.groups import Group
+
+
+@dataclass(frozen=True)
+class Droppable:
+    """`inner`: prunable groups whose parameters are all of the block; `nodes`: its branch."""
+
+    block: Block
+    inner: tuple[str, ...]
+    nodes: frozenset[str]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Blocks that can be left out, `most` of them at a time."""
+
+    blocks: tuple[Droppable, ...] = ()
+    most: int = 0
+
+    @classmethod
+    def of(cls, context: Context, groups: Iterable[Group], settings: DropBlocks | None) -> Depth:
+        """None are where `settings` (of a `drop_blocks` step that leaves the count open) is None.
+
+        Of nested blocks only the innermost count. A block without a group of its own is left as
+        it is: nothing stands for it in the knapsack.
+        """
+        if settings is None:
+            return cls()
+        module, groups = context.module, list(groups)
+        found = [b for b in residual_blocks(module) if not _skipped(b, settings)]
+        nodes = {b.total: _branch(module, b) for b in found}
+        totals = set(nodes)
+        inner = {b.total: _inner(b, groups) for b in found}
+        kept = [b for b in found if inner[b.total] and totals & nodes[b.total] == {b.total}]
+        if not kept:
+            return cls()
+        losses = block_losses(context, kept)
+        rows = (Droppable(b, inner[b.total], nodes[b.total], losses[b.total]) for b in kept)
+        return cls(tuple(rows), max(1, int(settings.max_share * len(found))))
+
+    def lead_of_group(self) -> Mapping[str, str]:
+        """By inner group, the first group of its block, which stands for the block."""
+        return {g: d.inner[0] for d in self.blocks for g in d.inner}
+
+    def lead_of_node(self) -> Mapping[str, str]:
+        return {n: d.inner[0] for d in self.blocks for n in d.nodes}
+
+
+def _skipped(block: Block, settings: DropBlocks) -> bool:
+    return any(fnmatchcase(block.name, p) for p in settings.skip)
+
+
+def _branch(module: GraphModule, block: Block) -> frozenset[str]:
+    total, skip = node_named(module, block.total), node_named(module, block.skip)
+    assert total is not None and skip is not None
+    return frozenset(n.name for n in (*branch_of(total, skip), total))
+
+
+def _inner(block: Block, groups: Iterable[Group]) -> tuple[str, ...]:
+    own = set(block.params)
+    return tuple(g.name for g in groups if all(m.param in own for m in g.members))
