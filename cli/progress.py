@@ -18,13 +18,13 @@ class Live:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = Console(stderr=True)
         self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), _Times(),
+            SpinnerColumn(), TextColumn("{task.description:<40}"), BarColumn(24), _Times(),
             console=self.console, transient=True, disable=not self.console.is_terminal,
             get_time=clock,
         )  # fmt: skip
         self._coming: list[str] = []
         self._top = ""
-        self._run = self.progress.add_task("run", total=None, visible=False)
+        self._run = self.progress.add_task("run", total=None, visible=False, limit=0.0)
         self._stage = self.progress.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Live:
@@ -52,10 +52,8 @@ class Live:
         done = self.progress.tasks[0].completed + bool(self._top)
         total = done + 1 + len(self._coming)
         self._top = top
-        self.progress.update(
-            self._run, description=f"stage {done + 1:g} of {total:g}", completed=done, total=total,
-            visible=True,
-        )  # fmt: skip
+        text = f"stage {done + 1:g} of {total:g}"
+        self.progress.update(self._run, description=text, completed=done, total=total, visible=True)
 
     def advance(self, amount: float = 1.0) -> None:
         self.progress.advance(self._stage, amount)

@@ -138,7 +138,7 @@ class Journal:
         path = self.folder / f"{self.count + 1:03}-{stage}.safetensors"
         part = path.with_suffix(".part")
         try:
-            for stale in self.left:
+            for stale in self._files()[self.count :]:
                 stale.unlink()
             self.folder.mkdir(parents=True, exist_ok=True)
             part.write_bytes(entry.bytes())
@@ -146,7 +146,7 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-            self.talk.note(f"no journal can be kept, so `--resume` won't help: {error.strerror}")
+            self.talk.note(f"the journal can't be written ({error.strerror}): no more is kept")
             self.writable = False
         self.left, self.head, self.count = [], entry.digest, self.count + 1
 

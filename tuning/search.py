@@ -86,7 +86,9 @@ class Search:
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
         while (trial := self.bench.journal.get("trial", Trial)) is not None:
-            self.trials = [t for t in self.trials if t.picks != trial.picks] + [trial]
+            same = (i for i, t in enumerate(self.trials) if t.picks == trial.picks)
+            at = next(same, len(self.trials))
+            self.trials[at : at + 1] = [trial]
 
     def dropped(self, picks: Picks) -> Callable[[GraphModule], Dropped]:
         kept = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
@@ -225,8 +227,7 @@ class Ranking:
 def _ranked(bench: Bench, context: Context, step: Step) -> Pruner:
     known = bench.journal.get("ranking", Ranking)
     if known is not None:
-        found = known.scores, known.costs, step.settings, known.multiple
-        return Pruner(context.analysis, *found)
+        return Pruner(context.analysis, known.scores, known.costs, step.settings, known.multiple)
     made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
     bench.journal.put("ranking", Ranking(made.scores, made.costs, made.multiple))
     return made
