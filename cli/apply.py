@@ -27,6 +27,7 @@ def apply(
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,
+    resume: o.ResumeOption = False,
     json: o.JsonOption = False,
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
@@ -34,7 +35,7 @@ def apply(
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
-    with shown(debug):
+    with shown(debug, resumable=not dry_run):
         from ..configs.machine import MachineFlags
         from ..tuning.apply import apply_recipe
         from .finish import finish
@@ -50,6 +51,7 @@ def apply(
         job = job_for(asked, recipe, flags)
         with Live() as talk:
             outcome = apply_recipe(
-                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run
-            )
+                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run,
+                resume=resume,
+            )  # fmt: skip
         finish(outcome, recipe.limits.max_drop, json)

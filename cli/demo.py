@@ -15,11 +15,12 @@ def demo(
     speedup: Annotated[float, typer.Option("--speedup", help="times as fast")] = 2.0,
     threads: o.ThreadsOption = None,
     force: o.ForceOption = False,
+    resume: o.ResumeOption = False,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Tune the built-in digits ResNet to half of its measured latency."""
-    with shown(debug), as_file(files("modelspeed.examples.digits")) as folder:
+    with shown(debug, resumable=True), as_file(files("modelspeed.examples.digits")) as folder:
         from ..configs.machine import MachineFlags
         from ..tuning.tune import tune
         from .finish import finish
@@ -32,5 +33,5 @@ def demo(
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, MachineFlags(threads=threads))
         with Live() as talk:
-            outcome = tune(job, recipe, talk, out, force=force)
+            outcome = tune(job, recipe, talk, out, force=force, resume=resume)
         finish(outcome, recipe.limits.max_drop, json)

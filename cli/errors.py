@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def shown(debug: bool) -> Iterator[None]:
-    """Errors of the block end the program with their sentence on stderr; `debug` lets them out."""
+def shown(debug: bool, resumable: bool = False) -> Iterator[None]:
+    """Errors of the block end the program with their sentence on stderr; `debug` lets them out.
+
+    `resumable`: the command has `--resume` to go on with after it was stopped.
+    """
     if not debug:
         # What libraries say to each other about their next versions helps no user.
         for category in (FutureWarning, DeprecationWarning):
@@ -29,7 +33,8 @@ def shown(debug: bool) -> Iterator[None]:
     except ModelspeedError as error:
         _end(debug, str(error), error.exit_code)
     except KeyboardInterrupt:
-        _end(debug, "stopped; nothing was written.", INTERRUPTED)
+        then = f"\nto go on from here: {_resuming()}" if resumable else ""
+        _end(debug, f"stopped; nothing was written.{then}", INTERRUPTED)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         _end(debug, f"{reason}.", 1)
@@ -38,6 +43,11 @@ def shown(debug: bool) -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         first = (str(error).strip() or repr(error)).splitlines()[0]
         _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
+
+
+def _resuming() -> str:
+    words = [w for w in sys.argv[1:] if w != "--resume"]
+    return shlex.join(["modelspeed", *words, "--resume"])
 
 
 def _end(debug: bool, sentence: str, code: int) -> None:

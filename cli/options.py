@@ -32,6 +32,9 @@ BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="rows pe
 OutOption = Annotated[Path | None, typer.Option("--out", help="folder of the artifact")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an earlier artifact")]
 SeedOption = Annotated[int, typer.Option("--seed", help="seed of everything random")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="go on with an interrupted run of the same job")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")]
 GroupsOption = Annotated[
     bool, typer.Option("--groups", help="list channel groups: size, members, why some are whole")

@@ -1,47 +1,79 @@
-"""Progress on stderr: stages, a bar where the work is counted, notes that stay."""
+"""Progress on stderr: the run, its stage with a bar where the work is counted, notes that stay."""
 
 from __future__ import annotations
 
-from types import TracebackType
+import time
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+ENOUGH = 0.05  # of counted work must be done before its rate says when the rest will be
 
 
 class Live:
     """A `Talk` on a terminal; plain lines where stderr is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TimeElapsedColumn(), console=self.console, transient=True,
-            disable=not self.console.is_terminal,
+        self.progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description:<40}"), BarColumn(24), _Times(),
+            console=self.console, transient=True, disable=not self.console.is_terminal,
+            get_time=clock,
         )  # fmt: skip
-        self._task: int | None = None
+        self._coming: list[str] = []
+        self._top = ""
+        self._run = self.progress.add_task("run", total=None, visible=False, limit=0.0)
+        self._stage = self.progress.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Live:
-        self._progress.start()
+        self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def expect(self, stages: Sequence[str], seconds: float | None = None) -> None:
+        self._coming = list(stages)
+        if seconds is not None:
+            self.progress.update(self._run, limit=seconds)
 
     def stage(self, text: str, total: float | None = None) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)  # type: ignore[arg-type]
-        self._task = self._progress.add_task(text, total=total)
         if not self.console.is_terminal:
             self.console.print(f"{text} ...", highlight=False)
+        if self._coming[:1] == [text]:
+            self._begin(self._coming.pop(0))
+        name = text if text == self._top or not self._top else f"{self._top}: {text}"
+        self.progress.remove_task(self._stage)
+        self._stage = self.progress.add_task(f"  {name}", total=total)
+
+    def _begin(self, top: str) -> None:
+        done = self.progress.tasks[0].completed + bool(self._top)
+        total = done + 1 + len(self._coming)
+        self._top = top
+        text = f"stage {done + 1:g} of {total:g}"
+        self.progress.update(self._run, description=text, completed=done, total=total, visible=True)
 
     def advance(self, amount: float = 1.0) -> None:
-        if self._task is not None:
-            self._progress.advance(self._task, amount)  # type: ignore[arg-type]
+        self.progress.advance(self._stage, amount)
 
     def note(self, text: str) -> None:
-        self.console.print(f"  {text}", highlight=False, markup=False)
+        soft = not self.console.is_terminal
+        self.console.print(f"  {text}", highlight=False, markup=False, soft_wrap=soft)
+
+
+class _Times(ProgressColumn):
+    """Elapsed, and what is left: at most, of a run with a time limit; about, of counted work."""
+
+    def render(self, task: Task) -> Text:
+        elapsed, text = task.elapsed or 0.0, ""
+        if (limit := task.fields.get("limit")) and elapsed < limit:
+            text = f", at most {_clock(limit - elapsed)} left"
+        elif limit is None and task.total and ENOUGH * task.total <= task.completed < task.total:
+            text = f", about {_clock(elapsed * (task.total / task.completed - 1))} left"
+        return Text(_clock(elapsed) + text)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

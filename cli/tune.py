@@ -35,6 +35,7 @@ def tune(
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,
+    resume: o.ResumeOption = False,
     json: o.JsonOption = False,
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
@@ -42,7 +43,7 @@ def tune(
     debug: o.DebugOption = False,
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
-    with shown(debug):
+    with shown(debug, resumable=not dry_run):
         from ..configs.machine import MachineFlags
         from ..tuning.tune import tune as run
         from .finish import finish
@@ -58,6 +59,7 @@ def tune(
         job = job_for(asked, recipe, flags)
         with Live() as talk:
             outcome = run(
-                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run
-            )
+                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run,
+                resume=resume,
+            )  # fmt: skip
         finish(outcome, recipe.limits.max_drop, json)

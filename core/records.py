@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
@@ -209,7 +210,7 @@ def to_json(value: Any) -> Any:
     """A dataclass (nested) as plain JSON types."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
@@ -241,6 +242,10 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return _decode(next(a for a in args if a is not type(None)), value, where)
     if origin is tuple:
         return _decode_tuple(args, value, where)
+    if origin in (list, Sequence):
+        return list(_decode_tuple(args, value, where))
+    if origin in (dict, Mapping):
+        return _decode_mapping(args[1], value, where)
     if origin is Literal:
         if value not in args:
             raise ArtifactError(f"`{where}` is {value!r}; allowed are {', '.join(map(str, args))}.")
@@ -260,3 +265,9 @@ def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
     if not isinstance(value, list):
         raise ArtifactError(f"`{where}` must be a list; found {type(value).__name__}.")
     return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+
+
+def _decode_mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ArtifactError(f"`{where}` must be a JSON object; found {type(value).__name__}.")
+    return {k: _decode(hint, v, f"{where}.{k}") for k, v in value.items()}

@@ -13,16 +13,23 @@ from .bench import open_bench
 from .job import Job
 from .pipeline import Run
 from .results import Outcome, base_record, finished, verify_written, write
-from .talk import Talk
+from .talk import OPENING, Talk, expected
 
 
 def apply_recipe(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False
-) -> Outcome:
-    """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`."""
+    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    resume: bool = False,
+) -> Outcome:  # fmt: skip
+    """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`.
+
+    `resume`: as in `tune`.
+    """
     if not dry_run:
         check_writable(out, force)
+    talk.expect(OPENING if dry_run else expected(recipe), 60 * recipe.limits.minutes)
     bench = open_bench(job, recipe, talk)
+    if not dry_run:
+        bench.keep_journal("apply", resume)
     talk.stage("measuring the baseline")
     bench.measure_reference()
     record = base_record(bench, "apply", bench.reference)
@@ -36,6 +43,7 @@ def apply_recipe(
     record = finished(bench, record, variant, checked, ())
     record = replace(record, summary=_summary(record))
     write(bench, out, variant, record, text, force)
+    bench.journal.remove()
     return Outcome(record, out)
 
 

@@ -26,11 +26,19 @@ from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
+from .journal import Journal, key_of
 from .runtimes import PLAIN, promising, realise, runner
 from .talk import Talk
 
 DRAWN = 64
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Runtimes worth trying, the fastest first."""
+
+    runtimes: tuple[str, ...]
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Bench:
     inputs: Inputs
     original: GraphModule
     data: Data | None
+    journal: Journal = field(default_factory=Journal)
     started: float = field(default_factory=time.monotonic)
     runtimes: tuple[str, ...] = (PLAIN,)
     runtime: str = PLAIN
@@ -57,6 +66,11 @@ class Bench:
     @property
     def deadline(self) -> float:
         return self.started + 60.0 * self.recipe.limits.minutes
+
+    @property
+    def seconds(self) -> float:
+        """Time the run has taken, what was interrupted before included."""
+        return self.journal.before + time.monotonic() - self.started
 
     @property
     def fingerprint(self) -> str:
@@ -69,10 +83,19 @@ class Bench:
     def device(self) -> str:
         return self.job.target.device
 
+    def keep_journal(self, kind: str, resume: bool) -> None:
+        """Write down what the run finds out from here on, or go on from what was."""
+        key = key_of(kind, self.job, self.recipe, self.source.sha256, self.fingerprint)
+        self.journal = Journal.open(key, resume, self.talk)
+
     def measure_reference(self) -> None:
         """The original in three goes, the fastest of which shows the machine undisturbed."""
-        goes = [self.latency(self.source.module, 1.5) for _ in range(3)]
-        self.reference = min(goes, key=lambda go: go.value_ms)
+
+        def measured() -> Latency:
+            goes = [self.latency(self.source.module, 1.5) for _ in range(3)]
+            return min(goes, key=lambda go: go.value_ms)
+
+        self.reference = self.journal.kept("baseline", Latency, measured)
         self.quiet_ms = self.reference.value_ms
 
     def context(self, module: GraphModule) -> Context:
@@ -81,7 +104,11 @@ class Bench:
 
     def choose_runtime(self, module: GraphModule) -> None:
         target = self.job.target
-        self.runtimes = promising(module, self.inputs, target.runtime, target.percentile)
+
+        def measured() -> Kernels:
+            return Kernels(promising(module, self.inputs, target.runtime, target.percentile))
+
+        self.runtimes = self.journal.kept("kernels", Kernels, measured).runtimes
         self.runtime = self.runtimes[0]
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
@@ -176,6 +203,7 @@ def _least_seconds(percentile: float) -> float:
 
 def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
+    started = time.monotonic()
     prepare_machine(job.target, job.seed)
     talk.stage("loading")
     source = open_source(job)
@@ -187,7 +215,7 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     original = capture(source.module, inputs)
     for parameter in original.parameters():
         parameter.requires_grad_(False)
-    return Bench(job, recipe, talk, source, inputs, original, data)
+    return Bench(job, recipe, talk, source, inputs, original, data, started=started)
 
 
 def parameters_of(module: nn.Module) -> int:

@@ -23,6 +23,7 @@ from ..graph.capture import tensor_at
 from ..graph.fusing import activation_of
 from ..graph.layers import Layer, layers_of
 from ..profiling.timer import Clock, clock_for
+from .cache import cache_folder
 from .runtimes import realise
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
@@ -216,10 +217,7 @@ class Store:
 
     @classmethod
     def of(cls, fingerprint: str, runtime: str) -> Store:
-        base = os.environ.get("MODELSPEED_CACHE") or os.path.join(
-            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "modelspeed"
-        )
-        return cls(Path(base) / f"costs-{fingerprint}-{runtime}.json")
+        return cls(cache_folder() / f"costs-{fingerprint}-{runtime}.json")
 
     def read(self) -> dict[str, dict[Point, float]]:
         """Empty where there is no file or an unreadable one: it is only a cache."""

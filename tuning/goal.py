@@ -23,6 +23,21 @@ def budget_ms(target: Target, reference: Latency) -> float:
     return target.ms
 
 
+def feasibility(
+    target: Target, reference: Latency, lossless: Latency, smallest: Latency | None = None
+) -> str:
+    """One line before the long work; `smallest` is the narrowest variant, once it was measured."""
+    goal = "none"
+    if wanted(target):
+        goal = f"{budget_ms(target, reference):.3g} ms"
+    elif target.fastest:
+        goal = "as fast as the accuracy limit allows"
+    text = f"baseline {reference.value_ms:.3g} ms, lossless {lossless.value_ms:.3g} ms, "
+    if smallest is None:
+        return f"{text}target {goal}"
+    return f"{text}smallest reachable about {smallest.value_ms:.3g} ms, target {goal}"
+
+
 def used(target: Target, checked: Verification) -> float:
     """The part of the target that a verified artifact uses; at most 1 meets it."""
     if target.speedup is not None:

@@ -17,13 +17,14 @@ from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
 from ..core.records import LeftAlone, Step
 from ..graph.capture import clone
-from ..graph.edits import Edit, FoldBatchNorm, apply, kept_indices
+from ..graph.edits import Edit, FoldBatchNorm, apply, from_json, kept_indices, to_json
 from ..graph.groups import keep_units
 from .bench import Bench
 from .compensation import compensate
 from .finetuning import finetune, reestimate_batch_norm
 from .goal import wanted
 from .objective import Objective
+from .talk import VERIFYING
 from .trainer import Trainer
 
 Dropped = dict[str, list[int]]
@@ -40,6 +41,26 @@ class Variant:
     edits: list[Edit] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     left_alone: list[LeftAlone] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step as the journal keeps it. `weights` only where training made them."""
+
+    step: Step
+    edits: list[dict[str, Any]]
+    left_alone: tuple[LeftAlone, ...]
+    weights: dict[str, Any]
+
+    def redo(self, variant: Variant) -> None:
+        """Take the variant to where it was after this step."""
+        edits = from_json(self.edits)
+        apply(variant.module, edits)
+        if self.weights:
+            variant.module.load_state_dict(self.weights)
+        variant.edits.extend(edits)
+        variant.steps.append(self.step)
+        variant.left_alone.extend(self.left_alone)
 
 
 def fresh(bench: Bench) -> Variant:
@@ -125,7 +146,10 @@ class Run:
 
     def all(self) -> Variant:
         variant = fresh(self.bench)
-        for step in self.bench.recipe.adjust:
+        steps = self.bench.recipe.adjust
+        names = [s.name for s in steps if not self.lossless or ADJUSTERS[s.name].lossless]
+        self.bench.talk.expect([*names, VERIFYING])
+        for step in steps:
             if self.lossless and not ADJUSTERS[step.name].lossless:
                 reason = "the lossless steps reach the target, so accuracy is left untouched"
                 if not wanted(self.bench.job.target):
@@ -137,9 +161,22 @@ class Run:
 
     def _one(self, variant: Variant, step: RecipeStep) -> None:
         self.bench.talk.stage(step.name)
+        known = self.bench.journal.get(step.name, Done)
+        if known is not None:
+            known.redo(variant)
+            return
+        before = len(variant.edits)
+        made, left = self._measured(variant, step)
+        variant.steps.append(made)
+        variant.left_alone.extend(left)
+        trained = made.status == "kept" and not made.edits
+        weights = variant.module.state_dict() if trained else {}
+        done = Done(made, to_json(variant.edits[before:]), left, weights)
+        self.bench.journal.put(step.name, done)
+
+    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, tuple[LeftAlone, ...]]:
         started = time.monotonic()
         plan = plan_step(self.bench, variant, step, self.choose)
-        variant.left_alone.extend(plan.left_alone)
         if plan.trains:
             done = self._train(variant, step)
         elif plan.edits:
@@ -147,7 +184,7 @@ class Run:
         else:
             reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
             done = Step(step.name, _plain(step), "skipped", reason)
-        variant.steps.append(_timed(done, time.monotonic() - started))
+        return _timed(done, time.monotonic() - started), plan.left_alone
 
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
         bench = self.bench

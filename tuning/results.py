@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -82,7 +81,7 @@ def finished(
         quality=bench.quality(variant.module),
         parameters_after=parameters_of(variant.module),
         macs_after=bench.macs(variant.module),
-        seconds=round(time.monotonic() - bench.started, 2),
+        seconds=round(bench.seconds, 2),
         runtime_used=bench.runtime,
         steps=tuple(variant.steps),
         candidates=candidates,

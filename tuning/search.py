@@ -6,10 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch.fx import GraphModule
 
+from ..adjusters.importance import Scores
+from ..adjusters.plan import Context
 from ..adjusters.prune import Dropped, Pruner, seen_by
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record
@@ -17,10 +20,11 @@ from ..graph.capture import clone
 from .allocation import Problem
 from .bench import Bench
 from .costs import CostTables, Store
-from .goal import MARGIN, WINDOW, budget_ms, used
+from .goal import MARGIN, WINDOW, budget_ms, feasibility, used, wanted
 from .multiples import rewarded_multiple
 from .pipeline import Variant, before, build
 from .results import verify_written
+from .talk import expected
 from .widths import Widths
 
 TRIALS = 8
@@ -67,18 +71,24 @@ class Search:
         """
         module = before(bench, step).module
         context = seen_by(bench.context(module), step.settings)
+        bench.talk.expect(expected(bench.recipe, opened=True, search=True))
         bench.talk.stage("ranking channel groups")
-        pruner = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
-        store = Store.of(bench.fingerprint, bench.runtime)
-        tables = CostTables.of(bench.runtime, bench.device, store)
-        widths = Widths(module, bench.inputs, pruner, tables)
+        pruner = _ranked(bench, context, step)
         bench.talk.stage("timing layers at other widths")
-        count = widths.measure(lambda n: bench.talk.advance(n))
-        bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
-        problem = widths.problem()
+        timed = partial(_timed, bench, module, pruner)
+        problem = bench.journal.kept("widths", Problem, timed)
         whole = problem.whole()
-        first = Trial(whole, problem.ms(whole), 0.0, free, bench.runtime)
-        return cls(bench, pruner, problem, [first])
+        made = cls(bench, pruner, problem)
+        made.trials.append(Trial(whole, problem.ms(whole), 0.0, free, bench.runtime))
+        made._recall()
+        return made
+
+    def _recall(self) -> None:
+        """Trials of an interrupted search; a later entry of the same one knows more."""
+        while (trial := self.bench.journal.get("trial", Trial)) is not None:
+            same = (i for i, t in enumerate(self.trials) if t.picks == trial.picks)
+            at = next(same, len(self.trials))
+            self.trials[at : at + 1] = [trial]
 
     def dropped(self, picks: Picks) -> Callable[[GraphModule], Dropped]:
         kept = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
@@ -93,6 +103,7 @@ class Search:
         latency, runtime = bench.latency_on_reference(variant.module)
         made = Trial(picks, self.problem.ms(picks), self.problem.loss(picks), latency, runtime)
         self.trials.append(made)
+        bench.journal.put("trial", made)
         bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {self.corrected(made):.3g} predicted")
         return made
 
@@ -127,6 +138,7 @@ class Search:
         if trial.held is None:
             made = build(bench, self.dropped(trial.picks), recover=True)
             trial.held = bench.data.held_score(made.module, bench.device)
+            bench.journal.put("trial", trial)
             bench.talk.note(f"{trial.latency.value_ms:.3g} ms: held-out {trial.held:.4f}")
         return trial.held
 
@@ -137,6 +149,7 @@ class Search:
         """
         self.bench.talk.stage("searching")
         smallest = self.measure(self.problem.least())
+        self._say_feasible(smallest)
         if self.held(smallest) >= least:
             return [smallest]
         fast, slow = smallest.latency.value_ms, self.trials[0].latency.value_ms
@@ -153,6 +166,13 @@ class Search:
             else:
                 fast = max(fast, trial.latency.value_ms)
         return sorted(good, key=lambda t: t.latency.value_ms)
+
+    def _say_feasible(self, smallest: Trial) -> None:
+        """Before the long work: where the target lies between what is known to be possible."""
+        target, whole, note = self.bench.job.target, self.bench.reference, self.bench.talk.note
+        note(feasibility(target, whole, self.trials[0].latency, smallest.latency))
+        if wanted(target) and smallest.latency.value_ms > budget_ms(target, whole):
+            note("the target is out of reach with this recipe: the closest it can get is made")
 
     def _best(self, budget_ms: float) -> Trial | None:
         fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]
@@ -173,9 +193,7 @@ class Search:
         bench.talk.stage("searching")
         smallest = self.measure(self.problem.least())
         budget = budget_ms(target, bench.reference)
-        bench.talk.note(
-            f"smallest reachable about {smallest.latency.value_ms:.3g} ms, target {budget:.3g} ms"
-        )
+        self._say_feasible(smallest)
         best: Trial | None = None
         for _ in range(ROUNDS):
             found = self.solve(budget)
@@ -195,6 +213,33 @@ class Search:
         best = best or smallest
         bench.runtime = best.runtime
         return best, min(t.latency.value_ms for t in self.trials)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All of a pruner that takes long to find out."""
+
+    scores: Scores
+    costs: dict[str, float]
+    multiple: int
+
+
+def _ranked(bench: Bench, context: Context, step: Step) -> Pruner:
+    known = bench.journal.get("ranking", Ranking)
+    if known is not None:
+        return Pruner(context.analysis, known.scores, known.costs, step.settings, known.multiple)
+    made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
+    bench.journal.put("ranking", Ranking(made.scores, made.costs, made.multiple))
+    return made
+
+
+def _timed(bench: Bench, module: GraphModule, pruner: Pruner) -> Problem:
+    """The knapsack, from timings of layers at other widths."""
+    tables = CostTables.of(bench.runtime, bench.device, Store.of(bench.fingerprint, bench.runtime))
+    widths = Widths(module, bench.inputs, pruner, tables)
+    count = widths.measure(lambda n: bench.talk.advance(n))
+    bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
+    return widths.problem()
 
 
 def _interpolated(points: list[tuple[float, float]], at: float) -> float:

@@ -2,67 +2,106 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe, Step
 from ..core.errors import MeasureError, UsageError
-from ..core.records import Candidate, Record
+from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
-from .goal import budget_ms, summary, used, wanted
+from .goal import budget_ms, feasibility, summary, used, wanted
 from .job import Job
 from .pipeline import Run, Variant, build
 from .results import Outcome, base_record, finished, verify_written, write
-from .search import Search, candidate
-from .talk import Talk
+from .search import Search, Trial, candidate
+from .talk import OPENING, Talk, expected
 from .verify import Verification
 
 ATTEMPTS = 3
 
 
+@dataclass(frozen=True)
+class Lossless:
+    """What lossless work brings, and the first rows of what was tried."""
+
+    latency: Latency
+    runtime: str
+    tried: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the search settled on."""
+
+    trial: Trial
+    smallest_ms: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the search thinks to be within the accuracy limit, the fastest first."""
+
+    trials: list[Trial]
+
+
 def tune(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False
-) -> Outcome:
+    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    resume: bool = False,
+) -> Outcome:  # fmt: skip
     """Tune `job.checkpoint` to its target and write the artifact to `out`.
 
-    Raises the errors of core/errors.py; whatever happens, `out` is either complete or as it was.
+    `resume` goes on after the last stage that an interrupted run of the same job finished, with
+    all of `limits.minutes` for the rest. Raises the errors of core/errors.py; whatever happens,
+    `out` is either complete or as it was.
     """
     if not dry_run:
         check_writable(out, force)
+    stages = OPENING if dry_run else expected(recipe, search=_prunes(recipe) is not None)
+    talk.expect(stages, 60 * recipe.limits.minutes)
     bench = open_bench(job, recipe, talk)
+    if not dry_run:
+        bench.keep_journal("tune", resume)
     talk.stage("measuring the baseline")
     bench.measure_reference()
     record = base_record(bench, "tune", bench.reference)
     lossless = build(bench, None, lossless=True)
     talk.stage("choosing kernels")
     bench.choose_runtime(lossless.module)
-    return _reach(bench, record, lossless, out, force, dry_run)
+    outcome = _reach(bench, record, lossless, out, force, dry_run)
+    bench.journal.remove()
+    return outcome
 
 
 def _reach(
     bench: Bench, record: Record, lossless: Variant, out: Path, force: bool, dry_run: bool
 ) -> Outcome:
     target = bench.job.target
-    free, bench.runtime = bench.latency_on_reference(lossless.module)
-    tried = [
-        candidate("original", record.baseline, bench.accuracy(bench.original), None),
-        candidate("lossless", free, bench.accuracy(lossless.module), 0.0),
-    ]
+
+    def measured() -> Lossless:
+        free, runtime = bench.latency_on_reference(lossless.module)
+        return Lossless(free, runtime, (
+            candidate("original", record.baseline, bench.accuracy(bench.original), None),
+            candidate("lossless", free, bench.accuracy(lossless.module), 0.0),
+        ))  # fmt: skip
+
+    found = bench.journal.kept("lossless", Lossless, measured)
+    free, bench.runtime, tried = found.latency, found.runtime, list(found.tried)
     budget = budget_ms(target, bench.reference) if wanted(target) else None
-    bench.talk.note(
-        f"baseline {record.baseline.value_ms:.3g} ms, lossless {free.value_ms:.3g} ms, "
-        f"target {f'{budget:.3g} ms' if budget else 'none'}"
-    )
-    step = next((s for s in bench.recipe.adjust if s.name == "prune"), None)
+    step = _prunes(bench.recipe)
     if dry_run:
+        bench.talk.note(feasibility(target, bench.reference, free))
         return Outcome(replace(record, candidates=tuple(tried), summary="dry run"), None)
     if target.fastest and step is not None:
         return _fastest(bench, record, tried, step, out, force)
     if budget is None or step is None or free.high_ms <= budget:
         return _lossless(bench, record, tried, step, out, force)
     return _lossy(bench, record, tried, step, out, force)
+
+
+def _prunes(recipe: Recipe) -> Step | None:
+    return next((s for s in recipe.adjust if s.name == "prune"), None)
 
 
 def _lossless(
@@ -74,6 +113,7 @@ def _lossless(
     force: bool,
 ) -> Outcome:
     """Only what costs no accuracy, unless the fresh process shows that it isn't enough."""
+    bench.talk.note(feasibility(bench.job.target, bench.reference, tried[-1].latency))
     variant = Run(bench, None, lossless=True).all()
     variant, checked = _not_slower(bench, variant, record, out)
     target = bench.job.target
@@ -101,8 +141,12 @@ def _lossy(
     bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
 ) -> Outcome:
     search = Search.of(bench, step, tried[-1].latency)
-    best, smallest = search.settle(record, out, dump_recipe(bench.recipe))
-    variant = Run(bench, search.dropped(best.picks)).all()
+    recipe = dump_recipe(bench.recipe)
+    choice = bench.journal.kept(
+        "choice", Choice, lambda: Choice(*search.settle(record, out, recipe))
+    )
+    bench.runtime, smallest = choice.trial.runtime, choice.smallest_ms
+    variant = Run(bench, search.dropped(choice.trial.picks)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.final is not None
     smallest = min(smallest, record.final.value_ms)
@@ -124,7 +168,8 @@ def _fastest(
     search = Search.of(bench, step, tried[-1].latency)
     least = data.held_score(bench.original, bench.device) - limit
     before, _ = data.accuracy(bench.original, bench.device)
-    for trial in search.within(least)[:ATTEMPTS]:
+    found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
+    for trial in found.trials:
         bench.runtime = trial.runtime
         variant = Run(bench, search.dropped(trial.picks)).all()
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:

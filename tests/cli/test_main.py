@@ -38,7 +38,9 @@ def sentence(stderr):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, tmp_path_factory, monkeypatch):
+    # One for all tests: timings of layers are made once.
+    monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     return pico.project(tmp_path / "user").parent
 
 
@@ -171,6 +173,7 @@ def test_ctrl_c_in_mid_run_leaves_nothing(folder):
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "stopped; nothing was written" in rest and "Traceback" not in rest
+    assert rest.endswith(f"modelspeed {' '.join(words[2:])} --resume\n")
     assert left_in(folder) == {"ckpt.pt", "model.py", "data.py", "modelspeed.yaml"}
 
 

@@ -1,0 +1,228 @@
+"""What a run has found out, written down stage by stage, so that `--resume` goes on after a kill.
+
+An entry is a safetensors file: arrays as tensors, all other facts as JSON in its metadata. Its
+digest covers the entry before it, so it holds only on top of exactly what it was made from: a
+damaged or foreign entry ends the journal there. Only the work that a user waits for is in it; the
+final verdict is always measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..configs.load import dump_recipe
+from ..configs.recipe import METRICS, Recipe, split_factory
+from ..core.errors import ArtifactError
+from ..core.records import from_json, to_json
+from .cache import cache_folder
+from .job import Job
+from .talk import Quiet, Talk
+
+T = TypeVar("T")
+TENSOR, ARRAY = "__tensor__", "__array__"
+KEPT_DAYS = 14  # journals of runs that nobody went on with
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`facts` and `tensors` of a stage. `seconds`: what the run had taken by then."""
+
+    stage: str
+    seconds: float
+    facts: str
+    after: str
+    tensors: dict[str, Tensor]
+
+    @cached_property
+    def digest(self) -> str:
+        head = json.dumps([self.after, self.stage, self.seconds, self.facts])
+        return hashlib.sha256(head.encode() + save(self.tensors)).hexdigest()
+
+    def bytes(self) -> bytes:
+        notes = {"stage": self.stage, "seconds": repr(self.seconds), "facts": self.facts}
+        return save(self.tensors, {**notes, "after": self.after, "digest": self.digest})
+
+    @classmethod
+    def read(cls, path: Path, after: str) -> Entry | None:
+        """The entry in a file, None where it is damaged or does not follow `after`."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                notes = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            seconds = float(notes["seconds"])
+            found = cls(notes["stage"], seconds, notes["facts"], notes["after"], tensors)
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return None
+        return found if found.after == after and found.digest == notes.get("digest") else None
+
+
+@dataclass
+class Journal:
+    """Entries in the order of the run: `get` takes the next one, `put` adds one.
+
+    Without a folder nothing is kept. `head` is the digest of the last entry taken or added.
+    """
+
+    folder: Path | None = None
+    talk: Talk = field(default_factory=Quiet)
+    head: str = ""
+    left: list[Path] = field(default_factory=list)
+    count: int = 0
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    writable: bool = True
+
+    @classmethod
+    def open(cls, key: str, resume: bool, talk: Talk) -> Journal:
+        """The journal of the run that `key` stands for; an earlier one goes on if `resume`."""
+        runs = cache_folder() / "runs"
+        _forget_old(runs)
+        made = cls(runs / key, talk, head=key)
+        if resume:
+            made._recall()
+        elif made._files():
+            talk.note("this run was begun before: `--resume` would have gone on from there")
+            made.remove()
+        return made
+
+    @property
+    def seconds(self) -> float:
+        """Time this run has taken, what was interrupted before included."""
+        return self.before + time.monotonic() - self.started
+
+    def kept(self, stage: str, kind: type[T], make: Callable[[], T]) -> T:
+        """What the journal has of a stage; otherwise it is made, and written down."""
+        found = self.get(stage, kind)
+        if found is None:
+            found = make()
+            self.put(stage, found)
+        return found
+
+    def get(self, stage: str, kind: type[T]) -> T | None:
+        """The next entry, if it is of that stage."""
+        entry = Entry.read(self.left[0], self.head) if self.left else None
+        if entry is None or entry.stage != stage:
+            return None
+        try:
+            found = from_json(kind, _unpacked(entry), stage)
+        except ArtifactError as error:  # of a modelspeed that calls itself the same version
+            self.talk.note(f"an entry of the journal does not fit: {error}")
+            return None
+        self.left.pop(0)
+        self.head, self.count = entry.digest, self.count + 1
+        return found
+
+    def put(self, stage: str, value: Any) -> None:
+        """Write an entry, complete or not at all; what was to follow otherwise is dropped."""
+        if self.folder is None or not self.writable:
+            return
+        facts, tensors = _packed(value)
+        entry = Entry(stage, round(self.seconds, 3), facts, self.head, tensors)
+        path = self.folder / f"{self.count + 1:03}-{stage}.safetensors"
+        part = path.with_suffix(".part")
+        try:
+            for stale in self._files()[self.count :]:
+                stale.unlink()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(entry.bytes())
+            part.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            self.talk.note(f"the journal can't be written ({error.strerror}): no more is kept")
+            self.writable = False
+        self.left, self.head, self.count = [], entry.digest, self.count + 1
+
+    def remove(self) -> None:
+        """The run is done, or begins anew."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors")) if self.folder else []
+
+    def _recall(self) -> None:
+        """Find the entries that follow one another from the first on, and say which."""
+        head, stages = self.head, Counter[str]()
+        for path in self._files():
+            entry = Entry.read(path, head)
+            if entry is None:
+                self.talk.note(f"`{path}` is damaged: that stage and those after it run again")
+                break
+            self.left.append(path)
+            stages[entry.stage] += 1
+            head, self.before = entry.digest, entry.seconds
+        names = [s if n == 1 else f"{n} x {s}" for s, n in stages.items()]
+        found = f"taken from the journal: {', '.join(names)}"
+        self.talk.note(found if names else "no journal of this run is here: it starts anew")
+
+
+def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -> str:
+    """20 hex digits that change with anything that a journalled result depends on."""
+    texts = [
+        kind, sha256, fingerprint, version("modelspeed"), torch.__version__, dump_recipe(recipe),
+        *(json.dumps(to_json(v), sort_keys=True) for v in (job.target, job.args, job.inputs)),
+        str(job.seed),
+    ]  # fmt: skip
+    named = [(job.factory, job.base)]
+    if recipe.data is not None:
+        metric = recipe.data.metric if recipe.data.metric not in METRICS else None
+        named += [(recipe.data.factory, str(recipe.base)), (metric, str(recipe.base))]
+    digest = hashlib.sha256(json.dumps([texts, [factory for factory, _ in named]]).encode())
+    for factory, base in named:
+        if factory is not None:
+            code = split_factory(factory, Path(base))[0].read_bytes()
+            digest.update(hashlib.sha256(code).digest())
+    return digest.hexdigest()[:20]
+
+
+def _packed(value: Any) -> tuple[str, dict[str, Tensor]]:
+    """A dataclass as JSON, with its tensors and arrays apart."""
+    tensors: dict[str, Tensor] = {}
+
+    def lifted(found: Any) -> dict[str, str]:
+        if not isinstance(found, (Tensor, np.ndarray)):
+            raise TypeError(f"a journal holds no {type(found).__name__}")
+        name = str(len(tensors))
+        # A copy each: safetensors refuses tensors that share memory.
+        if isinstance(found, np.ndarray):
+            tensors[name] = torch.from_numpy(np.array(found))
+            return {ARRAY: name}
+        tensors[name] = found.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {TENSOR: name}
+
+    return json.dumps(to_json(value), default=lifted), tensors
+
+
+def _unpacked(entry: Entry) -> Any:
+    def lowered(found: dict[str, Any]) -> Any:
+        if TENSOR in found:
+            return entry.tensors[found[TENSOR]]
+        return entry.tensors[found[ARRAY]].numpy() if ARRAY in found else found
+
+    return json.loads(entry.facts, object_hook=lowered)
+
+
+def _forget_old(runs: Path) -> None:
+    limit = time.time() - KEPT_DAYS * 86400
+    with suppress(OSError):
+        for folder in runs.iterdir():
+            if folder.stat().st_mtime < limit:
+                shutil.rmtree(folder, ignore_errors=True)
