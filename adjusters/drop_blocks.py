@@ -12,7 +12,7 @@ import torch
 from ..core.calling import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, residual_blocks, sums_of_branches
-from ..graph.edits import DropBlock
+from ..graph.edits import leave_out
 from ..graph.watching import Watch
 from .plan import Adjuster, Context, Plan
 
@@ -27,7 +27,8 @@ def plan(context: Context, settings: Any) -> Plan:
     chosen: list[Block] = []
     if settings.count:
         scores = influence(context, free)
-        chosen = sorted(free, key=lambda b: scores[b.total])[: settings.count]
+        least = sorted(free, key=lambda b: scores[b.total])[: settings.count]
+        chosen = [b for b in free if b in least]
     left = [LeftAlone(b.name, "`skip` names it") for b in skipped]
     left += [
         LeftAlone(n.name, "both sides of this sum are computed apart, so neither can go")
@@ -37,7 +38,7 @@ def plan(context: Context, settings: Any) -> Plan:
         left.insert(
             0, LeftAlone("blocks", "the graph has no sum whose one side comes from the other")
         )
-    return Plan(tuple(DropBlock(b.total, b.skip) for b in chosen), tuple(left))
+    return Plan(leave_out(chosen), tuple(left))
 
 
 def influence(context: Context, blocks: list[Block]) -> dict[str, float]:

@@ -116,10 +116,12 @@ class Pruner:
         """[size + 1]: predicted rise in loss when so many units go, the least important first."""
         return np.concatenate([[0.0], np.cumsum(np.sort(self.scores[group.name]))])
 
-    def keeping(self, kept: Mapping[str, int]) -> Dropped:
+    def keeping(self, kept: Mapping[str, int]) -> dict[Group, list[int]]:
         """The units to drop so that each group keeps as many as `kept` says."""
         groups = {g.name: g for g in self.analysis.prunable}
-        return {n: self._least(groups[n], groups[n].size - width) for n, width in kept.items()}
+        return {
+            groups[n]: self._least(groups[n], groups[n].size - width) for n, width in kept.items()
+        }
 
     def limit(self, group: Group) -> int:
         """How many units may go at most."""

@@ -58,7 +58,8 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
 
 def _default_steps() -> tuple[Step, ...]:
     names = (
-        "flush_subnormals", "prune", "compensate", "finetune", "fold_batchnorm", "channels_last"
+        "flush_subnormals", "drop_blocks", "prune", "compensate", "finetune", "fold_batchnorm",
+        "channels_last",
     )  # fmt: skip
     return tuple(make_step(name) for name in names)
 

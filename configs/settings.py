@@ -97,7 +97,7 @@ class DropBlocks(Settings):
         description="How many blocks to leave out; null: `tune` weighs them against channels.",
     )
     max_share: float = Field(
-        default=0.5, gt=0, le=1, description="Most of the blocks that `tune` may leave out."
+        default=0.75, gt=0, le=1, description="Most of the blocks that `tune` may leave out."
     )
     skip: tuple[str, ...] = Field(
         default=(), description="Block name patterns (`*` and `?`) to leave as they are."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
-from .blocks import branch_of
+from .blocks import Block, branch_of
 from .capture import node_named, tensor_at
 from .folding import fold_batchnorm
 
@@ -78,6 +78,12 @@ KINDS: dict[str, Callable[..., Edit]] = {
     k.__name__: k
     for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals, DropBlock)
 }
+
+
+def leave_out(blocks: Sequence[Block]) -> tuple[DropBlock, ...]:
+    """Edits that drop blocks given in graph order: the last first, since what a block starts from
+    may be the sum of the one before it."""
+    return tuple(DropBlock(b.total, b.skip) for b in reversed(blocks))
 
 
 def to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:

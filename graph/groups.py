@@ -153,6 +153,23 @@ def _rank_as_name(member: Member) -> tuple[bool, bool]:
     return (is_weight and member.dim != 0, not (is_weight or member.param.endswith("bias")))
 
 
+def units_in(
+    analysis: Analysis, group: Group, units: Iterable[int]
+) -> tuple[str, list[int]] | None:
+    """The same units in an analysis of the graph after an edit that slices nothing of them.
+
+    Name of the group and its units there, None where none of its parameters is left.
+    """
+    for member in group.members:
+        for other in analysis.prunable:
+            same = next((m for m in other.members if (m.param, m.dim) == (member.param, member.dim)
+                         and set(m.indices) & set(member.indices)), None)  # fmt: skip
+            if same is not None:
+                place = {indices: unit for unit, indices in enumerate(same.indices)}
+                return other.name, [place[member.indices[u]] for u in units]
+    return None
+
+
 def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list[Edit]:
     """Edits that drop units by group name. Raises EditError where that is illegal."""
     gone: set[int] = set()

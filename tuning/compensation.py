@@ -33,12 +33,14 @@ def compensate(
     kept: Kept,
     device: str = "cpu",
     *,
+    shorter: bool = False,
     examples: int = 192,
     ridge: float = 0.01,
 ) -> int:
     """Fit the layers of `module` in place to the outputs of `original`; how many were fitted.
 
     `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
+    `shorter`: blocks were left out too, so that layers with all their inputs read other values.
     """
     inputs = _gather(train, examples if has_dynamic_batch(module) else 1).map(
         lambda x: x.to(device)
@@ -46,7 +48,7 @@ def compensate(
     with torch.no_grad():
         shown = _Shown(original)
         shown.of(inputs)
-        fitted = _Fitted(module, shown, kept, ridge)
+        fitted = _Fitted(module, shown, kept, ridge, shorter)
         fitted.of(inputs)
     return fitted.count
 
@@ -108,10 +110,12 @@ class _Shown(_Nodes):
 class _Fitted(_Nodes):
     """The pruned graph: each layer is fitted before it runs."""
 
-    def __init__(self, module: GraphModule, shown: _Shown, kept: Kept, ridge: float) -> None:
+    def __init__(
+        self, module: GraphModule, shown: _Shown, kept: Kept, ridge: float, changed: bool
+    ) -> None:
         super().__init__(module)
         self.shown, self.kept, self.ridge, self.count = shown, kept, ridge, 0
-        self._changed = False
+        self._changed = changed
 
     def run_node(self, n: Node) -> Any:
         layer = self.layers.get(n)

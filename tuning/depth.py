@@ -22,7 +22,7 @@ class Droppable:
 
     block: Block
     inner: tuple[str, ...]
-    nodes: frozenset[str]
+    nodes: tuple[str, ...]
     loss: float
 
 
@@ -47,7 +47,9 @@ class Depth:
         nodes = {b.total: _branch(module, b) for b in found}
         totals = set(nodes)
         inner = {b.total: _inner(b, groups) for b in found}
-        kept = [b for b in found if inner[b.total] and totals & nodes[b.total] == {b.total}]
+        kept = [
+            b for b in found if inner[b.total] and totals.intersection(nodes[b.total]) == {b.total}
+        ]
         if not kept:
             return cls()
         losses = block_losses(context, kept)
@@ -66,10 +68,11 @@ def _skipped(block: Block, settings: DropBlocks) -> bool:
     return any(fnmatchcase(block.name, p) for p in settings.skip)
 
 
-def _branch(module: GraphModule, block: Block) -> frozenset[str]:
+def _branch(module: GraphModule, block: Block) -> tuple[str, ...]:
     total, skip = node_named(module, block.total), node_named(module, block.skip)
     assert total is not None and skip is not None
-    return frozenset(n.name for n in (*branch_of(total, skip), total))
+    inside = {total, *branch_of(total, skip)}
+    return tuple(n.name for n in module.graph.nodes if n in inside)
 
 
 def _inner(block: Block, groups: Iterable[Group]) -> tuple[str, ...]:

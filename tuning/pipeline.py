@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Plan
-from ..adjusters.prune import left_alone as prune_left_alone
-from ..adjusters.prune import seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
 from ..core.records import LeftAlone, Step
 from ..graph.capture import clone
-from ..graph.edits import Edit, FoldBatchNorm, apply, from_json, kept_indices, to_json
-from ..graph.groups import keep_units
+from ..graph.edits import DropBlock, Edit, FoldBatchNorm, apply, from_json, kept_indices, to_json
 from .bench import Bench
+from .chosen import Chosen
 from .compensation import compensate
 from .finetuning import finetune, reestimate_batch_norm
 from .goal import wanted
@@ -27,10 +24,7 @@ from .objective import Objective
 from .talk import VERIFYING
 from .trainer import Trainer
 
-Dropped = dict[str, list[int]]
 BN_BATCHES = 10
-# Where the search put the pruning: the units to drop at that step, None for a recipe as written.
-Choose = Callable[[GraphModule], Dropped]
 
 
 @dataclass
@@ -67,13 +61,11 @@ def fresh(bench: Bench) -> Variant:
     return Variant(clone(bench.original))
 
 
-def plan_step(bench: Bench, variant: Variant, step: RecipeStep, choose: Choose | None) -> Plan:
+def plan_step(bench: Bench, variant: Variant, step: RecipeStep, chosen: Chosen | None) -> Plan:
+    """`chosen` is None for a recipe as written."""
     context = bench.context(variant.module)
-    if step.name == "prune" and choose is not None:
-        context = seen_by(context, step.settings)
-        edits = keep_units(context.analysis, choose(variant.module))
-        return Plan(tuple(edits), prune_left_alone(context, step.settings))
-    return ADJUSTERS[step.name].plan(context, step.settings)
+    searched = chosen.plan(step, context) if chosen is not None else None
+    return searched or ADJUSTERS[step.name].plan(context, step.settings)
 
 
 def before(bench: Bench, last: RecipeStep) -> Variant:
@@ -90,7 +82,7 @@ def before(bench: Bench, last: RecipeStep) -> Variant:
 
 def build(
     bench: Bench,
-    choose: Choose | None,
+    chosen: Chosen | None,
     *,
     lossless: bool = False,
     recover: bool = False,
@@ -103,7 +95,7 @@ def build(
     for step in bench.recipe.adjust:
         if lossless and not ADJUSTERS[step.name].lossless:
             continue
-        plan = plan_step(bench, variant, step, choose)
+        plan = plan_step(bench, variant, step, chosen)
         if plan.trains and recover:
             _recover(bench, variant, step)
         apply(variant.module, plan.edits)
@@ -130,6 +122,7 @@ def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensat
         bench.data.train,
         kept_indices(variant.edits),
         bench.device,
+        shorter=any(isinstance(e, DropBlock) for e in variant.edits),
         examples=settings.examples,
         ridge=settings.ridge,
     )
@@ -140,7 +133,7 @@ class Run:
     """One measured pass over the recipe. `as_written` keeps steps that bring nothing (`apply`)."""
 
     bench: Bench
-    choose: Choose | None
+    chosen: Chosen | None
     as_written: bool = False
     lossless: bool = False
 
@@ -176,7 +169,7 @@ class Run:
 
     def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, tuple[LeftAlone, ...]]:
         started = time.monotonic()
-        plan = plan_step(self.bench, variant, step, self.choose)
+        plan = plan_step(self.bench, variant, step, self.chosen)
         if plan.trains:
             done = self._train(variant, step)
         elif plan.edits:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from torch.fx import GraphModule
-
-from ..adjusters.importance import Scores
-from ..adjusters.plan import Context
-from ..adjusters.prune import Dropped, Pruner, seen_by
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record
 from ..graph.capture import clone
 from .allocation import Problem
 from .bench import Bench
-from .costs import CostTables, Store
+from .chosen import Chosen
 from .goal import MARGIN, WINDOW, budget_ms, feasibility, used, wanted
-from .multiples import rewarded_multiple
-from .pipeline import Variant, before, build
+from .ground import Ground
+from .pipeline import Variant, build
 from .results import verify_written
 from .talk import expected
-from .widths import Widths
 
 TRIALS = 8
 ROUNDS = 4
@@ -51,9 +44,12 @@ class Search:
     """Candidates of one pruning step, measured as they are asked for."""
 
     bench: Bench
-    pruner: Pruner
-    problem: Problem
+    ground: Ground
     trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def problem(self) -> Problem:
+        return self.ground.problem
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -69,17 +65,11 @@ class Search:
 
         `free` is the latency of lossless work alone.
         """
-        module = before(bench, step).module
-        context = seen_by(bench.context(module), step.settings)
         bench.talk.expect(expected(bench.recipe, opened=True, search=True))
-        bench.talk.stage("ranking channel groups")
-        pruner = _ranked(bench, context, step)
-        bench.talk.stage("timing layers at other widths")
-        timed = partial(_timed, bench, module, pruner)
-        problem = bench.journal.kept("widths", Problem, timed)
-        whole = problem.whole()
-        made = cls(bench, pruner, problem)
-        made.trials.append(Trial(whole, problem.ms(whole), 0.0, free, bench.runtime))
+        ground = Ground.of(bench, step)
+        whole = ground.problem.whole()
+        made = cls(bench, ground)
+        made.trials.append(Trial(whole, made.problem.ms(whole), 0.0, free, bench.runtime))
         made._recall()
         return made
 
@@ -90,16 +80,17 @@ class Search:
             at = next(same, len(self.trials))
             self.trials[at : at + 1] = [trial]
 
-    def dropped(self, picks: Picks) -> Callable[[GraphModule], Dropped]:
-        kept = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
-        return lambda module: self.pruner.keeping(kept)
+    def chosen(self, picks: Picks) -> Chosen:
+        widths = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
+        gone = tuple(d.block for d in self.ground.depth.blocks if not widths[d.inner[0]])
+        return Chosen(self.ground.pruner.keeping({g: w for g, w in widths.items() if w}), gone)
 
     def measure(self, picks: Picks) -> Trial:
         for trial in self.trials:
             if trial.picks == picks:
                 return trial
         bench = self.bench
-        variant = build(bench, self.dropped(picks))
+        variant = build(bench, self.chosen(picks))
         latency, runtime = bench.latency_on_reference(variant.module)
         made = Trial(picks, self.problem.ms(picks), self.problem.loss(picks), latency, runtime)
         self.trials.append(made)
@@ -115,7 +106,7 @@ class Search:
 
     def solve(self, budget_ms: float) -> Trial | None:
         """The least loss whose measured upper bound is within the budget, ideally just so."""
-        if self.measure(self.problem.least()).latency.high_ms > budget_ms:
+        if self.measure(self.problem.fastest()).latency.high_ms > budget_ms:
             return None
         for _ in range(TRIALS):
             best = self._best(budget_ms)
@@ -136,7 +127,7 @@ class Search:
         bench = self.bench
         assert bench.data is not None
         if trial.held is None:
-            made = build(bench, self.dropped(trial.picks), recover=True)
+            made = build(bench, self.chosen(trial.picks), recover=True)
             trial.held = bench.data.held_score(made.module, bench.device)
             bench.journal.put("trial", trial)
             bench.talk.note(f"{trial.latency.value_ms:.3g} ms: held-out {trial.held:.4f}")
@@ -148,7 +139,7 @@ class Search:
         Latencies are halved on their logarithm between the narrowest and the whole.
         """
         self.bench.talk.stage("searching")
-        smallest = self.measure(self.problem.least())
+        smallest = self.measure(self.problem.fastest())
         self._say_feasible(smallest)
         if self.held(smallest) >= least:
             return [smallest]
@@ -191,7 +182,7 @@ class Search:
         """
         bench, target = self.bench, self.bench.job.target
         bench.talk.stage("searching")
-        smallest = self.measure(self.problem.least())
+        smallest = self.measure(self.problem.fastest())
         budget = budget_ms(target, bench.reference)
         self._say_feasible(smallest)
         best: Trial | None = None
@@ -200,7 +191,7 @@ class Search:
             if found is None:
                 break
             bench.runtime = found.runtime
-            made = build(bench, self.dropped(found.picks))
+            made = build(bench, self.chosen(found.picks))
             trial = Variant(clone(made.module), made.edits)
             checked = verify_written(bench, out, trial, record, recipe, 5.0)
             share = used(target, checked)
@@ -213,33 +204,6 @@ class Search:
         best = best or smallest
         bench.runtime = best.runtime
         return best, min(t.latency.value_ms for t in self.trials)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """All of a pruner that takes long to find out."""
-
-    scores: Scores
-    costs: dict[str, float]
-    multiple: int
-
-
-def _ranked(bench: Bench, context: Context, step: Step) -> Pruner:
-    known = bench.journal.get("ranking", Ranking)
-    if known is not None:
-        return Pruner(context.analysis, known.scores, known.costs, step.settings, known.multiple)
-    made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
-    bench.journal.put("ranking", Ranking(made.scores, made.costs, made.multiple))
-    return made
-
-
-def _timed(bench: Bench, module: GraphModule, pruner: Pruner) -> Problem:
-    """The knapsack, from timings of layers at other widths."""
-    tables = CostTables.of(bench.runtime, bench.device, Store.of(bench.fingerprint, bench.runtime))
-    widths = Widths(module, bench.inputs, pruner, tables)
-    count = widths.measure(lambda n: bench.talk.advance(n))
-    bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
-    return widths.problem()
 
 
 def _interpolated(points: list[tuple[float, float]], at: float) -> float:

@@ -146,7 +146,7 @@ def _lossy(
         "choice", Choice, lambda: Choice(*search.settle(record, out, recipe))
     )
     bench.runtime, smallest = choice.trial.runtime, choice.smallest_ms
-    variant = Run(bench, search.dropped(choice.trial.picks)).all()
+    variant = Run(bench, search.chosen(choice.trial.picks)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.final is not None
     smallest = min(smallest, record.final.value_ms)
@@ -171,7 +171,7 @@ def _fastest(
     found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
     for trial in found.trials:
         bench.runtime = trial.runtime
-        variant = Run(bench, search.dropped(trial.picks)).all()
+        variant = Run(bench, search.chosen(trial.picks)).all()
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:
             break
     else:

@@ -38,7 +38,7 @@ def brute(problem, budget):
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_the_solver_finds_what_trying_everything_finds(seed, share):
     problem = random_problem(seed)
-    low, high = problem.ms(problem.least()), problem.ms(problem.whole())
+    low, high = problem.ms(problem.fastest()), problem.ms(problem.whole())
     budget = low + share * (high - low)
     found = problem.solve(budget)
     assert found is not None and found.ms <= budget + 1e-9
@@ -49,3 +49,43 @@ def test_the_solver_finds_what_trying_everything_finds(seed, share):
 def test_what_does_not_fit_is_refused():
     problem = random_problem(0)
     assert problem.solve(0.4) is None
+
+
+def with_blocks(seed, most):
+    """Of `random_problem`, groups g1 and g2 are one block, g3 another."""
+    plain = random_problem(seed)
+    inner = {"g1", "g2", "g3"}
+    choices = {
+        n: Choice((0, *c.widths), (0.3 if n in ("g1", "g3") else 0.0, *c.losses))
+        if n in inner
+        else c
+        for n, c in plain.choices.items()
+    }
+    terms = [
+        Term(t.groups, np.pad(t.ms, [(int(g in inner), 0) for g in t.groups])) for t in plain.terms
+    ]
+    return Problem(choices, terms, plain.fixed_ms, (("g1", "g2"), ("g3",)), most)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("most", [1, 2])
+def test_blocks_go_as_a_whole_and_not_too_many(seed, most):
+    problem = with_blocks(seed, most)
+
+    def legal(picks):
+        widths = {name: c.widths[picks[name]] for name, c in problem.choices.items()}
+        gone = [{widths[g] == 0 for g in names} for names in problem.blocks]
+        return all(len(g) == 1 for g in gone) and sum(True in g for g in gone) <= most
+
+    names, sizes = list(problem.choices), [len(c.widths) for c in problem.choices.values()]
+    every = [dict(zip(names, row, strict=True)) for row in np.ndindex(*sizes)]
+    every = [p for p in every if legal(p)]
+    fastest = problem.fastest()
+    assert legal(fastest)
+    assert problem.ms(fastest) == pytest.approx(min(problem.ms(p) for p in every), rel=2e-3)
+    for share in (0.1, 0.4, 0.7):
+        low, high = problem.ms(fastest), problem.ms(problem.whole())
+        found = problem.solve(low + share * (high - low))
+        assert found is not None and legal(found.picks)
+        fitting = [p for p in every if problem.ms(p) <= low + share * (high - low)]
+        assert found.loss == pytest.approx(min(problem.loss(p) for p in fitting), abs=2e-3)

@@ -1,0 +1,48 @@
+"""What the search decided for the steps of a recipe that leave it open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..adjusters.plan import Context, Plan
+from ..adjusters.prune import left_alone, seen_by
+from ..configs.recipe import Step
+from ..configs.settings import DropBlocks
+from ..core.records import LeftAlone
+from ..graph.blocks import Block
+from ..graph.edits import leave_out
+from ..graph.groups import Group, keep_units, units_in
+
+Dropped = Mapping[Group, list[int]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Units to drop of groups of the graph as it was searched, and blocks to leave out, in its
+    order."""
+
+    dropped: Dropped
+    blocks: tuple[Block, ...] = ()
+
+    def plan(self, step: Step, context: Context) -> Plan | None:
+        """The step's plan, None where it leaves nothing open."""
+        if step.name == "prune":
+            return self._prune(step, context)
+        if isinstance(step.settings, DropBlocks) and step.settings.count is None:
+            edits = leave_out(self.blocks)
+            reason = "channels cost less accuracy for the time that they save"
+            return Plan(edits, () if edits else (LeftAlone("blocks", reason),))
+        return None
+
+    def _prune(self, step: Step, context: Context) -> Plan:
+        context = seen_by(context, step.settings)
+        dropped: dict[str, list[int]] = {}
+        for group, units in self.dropped.items():
+            # A block that was left out took its own groups along; others may bear another name.
+            name, here = units_in(context.analysis, group, units) or ("", [])
+            if here:
+                dropped[name] = here
+        return Plan(
+            tuple(keep_units(context.analysis, dropped)), left_alone(context, step.settings)
+        )
