@@ -76,6 +76,28 @@ def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu
     return max(0.0, 1.0 - (error / size) ** 0.5) if size else float(error == 0.0)
 
 
+def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
+    """How far `b` is from `a`, without steps: mean KL(a || b) where outputs are [batch, classes].
+
+    Elsewhere |b - a|^2 / |a|^2. It tells candidates apart that a metric on few examples can't.
+    """
+    total, size, rows = 0.0, 0.0, 0
+    classes = False
+    with torch.inference_mode(), _evaluating(a), _evaluating(b):
+        for index, batch in enumerate(_batches(batches)):
+            inputs = _pair(batch, index)[0]
+            left, right = (_outputs(m, inputs, index, device).double() for m in (a, b))
+            classes = left.dim() == 2 and left.shape[1] > 1
+            rows += left.shape[0]
+            size += float(left.square().sum())
+            if classes:
+                wanted, found = left.log_softmax(1), right.log_softmax(1)
+                total += float((wanted.exp() * (wanted - found)).sum())
+            else:
+                total += float((right - left).square().sum())
+    return total / max(1, rows) if classes else total / max(size, 1e-30)
+
+
 def metric_of(metric: str | Metric) -> Metric:
     if callable(metric):
         return metric

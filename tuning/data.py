@@ -14,7 +14,7 @@ from ..checkpoints.factory import load_factory
 from ..configs.recipe import METRICS, Recipe
 from ..core.calling import Inputs
 from ..core.errors import DataError
-from ..profiling.accuracy import agreement, evaluate
+from ..profiling.accuracy import agreement, divergence, evaluate
 from .split import split
 
 
@@ -35,6 +35,10 @@ class Data:
     def held_score(self, module: nn.Module, device: str) -> float:
         """The metric on held-out training data, for decisions along the way."""
         return evaluate(module, self.held, self.metric, device)[0]
+
+    def held_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
+        """How far `module` is from the original on held-out training data."""
+        return divergence(original, module, self.held, device)
 
 
 def load_data(recipe: Recipe) -> Data | None:
