@@ -64,12 +64,12 @@ class Live:
 
 
 class _Times(ProgressColumn):
-    """Elapsed, and what is left: at most, of a run with a time limit; about, of counted work."""
+    """Elapsed, and what is left of a run's time limit or of a stage's counted work."""
 
     def render(self, task: Task) -> Text:
         elapsed, text = task.elapsed or 0.0, ""
         if (limit := task.fields.get("limit")) and elapsed < limit:
-            text = f", at most {_clock(limit - elapsed)} left"
+            text = f", {_clock(limit - elapsed)} of the limit left"
         elif limit is None and task.total and ENOUGH * task.total <= task.completed < task.total:
             text = f", about {_clock(elapsed * (task.total / task.completed - 1))} left"
         return Text(_clock(elapsed) + text)

@@ -50,7 +50,7 @@ def test_time_left_is_said_only_where_something_is_known_of_it(live, clock):
     live.expect(["loading", "training"], 120)
     live.stage("loading")
     clock.now = 20
-    assert shown(live) == ["stage 1 of 2 0:20, at most 1:40 left", "loading 0:20"]
+    assert shown(live) == ["stage 1 of 2 0:20, 1:40 of the limit left", "loading 0:20"]
     live.stage("training", 100)
     live.advance(4)
     clock.now = 30

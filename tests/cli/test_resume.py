@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pico
 import pytest
 from modelspeed.cli import progress
 from modelspeed.cli.main import app
+from modelspeed.tuning.talk import OPENING, SEARCH
 from quick import hasten
 from typer.testing import CliRunner
 
@@ -111,9 +113,9 @@ def apply(folder, monkeypatch):
     )
     (folder / "modelspeed.yaml").write_text(recipe)
 
-    def run(*words, stop=""):
+    def run(*words, stop="", verb="apply"):
         monkeypatch.setattr(Heard, "stop", stop)
-        line = ["apply", "ckpt.pt", "--threads", "1", "--out", str(folder / "o"), *words]
+        line = [verb, "ckpt.pt", "--threads", "1", "--out", str(folder / "o"), *words]
         monkeypatch.setattr(sys, "argv", ["modelspeed", *line])
         monkeypatch.chdir(folder)
         done = CliRunner().invoke(app, line)
@@ -131,6 +133,19 @@ def test_apply_goes_on_and_says_how_after_ctrl_c(folder, apply):
     assert code == 0 and "journal: baseline, kernels, prune, scale\n" in err
     assert journal(folder) == [] and (folder / "o" / "model.pt2").is_file()
     assert not Heard.last.coming and Heard.last.stages[-1] == "verifying in a fresh process"
+
+
+def test_tune_counts_its_stages_and_says_early_what_is_feasible(folder, apply):
+    (folder / "modelspeed.yaml").write_text(pico.RECIPE)
+    err = apply("--target-ms", "0.001", verb="tune")[1]
+    steps = ("prune", "finetune", "fold_batchnorm")
+    assert not Heard.last.coming and Heard.last.progress.tasks[0].completed == 10
+    assert [s for s in Heard.last.stages if s in (*OPENING, *SEARCH, *steps)] == [
+        *OPENING, *SEARCH, *steps,
+    ]  # fmt: skip
+    line = r"baseline \S+ ms, lossless \S+ ms, smallest reachable about \S+ ms, target 0.001 ms\n"
+    assert len(re.findall(line, err)) == err.count("smallest reachable") == 1
+    assert "out of reach" in err.partition("prune ...")[0]
 
 
 def test_a_journal_is_only_used_for_the_same_job_and_only_if_asked(folder, apply):
