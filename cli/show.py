@@ -9,7 +9,7 @@ import typer
 from . import options as o
 from .errors import shown
 
-FORMATS = ("console", "md", "html", "json")
+FORMATS = ("console", "md", "html", "json", "csv")
 
 
 def show(
@@ -20,7 +20,7 @@ def show(
     """Render a record again, in another form."""
     with shown(debug):
         from ..core.errors import UsageError
-        from ..reporting import html, markdown
+        from ..reporting import html, markdown, pareto
         from ..reporting import json as record_json
         from .finish import record_at
         from .finish import show as show_record
@@ -31,5 +31,8 @@ def show(
         if format == "console":
             show_record(found, False)
             return
-        texts = {"md": markdown.render, "html": html.render, "json": record_json.dumps}
+        texts = {
+            "md": markdown.render, "html": html.render, "json": record_json.dumps,
+            "csv": pareto.render,  # all that was tried
+        }  # fmt: skip
         sys.stdout.write(texts[format](found) + "\n")

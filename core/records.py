@@ -137,14 +137,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One set of edits that was built and measured during the search."""
+    """One set of edits that was built and measured during the search.
+
+    `predicted_ms` and `predicted_rise` (in loss) are what the search expected before it measured;
+    `accuracy` is that on held-out training data for what was tried on the way.
+    """
 
     label: str
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
     accuracy: float | None = None
-    level: float | None = None
+    predicted_ms: float | None = None
+    predicted_rise: float | None = None
     chosen: bool = False
 
     @property

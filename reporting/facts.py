@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from ..core.records import Latency, Record
+from .pareto import front
 
 VERDICTS = {
     "met": "target met",
@@ -87,8 +89,17 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("MACs", f"{record.macs_before:,}"))
     if record.smallest_reachable_ms is not None:
         rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
+    if (error := prediction_error(record)) is not None:
+        rows.append(("predicted latencies", f"off by {percent(error)} (median of what was tried)"))
     rows.append(("time taken", f"{record.seconds:.0f} s"))
     return tuple(rows)
+
+
+def prediction_error(record: Record) -> float | None:
+    """Median of |predicted / measured - 1| over the search's candidates, a fraction."""
+    pairs = [(c.predicted_ms, c.latency_ms) for c in record.candidates]
+    errors = [abs(p / m - 1) for p, m in pairs if p is not None and m > 0]
+    return median(errors) if errors else None
 
 
 def _quality(record: Record) -> list[tuple[str, str]]:
@@ -135,6 +146,12 @@ def groups(record: Record) -> Table:
     return Table("Channel groups", ("group", "units", "members", "why it stays whole"), rows)
 
 
+def pareto(record: Record) -> Table:
+    rows = tuple((c.label, ms(c.latency_ms), percent(c.accuracy)) for c in front(record.candidates))
+    head = ("candidate", "latency", "accuracy on held-out training data, not fine-tuned")
+    return Table("Best of what was tried", head, rows if len(rows) > 1 else ())
+
+
 def warnings(record: Record) -> Table:
     rows = tuple((n.code, n.seen, n.cause, n.remedy) for n in record.notices)
     return Table("Warnings", ("warning", "seen", "likely cause", "what helps"), rows)
@@ -161,5 +178,8 @@ def machine(record: Record) -> str:
 
 def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
-    found = (steps(record), groups(record), left_alone(record), warnings(record), layers(record))
+    found = (
+        steps(record), pareto(record), groups(record), left_alone(record), warnings(record),
+        layers(record),
+    )  # fmt: skip
     return [t for t in found if t.rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..configs.recipe import Step
@@ -31,13 +31,18 @@ Picks = Mapping[str, int]
 
 @dataclass
 class Trial:
-    """One allocation that was built and measured, with the time the tables predicted."""
+    """One allocation that was built and measured.
+
+    `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
+    measured by then.
+    """
 
     picks: Picks
     predicted_ms: float
     loss: float
     latency: Latency
     runtime: str
+    expected_ms: float | None = None
     held: float | None = None
     distance: float | None = None
 
@@ -58,8 +63,12 @@ class Search:
     def candidates(self) -> list[Candidate]:
         """All that was tried beyond lossless work."""
         return [
-            candidate(f"predicted {t.predicted_ms:.3g} ms, loss +{t.loss:.3g}", t.latency, t.held)
-            for t in self.trials[1:]
+            replace(
+                candidate(f"tried {number}", t.latency, t.held),
+                predicted_ms=t.expected_ms,
+                predicted_rise=t.loss,
+            )
+            for number, t in enumerate(self.trials[1:], start=1)
         ]
 
     @classmethod
@@ -94,18 +103,16 @@ class Search:
                 return trial
         bench = self.bench
         variant = build(bench, self.chosen(picks))
+        predicted = self.problem.ms(picks)
+        expected = _interpolated(
+            [(t.predicted_ms, t.latency.value_ms) for t in self.trials], predicted
+        )
         latency, runtime = bench.latency_on_reference(variant.module)
-        made = Trial(picks, self.problem.ms(picks), self.problem.loss(picks), latency, runtime)
+        made = Trial(picks, predicted, self.problem.loss(picks), latency, runtime, expected)
         self.trials.append(made)
         bench.journal.put("trial", made)
-        bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {self.corrected(made):.3g} predicted")
+        bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
         return made
-
-    def corrected(self, trial: Trial) -> float:
-        """The prediction on the scale of what was measured before that trial."""
-        known = [t for t in self.trials if t is not trial] or self.trials
-        return _interpolated([(t.predicted_ms, t.latency.value_ms) for t in known],
-                             trial.predicted_ms)  # fmt: skip
 
     def solve(self, budget_ms: float) -> Trial | None:
         """The best of those found whose measured upper bound is within the budget, ideally just so.
@@ -241,9 +248,8 @@ def _interpolated(points: list[tuple[float, float]], at: float) -> float:
 
 
 def candidate(
-    label: str, latency: Latency, accuracy: float | None, level: float | None = None,
-    chosen: bool = False,
-) -> Candidate:  # fmt: skip
+    label: str, latency: Latency, accuracy: float | None, chosen: bool = False
+) -> Candidate:
     return Candidate(
-        label, latency.value_ms, latency.low_ms, latency.high_ms, accuracy, level, chosen
+        label, latency.value_ms, latency.low_ms, latency.high_ms, accuracy, chosen=chosen
     )

@@ -82,8 +82,8 @@ def _reach(
     def measured() -> Lossless:
         free, runtime = bench.latency_on_reference(lossless.module)
         return Lossless(free, runtime, (
-            candidate("original", record.baseline, bench.accuracy(bench.original), None),
-            candidate("lossless", free, bench.accuracy(lossless.module), 0.0),
+            candidate("original", record.baseline, bench.accuracy(bench.original)),
+            candidate("lossless", free, bench.accuracy(lossless.module)),
         ))  # fmt: skip
 
     found = bench.journal.kept("lossless", Lossless, measured)

@@ -37,8 +37,9 @@ def record(**changes: object) -> Record:
         "parameters_before": 100, "parameters_after": 60, "macs_before": 1000, "macs_after": 500,
         "steps": (Step("prune", {"max_ratio": 0.8}, "kept", "measured faster", 4.0, 2.6, 0.98, 0.9),
                   Step("scale", {}, "rolled back", "measured slower on this machine")),
-        "candidates": tuple(Candidate(f"c{i}", 2.0 + i, 1.9 + i, 2.1 + i, 0.9 + 0.01 * i, None,
-                                      i == 1) for i in range(5)),
+        "candidates": tuple(
+            Candidate(f"c{i}", 2.0 + i, 1.9 + i, 2.1 + i, 0.9 + 0.01 * i, 1.1 * (2.0 + i), 0.5,
+                      i == 1) for i in range(5)),
         "layers_before": layers, "layers_after": layers[:20],
         "left_alone": (LeftAlone("head", "it is part of the model's output"),),
         "notices": (Notice("noisy", "CV 8 %", "other programs", "--threads 1"),),

@@ -1,0 +1,42 @@
+"""All that was tried as CSV, for a spreadsheet or a plot of one's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from ..core.records import Candidate, Record
+
+HEAD = (
+    "label", "latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "accuracy_on",
+    "predicted_ms", "predicted_rise_in_loss", "chosen", "on_front",
+)  # fmt: skip
+
+
+def render(record: Record) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(HEAD)
+    best = front(record.candidates)
+    for c in record.candidates:
+        rows.writerow((
+            c.label, c.latency_ms, c.latency_low_ms, c.latency_high_ms, c.accuracy, data_of(c),
+            c.predicted_ms, c.predicted_rise, c.chosen, c in best,
+        ))  # fmt: skip
+    return text.getvalue().rstrip("\n")
+
+
+def data_of(candidate: Candidate) -> str:
+    """What its accuracy was taken on: the two can't be compared."""
+    return "held-out training data" if candidate.predicted_ms is not None else "evaluation data"
+
+
+def front(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Of what the search tried, those that no other beats in both latency and accuracy, the
+    fastest first."""
+    tried = [c for c in candidates if c.predicted_ms is not None and c.accuracy is not None]
+    found: list[Candidate] = []
+    for c in sorted(tried, key=lambda c: (c.latency_ms, -(c.accuracy or 0.0))):
+        if not found or (c.accuracy or 0.0) > (found[-1].accuracy or 0.0):
+            found.append(c)
+    return tuple(found)
