@@ -115,6 +115,53 @@ def resnet() -> nn.Module:
     return load_factory("../examples/digits/model.py:build", HERE)(width=32)
 
 
+class Basic(nn.Module):
+    """Residual block of ResNet-18 (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.c1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.c2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.b1, self.b2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.short: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.short = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.b2(self.c2(F.relu(self.b1(self.c1(x))))) + self.short(x))
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 at 224x224 with random weights: for times, not for accuracy."""
+    rows = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1),
+            (256, 512, 2), (512, 512, 1)]  # fmt: skip
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1), *(Basic(*r) for r in rows),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000),
+    )  # fmt: skip
+
+
+def photos() -> tuple[object, object]:
+    """Random images of ImageNet's size, as a data set of 1,024 to train and 128 to evaluate on."""
+
+    class Noise(torch.utils.data.Dataset):
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def __len__(self) -> int:
+            return self.count
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            generator = torch.Generator().manual_seed(index)
+            return torch.randn(3, 224, 224, generator=generator), index % 1000
+
+    return tuple(torch.utils.data.DataLoader(Noise(n), batch_size=16) for n in (1024, 128))
+
+
 def digits() -> tuple[object, object]:
     from modelspeed.checkpoints.factory import load_factory
 

@@ -189,6 +189,7 @@ def _solve(
     cross = (x.transpose(1, 2) @ gap).double() / rows
     scale = gram.diagonal(0, 1, 2).mean(1).clamp_min(1e-12)
     eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
-    change = torch.linalg.solve(gram + ridge * scale[:, None, None] * eye, cross)
+    factor = torch.linalg.cholesky(gram + ridge * scale[:, None, None] * eye)
+    change = torch.cholesky_solve(cross, factor)
     offset = mean_gap.double() - mean_x.double() @ change
     return change.transpose(1, 2).reshape(weight.shape), offset.reshape(-1)

@@ -23,6 +23,8 @@ from .talk import expected
 TRIALS = 8
 OTHER_TRIALS = 2
 SHORTLIST = 5
+FAR = 10.0  # times the least predicted rise in loss
+RECOVER_SECONDS = 15.0  # for all of a shortlist; a large model takes as long for one
 ROUNDS = 4
 NEAR = 1.05
 SEARCH_SHARE = 0.5
@@ -194,11 +196,18 @@ class Search:
             note("the target is out of reach with this recipe: the closest it can get is made")
 
     def _best(self, budget_ms: float) -> Trial | None:
+        """Of those that fit, and promise not much less than the best of them."""
         fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]
-        shortlist = sorted(fitting, key=lambda t: t.loss)[:SHORTLIST]
-        if self.bench.data is None or not self._in_time():
-            return next(iter(shortlist), None)
-        return min(shortlist, key=self.distance, default=None)
+        ranked = sorted(fitting, key=lambda t: t.loss)[:SHORTLIST]
+        if self.bench.data is None or not ranked:
+            return next(iter(ranked), None)
+        begun, near = time.monotonic(), []
+        for trial in ranked:
+            late = time.monotonic() - begun > RECOVER_SECONDS or not self._in_time()
+            if trial.loss > FAR * ranked[0].loss or (near and late):
+                break
+            near.append((self.distance(trial), trial.loss, trial))
+        return min(near, key=lambda row: row[:2])[2]
 
     def _in_time(self) -> bool:
         """The rest of the time belongs to training and the final check."""

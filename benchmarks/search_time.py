@@ -1,0 +1,78 @@
+"""Seconds of a search for ResNet-18 at 224x224, tables cold and cached: `search_time.py`.
+
+Everything of `tune` before fine-tuning: ranking, timing layers, solving, building, measuring and
+compensating candidates until the best at half of the eager latency is found. Two threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from modelspeed.configs.load import parse_recipe
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.records import Target
+from modelspeed.tuning.bench import open_bench
+from modelspeed.tuning.job import Job
+from modelspeed.tuning.search import Search
+from modelspeed.tuning.talk import Quiet
+
+sys.path.insert(0, str(Path(__file__).parent))
+import nets
+
+SHARES = (0.5, 0.35)
+
+
+class Stages(Quiet):
+    """Says when each stage began."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        print(f"  {time.monotonic() - self.started:6.1f} s {text}", file=sys.stderr, flush=True)
+
+
+def search(checkpoint: Path, share: float) -> tuple[float, float]:
+    """Seconds, and the part of the budget that is used."""
+    recipe = parse_recipe(
+        f"version: 1\ndata: {{factory: '{nets.HERE}/nets.py:photos'}}\nlimits: {{minutes: 60}}\n",
+        "benchmark", Path.cwd(),
+    )  # fmt: skip
+    steps = tuple(make_step(n) for n in ("drop_blocks", "prune", "compensate"))
+    recipe = recipe.model_copy(update={"adjust": steps})
+    inputs = ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
+    job = Job(str(checkpoint), Target(speedup=2.0), "nets.py:resnet18", str(nets.HERE), {}, inputs)
+    bench = open_bench(job, recipe, Stages())
+    bench.measure_reference()
+    bench.choose_runtime(bench.original)
+    free, bench.runtime = bench.latency_on_reference(bench.original)
+    started = time.monotonic()
+    found = Search.of(bench, steps[1], free).solve(share * bench.reference.value_ms)
+    seconds = time.monotonic() - started
+    return seconds, found.latency.high_ms / (share * bench.reference.value_ms) if found else 0.0
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    print(f"{torch.get_num_threads()} threads\n\n| tables | target | seconds | of target |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MODELSPEED_CACHE"] = folder
+        checkpoint = Path(folder) / "resnet18.pt"
+        torch.save(nets.resnet18().state_dict(), checkpoint)
+        for tables, share in zip(("cold", "cached"), SHARES, strict=True):
+            seconds, used = search(checkpoint, share)
+            print(f"| {tables} | {share:.0%} | {seconds:.0f} | {used:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
