@@ -161,6 +161,7 @@ def repeat(walk: Walk, node: Node) -> Dims:
     assert isinstance(times, (list, tuple))
     dims = walk.of(node.args[0])
     padded: Sequence[Labels | None] = (*[None] * (len(times) - len(dims)), *dims)
+    times = [*[1] * (len(padded) - len(times)), *times]  # `tile` may leave out the first ones
     return tuple(
         None if labels is None else np.tile(labels, integer(count))
         for labels, count in zip(padded, times, strict=True)
