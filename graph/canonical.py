@@ -1,30 +1,66 @@
 """Spells equal operators alike, so that one rule and one patch fit them all.
 
 `chunk` and `split` by a number become `split_with_sizes`, and negative ends of slices become counts
-from the front: sizes written out can be patched one by one when channels go.
+from the front: sizes written out can be patched one by one when channels go. Regions without
+autocast are what they are anyway, and computed weights are computed once (`constants.py`).
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from .constants import fold_computed_weights
+
 aten: Any = torch.ops.aten
-_SPLITS = (aten.chunk.default, aten.split.Tensor)
+_SPLITS = (
+    aten.chunk.default,
+    aten.split.Tensor,
+    aten.unsafe_chunk.default,
+    aten.unsafe_split.Tensor,
+    aten.tensor_split.sections,
+    aten.tensor_split.indices,
+)
 
 
 def canonicalise(module: GraphModule) -> GraphModule:
     """Rewrite `module` in place, without changing what it computes, and return it."""
     for node in list(module.graph.nodes):
+        if node.target is torch.ops.higher_order.wrap_with_autocast:
+            _inline(module, node)
+    for node in list(module.graph.nodes):
         if node.target in _SPLITS:
             _write_sizes(module, node)
         elif node.target is aten.slice.Tensor:
             _count_from_front(node)
+    fold_computed_weights(module)
     module.recompile()
     return module
+
+
+def _inline(module: GraphModule, node: Node) -> None:
+    """autocast(device, dtype, enabled, cache, region, *inputs): a region that switches it off."""
+    _, _, enabled, _, region, *inputs = node.args
+    if enabled or not isinstance(region, Node):
+        return
+    inner = getattr(module, str(region.target)).graph
+    if any(n.op == "get_attr" for n in inner.nodes):  # it would be looked up in the wrong module
+        return
+    places = [n for n in inner.nodes if n.op == "placeholder"]
+    copies: dict[Node, Any] = dict(zip(places, inputs, strict=True))
+    with module.graph.inserting_before(node):
+        results = module.graph.graph_copy(inner, copies)
+    for user in list(node.users):
+        assert user.target is operator.getitem and isinstance(results, (tuple, list))
+        user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
+        module.graph.erase_node(user)
+    module.graph.erase_node(node)
+    if not region.users:
+        module.graph.erase_node(region)
 
 
 def _write_sizes(module: GraphModule, node: Node) -> None:

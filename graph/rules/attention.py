@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 from torch.fx import Node
@@ -28,13 +30,14 @@ def addmm(walk: Walk, node: Node) -> Dims:
 
 def _product(walk: Walk, node: Node, a: Any, b: Any) -> Dims:
     left, right = walk.of(a), walk.of(b)
-    if len(left) < 1 or len(right) < 2:
-        raise RuleError("a product with a vector")
+    if not left or not right:
+        raise RuleError("a product with a number")
     reason = f"node `{node.name}` multiplies it with a dimension that stays whole"
-    walk.labels.join(left[-1], right[-2], reason)
+    walk.labels.join(left[-1], right[-2] if len(right) > 1 else right[-1], reason)
     batch = _batch(walk, node, a, b)
     rows = (left[-2],) if len(left) > 1 else ()
-    return (*batch, *rows, right[-1])
+    columns = (right[-1],) if len(right) > 1 else ()
+    return (*batch, *rows, *columns)
 
 
 def _batch(walk: Walk, node: Node, a: Any, b: Any) -> list[Labels | None]:
@@ -45,13 +48,12 @@ def _batch(walk: Walk, node: Node, a: Any, b: Any) -> list[Labels | None]:
 
 def einsum(walk: Walk, node: Node) -> Dims:
     """Letters name dimensions; a letter that one operand alone sums over must stay whole."""
-    equation, operands = str(node.args[0]).replace(" ", ""), node.args[1]
-    if "." in equation or "->" not in equation:
-        raise RuleError("an einsum with an ellipsis or without an arrow")
-    inputs, output = equation.split("->")
+    operands = node.args[1]
+    assert isinstance(operands, (list, tuple))
+    inputs, output = spelled_out(str(node.args[0]), [len(walk.of(x)) for x in operands])
     held: dict[str, Labels | None] = {}
     count: dict[str, int] = {}
-    for letters, operand in zip(inputs.split(","), operands, strict=True):  # type: ignore[arg-type]
+    for letters, operand in zip(inputs, operands, strict=True):
         if len(set(letters)) != len(letters):
             raise RuleError("an einsum over a diagonal")
         for letter, labels in zip(letters, walk.of(operand), strict=True):
@@ -64,6 +66,23 @@ def einsum(walk: Walk, node: Node) -> Dims:
         if letter not in output and count[letter] == 1:
             walk.labels.freeze(labels, f"node `{node.name}` sums over it")
     return tuple(held[letter] for letter in output)
+
+
+def spelled_out(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Letters of each operand and of the result, the ellipsis and a missing result written out."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    free = [c for c in ascii_letters if c not in equation]
+    depth = [rank - len(x) + 3 for x, rank in zip(inputs, ranks, strict=True) if "..." in x]
+    dots = "".join(free[: max(depth, default=0)])
+    if not arrow:
+        once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
+        output = "..." * bool(depth) + "".join(once)
+    spelled = [
+        x.replace("...", dots[len(dots) - (rank - len(x) + 3) :])
+        for x, rank in zip(inputs, ranks, strict=True)
+    ]
+    return spelled, output.replace("...", dots)
 
 
 def scaled_dot_product_attention(walk: Walk, node: Node) -> Dims:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch.fx import Node
 
 from ..analysis import Walk
 from ..labels import Dims, Labels
-from .arguments import argument
+from .arguments import argument, integer
+from .shape import whole_space
 
 
 def convolution(walk: Walk, node: Node) -> Dims:
@@ -23,7 +25,7 @@ def convolution(walk: Walk, node: Node) -> Dims:
         walk.labels.join(weight[1], data[1], "it reads the model's input")
     elif isinstance(groups, int):
         _grouped(walk, node, data[1], weight, groups)
-    return (data[0], out, *(None for _ in weight[2:]))
+    return (data[0], out, *whole_space(walk, node, data[2:]))
 
 
 def _grouped(walk: Walk, node: Node, channels: Labels | None, weight: Dims, groups: int) -> None:
@@ -66,12 +68,30 @@ def transposed(walk: Walk, node: Node) -> Dims:
     """conv_transpose(input, weight, bias, stride, padding, output_padding, groups)."""
     data, weight = walk.of(node.args[0]), walk.of(node.args[1])
     bias = walk.of(argument(node, 2, "bias"))
-    if len(data) != len(weight) or argument(node, 6, "groups", 1) != 1:
-        return _whole(walk, node, "a grouped or unbatched transposed convolution")
-    if bias:
-        walk.labels.join(weight[1], bias[0], "its bias is no parameter")
+    if len(data) != len(weight):
+        return _whole(walk, node, "an unbatched transposed convolution")
     walk.labels.join(weight[0], data[1], "it reads the model's input")
-    return (data[0], weight[1], *(None for _ in weight[2:]))
+    out, groups = weight[1], argument(node, 6, "groups", 1)
+    if groups != 1:
+        out = _grouped_transposed(walk, node, weight, integer(groups))
+    if bias:
+        walk.labels.join(out, bias[0], "its bias is no parameter")
+    return (data[0], out, *whole_space(walk, node, data[2:]))
+
+
+def _grouped_transposed(walk: Walk, node: Node, weight: Dims, groups: int) -> Labels | None:
+    """The weight is (inputs, outputs of one group), so outputs are labelled anew in every group."""
+    channels, within = weight[0], weight[1]
+    if channels is None or within is None:
+        walk.freeze((channels, within), "a grouped convolution of the model's input")
+        return None
+    if groups < len(within):
+        for row in channels.reshape(groups, -1)[1:]:
+            walk.labels.join(channels.reshape(groups, -1)[0], row, "")
+        return np.tile(within, groups)
+    out = walk.labels.new(groups * len(within))
+    _drop_whole_groups(walk, node, channels, out, within, groups)
+    return out
 
 
 def linear(walk: Walk, node: Node) -> Dims:
@@ -93,6 +113,8 @@ def batch_norm(walk: Walk, node: Node) -> Dims:
         dims = walk.of(vector)
         if dims:
             walk.labels.join(dims[0], data[1], "it normalises the model's input")
+    if node.args[5]:  # with statistics of its own: a weight that is standardised
+        walk.freeze((data[0], *data[2:]), f"node `{node.name}` normalises over it")
     return data
 
 

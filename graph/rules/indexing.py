@@ -75,8 +75,11 @@ def slice_(walk: Walk, node: Node) -> Dims:
     )
     start = 0 if start is None else start
     end = len(labels) if end is None else end
-    if node.kwargs or not isinstance(start, int) or not isinstance(end, int) or step != 1:
-        raise RuleError("a slice with a step or an end known at run time")
+    if node.kwargs or not all(isinstance(n, int) for n in (start, end, step)):
+        raise RuleError("a slice whose ends or step are known at run time")
+    start, end, step = integer(start), min(integer(end), len(labels)), integer(step)
+    if step > 1:
+        return (*dims[:axis], _strided(walk, labels, start, end, step), *dims[axis + 1 :])
     if start:
         walk.patch(node, (2,), labels[:start])
     if end < len(labels):
@@ -84,21 +87,30 @@ def slice_(walk: Walk, node: Node) -> Dims:
     return (*dims[:axis], labels[start:end], *dims[axis + 1 :])
 
 
+def _strided(walk: Walk, labels: Labels, start: int, end: int, step: int) -> Labels:
+    """Every `step`-th index: a unit is the stretch of `step` indices that all strides share."""
+    if len(labels) % step or start >= step or end < len(labels):
+        raise RuleError("a slice with a step that leaves a rest")
+    for stretch in labels.reshape(-1, step):
+        walk.labels.tie_all(stretch)
+    return labels[start::step]
+
+
 def index(walk: Walk, node: Node) -> Dims:
-    """x[:, i]: one tensor of indices takes the place of one dimension."""
+    """x[:, i, j]: what tensors of indices give takes the place of the dimensions they pick from."""
     dims, picks = walk.of(node.args[0]), node.args[1]
     assert isinstance(picks, (list, tuple))
-    tensors = [i for i, pick in enumerate(picks) if isinstance(pick, Node)]
-    if len(tensors) != 1:
-        raise RuleError("an index of several tensors")
-    axis = tensors[0]
-    pick = picks[axis]
-    assert isinstance(pick, Node)
-    if pick.meta["val"].dtype == torch.bool:
+    by_axis = {axis: pick for axis, pick in enumerate(picks) if isinstance(pick, Node)}
+    if any(pick.meta["val"].dtype == torch.bool for pick in by_axis.values()):
         raise RuleError("an index by a mask")
-    walk.labels.freeze(dims[axis], f"node `{node.name}` picks of it by number")
-    walk.freeze(walk.of(pick), f"node `{node.name}` reads numbers from it")
-    return (*dims[:axis], *walk.of(pick), *dims[axis + 1 :])
+    for axis, pick in by_axis.items():
+        walk.labels.freeze(dims[axis], f"node `{node.name}` picks of it by number")
+        walk.freeze(walk.of(pick), f"node `{node.name}` reads numbers from it")
+    picked: Dims = (None,) * max(len(walk.shape(pick)) for pick in by_axis.values())
+    first, last = min(by_axis), max(by_axis)
+    if last - first >= len(by_axis):  # indices that are not neighbours put theirs in front
+        return (*picked, *(labels for axis, labels in enumerate(dims) if axis not in by_axis))
+    return (*dims[:first], *picked, *dims[last + 1 :])
 
 
 def index_select(walk: Walk, node: Node) -> Dims:
@@ -149,6 +161,7 @@ def repeat(walk: Walk, node: Node) -> Dims:
     assert isinstance(times, (list, tuple))
     dims = walk.of(node.args[0])
     padded: Sequence[Labels | None] = (*[None] * (len(times) - len(dims)), *dims)
+    times = [*[1] * (len(padded) - len(times)), *times]  # `tile` may leave out the first ones
     return tuple(
         None if labels is None else np.tile(labels, integer(count))
         for labels, count in zip(padded, times, strict=True)
@@ -188,38 +201,3 @@ def whole_axes(walk: Walk, node: Node) -> Dims:
     for axis in axes(argument(node, place, "dims"), len(dims)):
         walk.labels.freeze(dims[axis], f"node `{node.name}` moves its indices")
     return dims
-
-
-def pad(walk: Walk, node: Node) -> Dims:
-    """pad(x, (last_left, last_right, ...)): padded dimensions stay whole."""
-    dims, amounts = list(walk.of(node.args[0])), node.args[1]
-    assert isinstance(amounts, (list, tuple))
-    for pair in range(len(amounts) // 2):
-        if amounts[2 * pair] != 0 or amounts[2 * pair + 1] != 0:
-            axis = len(dims) - 1 - pair
-            walk.labels.freeze(dims[axis], f"node `{node.name}` pads it")
-            dims[axis] = None
-    return tuple(dims)
-
-
-def pixel_shuffle(walk: Walk, node: Node) -> Dims:
-    """(B, C r r, H, W) -> (B, C, r H, r W): a unit is the r r channels of one output channel."""
-    dims, factor = walk.of(node.args[0]), integer(node.args[1])
-    labels = dims[-3]
-    if labels is not None:
-        rows = labels.reshape(-1, factor * factor)
-        for row in rows:
-            walk.labels.tie_all(row)
-        labels = rows[:, 0].copy()
-    return (*dims[:-3], labels, None, None)
-
-
-def pixel_unshuffle(walk: Walk, node: Node) -> Dims:
-    dims, factor = walk.of(node.args[0]), integer(node.args[1])
-    labels = dims[-3]
-    return (
-        *dims[:-3],
-        None if labels is None else np.repeat(labels, factor * factor),
-        None,
-        None,
-    )

@@ -30,6 +30,7 @@ def group_norm(walk: Walk, node: Node) -> Dims:
     """group_norm(x, groups, weight, bias): the unit is a whole group; one group stays whole."""
     dims, groups = walk.of(node.args[0]), integer(node.args[1])
     channels = dims[1]
+    walk.freeze(dims[2:], f"node `{node.name}` normalises over it")
     for vector in (argument(node, 2, "weight"), argument(node, 3, "bias")):
         follows = walk.of(vector)
         if follows:
@@ -50,6 +51,7 @@ def group_norm(walk: Walk, node: Node) -> Dims:
 def instance_norm(walk: Walk, node: Node) -> Dims:
     """instance_norm(x, weight, bias, mean, var, ...): every channel by itself."""
     dims = walk.of(node.args[0])
+    walk.freeze(dims[2:], f"node `{node.name}` normalises over it")
     for vector in node.args[1:5]:
         follows = walk.of(vector)
         if follows:

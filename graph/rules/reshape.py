@@ -45,6 +45,16 @@ def reshape(walk: Walk, node: Node) -> Dims:
     return result
 
 
+def reshape_as(walk: Walk, node: Node) -> Dims:
+    """Sizes that are read from another tensor follow its labels."""
+    dims = reshape(walk, node)
+    reason = f"node `{node.name}` shapes it like a dimension that stays whole"
+    return tuple(
+        walk.labels.join(mine, theirs, reason)
+        for mine, theirs in zip(dims, walk.of(node.args[1]), strict=True)
+    )
+
+
 def _expr(size: Any) -> sympy.Expr:
     return sympy.Integer(size) if isinstance(size, int) else size.node.expr
 
@@ -108,6 +118,9 @@ def _spread(
 ) -> None:
     """Give the labels of one dimension to one of the factors it is cut into."""
     assert labels is not None
+    if len(factors) == 1 and sizes[factors[0]] != 1:  # neither cut nor of a known length, maybe
+        out[factors[0]] = labels
+        return
     # A merged dimension of unknown length holds the same labels again and again: its first factors.
     fixed = [f for f in factors if sizes[f].is_Integer and sizes[f] != 1]
     shape = [int(sizes[f]) for f in fixed]

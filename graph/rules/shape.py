@@ -16,17 +16,21 @@ from .arguments import argument, axes, integer
 aten: Any = torch.ops.aten
 
 
-def pool2d(walk: Walk, node: Node) -> Dims:
-    """Pooling over the last two dimensions; channels pass."""
-    return (*walk.of(node.args[0])[:-2], None, None)
+def pool(space: int, results: int = 1) -> Rule:
+    """A rule for what mixes the last `space` dimensions (pooling, resizing); channels pass."""
+
+    def rule(walk: Walk, node: Node) -> Dims | Parts:
+        dims = walk.of(node.args[0])
+        out: Dims = (*dims[:-space], *whole_space(walk, node, dims[-space:]))
+        return out if results == 1 else [out] * results
+
+    return rule
 
 
-def pool1d(walk: Walk, node: Node) -> Dims:
-    return (*walk.of(node.args[0])[:-1], None)
-
-
-def pool3d(walk: Walk, node: Node) -> Dims:
-    return (*walk.of(node.args[0])[:-3], None, None, None)
+def whole_space(walk: Walk, node: Node, space: Dims) -> Dims:
+    """Space stays whole, also where it holds what are channels elsewhere (pooled features)."""
+    walk.freeze(space, f"node `{node.name}` mixes neighbours along it")
+    return (None,) * len(space)
 
 
 def cat(walk: Walk, node: Node) -> Dims:
@@ -82,6 +86,30 @@ def transpose(walk: Walk, node: Node) -> Dims:
     a, b = int(node.args[1]), int(node.args[2])  # type: ignore[arg-type]
     dims[a], dims[b] = dims[b], dims[a]
     return tuple(dims)
+
+
+def movedim(walk: Walk, node: Node) -> Dims:
+    """movedim(x, sources, destinations): the others keep their order."""
+    dims = walk.of(node.args[0])
+    sources, destinations = (axes(given, len(dims)) for given in node.args[1:3])
+    rest = [labels for axis, labels in enumerate(dims) if axis not in sources]
+    for to, source in sorted(zip(destinations, sources, strict=True)):
+        rest.insert(to, dims[source])
+    return tuple(rest)
+
+
+def ranked(dim_at: int) -> Rule:
+    """A rule for sort, topk (values, places): along `dim` every index counts."""
+
+    def rule(walk: Walk, node: Node) -> Parts:
+        dims = walk.of(node.args[0])
+        # sort.stable has its dimension one place later, by name.
+        given = node.kwargs.get("dim", node.args[dim_at] if len(node.args) > dim_at else -1)
+        axis = integer(given) % len(dims)
+        walk.labels.freeze(dims[axis], f"node `{node.name}` orders it")
+        return [(*dims[:axis], None, *dims[axis + 1 :])] * 2
+
+    return rule
 
 
 def swap_last(walk: Walk, node: Node) -> Dims:

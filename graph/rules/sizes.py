@@ -6,8 +6,10 @@ Where a size counts labels it is patched when some of them go, or proven to foll
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx import Node
 
@@ -33,11 +35,24 @@ def _patch_product(walk: Walk, node: Node, size: Node, labels: Labels) -> None:
         reason = f"its size is read from another tensor (`{size.name}`)"
         walk.labels.join(labels, walk.of(source)[integer(axis)], reason)
         return
-    for place, value in enumerate(size.args):
-        if value == len(labels) and size.target is operator.mul:
-            walk.patch(size, (place,), labels, user=node)
-            return
+    # Where labels come again and again, the size may count them once.
+    for count in (len(labels), len(np.unique(labels))):
+        for product, place, user in _factors(size, node):
+            if product.args[place] == count:
+                walk.patch(product, (place,), labels, len(labels) // count, user)
+                return
     walk.labels.freeze(labels, f"the size `{size.name}` counts it in a way not understood")
+
+
+def _factors(size: Node, user: Node) -> Iterator[tuple[Node, int, Node]]:
+    """The places of all numbers in `batch * 12 * 8`, with the node that reads the product."""
+    if size.target is not operator.mul:
+        return
+    for place, value in enumerate(size.args):
+        if isinstance(value, Node):
+            yield from _factors(value, size)
+        else:
+            yield size, place, user
 
 
 def free_size(walk: Walk, node: Node, path: tuple[int, ...], size: object) -> Labels | None:

@@ -9,7 +9,19 @@ import torch
 
 from ..analysis import Rule
 from ..labels import Dims
-from . import attention, convolution, elementwise, indexing, norms, recurrent, reshape, shape
+from . import (
+    attention,
+    convolution,
+    elementwise,
+    indexing,
+    norms,
+    padding,
+    patches,
+    recurrent,
+    reshape,
+    shape,
+    spectral,
+)
 
 aten: Any = torch.ops.aten
 
@@ -25,18 +37,30 @@ clamp_max dropout feature_dropout alpha_dropout alias clone contiguous detach de
 silu_ gelu_ sigmoid_ tanh_ hardtanh_ hardswish_ hardsigmoid_ leaky_relu_ elu_ selu_ mish_ clamp_
 dropout_ feature_dropout_ lift_fresh_copy lift_fresh reciprocal sin cos erf log_sigmoid threshold
 tanhshrink softshrink hardshrink sign floor ceil round trunc bitwise_not logical_not isnan isinf
-isfinite zeros_like ones_like full_like empty_like rand_like masked_fill_ nan_to_num to type_as
-_to_copy square_ sqrt_ exp_ neg_ abs_""".split()
+isfinite zeros_like ones_like full_like empty_like rand_like randn_like nan_to_num to type_as
+_to_copy square_ sqrt_ exp_ neg_ abs_ tan asin acos atan sinh cosh asinh acosh atanh erfc erfinv
+logit sinc frac sgn signbit rrelu real imag conj angle fill_ zero_ positive""".split()
 _BROADCAST = """add add_ sub sub_ mul mul_ div div_ maximum minimum pow rsub eq ne lt gt le ge
 logical_and logical_or logical_xor bitwise_and bitwise_or where masked_fill fmod remainder atan2
-floor_divide lerp addcmul addcdiv subtract multiply divide __and__ __or__""".split()
+floor_divide lerp addcmul addcdiv subtract multiply divide __and__ __or__ masked_fill_ copy_ hypot
+logaddexp xlogy heaviside fmax fmin arctan2 true_divide float_power complex polar""".split()
 _FRESH = """arange zeros ones full empty scalar_tensor new_zeros new_ones new_full new_empty eye
 linspace tensor rand randn _assert_tensor_metadata _assert_scalar sym_constrain_range""".split()
-_POOL2D = """adaptive_avg_pool2d avg_pool2d max_pool2d upsample_nearest2d upsample_bilinear2d
-upsample_bicubic2d _upsample_nearest_exact2d""".split()
-_POOL1D = "adaptive_avg_pool1d avg_pool1d max_pool1d upsample_nearest1d upsample_linear1d".split()
-_POOL3D = """adaptive_avg_pool3d avg_pool3d max_pool3d upsample_nearest3d
-upsample_trilinear3d""".split()
+# By the number of dimensions they pool over or resize.
+_POOL = (
+    """adaptive_avg_pool1d avg_pool1d max_pool1d upsample_nearest1d upsample_linear1d
+    _upsample_nearest_exact1d""".split(),
+    """adaptive_avg_pool2d avg_pool2d max_pool2d upsample_nearest2d upsample_bilinear2d
+    upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa
+    _upsample_bicubic2d_aa""".split(),
+    """adaptive_avg_pool3d avg_pool3d max_pool3d upsample_nearest3d upsample_trilinear3d
+    _upsample_nearest_exact3d""".split(),
+)
+_POOL_INDEXED = (
+    "adaptive_max_pool1d max_pool1d_with_indices".split(),
+    "adaptive_max_pool2d max_pool2d_with_indices fractional_max_pool2d".split(),
+    "adaptive_max_pool3d max_pool3d_with_indices fractional_max_pool3d".split(),
+)
 _SHAPE: dict[str, Rule] = {
     "cat": shape.cat,
     "concat": shape.cat,
@@ -47,9 +71,13 @@ _SHAPE: dict[str, Rule] = {
     "view": reshape.reshape,
     "reshape": reshape.reshape,
     "_unsafe_view": reshape.reshape,
+    "view_as": reshape.reshape_as,
+    "reshape_as": reshape.reshape_as,
     "permute": shape.permute,
     "transpose": shape.transpose,
     "transpose_": shape.transpose,
+    "movedim": shape.movedim,
+    "moveaxis": shape.movedim,
     "swapaxes": shape.transpose,
     "t": shape.swap_last,
     "mT": shape.swap_last,
@@ -69,6 +97,8 @@ _SHAPE: dict[str, Rule] = {
     "logsumexp": shape.reduction(),
     "std": shape.reduction(keep_at=3),
     "var": shape.reduction(keep_at=3),
+    "std_mean": shape.reduction(keep_at=3, results=2),
+    "var_mean": shape.reduction(keep_at=3, results=2),
     "linalg_vector_norm": shape.reduction(dim_at=2, keep_at=3),
     "norm": shape.reduction(dim_at=2, keep_at=3),
 }
@@ -87,17 +117,39 @@ _INDEXING: dict[str, Rule] = {
     "broadcast_to": indexing.expand,
     "expand_as": elementwise.broadcast,
     "repeat": indexing.repeat,
+    "tile": indexing.repeat,
     "repeat_interleave": indexing.repeat_interleave,
     "roll": indexing.whole_axes,
     "flip": indexing.whole_axes,
-    "pad": indexing.pad,
-    "constant_pad_nd": indexing.pad,
-    "reflection_pad1d": indexing.pad,
-    "reflection_pad2d": indexing.pad,
-    "replication_pad1d": indexing.pad,
-    "replication_pad2d": indexing.pad,
-    "pixel_shuffle": indexing.pixel_shuffle,
-    "pixel_unshuffle": indexing.pixel_unshuffle,
+    "pad": padding.pad,
+    "constant_pad_nd": padding.constant,
+    "reflection_pad1d": padding.mirrored,
+    "reflection_pad2d": padding.mirrored,
+    "replication_pad1d": padding.mirrored,
+    "replication_pad2d": padding.mirrored,
+    "reflection_pad3d": padding.mirrored,
+    "replication_pad3d": padding.mirrored,
+    "topk": shape.ranked(2),
+    "sort": shape.ranked(1),
+}
+_PATCHES: dict[str, Rule] = {
+    "pixel_shuffle": patches.pixel_shuffle,
+    "pixel_unshuffle": patches.pixel_unshuffle,
+    "channel_shuffle": patches.channel_shuffle,
+    "native_channel_shuffle": patches.channel_shuffle,
+    "im2col": patches.im2col,
+    "col2im": patches.col2im,
+    "unfold": patches.unfold,
+    "grid_sampler": patches.grid_sampler,
+    "grid_sampler_2d": patches.grid_sampler,
+    "grid_sampler_3d": patches.grid_sampler,
+}
+_SPECTRAL: dict[str, Rule] = {
+    **{f"fft_{kind}fft": spectral.transform([-1]) for kind in ("", "i", "r", "ir", "h", "ih")},
+    **{f"fft_{kind}fft2": spectral.transform([-2, -1]) for kind in ("", "i", "r", "ir")},
+    **{f"fft_{kind}fftn": spectral.transform(None) for kind in ("", "i", "r", "ir")},
+    "view_as_complex": spectral.as_complex,
+    "view_as_real": spectral.as_real,
 }
 _LAYERS: dict[str, Rule] = {
     "conv1d": convolution.convolution,
@@ -124,6 +176,8 @@ _LAYERS: dict[str, Rule] = {
     "log_softmax": attention.softmax,
     "_softmax": attention.softmax,
     "cumsum": attention.softmax,
+    "cumprod": attention.softmax,
+    "logcumsumexp": attention.softmax,
     "glu": shape.glu,
     "lstm": recurrent.recurrent,
     "gru": recurrent.recurrent,
@@ -141,10 +195,10 @@ def _table() -> dict[Any, Rule]:
     rules: dict[str, Rule] = dict.fromkeys(_UNARY, elementwise.unary)
     rules |= dict.fromkeys(_BROADCAST, elementwise.broadcast)
     rules |= dict.fromkeys(_FRESH, shape.fresh)
-    rules |= dict.fromkeys(_POOL1D, shape.pool1d)
-    rules |= dict.fromkeys(_POOL2D, shape.pool2d)
-    rules |= dict.fromkeys(_POOL3D, shape.pool3d)
-    rules |= _SHAPE | _INDEXING | _LAYERS
+    for space, (pools, indexed) in enumerate(zip(_POOL, _POOL_INDEXED, strict=True), 1):
+        rules |= dict.fromkeys(pools, shape.pool(space))
+        rules |= dict.fromkeys(indexed, shape.pool(space, results=2))
+    rules |= _SHAPE | _INDEXING | _PATCHES | _SPECTRAL | _LAYERS
     table: dict[Any, Rule] = {}
     for name, rule in rules.items():
         packet = getattr(aten, name, None)
@@ -158,6 +212,12 @@ def _table() -> dict[Any, Rule]:
         aten.min.dim: shape.reduction(results=2),
         aten.max.other: elementwise.broadcast,
         aten.min.other: elementwise.broadcast,
+        aten.max.default: shape.reduction(),
+        aten.min.default: shape.reduction(),
+        **{
+            getattr(aten, n).Tensor: elementwise.broadcast
+            for n in ("clamp", "clamp_min", "clamp_max")
+        },
         operator.getitem: indexing.getitem,
     }
     for function in (operator.mul, operator.add, operator.sub, operator.floordiv, operator.truediv):

@@ -210,3 +210,49 @@ class TalkingHeads(_Qkv):
         q, k, v = self.split(x)
         w = self.mix((q @ k.transpose(-1, -2)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.o(merged(w.softmax(-1) @ v))
+
+
+@entry(TOKENS, {"qkv": 4})
+class HeadsInBatch(nn.Module):
+    """Batch and heads merged; positions of both axes added to the weights (SAM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.o = nn.Linear(12, 60), nn.Linear(20, 12)
+        self.rows, self.columns = (nn.Parameter(torch.randn(n, n, 5)) for n in (2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, 4, 5).permute(2, 0, 3, 1, 4).reshape(3, b * 4, n, 5)
+        grid = q.reshape(b * 4, 2, 3, 5)
+        rows = torch.einsum("bhwc,hkc->bhwk", grid, self.rows)[..., None]
+        columns = torch.einsum("bhwc,wkc->bhwk", grid, self.columns)[..., None, :]
+        bias = (rows + columns).reshape(b * 4, n, n)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.o(y.view(b, 4, n, 5).transpose(1, 2).reshape(b, n, 20))
+
+
+@entry(TOKENS, {"q": 4, "o": 12, "up": 9})
+class EllipsisEinsum(_Qkv):
+    """Letters with an ellipsis, and without a result spelt out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = (nn.Parameter(torch.randn(n, m)) for n, m in ((12, 9), (9, 12)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        w = torch.einsum("...id,...jd->...ij", q, k).softmax(-1)
+        x = self.o(merged(torch.einsum("...ij,...jd->...id", w, v)))
+        return torch.einsum("bnd,de", torch.einsum("...c,cd->...d", x, self.up).relu(), self.down)
+
+
+@entry(TOKENS, {"q": 4})
+class FullPrecision(_Qkv):
+    """A region that switches autocast off for its sums."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        with torch.autocast("cpu", enabled=False):
+            y = q.float() @ (k.float().transpose(-1, -2) @ v.float())
+        return self.o(merged(y))

@@ -213,7 +213,7 @@ class SelfNormalised(nn.Module):
         return self.head(F.normalize(self.a(x), dim=-1))
 
 
-@entry(VECTOR, {}, frozen={"a.weight": "no rule"})
+@entry(VECTOR, {}, frozen={"a.weight": "orders it"})
 class Sorted(nn.Module):
     """Sorting over units mixes them."""
 

@@ -172,3 +172,16 @@ class PoolFormer(nn.Module):
         y = self.bn(x)
         x = x + F.avg_pool2d(y, 3, 1, 1, count_include_pad=False) - y
         return self.head((x + self.mlp(x)).mean((2, 3)))
+
+
+@entry(IMAGE, {"a": 4, "b": 4})
+class ShuffleOperator(nn.Module):
+    """torch's own channel shuffle; then even and odd channels part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = conv(3, 8), conv(8, 8, 3), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(F.channel_shuffle(self.a(x), 2))
+        return self.head((x[:, ::2] * x[:, 1::2]).mean((2, 3)))

@@ -163,3 +163,17 @@ class StochasticDepth(nn.Module):
         if self.training:
             y = y * torch.bernoulli(torch.full((len(y), 1, 1, 1), 0.8))
         return self.head((x + y).mean((2, 3)))
+
+
+@entry(IMAGE, {"stem": 4, "inner": 5, "out": 4})
+class PaddedShortcut(nn.Module):
+    """The shortcut gains channels of zeros (ResNet-A, PyramidNet); they go like any others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.out = conv(3, 4, 3), conv(4, 5), conv(5, 8)
+        self.head = conv(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(F.pad(x, (0, 0, 0, 0, 2, 2)) + self.out(F.relu(self.inner(x))))

@@ -166,8 +166,8 @@ class GraphConvolution(nn.Module):
         return self.head(F.relu(self.near @ self.two(x)))
 
 
-@entry(IMAGE, {"after": 5}, frozen={"stem.weight": "fft"})
-class Spectral(nn.Module):
+@entry(IMAGE, {"after": 5}, frozen={"stem.weight": "no rule"})
+class Unknown(nn.Module):
     """An operator without a rule keeps what reaches it; what comes after is pruned."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class Spectral(nn.Module):
         self.stem, self.after, self.head = conv(3, 6, 3), conv(6, 5), conv(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.fft.rfft2(self.stem(x)).abs()
+        x = torch.matrix_exp(0.1 * self.stem(x))
         return self.head(F.relu(self.after(x)))
 
 
