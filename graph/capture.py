@@ -28,6 +28,14 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     Raises CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
     can be captured.
     """
+    clash = next(
+        (n for n in ("code", "graph") if hasattr(getattr(model, n, None), "forward")), None
+    )
+    if clash is not None and not isinstance(model, GraphModule):
+        raise CaptureError(
+            f"`{type(model).__name__}` has a submodule called `{clash}`, a name that torch.fx keeps "
+            "for itself; rename it (in the class and in the checkpoint's keys)."
+        )
     with suppress(NotImplementedError):  # a captured graph is in eval mode and refuses to switch
         model.eval()
     given = Inputs.of(inputs)
