@@ -28,14 +28,7 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     Raises CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
     can be captured.
     """
-    clash = next(
-        (n for n in ("code", "graph") if hasattr(getattr(model, n, None), "forward")), None
-    )
-    if clash is not None and not isinstance(model, GraphModule):
-        raise CaptureError(
-            f"`{type(model).__name__}` has a submodule called `{clash}`, a name that torch.fx keeps "
-            "for itself; rename it (in the class and in the checkpoint's keys)."
-        )
+    _refuse_names_of_fx(model)
     with suppress(NotImplementedError):  # a captured graph is in eval mode and refuses to switch
         model.eval()
     given = Inputs.of(inputs)
@@ -47,6 +40,15 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
             return _export(model, given)
     finally:
         handle.remove()
+
+
+def _refuse_names_of_fx(model: nn.Module) -> None:
+    for name in ("code", "graph"):
+        if not isinstance(model, GraphModule) and isinstance(getattr(model, name, None), nn.Module):
+            raise CaptureError(
+                f"`{type(model).__name__}` has a submodule called `{name}`, which torch.fx keeps "
+                "for itself; rename it, in the class and in the checkpoint's keys."
+            )
 
 
 def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:

@@ -46,6 +46,14 @@ def used(target: Target, checked: Verification) -> float:
     return checked.final.high_ms / target.ms
 
 
+def used_by_original(target: Target, checked: Verification) -> float:
+    """The part of the target that the user's own model uses."""
+    if target.speedup is not None:
+        return target.speedup
+    assert target.ms is not None
+    return checked.baseline.high_ms / target.ms
+
+
 def summary(record: Record, smallest_ms: float) -> str:
     """One sentence that says how the verified result lies to the target."""
     target, final, found = record.target, record.final, record.speedup

@@ -11,7 +11,7 @@ from ..configs.recipe import Recipe, Step
 from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
-from .goal import budget_ms, feasibility, summary, used, wanted
+from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
 from .job import Job
 from .pipeline import Run, Variant, build
 from .results import Outcome, base_record, finished, verify_written, write
@@ -206,8 +206,10 @@ def _not_slower(
     variant = Run(bench, None, lossless=True).all()
     checked = verify_written(bench, out, variant, record, recipe)
     if checked.comparison.finding == "slower":
+        meets = wanted(bench.job.target) and used_by_original(bench.job.target, checked) <= 1.0
         raise MeasureError(
             "every variant measured slower than the original on this machine, so nothing was "
-            "written."
+            f"written; the original takes {checked.baseline.value_ms:.3g} ms"
+            + (", which meets the target as it is." if meets else ".")
         )
     return variant, checked

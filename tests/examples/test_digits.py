@@ -164,6 +164,7 @@ def test_the_recipe_is_valid_and_leaves_the_target_to_the_caller() -> None:
     assert recipe.target.ms is None and recipe.limits.max_drop == 0.01
     assert [step.name for step in recipe.adjust] == [
         "flush_subnormals",
+        "drop_blocks",
         "prune",
         "compensate",
         "finetune",

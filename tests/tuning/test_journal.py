@@ -11,17 +11,23 @@ import pytest
 import torch
 from modelspeed.configs.load import load_recipe
 from modelspeed.core.records import Latency, Step, Target
+from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits import FoldBatchNorm, apply, to_json
 from modelspeed.tuning.allocation import Choice, Problem, Term
 from modelspeed.tuning.cache import cache_folder
+from modelspeed.tuning.depth import Depth, Droppable
+from modelspeed.tuning.ground import Ranking
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
 from modelspeed.tuning.pipeline import Done, Variant
-from modelspeed.tuning.search import Ranking, Trial
+from modelspeed.tuning.search import Trial
 from modelspeed.tuning.talk import Quiet
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
+DEPTH = Depth(
+    (Droppable(Block("b", "add", "relu", ("b.weight",)), ("b",), ("conv", "add"), 0.5),), 1
+)
 
 
 class Heard(Quiet):
@@ -57,7 +63,7 @@ def written(*numbers, key="k"):
 def test_values_come_back_as_they_were():
     journal, _ = opened()
     problem = Problem({"a": Choice((1, 2), (0.5, 0.0))}, [Term(("a",), np.arange(2.0))], 3.0)
-    ranking = Ranking({"a": np.array([0.1, 0.2])}, {"a": 4.0}, 8)
+    ranking = Ranking({"a": np.array([0.1, 0.2])}, {"a": 4.0}, 8, DEPTH)
     for stage, value in (("widths", problem), ("ranking", ranking), ("trial", TRIAL)):
         journal.put(stage, value)
     again, notes = opened()
@@ -65,7 +71,9 @@ def test_values_come_back_as_they_were():
     found = again.get("widths", Problem)
     assert found.choices == problem.choices and found.fixed_ms == 3.0
     assert found.terms[0].groups == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
-    scores = again.get("ranking", Ranking).scores["a"]
+    found = again.get("ranking", Ranking)
+    assert found.depth == DEPTH
+    scores = found.scores["a"]
     assert scores.dtype == np.float64 and scores.tolist() == [0.1, 0.2]
     assert again.get("trial", Trial) == TRIAL and again.get("trial", Trial) is None
 
