@@ -201,7 +201,8 @@ class Search:
         ranked = sorted(fitting, key=lambda t: t.loss)[:SHORTLIST]
         if self.bench.data is None or not ranked:
             return next(iter(ranked), None)
-        begun, near = time.monotonic(), []
+        begun = time.monotonic()
+        near: list[tuple[float, float, Trial]] = []
         for trial in ranked:
             late = time.monotonic() - begun > RECOVER_SECONDS or not self._in_time()
             if trial.loss > FAR * ranked[0].loss or (near and late):
