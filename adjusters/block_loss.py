@@ -21,7 +21,7 @@ from ..graph.blocks import Block
 from ..graph.capture import clone
 from ..graph.layers import layers_of
 from ..graph.watching import Watch
-from .moments import EXAMPLES, ROWS, WIDEST, direction
+from .moments import EXAMPLES, ROWS, WIDEST, asked, direction
 from .plan import Context
 
 RIDGE = 1e-3
@@ -63,7 +63,7 @@ def block_losses(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
         raise DataError("what a block is worth is found out on training data; there is none.")
     module = clone(context.module)
     for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.requires_grad_(False)
     watched = _Watched(module, blocks)
     generator = torch.Generator(context.device).manual_seed(context.seed)
     seen = 0
@@ -98,11 +98,10 @@ class _Watched(Watch):
         skip = next(a for a in n.all_input_nodes if a.name == block.skip)
         first = n.args[0] is skip
         before, change = (x.detach().clone() for x in (sides if first else sides[::-1]))
-        result = super().run_node(n)
+        result = asked(super().run_node(n))
         axis = self._axes[n.name]
         self._add(n.name, *(_rows(x, axis) for x in (before, change)))
-        if result.requires_grad:
-            result.register_hook(lambda grad: self._matters(n.name, _rows(grad, axis)))
+        result.register_hook(lambda grad: self._matters(n.name, _rows(grad, axis)))
         return result
 
     def _add(self, name: str, before: Tensor, change: Tensor) -> None:

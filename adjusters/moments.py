@@ -57,7 +57,7 @@ def collect(context: Context) -> dict[str, Moment]:
         raise DataError("`importance: compensated` needs training data; use `magnitude`.")
     module = clone(context.module)
     for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.requires_grad_(False)  # only the layers' outputs are asked
     watched = _Watched(module)
     generator = torch.Generator(context.device).manual_seed(context.seed)
     seen = 0
@@ -96,6 +96,11 @@ def direction(outputs: Tensor, generator: torch.Generator) -> Tensor:
     return direction
 
 
+def asked(value: Tensor) -> Tensor:
+    """`value` as something that gradients flow to; a copy, since what follows may work in place."""
+    return value if value.requires_grad else value.requires_grad_(True).clone()
+
+
 @dataclass
 class _Pass:
     examples: int = 0
@@ -129,11 +134,10 @@ class _Watched(Interpreter):
         read: Tensor = self.env[layer.source]
         moment = self.moments.get(n.name) or self._first(n.name, layer, read)
         self._note(moment, read.detach())
-        result = super().run_node(n)
-        if result.requires_grad:
-            axis = layer.channel_axis
-            moment.examples += self._pass.examples
-            result.register_hook(lambda grad: self._matters(moment, grad, axis))
+        result = asked(super().run_node(n))
+        axis = layer.channel_axis
+        moment.examples += self._pass.examples
+        result.register_hook(lambda grad: self._matters(moment, grad, axis))
         return result
 
     def _first(self, name: str, layer: Layer, read: Tensor) -> Moment:
