@@ -80,9 +80,12 @@ class Bench:
         return Context(module, self.inputs, train, self.device, self.job.seed)
 
     def choose_runtime(self, module: GraphModule) -> None:
-        target = self.job.target
-        self.runtimes = promising(module, self.inputs, target.runtime, target.percentile)
+        self.runtimes = self.promising(module)
         self.runtime = self.runtimes[0]
+
+    def promising(self, module: GraphModule) -> tuple[str, ...]:
+        target = self.job.target
+        return promising(module, self.inputs, target.runtime, target.percentile)
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
@@ -127,12 +130,18 @@ class Bench:
         ]
 
     def compare(
-        self, before: GraphModule, after: GraphModule
+        self, before: GraphModule, after: GraphModule, runtime: str | None = None
     ) -> tuple[Latency, Latency, Comparison]:
-        """Two graphs under the chosen runtime, interleaved, so that drift hits both alike."""
-        target = self.job.target
+        """Two graphs under the chosen runtime, interleaved, so that drift hits both alike.
+
+        `runtime`: what `after` runs under, where that is another one.
+        """
+        target, names = self.job.target, (self.runtime, runtime or self.runtime)
         with torch.no_grad():
-            ready = [realise(clone(m), self.inputs, self.runtime) for m in (before, after)]
+            ready = [
+                realise(clone(m), self.inputs, name)
+                for m, name in zip((before, after), names, strict=True)
+            ]
         first, second = measure_interleaved(
             [runner(m, self.inputs) for m in ready],
             percentile=target.percentile,
