@@ -65,7 +65,10 @@ def _shape(context: Context, layer: Layer) -> list[int] | None:
     if not isinstance(value, Tensor):
         return None
     batch = len(context.inputs[0]) if context.inputs[0].dim() else 1
-    return [size if isinstance(size, int) else batch for size in value.shape]
+    shape = [size if isinstance(size, int) else batch for size in value.shape]
+    # Example values are those of the capture, before channels were pruned.
+    shape[layer.channel_axis] = tensor_at(context.module, layer.weight).shape[1] * layer.groups
+    return shape
 
 
 def _call(context: Context, layer: Layer, dtype: torch.dtype) -> Callable[[], object]:

@@ -205,25 +205,29 @@ def _inputs(
     integers, scale, zero_point = read.args
     weight, scales = (tensor_at(module, n).detach() for n in names)
     weight, scales = weight.contiguous(), scales.reshape(-1)
-    shape = _shape(read, rows)
     if node.target is aten.conv2d.default:
         bias, *strides = conv_arguments(node)[2:]
+        shape = _shape(read, rows, 1, weight.shape[1] * strides[-1])
         stride, padding, dilation, groups = strides
-        packed = onednn.qconv_prepack(weight, scales, scale, zero_point, stride, padding,
-                                      dilation, groups, shape)  # fmt: skip
+        packed = onednn.qconv_prepack(
+            weight, scales, scale, zero_point, stride, padding, dilation, groups, shape
+        )
     else:
         bias, strides = (node.args[2] if len(node.args) > 2 else None), []
-        packed = onednn.qlinear_prepack(weight, shape)
+        packed = onednn.qlinear_prepack(weight, _shape(read, rows, -1, weight.shape[1]))
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     held = [packs.add(t, before) for t in (packed, scales, zeros)]
     return (integers, scale, zero_point, *held, bias, *strides)
 
 
-def _shape(node: Node, rows: int) -> list[int] | None:
+def _shape(node: Node, rows: int, axis: int, channels: int) -> list[int] | None:
+    """Of a layer's input. Example values are those of the capture, before channels were pruned."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return None
-    return [size if isinstance(size, int) else rows for size in value.shape]
+    shape = [size if isinstance(size, int) else rows for size in value.shape]
+    shape[axis] = channels
+    return shape
 
 
 def _keep_accumulated(module: GraphModule) -> None:

@@ -18,6 +18,7 @@ from modelspeed.core.errors import EditError
 from modelspeed.core.records import Latency, Machine, Record, Target
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, to_json
+from modelspeed.graph.groups import analyse, keep_units
 from modelspeed.graph.int8 import dequantize, quantize, runs_here
 from modelspeed.graph.lowering import variants
 from torch import nn
@@ -110,6 +111,18 @@ def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
         wanted, found = (leaves(plain(inputs.call(m))) for m in (module, ready))
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(other, one, rtol=0.02, atol=0.02 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("adjuster", ["quantize", "precision"])
+def test_pruned_nets_run_on_the_kernels_too(adjuster):
+    module = capture(pico.net(["residual", "grouped", "branches"], width=16), (pico.images(1),))
+    analysis = analyse(module)
+    apply(module, keep_units(analysis, {g.name: range(g.size // 2) for g in analysis.prunable}))
+    context = Context(module, Inputs.of((pico.images(1),)), DATA)
+    apply(module, ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings).edits)
+    with torch.inference_mode():
+        wanted, found = module(pico.images(3)), lowered(module)(pico.images(3))
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
 
 
 def test_a_graph_without_int8_stays_as_it_is():
