@@ -26,7 +26,7 @@ from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
-from .runtimes import PLAIN, promising, realise, runner
+from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
 
 DRAWN = 64
@@ -80,12 +80,15 @@ class Bench:
         return Context(module, self.inputs, train, self.device, self.job.seed)
 
     def choose_runtime(self, module: GraphModule) -> None:
-        self.runtimes = self.promising(module)
+        target = self.job.target
+        self.runtimes = promising(module, self.inputs, target.runtime, target.percentile)
         self.runtime = self.runtimes[0]
 
-    def promising(self, module: GraphModule) -> tuple[str, ...]:
-        target = self.job.target
-        return promising(module, self.inputs, target.runtime, target.percentile)
+    def runtime_for(self, module: GraphModule) -> str:
+        """What a graph in another number format runs under: its kernels, where there are any."""
+        if self.job.target.runtime == PLAIN:
+            return PLAIN
+        return packed(module, self.inputs) or self.runtime
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""

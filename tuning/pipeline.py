@@ -151,8 +151,7 @@ class Run:
         bench = self.bench
         changed = clone(variant.module)
         apply(changed, plan.edits)
-        # Other number formats run fastest on other kernels.
-        runtime = bench.promising(changed)[0] if plan.for_speed else bench.runtime
+        runtime = bench.runtime_for(changed) if plan.for_speed else bench.runtime
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])
