@@ -101,7 +101,7 @@ class _Watched(Watch):
         result = asked(super().run_node(n))
         axis = self._axes[n.name]
         self._add(n.name, *(_rows(x, axis) for x in (before, change)))
-        result.register_hook(lambda grad: self._matters(n.name, _rows(grad, axis)))
+        result.register_hook(lambda g: self._matters(n.name, _rows(g, axis)))  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, name: str, before: Tensor, change: Tensor) -> None:

@@ -137,7 +137,7 @@ class _Watched(Interpreter):
         result = asked(super().run_node(n))
         axis = layer.channel_axis
         moment.examples += self._pass.examples
-        result.register_hook(lambda grad: self._matters(moment, grad, axis))
+        result.register_hook(lambda g: self._matters(moment, g, axis))  # type: ignore[no-untyped-call]
         return result
 
     def _first(self, name: str, layer: Layer, read: Tensor) -> Moment:

@@ -9,7 +9,9 @@ from . import (
     finetune,
     flush_subnormals,
     fold_batchnorm,
+    precision,
     prune,
+    quantize,
     scale,
 )
 from .plan import Adjuster
@@ -21,6 +23,8 @@ ADJUSTERS: dict[str, Adjuster] = {
     "prune": prune.ADJUSTER,
     "drop_blocks": drop_blocks.ADJUSTER,
     "compensate": compensate.ADJUSTER,
+    "quantize": quantize.ADJUSTER,
+    "precision": precision.ADJUSTER,
     "scale": scale.ADJUSTER,
     "finetune": finetune.ADJUSTER,
 }

@@ -71,8 +71,12 @@ def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
     if not allowed:
         steps = tuple(s for s in recipe.adjust if s.name in LOSSLESS)
         return recipe.model_copy(update={"adjust": steps})
-    steps = tuple(_blind(s) for s in recipe.adjust if s.name not in TRAINING)
+    steps = tuple(_blind(s) for s in recipe.adjust if not _wants_data(s))
     return recipe.model_copy(update={"adjust": steps})
+
+
+def _wants_data(step: Step) -> bool:
+    return step.name in TRAINING or getattr(step.settings, "scheme", None) == "int8_static"
 
 
 def _blind(step: Step) -> Step:

@@ -7,18 +7,20 @@ from typing import Literal
 
 from ..core.errors import ConfigError
 from .recipe import Recipe
-from .settings import DropBlocks, Prune
+from .settings import DropBlocks, Prune, Quantize
 
 Mode = Literal["tune", "apply"]
+FORMATS = ("quantize", "precision")
+FLOAT_ONLY = ("prune", "compensate", "finetune", "scale")
 
 
 def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
     """Raises ConfigError with every bad order. Flags must be in the recipe (`with_flags`).
 
     `need_data=False` is for a caller that itself leaves out the steps that want data."""
-    rules = [*_repeated(recipe), *_prunes(recipe, mode)]
+    rules = [*_repeated(recipe), *_prunes(recipe, mode), *_after_formats(recipe)]
     if need_data:
-        rules += _finetune_without_data(recipe)
+        rules += [*_finetune_without_data(recipe), *_quantize_without_data(recipe)]
     if mode == "apply" and not recipe.adjust:
         rules.append("`adjust` has no steps, so there is nothing to apply; add one.")
     if rules:
@@ -46,6 +48,29 @@ def _finetune_without_data(recipe: Recipe) -> Iterator[str]:
                 yield (
                     f"`adjust[{i}]` is `{name}`, but there is no `data`; training needs examples. "
                     "Add `data: {factory: FILE.py:NAME}` or take the step out."
+                )
+
+
+def _quantize_without_data(recipe: Recipe) -> Iterator[str]:
+    for i in _places(recipe, "quantize") if recipe.data is None else ():
+        settings = recipe.adjust[i].settings
+        if isinstance(settings, Quantize) and settings.scheme == "int8_static":
+            yield (
+                f"`adjust[{i}]` is `quantize`, but there is no `data` to take the ranges of "
+                "activations from. Add `data: {factory: FILE.py:NAME}`, or set "
+                "`scheme: int8_weight`."
+            )
+
+
+def _after_formats(recipe: Recipe) -> Iterator[str]:
+    """Weights in another number format can be neither scored nor trained."""
+    first = min((i for name in FORMATS for i in _places(recipe, name)), default=None)
+    for name in FLOAT_ONLY:
+        for i in _places(recipe, name):
+            if first is not None and i > first:
+                yield (
+                    f"`adjust[{i}]` is `{name}` after `adjust[{first}]`, a "
+                    f"`{recipe.adjust[first].name}` that leaves no float32 weights. Put it before."
                 )
 
 

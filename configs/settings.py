@@ -115,6 +115,40 @@ class Compensate(Settings):
     )
 
 
+class Quantize(Settings):
+    """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
+
+    scheme: Literal["int8_static", "int8_weight"] = Field(
+        default="int8_static",
+        description="Weights and activations in int8, or weights alone (a smaller file).",
+    )
+    calibration: Literal["minmax", "percentile", "mse"] = Field(
+        default="mse",
+        description="How an activation's range is chosen: all values, 99.99 % of them, or the "
+        "range with the least rounding error.",
+    )
+    examples: int = Field(
+        default=256, ge=1, description="Training examples that the ranges are taken from."
+    )
+    keep_float: int = Field(
+        default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
+    )
+    match: tuple[str, ...] = Field(
+        default=("*",), description="Layer name patterns (`*` and `?`) to quantise."
+    )
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layer name patterns (`*` and `?`) to leave in float."
+    )
+
+
+class Precision(Settings):
+    """Compute in half precision where this machine has arithmetic for it; faster, not exact."""
+
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        default="bfloat16", description="The number format to compute in; float32 changes nothing."
+    )
+
+
 class Scale(Settings):
     """Multiply the weights of chosen layers by a factor. This changes no latency."""
 
@@ -178,6 +212,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "prune": Prune,
     "drop_blocks": DropBlocks,
     "compensate": Compensate,
+    "quantize": Quantize,
+    "precision": Precision,
     "scale": Scale,
     "finetune": Finetune,
 }

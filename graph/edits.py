@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -13,7 +13,9 @@ from torch.fx import GraphModule, Node
 from ..core.errors import EditError
 from .blocks import Block, branch_of
 from .capture import node_named, tensor_at
+from .casting import cast
 from .folding import fold_batchnorm
+from .quantization import quantize_input, quantize_weight
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,47 @@ class DropBlock:
     skip: str
 
 
+@dataclass(frozen=True)
+class QuantizeWeight:
+    """Hold the weight of layer `node` as int8, one scale per output channel."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class QuantizeInput:
+    """Round argument `place` of `node` to `levels` + 1 steps of `scale`.
+
+    `zero_point` is the step that stands for 0.
+    """
+
+    node: str
+    place: int
+    scale: float
+    zero_point: int
+    levels: int
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Compute in half precision `dtype`; inputs and outputs of the model stay float32."""
+
+    dtype: str
+
+
 Edit: TypeAlias = (
-    Slice | Constant | Scale | FoldBatchNorm | ChannelsLast | FlushSubnormals | DropBlock
+    Slice
+    | Constant
+    | Scale
+    | FoldBatchNorm
+    | ChannelsLast
+    | FlushSubnormals
+    | DropBlock
+    | QuantizeWeight
+    | QuantizeInput
+    | Cast
 )
-KINDS: dict[str, Callable[..., Edit]] = {
-    k.__name__: k
-    for k in (Slice, Constant, Scale, FoldBatchNorm, ChannelsLast, FlushSubnormals, DropBlock)
-}
+KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
 
 def leave_out(blocks: Sequence[Block]) -> tuple[DropBlock, ...]:
@@ -195,6 +231,19 @@ def _drop_block(module: GraphModule, edit: DropBlock) -> None:
         delattr(module.get_submodule(owner), leaf)
 
 
+def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
+    quantize_weight(module, _node(module, edit.node))
+
+
+def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
+    node = _node(module, edit.node)
+    quantize_input(module, node, edit.place, edit.scale, edit.zero_point, edit.levels)
+
+
+def _cast(module: GraphModule, edit: Cast) -> None:
+    cast(module, edit.dtype)
+
+
 def _read(module: GraphModule) -> set[str]:
     return {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
 
@@ -207,6 +256,9 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     ChannelsLast: _channels_last,
     FlushSubnormals: _flush,
     DropBlock: _drop_block,
+    QuantizeWeight: _quantize_weight,
+    QuantizeInput: _quantize_input,
+    Cast: _cast,
 }
 
 

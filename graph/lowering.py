@@ -17,10 +17,11 @@ from ..core.calling import Inputs
 from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
+from .int8 import float_weights, lower_int8
+from .packing import Packs, as_image, back_to_signal, conv_arguments, replace, tidy
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
-HEIGHT = -2
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
@@ -28,10 +29,12 @@ _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.de
 
 def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
     """Named lowerings worth timing here; which one is fastest differs from net to net."""
-    found: dict[str, Callable[[], GraphModule]] = {"folded": lambda: folded_copy(module)}
+    found: dict[str, Callable[[], GraphModule]] = {
+        "folded": lambda: float_weights(folded_copy(module))
+    }
     images = any(x.dim() == 4 for x in inputs)
     if images:
-        found["channels_last"] = lambda: channels_last(folded_copy(module))
+        found["channels_last"] = lambda: channels_last(float_weights(folded_copy(module)))
     if can_prepack(inputs):
         found["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
         if images:
@@ -56,6 +59,14 @@ def can_prepack(inputs: Inputs) -> bool:
     )
 
 
+def _has_kernels(dtype: torch.dtype) -> bool:
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
 def folded_copy(module: GraphModule) -> GraphModule:
     """A copy without dropout and foldable batch norms, for inference."""
     made = clone(module)
@@ -65,9 +76,11 @@ def folded_copy(module: GraphModule) -> GraphModule:
             made.graph.erase_node(node)
         elif foldable(node):
             fold_batchnorm(made, node)
+        elif node.target is aten.view.default:  # kernels give other layouts than the model's own
+            node.target = aten.reshape.default
     for parameter in made.parameters():
         parameter.requires_grad_(False)
-    return _tidy(made)
+    return tidy(made)
 
 
 def channels_last(module: GraphModule) -> GraphModule:
@@ -84,62 +97,47 @@ def channels_last(module: GraphModule) -> GraphModule:
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    return _tidy(module)
+    return tidy(module)
 
 
 def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule:
     """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbours."""
     del nhwc
+    lower_int8(module, inputs[0].shape[0] if inputs[0].dim() else 1)
     packs = Packs(module)
     for node in list(module.graph.nodes):
-        if node.target in _CONVOLUTIONS and packs.fits(node):
+        if node.target in _CONVOLUTIONS and _fits(node):
             _lower_convolution(module, node, packs)
-        elif node.target is aten.linear.default and packs.fits(node):
+        elif node.target is aten.linear.default and _fits(node):
             _lower_linear(module, node, packs, rows=inputs[0].shape[0])
-    return _tidy(module)
+    return tidy(module)
 
 
-class Packs:
-    """Prepacked weights as buffers of the module, one per layer."""
-
-    def __init__(self, module: GraphModule) -> None:
-        self.module = module
-        self.count = 0
-
-    def fits(self, node: Node) -> bool:
-        weight = node.args[1]
-        if not isinstance(weight, Node) or weight.op != "get_attr":
-            return False
-        held = tensor_at(self.module, str(weight.target))
-        return held.dtype == torch.float32 and not isinstance(
-            dict(enumerate(node.args)).get(3, [1]), str
-        )
-
-    def add(self, tensor: Tensor, before: Node) -> Node:
-        name = f"_packed_{self.count}"
-        self.count += 1
-        # Not persistent: a packed weight is this machine's, the plain one is what is saved.
-        self.module.register_buffer(name, tensor, persistent=False)
-        with self.module.graph.inserting_before(before):
-            return self.module.graph.get_attr(name)
+def _fits(node: Node) -> bool:
+    """A layer with a float weight of the graph's own and written padding."""
+    weight, module = node.args[1], node.graph.owning_module
+    if not isinstance(weight, Node) or weight.op != "get_attr" or module is None:
+        return False
+    held = tensor_at(module, str(weight.target))
+    return _has_kernels(held.dtype) and not isinstance(dict(enumerate(node.args)).get(3, [1]), str)
 
 
 def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
-    data, weight, bias, stride, padding, dilation, groups = _conv_arguments(node)
-    flat = node.target is aten.conv1d.default  # runs as an image of height 1
+    data, weight, bias, stride, padding, dilation, groups = conv_arguments(node)
+    signal = node.target is aten.conv1d.default  # runs as an image of height 1
     held = tensor_at(module, str(weight.target)).detach()
+    sizes = (padding, stride, dilation, groups)
     with torch.no_grad():
-        packed = mkldnn._reorder_convolution_weight(
-            held.unsqueeze(2) if flat else held, padding, stride, dilation, groups
-        )
-    residual = residual_of(node)
+        packed = mkldnn._reorder_convolution_weight(held.unsqueeze(2) if signal else held, *sizes)
+    # Sums after grouped convolutions are not oneDNN's, and torch's own have no half precision.
+    fits = groups == 1 or held.dtype == torch.float32
+    residual = residual_of(node) if fits else None
     tail = residual.add if residual is not None else node
     act = activation_of(tail)
     tail = act.node if act is not None else tail
-    sizes = (padding, stride, dilation, groups)
 
     def image(value: Node) -> Node:
-        return _as_image(module, value, tail) if flat else value
+        return as_image(module, value, tail) if signal else value
 
     if residual is not None:
         target = mkldnn._convolution_pointwise.binary
@@ -155,27 +153,9 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
             image(data), packs.add(packed, tail), bias, *sizes,
             chosen.name, chosen.scalars, chosen.algorithm,
         )  # fmt: skip
-    made = _replace(module, tail, target, arguments)
-    if flat:
-        _back_to_signal(module, made)
-
-
-def _as_image(module: GraphModule, value: Node, before: Node) -> Node:
-    """[N, C, L] as [N, C, 1, L]; what `_back_to_signal` made is undone."""
-    if value.target is aten.squeeze.dim and value.args[1] == HEIGHT:
-        image = value.args[0]
-        assert isinstance(image, Node)
-        return image
-    with module.graph.inserting_before(before):
-        return module.graph.call_function(aten.unsqueeze.default, (value, HEIGHT))
-
-
-def _back_to_signal(module: GraphModule, image: Node) -> None:
-    with module.graph.inserting_after(image):
-        signal = module.graph.call_function(aten.squeeze.dim, (image, HEIGHT))
-    signal.meta = dict(image.meta)
-    image.meta = {}
-    image.replace_all_uses_with(signal, delete_user_cb=lambda user: user is not signal)
+    made = replace(module, tail, target, arguments)
+    if signal:
+        back_to_signal(module, made)
 
 
 def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
@@ -189,36 +169,4 @@ def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> N
     bias = node.args[2] if len(node.args) > 2 else None
     arguments = (node.args[0], packs.add(packed, tail), bias, chosen.name, chosen.scalars,
                  chosen.algorithm)  # fmt: skip
-    _replace(module, tail, mkldnn._linear_pointwise.default, arguments)
-
-
-def _conv_arguments(node: Node) -> tuple[Any, ...]:
-    """As of a 2-d convolution; a 1-d one has height 1."""
-    given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-                     node.args, strict=False)) | dict(node.kwargs)  # fmt: skip
-
-    def pair(name: str, default: int) -> list[int]:
-        value: Any = given.get(name, default)
-        items = [value] if isinstance(value, int) else list(value)
-        if node.target is aten.conv1d.default:
-            return [default, *items]
-        return items * 2 if len(items) == 1 else items
-
-    return (given["input"], given["weight"], given.get("bias"), pair("stride", 1),
-            pair("padding", 0), pair("dilation", 1), given.get("groups", 1))  # fmt: skip
-
-
-def _replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
-    with module.graph.inserting_before(tail):
-        made = module.graph.call_function(target, arguments)
-    if "val" in tail.meta:
-        made.meta["val"] = tail.meta["val"]
-    tail.replace_all_uses_with(made)
-    return made
-
-
-def _tidy(module: GraphModule) -> GraphModule:
-    module.graph.eliminate_dead_code(is_impure_node=lambda n: n.op in ("placeholder", "output"))
-    module.delete_all_unused_submodules()
-    module.recompile()
-    return module
+    replace(module, tail, mkldnn._linear_pointwise.default, arguments)

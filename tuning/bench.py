@@ -27,7 +27,7 @@ from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .journal import Journal, key_of
-from .runtimes import PLAIN, promising, realise, runner
+from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
 
 DRAWN = 64
@@ -111,6 +111,12 @@ class Bench:
         self.runtimes = self.journal.kept("kernels", Kernels, measured).runtimes
         self.runtime = self.runtimes[0]
 
+    def runtime_for(self, module: GraphModule) -> str:
+        """What a graph in another number format runs under: its kernels, where there are any."""
+        if self.job.target.runtime == PLAIN:
+            return PLAIN
+        return packed(module, self.inputs) or self.runtime
+
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
         target = self.job.target
@@ -154,12 +160,18 @@ class Bench:
         ]
 
     def compare(
-        self, before: GraphModule, after: GraphModule
+        self, before: GraphModule, after: GraphModule, runtime: str | None = None
     ) -> tuple[Latency, Latency, Comparison]:
-        """Two graphs under the chosen runtime, interleaved, so that drift hits both alike."""
-        target = self.job.target
+        """Two graphs under the chosen runtime, interleaved, so that drift hits both alike.
+
+        `runtime`: what `after` runs under, where that is another one.
+        """
+        target, names = self.job.target, (self.runtime, runtime or self.runtime)
         with torch.no_grad():
-            ready = [realise(m, self.inputs, self.runtime) for m in (before, after)]
+            ready = [
+                realise(m, self.inputs, name)
+                for m, name in zip((before, after), names, strict=True)
+            ]
         first, second = measure_interleaved(
             [runner(m, self.inputs) for m in ready],
             percentile=target.percentile,

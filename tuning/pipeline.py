@@ -12,7 +12,7 @@ from ..adjusters.plan import Plan
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import LeftAlone, Step
+from ..core.records import Comparison, LeftAlone, Step
 from ..graph.capture import clone
 from ..graph.edits import DropBlock, Edit, FoldBatchNorm, apply, from_json, kept_indices, to_json
 from .bench import Bench
@@ -183,24 +183,40 @@ class Run:
         bench = self.bench
         changed = clone(variant.module)
         apply(changed, plan.edits)
-        before, after, found = bench.compare(variant.module, changed)
+        runtime = bench.runtime_for(changed) if plan.for_speed else bench.runtime
+        before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
-        slower, faster = found.finding == "slower", found.finding == "faster"
-        lossless = ADJUSTERS[step.name].lossless
-        status: Any = "rolled back" if slower and lossless and not self.as_written else "kept"
-        if status == "kept":
+        objection = None if self.as_written else self._objection(step, plan, found, quality[1])
+        if objection is None:
             variant.module = changed
             variant.edits.extend(plan.edits)
+            bench.runtime = runtime
         return Step(
             step.name,
             _plain(step),
-            status,
-            _why(faster, slower, status),
+            "kept" if objection is None else "rolled back",
+            objection or _why(found),
             before.value_ms,
             after.value_ms,
             *quality,
             edits=len(plan.edits),
         )
+
+    def _objection(
+        self, step: RecipeStep, plan: Plan, found: Comparison, accuracy: float | None
+    ) -> str | None:
+        """Why the step goes again, None where it stays."""
+        droppable = plan.for_speed or ADJUSTERS[step.name].lossless
+        if found.finding == "slower" and droppable:
+            return "measured slower on this machine"
+        if not plan.for_speed:
+            return None
+        if found.finding != "faster":
+            return "measured no faster on this machine, and it is not exact"
+        start, limit = self.bench.accuracy(self.bench.original), self.bench.recipe.limits.max_drop
+        if accuracy is not None and start is not None and start - accuracy > limit:
+            return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
+        return None
 
     def _train(self, variant: Variant, step: RecipeStep) -> Step:
         before = self.bench.accuracy(variant.module)
@@ -256,16 +272,12 @@ class Run:
         return trained.kept != "nothing", reason
 
 
-def _why(faster: bool, slower: bool, status: str) -> str:
-    if status == "rolled back":
-        return "measured slower on this machine"
-    if faster:
+def _why(found: Comparison) -> str:
+    if found.finding == "faster":
         return "measured faster"
-    return (
-        "measured slower, kept as the recipe is written"
-        if slower
-        else ("no significant change of latency")
-    )
+    if found.finding == "slower":
+        return "measured slower, kept as the recipe is written"
+    return "no significant change of latency"
 
 
 def _plain(step: RecipeStep) -> dict[str, Any]:

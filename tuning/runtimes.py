@@ -16,6 +16,7 @@ from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
 
 PLAIN = "plain"
+PACKED = ("onednn", "onednn_channels_last")
 WORTH_TRYING = 1.5
 
 
@@ -58,6 +59,11 @@ def promising(
         ranked.remove(PLAIN)
         ranked.insert(0, PLAIN)
     return tuple(n for n in ranked[:2] if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
+
+
+def packed(module: GraphModule, inputs: Inputs) -> str | None:
+    """The furthest runtime with packed weights. int8 and half precision are fast on no other."""
+    return next((n for n in reversed(list(variants(module, inputs))) if n in PACKED), None)
 
 
 def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:

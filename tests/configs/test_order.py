@@ -58,5 +58,17 @@ def test_apply_of_no_steps_is_refused() -> None:
     assert "nothing to apply" in refusals("apply")[0]
 
 
+def test_training_and_pruning_come_before_int8_and_half_precision() -> None:
+    (text,) = refusals("tune", make_step("precision"), make_step("quantize"), TUNE)
+    assert "`adjust[2]` is `finetune` after `adjust[0]`, a `precision`" in text
+    check_order(Recipe(adjust=(PRUNE, TUNE, make_step("quantize"), FOLD), data=DATA), "tune")
+
+
+def test_ranges_of_activations_want_data_and_weights_alone_do_not() -> None:
+    (text,) = refusals("tune", make_step("quantize"), data=None)
+    assert "`scheme: int8_weight`" in text
+    check_order(Recipe(adjust=(make_step("quantize", scheme="int8_weight"),)), "tune")
+
+
 def test_every_bad_order_is_shown_at_once() -> None:
     assert len(refusals("apply", FOLD, FOLD, PRUNE, TUNE, data=None)) == 3

@@ -1,0 +1,132 @@
+"""Convolutions and linear layers in int8: weights per output channel, activations per tensor.
+
+Jacob et al. 2018, sections 2 and 3. Batch norms are folded first, as part of the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from ..core.calling import Inputs, primary
+from ..core.records import LeftAlone
+from ..graph.capture import clone
+from ..graph.edits import Edit, FoldBatchNorm, QuantizeInput, QuantizeWeight, apply
+from ..graph.folding import foldable
+from ..graph.fusing import residual_of
+from ..graph.int8 import largest_level
+from ..graph.layers import layers_of
+from ..graph.quantization import LAYERS, quantizable
+from .calibration import batches, observe
+from .plan import Adjuster, Context, Plan
+
+Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
+JUDGED = 64  # examples that a layer's sensitivity is measured on
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    static = settings.scheme == "int8_static"
+    if static and context.train is None:
+        reason = "there is no training data to take the ranges of activations from"
+        return Plan((), (LeftAlone("quantize", reason),))
+    folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
+    module = apply(clone(context.module), folds)
+    chosen, left = _chosen(module, settings)
+    reads = _reads(chosen) if static else {}
+    steps = _steps(context, module, reads, settings)
+    if settings.keep_float:
+        errors = sensitivity(context, module, chosen, reads, steps)
+        kept = sorted(chosen, key=lambda n: -errors[n.name])[: settings.keep_float]
+        left += [
+            LeftAlone(_name(n), f"kept in float: int8 here alone moves the outputs by "
+                      f"{errors[n.name]:.2g} of their size") for n in kept
+        ]  # fmt: skip
+        chosen = [n for n in chosen if n not in kept]
+        reads = _reads(chosen) if static else {}
+    edits = _edits(chosen, reads, steps)
+    return Plan((*folds, *edits) if edits else (), tuple(left), for_speed=static)
+
+
+def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
+    chosen, left = [], []
+    for layer in layers_of(module):
+        named = any(fnmatchcase(layer.name, p) for p in settings.match)
+        if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
+            left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
+        elif layer.node.target not in LAYERS:
+            left.append(LeftAlone(layer.name, "only conv2d and linear layers are quantised"))
+        elif not quantizable(layer.node):
+            left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
+        else:
+            chosen.append(layer.node)
+    return chosen, left
+
+
+def _name(node: Node) -> str:
+    weight = node.args[1]
+    assert isinstance(weight, Node)
+    return str(weight.target).rpartition(".")[0] or str(weight.target)
+
+
+def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
+    """Which arguments are rounded: the layers' inputs, and what is added to a convolution.
+
+    The kernels add in integers only where both sides are."""
+    found: dict[Node, set[int]] = {}
+    for node in chosen:
+        found[node] = {0}
+        residual = residual_of(node) if node.target is torch.ops.aten.conv2d.default else None
+        if residual is None or residual.add in found:
+            continue
+        place = residual.add.args.index(residual.other)
+        if place or residual.add.target is torch.ops.aten.add.Tensor:  # not what `add_` writes to
+            found[residual.add] = {place}
+    return found
+
+
+def _steps(
+    context: Context, module: GraphModule, reads: dict[Node, set[int]], settings: Any
+) -> Steps:
+    seen = observe(context, module, reads, settings.examples) if reads else {}
+    return {name: one.steps(settings.calibration, largest_level()) for name, one in seen.items()}
+
+
+def _edits(chosen: Iterable[Node], reads: dict[Node, set[int]], steps: Steps) -> list[Edit]:
+    edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
+    for node, places in reads.items():
+        for place in places:
+            source = node.args[place]
+            assert isinstance(source, Node)
+            edits.append(QuantizeInput(node.name, place, *steps[source.name], largest_level()))
+    return edits
+
+
+def sensitivity(
+    context: Context,
+    module: GraphModule,
+    chosen: list[Node],
+    reads: dict[Node, set[int]],
+    steps: Steps,
+) -> dict[str, float]:
+    """By node name: |outputs with this layer alone in int8 - outputs| / |outputs|."""
+    given = list(batches(context, JUDGED)) or [context.inputs]
+    wanted = _outputs(module, given)
+    errors = {}
+    for node in chosen:
+        own = {node: reads[node]} if node in reads else {}
+        trial = apply(clone(module), _edits([node], own, steps))
+        errors[node.name] = float((_outputs(trial, given) - wanted).norm() / wanted.norm())
+    return errors
+
+
+def _outputs(module: GraphModule, given: Iterable[Inputs]) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([primary(inputs.call(module)).double().flatten() for inputs in given])
+
+
+ADJUSTER = Adjuster("quantize", "run convolutions and linear layers in int8", plan)

@@ -1,0 +1,139 @@
+"""The int8 form of a graph: integer weights and rounded activations, spelt out in ATen arithmetic.
+
+    activation   clamp(round(x / scale), low, high) * scale        uint8: the integer - low
+    weight       int8 [out, ...] as float * scale [out, 1, ...]    symmetric, per output channel
+
+torch's own `quantized_decomposed` operators exist only after torch.ao is imported, so a `.pt2` that
+holds them does not load with torch alone; `fake_quantize_per_tensor_affine` has no meta kernel and
+can't be exported (torch 2.13). Plain arithmetic loads, exports, and torch.compile fuses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from ..core.errors import EditError
+from .capture import tensor_at
+
+aten: Any = torch.ops.aten
+LAYERS = (aten.conv2d.default, aten.linear.default)
+LARGEST = 127
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """`value` is `source` in `levels` + 1 steps of `scale`, `zero_point` of them below 0."""
+
+    value: Node
+    source: Node
+    scale: float
+    zero_point: int
+    levels: int
+
+
+def quantizable(node: Node) -> bool:
+    """A convolution or linear layer whose float weight nothing else reads."""
+    if node.target not in LAYERS or len(node.args) < 2 or isinstance(node.args[0], (int, float)):
+        return False
+    weight = node.args[1]
+    if not isinstance(weight, Node) or weight.op != "get_attr" or len(weight.users) != 1:
+        return False
+    name, module = str(weight.target), weight.graph.owning_module
+    shared = [n for n in weight.graph.nodes if n.op == "get_attr" and n.target == name]
+    if module is None or len(shared) != 1:
+        return False
+    held = tensor_at(module, name)
+    tied = sum(p is held for _, p in module.named_parameters(remove_duplicate=False))
+    return held.dtype == torch.float32 and tied <= 1
+
+
+def quantize_weight(module: GraphModule, node: Node) -> None:
+    """Store the weight of layer `node` as int8 beside its scales; the graph multiplies the two."""
+    if not quantizable(node):
+        raise EditError(f"`{node.name}` is no layer with a float32 weight of its own.")
+    weight = node.args[1]
+    assert isinstance(weight, Node)
+    name = str(weight.target)
+    owner, _, leaf = name.rpartition(".")
+    holder = module.get_submodule(owner)
+    integers, scale = rounded_weight(tensor_at(module, name).detach())
+    setattr(holder, leaf, nn.Parameter(integers, requires_grad=False))
+    holder.register_buffer(f"{leaf}_scale", scale)
+    with module.graph.inserting_before(node):
+        scales = module.graph.get_attr(f"{name}_scale")
+        floats = module.graph.call_function(aten.to.dtype, (weight, torch.float32))
+        product = module.graph.call_function(aten.mul.Tensor, (floats, scales))
+    for made in (weight, floats, product):
+        made.meta["val"] = torch.empty_like(integers, device="meta", dtype=torch.float32)
+    weight.meta["val"] = torch.empty_like(integers, device="meta")
+    node.args = (node.args[0], product, *node.args[2:])
+
+
+def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 [out, ...] and float32 scales [out, 1, ...]."""
+    largest = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True)
+    scale = (largest / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+    return (weight / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
+
+
+def quantize_input(
+    module: GraphModule, node: Node, place: int, scale: float, zero_point: int, levels: int
+) -> None:
+    """Argument `place` of `node` is rounded before `node` reads it."""
+    source = node.args[place] if place < len(node.args) else None
+    if not isinstance(source, Node):
+        raise EditError(f"argument {place} of `{node.name}` is no tensor that can be rounded.")
+    if not scale > 0 or not 0 <= zero_point <= levels <= 255:
+        raise EditError(f"scale {scale}, zero point {zero_point}, {levels} levels: out of range.")
+    low, high = -zero_point, levels - zero_point
+    steps: tuple[tuple[Any, tuple[float, ...]], ...] = (
+        (aten.div.Tensor, (scale,)),
+        (aten.round.default, ()),
+        (aten.clamp.default, (low, high)),
+        (aten.mul.Tensor, (scale,)),
+    )
+    value = source
+    with module.graph.inserting_before(node):
+        for target, rest in steps:
+            value = module.graph.call_function(target, (value, *rest))
+            if "val" in source.meta:
+                value.meta["val"] = source.meta["val"]
+    node.args = (*node.args[:place], value, *node.args[place + 1 :])
+
+
+def int8_weight(node: Any) -> tuple[str, str] | None:
+    """Names of the integers and their scales, where `node` is a weight held as int8."""
+    if not isinstance(node, Node) or node.target is not aten.mul.Tensor:
+        return None
+    floats, scale = node.args
+    if not isinstance(floats, Node) or floats.target is not aten.to.dtype:
+        return None
+    held = floats.args[0]
+    both = (held, scale)
+    if not all(isinstance(n, Node) and n.op == "get_attr" for n in both):
+        return None
+    assert isinstance(held, Node) and isinstance(scale, Node)
+    module = node.graph.owning_module
+    assert module is not None
+    is_int8 = tensor_at(module, str(held.target)).dtype == torch.int8
+    return (str(held.target), str(scale.target)) if is_int8 else None
+
+
+def rounded(node: Any) -> Rounded | None:
+    """The rounding that ends in `node`, if it is one."""
+    value, steps = node, []
+    for target in (aten.mul.Tensor, aten.clamp.default, aten.round.default, aten.div.Tensor):
+        if not isinstance(value, Node) or value.target is not target:
+            return None
+        steps.append(value.args[1:])
+        value = value.args[0]
+    (scale,), ends, _, (divisor,) = steps
+    if scale != divisor or not isinstance(scale, float) or not isinstance(value, Node):
+        return None
+    low, high = (int(e) for e in ends)  # type: ignore[arg-type]
+    return Rounded(node, value, scale, -low, high - low)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import modelspeed.examples.digits as digits
+import pico
+import pytest
+import torch
+from modelspeed.adjusters.calibration import Seen
+from modelspeed.adjusters.plan import Context
+from modelspeed.adjusters.quantize import plan
+from modelspeed.checkpoints.factory import load_factory
+from modelspeed.checkpoints.read import read
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.calling import Inputs
+from modelspeed.graph.capture import capture, clone
+from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, from_json, to_json
+from modelspeed.graph.lowering import variants
+from modelspeed.profiling.accuracy import agreement
+from torch import nn
+
+DATA = [(pico.images(16, seed), None) for seed in range(2)]
+ONE = Inputs.of((pico.images(1),))
+
+
+def settings(**given):
+    return make_step("quantize", **given).settings
+
+
+def context(model=None, train=DATA):
+    return Context(capture(model or pico.net(["residual"]), tuple(ONE)), ONE, train)
+
+
+def layers(made):
+    return [e.node for e in made.edits if isinstance(e, QuantizeWeight)]
+
+
+def test_without_data_nothing_is_quantised_and_it_says_so():
+    made = plan(context(train=None), settings())
+    assert made.edits == () and "no training data" in made.left_alone[0].reason
+
+
+def test_weights_alone_need_no_data_and_are_not_for_speed():
+    made = plan(context(train=None), settings(scheme="int8_weight"))
+    assert len(layers(made)) == 4 and not made.for_speed
+    assert not any(isinstance(e, QuantizeInput) for e in made.edits)
+
+
+def test_skipped_and_unmatched_layers_stay_and_are_reported():
+    at = context()
+    made = plan(at, settings(match=("blocks.*", "stem"), skip=("stem",)))
+    assert len(layers(made)) == 2
+    assert {item.what for item in made.left_alone} == {"stem", "head"}
+    assert plan(at, settings(match=("nothing",))).edits == ()
+
+
+def test_a_shared_weight_stays():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.a(torch.relu(self.a(x)))
+
+    made = plan(context(Twice()), settings())
+    assert made.edits == () and "shared" in made.left_alone[0].reason
+
+
+def test_planning_changes_nothing_and_batch_norms_go_first():
+    at = context()
+    before = {k: v.clone() for k, v in at.module.state_dict().items()}
+    made = plan(at, settings())
+    assert all(torch.equal(v, before[k]) for k, v in at.module.state_dict().items())
+    assert [type(e).__name__ for e in made.edits[:2]] == ["FoldBatchNorm"] * 2
+    assert made.for_speed
+
+
+@pytest.mark.parametrize("block", sorted(pico.BLOCKS))
+def test_edits_survive_json_and_stay_close_to_the_model(block):
+    at = context(pico.net([block, "residual"]))
+    edits = from_json(to_json(plan(at, settings()).edits))
+    rounded = apply(clone(at.module), edits)
+    x = pico.images(8, 9)
+    with torch.no_grad():
+        error = (rounded(x) - at.module(x)).norm() / at.module(x).norm()
+    assert 0 < error < 0.05
+    assert rounded.get_parameter("stem.weight").dtype == torch.int8
+
+
+def test_the_most_sensitive_layers_are_kept_in_float():
+    at = context()
+    # What comes after it makes the errors of this layer 40 times as large.
+    at.module.get_parameter("blocks.0.conv2.weight").data[:, 0, 0, 0] = 40.0
+    made = plan(at, settings(keep_float=1))
+    (kept,) = made.left_alone
+    assert kept.what == "blocks.0.conv1" and "kept in float" in kept.reason
+    assert len(layers(made)) == 3
+
+
+def test_ranges_follow_the_calibration():
+    values = torch.cat([torch.rand(20000) * 4 - 1, torch.tensor([60.0])])
+    seen = Seen()
+    seen.note(values[:4000], torch.Generator())
+    seen.samples = [values]
+    seen.low, seen.high = -1.0, 60.0
+    assert seen.steps("minmax", 255) == pytest.approx((61 / 255, 4))
+    assert seen.steps("percentile", 255) == pytest.approx((4 / 255, 64), rel=0.02)
+    scale, zero = seen.steps("mse", 255)
+    assert 4 / 255 < scale < 61 / 255 and 0 <= zero <= 255
+    positive = Seen()
+    positive.note(torch.rand(100) + 5, torch.Generator())
+    assert positive.steps("minmax", 127)[1] == 0 and positive.low == 0.0
+
+
+def test_the_digits_net_in_int8_answers_as_in_float():
+    folder = Path(str(digits.__file__)).parent
+    factory = load_factory("model.py:build", folder)
+    source = read(folder / "digits_resnet.pt", factory=factory, args={"width": 32}).module
+    train, held = load_factory("data.py:loaders", folder)()
+    inputs = Inputs.of((torch.randn(1, 1, 32, 32),))
+    original = capture(source, tuple(inputs))
+    made = plan(Context(original, inputs, train), settings(examples=64))
+    assert len(layers(made)) == 22
+    ready = variants(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
+    assert agreement(original, ready, held) >= 0.99

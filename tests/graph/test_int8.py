@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import modelspeed
+import pico
+import pytest
+import torch
+import zoo
+from modelspeed.adjusters.plan import Context
+from modelspeed.adjusters.quantize import plan
+from modelspeed.adjusters.registry import ADJUSTERS
+from modelspeed.checkpoints import artifact
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.calling import Inputs, leaves, plain
+from modelspeed.core.errors import EditError
+from modelspeed.core.records import Latency, Machine, Record, Target
+from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, to_json
+from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.int8 import dequantize, quantize, runs_here
+from modelspeed.graph.lowering import variants
+from torch import nn
+
+RECORD = Record(
+    "tune", "now", "0", "m.pt", "0" * 64, Machine("c", 1, 1, "cpu", "float32", "2", "3", "l"),
+    Target(), "none", "", Latency(50, 1, 1, 1),
+)  # fmt: skip
+KERNELS = ("onednn", "onednn_channels_last")
+DATA = [(pico.images(16, seed), None) for seed in range(2)]
+
+
+def quantised(model, **settings):
+    module = capture(model, (pico.images(1),))
+    context = Context(module, Inputs.of((pico.images(1),)), DATA)
+    made = plan(context, make_step("quantize", **settings).settings)
+    return apply(clone(module), made.edits), made.edits
+
+
+def lowered(module, name="onednn_channels_last"):
+    return variants(module, Inputs.of((pico.images(1),)))[name]()
+
+
+def calls(module, target):
+    return [n for n in module.graph.nodes if n.target is target]
+
+
+class Chain(nn.Module):
+    """What hands integers on: max-pooling, concatenation, reshaping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 1)
+        self.c, self.d = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(12, 3, 3)
+        self.head = nn.Linear(3 * 4 * 4, 3)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.a(x)), 2)
+        y = torch.cat([torch.relu(self.b(x)), torch.relu(self.c(x))], 1)
+        y = torch.relu(self.d(y))
+        return self.head(y.view(y.shape[0], -1))
+
+
+class Kept(nn.Module):
+    """Residuals that something reads once more after they were added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, 4, 3, padding=1) for i in (1, 4, 4))
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        y = torch.relu(self.b(x) + x)
+        return torch.relu(self.c(y) + x) + y.mean()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("model", [*sorted(pico.BLOCKS), Chain, Kept])
+def test_kernels_stay_within_one_step_of_the_graph(model, name):
+    module, _ = quantised(pico.net([model, "residual"]) if isinstance(model, str) else model())
+    ready = lowered(module, name)
+    assert "onednn.qconv2d" in ready.code
+    for batch in (1, 5):
+        x = pico.images(batch, 7)
+        kept = x.clone()
+        with torch.inference_mode():
+            wanted = module(x)
+            for _ in range(2):
+                step = float(wanted.max() - wanted.min()) / 255
+                assert float((ready(x) - wanted).abs().max()) <= step
+        assert torch.equal(x, kept)
+
+
+ENTRIES = ("Vit", "Bert", "PreactResidual", "InPlace", "DenseConcat", "UNet", "MobileOne", "Fused")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("adjuster", ["quantize", "precision"])
+def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
+    torch.manual_seed(0)
+    entry = zoo.ZOO[name]
+    inputs = Inputs.of(entry.inputs)
+    context = Context(capture(entry.model(), entry.inputs), inputs, [(entry.inputs, None)])
+    made = ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings)
+    module = module_of(export(apply(clone(context.module), made.edits), entry.inputs))
+    ready = variants(module, inputs)["onednn"]()
+    layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
+    assert ready.code.count("torch.ops.onednn.q") == layers
+    with torch.inference_mode():
+        wanted, found = (leaves(plain(inputs.call(m))) for m in (module, ready))
+    for one, other in zip(wanted, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=0.02, atol=0.02 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("adjuster", ["quantize", "precision"])
+def test_pruned_nets_run_on_the_kernels_too(adjuster):
+    module = capture(pico.net(["residual", "grouped", "branches"], width=16), (pico.images(1),))
+    analysis = analyse(module)
+    apply(module, keep_units(analysis, {g.name: range(g.size // 2) for g in analysis.prunable}))
+    context = Context(module, Inputs.of((pico.images(1),)), DATA)
+    apply(module, ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings).edits)
+    with torch.inference_mode():
+        wanted, found = module(pico.images(3)), lowered(module)(pico.images(3))
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
+
+
+def test_a_graph_without_int8_stays_as_it_is():
+    module = capture(pico.net(["residual"]), (pico.images(1),))
+    assert "qconv" not in lowered(module).code
+
+
+def test_neighbours_hand_each_other_integers():
+    module, _ = quantised(Chain())
+    ready = lowered(module)
+    assert len(calls(ready, quantize)) == 1 and not calls(ready, dequantize)
+    module, _ = quantised(pico.net(["residual", "residual"]))
+    ready = lowered(module)
+    # The images, and the pooled features for the head; the last sum goes on as floats.
+    assert len(calls(ready, quantize)) == 2 and len(calls(ready, dequantize)) <= 1
+    assert ready.code.count("qconv2d_pointwise.binary") == 2
+
+
+def test_without_vnni_activations_have_seven_bits_and_eight_are_not_lowered(monkeypatch):
+    eight, _ = quantised(Chain())
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    seven, edits = quantised(Chain())
+    assert {e.levels for e in edits if isinstance(e, QuantizeInput)} == {127}
+    assert runs_here(seven) and not runs_here(eight)
+    x = pico.images(3)
+    for module in (seven, eight):
+        torch.testing.assert_close(lowered(module)(x), module(x), rtol=0.02, atol=0.02)
+    assert "qconv2d" not in lowered(eight).code
+
+
+def test_weights_alone_in_int8_run_on_the_float_kernels():
+    module, _ = quantised(pico.net(["residual"]), scheme="int8_weight")
+    for name in variants(module, Inputs.of((pico.images(1),))):
+        ready = lowered(module, name)
+        assert "int8" not in ready.code and "qconv" not in ready.code
+        torch.testing.assert_close(ready(pico.images(2)), module(pico.images(2)))
+
+
+def test_what_is_no_float_layer_is_refused():
+    module, _ = quantised(Chain())
+    for edit in (QuantizeWeight("conv2d"), QuantizeWeight("relu")):
+        with pytest.raises(EditError, match="float32 weight of its own"):
+            apply(module, [edit])
+    for edit in (QuantizeInput("conv2d", 9, 0.1, 0, 255), QuantizeInput("conv2d", 0, 0.1, 9, 300)):
+        with pytest.raises(EditError):
+            apply(module, [edit])
+
+
+@pytest.mark.parametrize("scheme", ["int8_static", "int8_weight"])
+def test_an_artifact_gives_equal_outputs_in_a_fresh_process_and_with_torch_alone(tmp_path, scheme):
+    model = pico.net(["residual"], width=32)
+    module, edits = quantised(model, scheme=scheme)
+    inputs = (pico.images(1),)
+    for name, graph, made in (("int8", module, edits), ("float", capture(model, inputs), ())):
+        artifact.save(
+            tmp_path / name, program=export(graph, inputs), edits=to_json(made), record=RECORD,
+            recipe_yaml="version: 1\n", inputs=Inputs.of(inputs), runtime="onednn", reports={},
+            force=False,
+        )  # fmt: skip
+    small, large = ((tmp_path / n / "model.safetensors").stat().st_size for n in ("int8", "float"))
+    assert small < 0.4 * large
+    x = pico.images(3, 5)
+    torch.save(x, tmp_path / "x.pt")
+    scripts = {
+        "alone": "m = torch.export.load('int8/model.pt2').module()",
+        "ours": "import modelspeed; m = modelspeed.load('int8')",
+        "replayed": "import modelspeed, pico; "
+        "m = modelspeed.load('int8', model=pico.net(['residual'], width=32, seed=3))",
+    }
+    for name, script in scripts.items():
+        code = (
+            f"import sys; import torch; sys.path.append({pico.__file__.rpartition('/')[0]!r}); "
+            f"{script}; y = m(torch.load('x.pt')); torch.save(y.detach(), '{name}.pt'); "
+            f"print('modelspeed' in sys.modules)"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(name != "alone")
+    with torch.no_grad():
+        wanted, here = module(x), modelspeed.load(tmp_path / "int8")(x)
+    assert torch.equal(torch.load(tmp_path / "ours.pt"), here)
+    assert torch.equal(torch.load(tmp_path / "replayed.pt"), here)
+    torch.testing.assert_close(torch.load(tmp_path / "alone.pt"), wanted)
