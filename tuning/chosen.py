@@ -20,10 +20,11 @@ Dropped = Mapping[Group, list[int]]
 @dataclass(frozen=True)
 class Chosen:
     """Units to drop of groups of the graph as it was searched, and blocks to leave out, in its
-    order."""
+    order; `no_block` says why there are none."""
 
     dropped: Dropped
     blocks: tuple[Block, ...] = ()
+    no_block: str = ""
 
     def plan(self, step: Step, context: Context) -> Plan | None:
         """The step's plan, None where it leaves nothing open."""
@@ -31,8 +32,7 @@ class Chosen:
             return self._prune(step, context)
         if isinstance(step.settings, DropBlocks) and step.settings.count is None:
             edits = leave_out(self.blocks)
-            reason = "channels cost less accuracy for the time that they save"
-            return Plan(edits, () if edits else (LeftAlone("blocks", reason),))
+            return Plan(edits, () if edits else (LeftAlone("blocks", self.no_block),))
         return None
 
     def _prune(self, step: Step, context: Context) -> Plan:

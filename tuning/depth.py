@@ -28,10 +28,11 @@ class Droppable:
 
 @dataclass(frozen=True)
 class Depth:
-    """Blocks that can be left out, `most` of them at a time."""
+    """Blocks that can be left out, `most` of them at a time. `reason`: why none is, if none is."""
 
     blocks: tuple[Droppable, ...] = ()
     most: int = 0
+    reason: str = "channels cost less accuracy for the time that they save"
 
     @classmethod
     def of(cls, context: Context, groups: Iterable[Group], settings: DropBlocks | None) -> Depth:
@@ -42,6 +43,8 @@ class Depth:
         """
         if settings is None:
             return cls()
+        if context.train is None:
+            return cls(reason="what a block is worth is found out on training data; there is none")
         module, groups = context.module, list(groups)
         found = [b for b in residual_blocks(module) if not _skipped(b, settings)]
         nodes = {b.total: _branch(module, b) for b in found}
@@ -51,7 +54,7 @@ class Depth:
             b for b in found if inner[b.total] and totals.intersection(nodes[b.total]) == {b.total}
         ]
         if not kept:
-            return cls()
+            return cls(reason="no residual block holds channels of its own that may go")
         losses = block_losses(context, kept)
         rows = (Droppable(b, inner[b.total], nodes[b.total], losses[b.total]) for b in kept)
         return cls(tuple(rows), max(1, int(settings.max_share * len(found))))

@@ -10,7 +10,7 @@ from ..adjusters.importance import Scores
 from ..adjusters.plan import Context
 from ..adjusters.prune import Pruner, seen_by
 from ..configs.recipe import Step
-from ..configs.settings import DropBlocks
+from ..configs.settings import DropBlocks, Prune
 from .allocation import Problem
 from .bench import Bench
 from .costs import CostTables, Store
@@ -57,6 +57,9 @@ class Ranking:
         made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
         groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
         depth = Depth.of(context, groups, _open_drop(bench))
+        assert isinstance(step.settings, Prune)
+        if depth.blocks and step.settings.importance == "magnitude":
+            depth = Depth(reason="weight norms are no currency to weigh blocks in")
         return cls(made.scores, made.costs, made.multiple, depth)
 
 

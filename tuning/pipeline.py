@@ -39,12 +39,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished step as the journal keeps it. `weights` only where training made them."""
+    """A finished step as the journal keeps it. `weights` only where training made them.
+
+    `runtime`: what the variant runs under after it.
+    """
 
     step: Step
     edits: list[dict[str, Any]]
     left_alone: tuple[LeftAlone, ...]
     weights: dict[str, Any]
+    runtime: str
 
     def redo(self, variant: Variant) -> None:
         """Take the variant to where it was after this step."""
@@ -157,6 +161,7 @@ class Run:
         known = self.bench.journal.get(step.name, Done)
         if known is not None:
             known.redo(variant)
+            self.bench.runtime = known.runtime
             return
         before = len(variant.edits)
         made, left = self._measured(variant, step)
@@ -164,7 +169,8 @@ class Run:
         variant.left_alone.extend(left)
         trained = made.status == "kept" and not made.edits
         weights = variant.module.state_dict() if trained else {}
-        done = Done(made, to_json(variant.edits[before:]), left, weights)
+        edits = to_json(variant.edits[before:])
+        done = Done(made, edits, left, weights, self.bench.runtime)
         self.bench.journal.put(step.name, done)
 
     def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, tuple[LeftAlone, ...]]:

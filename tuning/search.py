@@ -96,8 +96,10 @@ class Search:
 
     def chosen(self, picks: Picks) -> Chosen:
         widths = {g: self.problem.choices[g].widths[i] for g, i in picks.items()}
-        gone = tuple(d.block for d in self.ground.depth.blocks if not widths[d.inner[0]])
-        return Chosen(self.ground.pruner.keeping({g: w for g, w in widths.items() if w}), gone)
+        depth = self.ground.depth
+        gone = tuple(d.block for d in depth.blocks if not widths[d.inner[0]])
+        kept = {g: w for g, w in widths.items() if w}
+        return Chosen(self.ground.pruner.keeping(kept), gone, depth.reason)
 
     def measure(self, picks: Picks) -> Trial:
         for trial in self.trials:

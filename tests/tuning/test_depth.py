@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from modelspeed.adjusters.plan import Context
@@ -60,7 +62,12 @@ def depth(given, **settings):
 def test_without_an_open_step_no_block_may_go():
     given = context(stack(Block, Block))
     assert Depth.of(given, given.analysis.prunable, None) == Depth()
-    assert depth(given, skip=("*",)) == Depth()
+    assert depth(given, skip=("*",)).blocks == ()
+
+
+def test_without_data_no_block_goes_and_it_is_said_why():
+    given = replace(context(stack(Block)), train=None)
+    assert depth(given).blocks == () and "training data" in depth(given).reason
 
 
 def test_a_block_knows_the_groups_that_live_in_it_alone():
@@ -113,7 +120,7 @@ def test_steps_that_leave_nothing_open_are_planned_by_their_adjuster():
     given = context(stack(Block))
     assert Chosen({}).plan(make_step("drop_blocks", count=1), given) is None
     assert Chosen({}).plan(make_step("fold_batchnorm"), given) is None
-    assert "less accuracy" in Chosen({}).plan(OPEN, given).left_alone[0].reason
+    assert Chosen({}, (), "so").plan(OPEN, given).left_alone[0].reason == "so"
 
 
 def test_apply_wants_to_know_how_many_blocks():

@@ -87,7 +87,7 @@ def test_a_step_is_redone_from_its_edits_and_weights():
             parameter.add_(0.1)
     step = Step("finetune", {"epochs": 1.0}, "kept", "better")
     journal, _ = opened()
-    journal.put("finetune", Done(step, to_json([fold]), (), dict(module.state_dict())))
+    journal.put("finetune", Done(step, to_json([fold]), (), dict(module.state_dict()), "plain"))
     variant = Variant(clone(original))
     opened()[0].get("finetune", Done).redo(variant)
     assert torch.equal(variant.module(pico.images()), module(pico.images()))
