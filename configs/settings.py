@@ -108,10 +108,10 @@ class Compensate(Settings):
     """Refit the weights to the original's layer outputs in closed form, and keep what is better."""
 
     examples: int = Field(
-        default=192, ge=1, description="Training examples that the weights are fitted on."
+        default=256, ge=1, description="Training examples that the weights are fitted on."
     )
     ridge: float = Field(
-        default=0.01, gt=0, description="Pull towards the old weights, in mean squared inputs."
+        default=0.005, gt=0, description="Pull towards the old weights, in mean squared inputs."
     )
 
 

@@ -34,8 +34,8 @@ def compensate(
     device: str = "cpu",
     *,
     shorter: bool = False,
-    examples: int = 192,
-    ridge: float = 0.01,
+    examples: int = 256,
+    ridge: float = 0.005,
 ) -> int:
     """Fit the layers of `module` in place to the outputs of `original`; how many were fitted.
 
