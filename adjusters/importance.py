@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ..core.errors import DataError
 from ..graph.capture import clone, tensor_at
 from ..graph.groups import Group, Member
+from ..graph.layers import layers_of
 from .moments import Moment, collect
 from .plan import Context, outputs_of, task_loss
 from .surgeon import Reader, order
@@ -40,7 +42,8 @@ def magnitude(context: Context) -> Scores:
 
 
 def fisher(context: Context) -> Scores:
-    """Empirical Fisher information of a gate on each unit: mean over batches of (sum w dL/dw)^2.
+    """Empirical Fisher information of a gate on each unit: (sum w dL/dw)^2 of a batch's mean loss,
+    times the batch size, averaged over batches.
 
     The sum runs over the consumers' slices (exact gate derivative, Theis et al. 2018 eq. 6; groups
     coupled as in Liu et al. 2021, Group Fisher Pruning). Half of it is the predicted rise in loss,
@@ -51,7 +54,7 @@ def fisher(context: Context) -> Scores:
     module = clone(context.module)
     scores = {g.name: np.zeros(g.size) for g in context.analysis.prunable}
     for parameter in module.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(parameter.is_floating_point())
     seen = 0
     for inputs, targets in islice(context.train, FISHER_BATCHES):
         module.zero_grad()
@@ -61,13 +64,14 @@ def fisher(context: Context) -> Scores:
         loss.backward()  # type: ignore[no-untyped-call]
         seen += 1
         for group in context.analysis.prunable:
-            scores[group.name] += _gate_gradient(module, group) ** 2
+            # The gradient of a batch's mean, squared, is a batch size smaller than an example's.
+            scores[group.name] += len(targets) * _gate_gradient(module, group) ** 2
     if not seen:
         raise DataError("the training data is empty.")
     return {name: value / seen for name, value in scores.items()}
 
 
-def _gate_gradient(module: torch.nn.Module, group: Group) -> NDArray[np.float64]:
+def _gate_gradient(module: GraphModule, group: Group) -> NDArray[np.float64]:
     """d loss / d gate of each unit, from the consumers where there are any."""
     total = np.zeros(group.size)
     for member in consumers(module, group) or group.members:
@@ -77,9 +81,10 @@ def _gate_gradient(module: torch.nn.Module, group: Group) -> NDArray[np.float64]
     return total
 
 
-def consumers(module: torch.nn.Module, group: Group) -> tuple[Member, ...]:
+def consumers(module: GraphModule, group: Group) -> tuple[Member, ...]:
     """Members that read the units: weight axis 1 of convolutions and linear layers."""
-    return tuple(m for m in group.members if m.dim == 1 and tensor_at(module, m.param).dim() >= 2)
+    weights = {layer.weight for layer in layers_of(module)}
+    return tuple(m for m in group.members if m.dim == 1 and m.param in weights)
 
 
 def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 from ..graph.capture import clone
 from ..graph.layers import Layer, layers_of
-from .plan import Context
+from .plan import Context, has_classes
 
 EXAMPLES = 256
 ROWS = 6144
@@ -61,7 +61,7 @@ def collect(context: Context) -> dict[str, Moment]:
     watched = _Watched(module)
     generator = torch.Generator(context.device).manual_seed(context.seed)
     seen = 0
-    for inputs, _ in context.train:
+    for inputs, targets in context.train if watched.layers else ():
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         rows = len(given[0])
         watched.begin(rows, ROWS * rows // EXAMPLES + 1, context.seed + seen)
@@ -71,23 +71,23 @@ def collect(context: Context) -> dict[str, Moment]:
                 raise DataError(
                     "the outputs on the training data are not finite (NaN or infinity)."
                 )
-            (outputs * direction(outputs.detach(), generator)).sum().backward()
+            (outputs * direction(outputs.detach(), targets, generator)).sum().backward()
         seen += rows
         if seen >= EXAMPLES:
             break
-    if not seen:
+    if not seen and watched.layers:
         raise DataError("the training data is empty.")
     return watched.moments
 
 
-def direction(outputs: Tensor, generator: torch.Generator) -> Tensor:
+def direction(outputs: Tensor, targets: Any, generator: torch.Generator) -> Tensor:
     """A random v with E[v v^T] = the curvature of the loss in the outputs, so that E[(v J)^2] is
     the Gauss-Newton diagonal (Martens 2020, section 9.2).
 
     For classes it is that of cross-entropy with labels drawn from the softened prediction: a net
     that is sure of its answers has no gradient otherwise.
     """
-    if outputs.dim() != 2:
+    if not has_classes(outputs, targets):
         noise = torch.randn(outputs.shape, generator=generator, device=outputs.device)
         return noise.to(outputs.dtype) / math.sqrt(max(1, outputs[0].numel()))
     likely = (outputs / TEMPERATURE).softmax(1)

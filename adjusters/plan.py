@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..core.calling import Inputs, primary
+from ..core.errors import DataError
 from ..core.records import LeftAlone
 from ..graph.edits import Edit
 from ..graph.groups import Analysis, analyse
@@ -69,11 +70,37 @@ def outputs_of(module: nn.Module, inputs: Any, device: str) -> Tensor:
     return found
 
 
-def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy for integer class targets, mean squared error for real-valued ones."""
+def has_classes(outputs: Tensor, targets: Any) -> bool:
+    """Whether outputs [batch, classes] are logits: more than one, and targets not real-valued."""
+    real = isinstance(targets, Tensor) and targets.is_floating_point()
+    return outputs.dim() == 2 and outputs.shape[1] > 1 and not real
+
+
+def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logits as [batch, classes, ...]: those of tokens come as [batch, tokens, classes]."""
+    last = outputs.dim() > 2 and outputs.shape[:-1] == targets.shape
+    return outputs.movedim(-1, 1) if last else outputs
+
+
+def task_loss(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy for integer class targets, mean squared error for real-valued ones.
+
+    Raises DataError where the two do not fit.
+    """
+    found = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
     if targets.is_floating_point():
+        if outputs.shape != targets.shape:
+            raise DataError(f"training needs real-valued targets of the outputs' shape; {found}.")
         return nn.functional.mse_loss(outputs, targets)
-    return nn.functional.cross_entropy(outputs, targets)
+    logits = classes_second(outputs, targets)
+    if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
+        raise DataError(f"training needs one class number for each row of logits; {found}.")
+    if int(targets.max()) >= logits.shape[1]:
+        raise DataError(
+            f"training needs class numbers below {logits.shape[1]}, the number of logits; the "
+            f"highest is {int(targets.max())}."
+        )
+    return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
 def parameter_names(module: nn.Module) -> list[str]:

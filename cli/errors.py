@@ -40,7 +40,7 @@ def shown(debug: bool, resumable: bool = False) -> Iterator[None]:
         _end(debug, f"{reason}.", 1)
     except MemoryError:
         _end(debug, "there is not enough memory; try a smaller `--batch`.", 1)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except Exception as error:
         first = (str(error).strip() or repr(error)).splitlines()[0]
         _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
 

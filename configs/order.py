@@ -31,6 +31,11 @@ def _places(recipe: Recipe, name: str) -> list[int]:
     return [i for i, step in enumerate(recipe.adjust) if step.name == name]
 
 
+def _is_open(recipe: Recipe, place: int) -> bool:
+    settings = recipe.adjust[place].settings
+    return isinstance(settings, DropBlocks) and settings.count is None
+
+
 def _repeated(recipe: Recipe) -> Iterator[str]:
     for name in ("fold_batchnorm", "channels_last"):
         places = _places(recipe, name)
@@ -77,6 +82,12 @@ def _after_formats(recipe: Recipe) -> Iterator[str]:
 def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
     places = _places(recipe, "prune")
     if mode == "tune":
+        open_ones = [i for i in _places(recipe, "drop_blocks") if _is_open(recipe, i)]
+        for i in open_ones[1:]:
+            yield (
+                f"`adjust[{i}]` is a second `drop_blocks` without a `count` after "
+                f"`adjust[{open_ones[0]}]`; `tune` chooses one set of blocks. Take it out."
+            )
         for i in places[1:]:
             yield (
                 f"`adjust[{i}]` is a second `prune` after `adjust[{places[0]}]`; `tune` chooses "
@@ -85,8 +96,7 @@ def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
             )
         return
     for i in _places(recipe, "drop_blocks"):
-        settings = recipe.adjust[i].settings
-        if isinstance(settings, DropBlocks) and settings.count is None:
+        if _is_open(recipe, i):
             yield (
                 f"`adjust[{i}].drop_blocks.count` is missing; `apply` runs fixed settings and does "
                 "not search. Add `count`, such as 1, or use `tune`."

@@ -166,7 +166,8 @@ def units_in(
                          and set(m.indices) & set(member.indices)), None)  # fmt: skip
             if same is not None:
                 place = {indices: unit for unit, indices in enumerate(same.indices)}
-                return other.name, [place[member.indices[u]] for u in units]
+                found = (place.get(member.indices[u]) for u in units)
+                return other.name, [unit for unit in found if unit is not None]
     return None
 
 

@@ -42,7 +42,8 @@ class Chosen:
             # A block that was left out took its own groups along; others may bear another name.
             name, here = units_in(context.analysis, group, units) or ("", [])
             if here:
-                dropped[name] = here
+                # Groups of the searched graph may be one without the blocks.
+                dropped.setdefault(name, []).extend(here)
         return Plan(
             tuple(keep_units(context.analysis, dropped)), left_alone(context, step.settings)
         )

@@ -8,7 +8,9 @@ layers see what earlier ones still get wrong (He et al. 2017, eq. 5; here for an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -70,12 +72,16 @@ class _Nodes(Interpreter):
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module, garbage_collect_values=True)
         self.graph_module = module
-        uses: dict[str, int] = {}
-        found = list(layers_of(module))
-        for layer in found:
-            uses[layer.weight] = uses.get(layer.weight, 0) + 1
-        # A weight with several uses can't be fitted to one of them.
-        self.layers = {layer.node: layer for layer in found if uses[layer.weight] == 1}
+        uses: Counter[int] = Counter()
+        for node in module.graph.nodes:
+            if node.op == "get_attr" and _is_tensor(module, str(node.target)):
+                uses[id(tensor_at(module, str(node.target)))] += len(node.users)
+        # A weight with several uses (under several names, if tied) can't be fitted to one of them.
+        self.layers = {
+            layer.node: layer
+            for layer in layers_of(module)
+            if all(uses[id(tensor_at(module, n))] == 1 for n in (layer.weight, layer.bias) if n)
+        }
 
     def of(self, inputs: Inputs) -> None:
         names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
@@ -85,6 +91,13 @@ class _Nodes(Interpreter):
         if n.op == "call_module":  # torch.export's input checks, not part of the model
             return None
         return super().run_node(n)
+
+
+def _is_tensor(module: GraphModule, name: str) -> bool:
+    try:
+        return isinstance(attrgetter(name)(module), Tensor)
+    except AttributeError:
+        return False
 
 
 class _Shown(_Nodes):
@@ -185,11 +198,13 @@ def _solve(
     mean_x = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
     mean_gap = gap.mean(1, keepdim=True) if centred else torch.zeros_like(gap[:, :1])
     x, gap = x - mean_x, gap - mean_gap
+    x, gap = x.float(), gap.float()
     gram = (x.transpose(1, 2) @ x).double() / rows
     cross = (x.transpose(1, 2) @ gap).double() / rows
     scale = gram.diagonal(0, 1, 2).mean(1).clamp_min(1e-12)
     eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
-    factor = torch.linalg.cholesky(gram + ridge * scale[:, None, None] * eye)
+    # Where inputs are not finite the factor is not either, and the caller leaves the layer alone.
+    factor = torch.linalg.cholesky_ex(gram + ridge * scale[:, None, None] * eye).L
     change = torch.cholesky_solve(cross, factor)
     offset = mean_gap.double() - mean_x.double() @ change
     return change.transpose(1, 2).reshape(weight.shape), offset.reshape(-1)
