@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from ..core.calling import Inputs
 from ..core.records import LeftAlone
-from ..graph.blocks import Block, residual_blocks, sums_of_branches
+from ..graph.blocks import Block, innermost, residual_blocks, sums_of_branches
 from ..graph.edits import leave_out
 from ..graph.watching import Watch
 from .plan import Adjuster, Context, Plan
@@ -21,15 +21,25 @@ BATCHES = 4
 
 def plan(context: Context, settings: Any) -> Plan:
     """Drop `count` blocks that change what passes through them least."""
-    blocks = residual_blocks(context.module)
-    skipped = [b for b in blocks if any(fnmatchcase(b.name, p) for p in settings.skip)]
-    free = [b for b in blocks if b not in skipped]
+    free = droppable(context, settings)
     chosen: list[Block] = []
     if settings.count:
         scores = influence(context, free)
         least = sorted(free, key=lambda b: scores[b.total])[: settings.count]
         chosen = [b for b in free if b in least]
-    left = [LeftAlone(b.name, "`skip` names it") for b in skipped]
+    return Plan(leave_out(chosen), left_alone(context, settings))
+
+
+def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
+    """Blocks in graph order that can go one by one: of nested ones the innermost."""
+    blocks = residual_blocks(context.module)
+    return innermost(context.module, (b for b in blocks if not _skipped(b, settings)))
+
+
+def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+    """What stays whatever is chosen, with the reason."""
+    blocks = residual_blocks(context.module)
+    left = [LeftAlone(b.name, "`skip` names it") for b in blocks if _skipped(b, settings)]
     left += [
         LeftAlone(n.name, "both sides of this sum are computed apart, so neither can go")
         for n in sums_of_branches(context.module)
@@ -38,10 +48,14 @@ def plan(context: Context, settings: Any) -> Plan:
         left.insert(
             0, LeftAlone("blocks", "the graph has no sum whose one side comes from the other")
         )
-    return Plan(leave_out(chosen), tuple(left))
+    return tuple(left)
 
 
-def influence(context: Context, blocks: list[Block]) -> dict[str, float]:
+def _skipped(block: Block, settings: Any) -> bool:
+    return any(fnmatchcase(block.name, p) for p in settings.skip)
+
+
+def influence(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
     """By name of its sum: mean over batches of |block(x) - x|^2 / |block(x)|^2, without units.
 
     Near zero where a block passes on what it gets (Block Influence of Men et al. 2024, ShortGPT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os.path import commonpath
 from typing import Any
@@ -36,6 +36,18 @@ def residual_blocks(module: GraphModule) -> tuple[Block, ...]:
             if params:
                 found.append(Block(_name(params), node.name, skip.name, params))
     return tuple(found)
+
+
+def innermost(module: GraphModule, blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Those that no other one is a part of its branch of: they can go one by one."""
+    nodes = {n.name: n for n in module.graph.nodes}
+    blocks = tuple(blocks)
+    totals = {b.total for b in blocks}
+    return tuple(
+        b
+        for b in blocks
+        if not any(n.name in totals for n in branch_of(nodes[b.total], nodes[b.skip]))
+    )
 
 
 def sums_of_branches(module: GraphModule) -> tuple[Node, ...]:

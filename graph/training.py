@@ -14,6 +14,7 @@ import torch
 from torch.fx import GraphModule
 
 aten: Any = torch.ops.aten
+ALWAYS = "modelspeed_always_training"
 _TRAINING_ARGUMENT: dict[Any, int] = {
     aten.batch_norm.default: 5,
     aten.dropout.default: 2,
@@ -24,9 +25,10 @@ _TRAINING_ARGUMENT: dict[Any, int] = {
 
 
 def set_training(module: GraphModule, batch_norm: bool, dropout: bool) -> None:
+    """What is in training mode by itself (norms without statistics, dropout at all times) stays."""
     for node in module.graph.nodes:
         at = _TRAINING_ARGUMENT.get(node.target)
-        if at is None:
+        if at is None or node.meta.setdefault(ALWAYS, bool(node.args[at])):
             continue
         wanted = batch_norm if node.target is aten.batch_norm.default else dropout
         node.args = (*node.args[:at], wanted, *node.args[at + 1 :])

@@ -9,6 +9,7 @@ from statistics import median
 from ..core.records import Latency, Record
 from .pareto import front
 
+FRACTIONS = ("accuracy", "top5", "agreement")
 VERDICTS = {
     "met": "target met",
     "missed": "target missed",
@@ -30,6 +31,12 @@ def ms(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def score(record: Record, value: float | None) -> str:
+    """A metric's value: percent where it is a fraction of right answers."""
+    fraction = record.quality is None or record.quality.metric in FRACTIONS
+    return percent(value) if fraction or value is None else f"{value:.4g}"
 
 
 def interval(latency: Latency | None) -> str:
@@ -109,9 +116,11 @@ def _quality(record: Record) -> list[tuple[str, str]]:
     if not quality.known:
         same = percent(quality.agreement)
         return [("accuracy", f"unknown (no data); agreement with the original {same}")]
-    change = f"{percent(quality.baseline)} -> {percent(quality.final)}"
-    drop = 100 * (quality.drop or 0.0)
-    rows = [(quality.metric, f"{change} (drop {drop:.2f} points, {quality.examples} examples)")]
+    change = f"{score(record, quality.baseline)} -> {score(record, quality.final)}"
+    drop = f"{100 * (quality.drop or 0.0):.2f} points"
+    if quality.metric not in FRACTIONS:
+        drop = f"{quality.drop or 0.0:.4g}"
+    rows = [(quality.metric, f"{change} (drop {drop}, {quality.examples} examples)")]
     return [*rows, ("agreement", percent(quality.agreement))]
 
 
@@ -126,7 +135,7 @@ def steps(record: Record) -> Table:
             s.status,
             s.reason,
             f"{ms(s.latency_before)} -> {ms(s.latency_after)}" if s.latency_after else "–",
-            f"{percent(s.accuracy_before)} -> {percent(s.accuracy_after)}"
+            f"{score(record, s.accuracy_before)} -> {score(record, s.accuracy_after)}"
             if s.accuracy_after is not None
             else "–",
             f"{s.seconds:.1f} s",
@@ -147,7 +156,9 @@ def groups(record: Record) -> Table:
 
 
 def pareto(record: Record) -> Table:
-    rows = tuple((c.label, ms(c.latency_ms), percent(c.accuracy)) for c in front(record.candidates))
+    rows = tuple(
+        (c.label, ms(c.latency_ms), score(record, c.accuracy)) for c in front(record.candidates)
+    )
     head = ("candidate", "latency", "accuracy on held-out training data, not fine-tuned")
     return Table("Best of what was tried", head, rows if len(rows) > 1 else ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..adjusters import drop_blocks
 from ..adjusters.plan import Context, Plan
 from ..adjusters.prune import left_alone, seen_by
 from ..configs.recipe import Step
@@ -32,7 +33,8 @@ class Chosen:
             return self._prune(step, context)
         if isinstance(step.settings, DropBlocks) and step.settings.count is None:
             edits = leave_out(self.blocks)
-            return Plan(edits, () if edits else (LeftAlone("blocks", self.no_block),))
+            left = drop_blocks.left_alone(context, step.settings)
+            return Plan(edits, left if edits else (LeftAlone("blocks", self.no_block), *left))
         return None
 
     def _prune(self, step: Step, context: Context) -> Plan:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch.fx import GraphModule
 
 from ..adjusters.block_loss import block_losses
+from ..adjusters.drop_blocks import droppable
 from ..adjusters.plan import Context
 from ..configs.settings import DropBlocks
-from ..graph.blocks import Block, branch_of, residual_blocks
+from ..graph.blocks import Block, branch_of
 from ..graph.capture import node_named
 from ..graph.groups import Group
 
@@ -45,18 +45,15 @@ class Depth:
             return cls()
         if context.train is None:
             return cls(reason="what a block is worth is found out on training data; there is none")
-        module, groups = context.module, list(groups)
-        found = [b for b in residual_blocks(module) if not _skipped(b, settings)]
-        nodes = {b.total: _branch(module, b) for b in found}
-        totals = set(nodes)
+        found, groups = droppable(context, settings), list(groups)
         inner = {b.total: _inner(b, groups) for b in found}
-        kept = [
-            b for b in found if inner[b.total] and totals.intersection(nodes[b.total]) == {b.total}
-        ]
+        kept = [b for b in found if inner[b.total]]
         if not kept:
             return cls(reason="no residual block holds channels of its own that may go")
         losses = block_losses(context, kept)
-        rows = (Droppable(b, inner[b.total], nodes[b.total], losses[b.total]) for b in kept)
+        rows = (
+            Droppable(b, inner[b.total], _branch(context.module, b), losses[b.total]) for b in kept
+        )
         return cls(tuple(rows), max(1, int(settings.max_share * len(found))))
 
     def lead_of_group(self) -> Mapping[str, str]:
@@ -65,10 +62,6 @@ class Depth:
 
     def lead_of_node(self) -> Mapping[str, str]:
         return {n: d.inner[0] for d in self.blocks for n in d.nodes}
-
-
-def _skipped(block: Block, settings: DropBlocks) -> bool:
-    return any(fnmatchcase(block.name, p) for p in settings.skip)
 
 
 def _branch(module: GraphModule, block: Block) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Batches, outputs_of
@@ -64,9 +63,7 @@ def reestimate_batch_norm(module: GraphModule, train: Batches, batches: int, dev
     usual = {n: n.args[6] for n in norms}
     try:
         with training(module, dropout=False), torch.no_grad():
-            for number, (inputs, _) in enumerate(_endless(train)):
-                if number == batches:
-                    break
+            for number, inputs in enumerate(_rounds(train, batches)):
                 # momentum 1/(n+1) turns the running average into the mean of all batches
                 for node in norms:
                     node.args = (*node.args[:6], 1.0 / (number + 1), *node.args[7:])
@@ -78,6 +75,15 @@ def reestimate_batch_norm(module: GraphModule, train: Batches, batches: int, dev
         module.recompile()
 
 
-def _endless(train: Batches) -> Iterator[tuple[Any, Tensor]]:
-    while True:
-        yield from train
+def _rounds(train: Batches, count: int) -> Iterator[Any]:
+    """Inputs of `count` batches, in as many passes as that takes; a batch of one example has no
+    variance, so it tells a batch norm nothing."""
+    given = 0
+    while given < count:
+        before = given
+        for inputs, targets in train:
+            if len(targets) > 1 and given < count:
+                given += 1
+                yield inputs
+        if given == before:
+            return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ..adjusters.plan import task_loss
+from ..adjusters.plan import classes_second, task_loss
 from ..configs.settings import Finetune
 from ..core.calling import Inputs, primary
 from ..graph.layers import layers_of
@@ -31,10 +32,12 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.settings = student, settings
-        taps = _taps(student, teacher, kept) if settings.distill and settings.features else {}
+        taps = _taps(student, teacher, kept) if settings.distill and settings.features else ()
         self._taps = taps
         # Kept out of the module's own children: the teacher is neither trained nor synchronised.
-        self._watched = (Watch(student, taps), Watch(teacher, taps))
+        self._watched = (
+            Watch(student, (t.student for t in taps)), Watch(teacher, (t.teacher for t in taps))
+        )  # fmt: skip
 
     def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         mine, original = self._watched
@@ -49,40 +52,50 @@ class Objective(nn.Module):
         return loss + self.settings.features * self._features() if self._taps else loss
 
     def _task(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if targets.is_floating_point():
-            return task_loss(outputs, targets)
-        smoothing = self.settings.label_smoothing
-        return nn.functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        return task_loss(outputs, targets, self.settings.label_smoothing)
 
     def _soft(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         if targets.is_floating_point():
             return nn.functional.mse_loss(outputs, wanted)
         t = self.settings.temperature
-        student, teacher = ((x / t).log_softmax(1) for x in (outputs, wanted))
-        found = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return t * t * found
+        student, teacher = (
+            (classes_second(x, targets) / t).log_softmax(1) for x in (outputs, wanted)
+        )
+        found = nn.functional.kl_div(student, teacher, reduction="none", log_target=True)
+        # Summed over classes, averaged over all else, as the task's loss is.
+        return t * t * found.sum(1).mean()
 
     def _features(self) -> Tensor:
         mine, original = (w.values for w in self._watched)
         rows = []
-        for name, (axis, index) in self._taps.items():
-            wanted = original[name]
-            if index is not None:
-                wanted = wanted.index_select(axis % wanted.dim(), index.to(wanted.device))
-            rows.append((mine[name] - wanted).square().mean() / wanted.var().clamp_min(1e-8))
+        for tap in self._taps:
+            wanted, found = original[tap.teacher], mine[tap.student]
+            if tap.index is not None:
+                wanted = wanted.index_select(tap.axis % wanted.dim(), tap.index.to(wanted.device))
+            rows.append((found - wanted).square().mean() / wanted.var().clamp_min(1e-8))
         return torch.stack(rows).mean()
 
 
-def _taps(
-    student: GraphModule, teacher: GraphModule, kept: Kept
-) -> dict[str, tuple[int, Tensor | None]]:
-    """By node name: the channel axis and the original's channels that are left, None for all."""
-    known = {n.name for n in teacher.graph.nodes}
-    taps: dict[str, tuple[int, Tensor | None]] = {}
+@dataclass(frozen=True)
+class _Tap:
+    """What a layer reads in both graphs: the nodes' names, the channel axis and the original's
+    channels that are left, None for all."""
+
+    student: str
+    teacher: str
+    axis: int
+    index: Tensor | None
+
+
+def _taps(student: GraphModule, teacher: GraphModule, kept: Kept) -> tuple[_Tap, ...]:
+    original = {layer.node.name: layer.source for layer in layers_of(teacher)}
+    taps: dict[str, _Tap] = {}
     for layer in layers_of(student):
-        name = layer.source.name
-        if layer.source.op != "call_function" or name not in known or layer.groups > 1:
+        source = original.get(layer.node.name)
+        if source is None or "placeholder" in (source.op, layer.source.op) or layer.groups > 1:
             continue
         index = kept.get((layer.weight, 1))
-        taps[name] = (layer.channel_axis, None if index is None else torch.tensor(index))
-    return taps
+        channels = None if index is None else torch.tensor(index)
+        name = layer.source.name
+        taps[name] = _Tap(name, source.name, layer.channel_axis, channels)
+    return tuple(taps.values())

@@ -253,7 +253,7 @@ def _interpolated(points: list[tuple[float, float]], at: float) -> float:
     """y at x, linear between the neighbours, on through the outer two beyond them."""
     rows = sorted(dict(points).items())
     if len(rows) == 1:
-        return at * rows[0][1] / rows[0][0]
+        return at * rows[0][1] / max(rows[0][0], 1e-9)
     above = next((i for i, (x, _) in enumerate(rows) if x >= at), len(rows) - 1)
     (x0, y0), (x1, y1) = rows[max(0, above - 1)], rows[max(1, above)]
     return y0 + (y1 - y0) * (at - x0) / (x1 - x0)

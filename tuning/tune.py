@@ -91,6 +91,8 @@ def _reach(
     free, bench.runtime, tried = found.latency, found.runtime, list(found.tried)
     budget = budget_ms(target, bench.reference) if wanted(target) else None
     step = _prunes(bench.recipe)
+    if target.fastest and bench.data is None:
+        raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
     if dry_run:
         bench.talk.note(feasibility(target, bench.reference, free))
         return Outcome(replace(record, candidates=tuple(tried), summary="dry run"), None)
@@ -129,7 +131,7 @@ def _lossless(
     text = "lossless work is enough"
     if short:
         text = summary(record, checked.final.value_ms)
-        text += "; the recipe has no step that trades accuracy for speed"
+        text += "; nothing in this recipe can trade accuracy for speed on this model"
     elif target.ms is not None and record.baseline.high_ms <= target.ms:
         text = "the original already meets the target: only lossless work was done"
     elif target.fastest:
@@ -163,6 +165,8 @@ def _lossy(
     bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
 ) -> Outcome:
     search = Search.of(bench, step, tried[-1].latency)
+    if not search.problem.choices:
+        return _lossless(bench, record, tried, None, out, force)
     recipe = dump_recipe(bench.recipe)
     choice = bench.journal.kept(
         "choice", Choice, lambda: Choice(*search.settle(record, out, recipe))
@@ -185,9 +189,10 @@ def _fastest(
     The search judges by held-out training data; the evaluation data has the last word.
     """
     data, limit = bench.data, bench.recipe.limits.max_drop
-    if data is None:
-        raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
+    assert data is not None
     search = Search.of(bench, step, tried[-1].latency)
+    if not search.problem.choices:
+        return _lossless(bench, record, tried, None, out, force)
     least = data.held_score(bench.original, bench.device) - limit
     before, _ = data.accuracy(bench.original, bench.device)
     found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
