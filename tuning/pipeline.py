@@ -187,7 +187,9 @@ class Run:
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         slower, faster = found.finding == "slower", found.finding == "faster"
         lossless = ADJUSTERS[step.name].lossless
-        status: Any = "rolled back" if slower and lossless and not self.as_written else "kept"
+        # What the search built upon stays: its units are numbered without those that went before.
+        fixed = self.as_written or (self.chosen is not None and _is_ahead(bench, step))
+        status: Any = "rolled back" if slower and lossless and not fixed else "kept"
         if status == "kept":
             variant.module = changed
             variant.edits.extend(plan.edits)
@@ -195,7 +197,7 @@ class Run:
             step.name,
             _plain(step),
             status,
-            _why(faster, slower, status),
+            _why(faster, slower, status, self.as_written),
             before.value_ms,
             after.value_ms,
             *quality,
@@ -256,16 +258,21 @@ class Run:
         return trained.kept != "nothing", reason
 
 
-def _why(faster: bool, slower: bool, status: str) -> str:
+def _is_ahead(bench: Bench, step: RecipeStep) -> bool:
+    """Whether the recipe comes to `step` before it prunes."""
+    names = [s.name for s in bench.recipe.adjust]
+    return "prune" in names[bench.recipe.adjust.index(step) + 1 :]
+
+
+def _why(faster: bool, slower: bool, status: str, as_written: bool) -> str:
     if status == "rolled back":
         return "measured slower on this machine"
     if faster:
         return "measured faster"
-    return (
-        "measured slower, kept as the recipe is written"
-        if slower
-        else ("no significant change of latency")
-    )
+    if slower:
+        reason = "as the recipe is written" if as_written else "since the search built upon it"
+        return f"measured slower, kept {reason}"
+    return "no significant change of latency"
 
 
 def _plain(step: RecipeStep) -> dict[str, Any]:
