@@ -18,11 +18,10 @@ from ..graph.edits import DropBlock, Edit, FoldBatchNorm, apply, from_json, kept
 from .bench import Bench
 from .chosen import Chosen
 from .compensation import compensate
-from .finetuning import finetune, reestimate_batch_norm
+from .finetuning import reestimate_batch_norm
 from .goal import wanted
-from .objective import Objective
 from .talk import VERIFYING
-from .trainer import Trainer
+from .workers import together
 
 BN_BATCHES = 10
 
@@ -235,21 +234,10 @@ class Run:
         return False, reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
-        bench, data, settings = self.bench, self.bench.data, step.settings
-        assert data is not None
+        bench, settings = self.bench, step.settings
         assert isinstance(settings, Finetune)
-        kept = kept_indices(variant.edits)
-        trainer = Trainer(
-            Objective(variant.module, bench.original, kept, settings),
-            data.train,
-            data.held,
-            lambda m: data.held_score(m, bench.device),
-            settings,
-            bench.talk,
-            bench.device,
-            bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
-        )
-        trained = finetune(trainer)
+        deadline = bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes
+        trained = together(bench, variant.module, variant.edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
             f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "

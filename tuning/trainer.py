@@ -60,13 +60,14 @@ class Trainer:
     def run(self) -> int:
         """Train, leave the best weights seen in place; how many steps that took."""
         batches = sum(1 for _ in self.train)
+        if batches < self.group.size:
+            raise DataError(
+                f"{self.group.size} processes can't share {batches} batches of training data; "
+                "start fewer of them or make the batches smaller."
+            )
         total = round(self.settings.epochs * batches / self.group.size)
         if total == 0:
             return 0
-        if batches < self.group.size:
-            raise DataError(
-                f"{self.group.size} processes can't share {batches} batches of training data."
-            )
         student = self.objective.student
         for parameter in student.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -126,12 +127,15 @@ class Trainer:
     def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
         optimiser.zero_grad()
         loss = self._loss(inputs, targets)
-        if not bool(torch.isfinite(loss)):
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
+        # Gradients are shared, so that all processes see here what went wrong in one of them.
+        if not bool(torch.isfinite(norm)) or (
+            self.group.size == 1 and not bool(torch.isfinite(loss))
+        ):
             raise DataError(
                 "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
             )
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
         optimiser.step()
 
     def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
