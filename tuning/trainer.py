@@ -86,7 +86,20 @@ class Trainer:
         if self.group.size == 1:
             return self.objective
         ids = [torch.device(self.device)] if self.device.startswith("cuda") else None
-        return DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
+        unused = self._has_unused()
+        return DistributedDataParallel(
+            self.objective, device_ids=ids, find_unused_parameters=unused
+        )
+
+    def _has_unused(self) -> bool:
+        """Whether there are weights that the loss does not hang on, as those of other outputs."""
+        student = self.objective.student
+        start = weights_of(student)
+        self.objective(*next(self._batches())).backward()
+        found = any(p.requires_grad and p.grad is None for p in student.parameters())
+        student.zero_grad()
+        student.load_state_dict(start)
+        return found
 
     def _all(self, rate: float, total: int) -> int:
         self.talk.stage("fine-tuning", total)

@@ -66,15 +66,16 @@ def leading(device: str) -> Iterator[None]:
 def follow(device: str) -> None:
     """Take part in every fine-tuning until the first process lets go or is gone."""
     nothing: Request | None = None
-    # The first process says what went wrong, and that it was stopped.
-    with suppress(KeyboardInterrupt):
-        group = _join(device)
-        try:
-            while (request := group.agree(nothing)) is not None:
-                _help(request, group)
-        except RuntimeError as error:
-            if not _is_connection(error):
-                raise
+    group = _join(device)
+    try:
+        while (request := group.agree(nothing)) is not None:
+            _help(request, group)
+    except KeyboardInterrupt:
+        pass  # the first process says so
+    except RuntimeError as error:
+        if not _is_connection(error):
+            raise
+    finally:
         dist.destroy_process_group()
 
 
