@@ -3,7 +3,9 @@
 Per net and target (share of the eager model's latency): accuracy before and after the same brief
 fine-tuning, the share of the target that is used, seconds of the search. Every variant runs in the
 same lowering, is measured by the same interleaved timer and trained by the same loop on the same
-data. `--ablation` switches the engine's parts off in turn. Needs the benchmark extra.
+data for as many steps. What Torch-Pruning made can't be compared layer by layer with the original,
+so after training it is to be held against "no features" of the ablation. `--ablation` switches the
+engine's parts off in turn. Needs the benchmark extra.
 
 Rows are appended to `benchmarks/.trained/engine.jsonl`, and what is there is not run again; the
 table is printed at the end. Several processes may run at once, each with nets of its own: whoever
@@ -98,8 +100,8 @@ def trained(
 ) -> dict[str, float]:
     """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning.
 
-    `kept` tells which of the original's channels are left; the peers' modules don't say it, so
-    they are trained without the comparison of features.
+    `kept` tells which of the original's channels are left; Torch-Pruning's modules don't say it,
+    so they are trained without the comparison of features (as the ablation's "no features" is).
     """
     data = bench.data
     assert data is not None

@@ -14,11 +14,12 @@ from modelspeed.adjusters.plan import task_loss
 from modelspeed.adjusters.prune import Pruner
 from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
+from modelspeed.graph.edits import apply, kept_indices
 from modelspeed.graph.groups import keep_units
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.tuning.bench import Bench
 from modelspeed.tuning.multiples import rewarded_multiple
+from modelspeed.tuning.objective import Kept
 from torch import nn
 from torch.fx import GraphModule
 
@@ -27,7 +28,8 @@ MOST = 0.95
 TRIALS = 9
 # Above some ratio Torch-Pruning's `round_to` undoes the pruning, so the most it can do is tried.
 LEVELS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-Make = Callable[[float], GraphModule]
+Made = GraphModule | tuple[GraphModule, Kept]
+Make = Callable[[float], Made]
 SETTINGS = {
     f"torch-pruning {scope} {importance}": (scope, importance)
     for scope in ("uniform", "global")
@@ -74,23 +76,28 @@ def global_bisection(bench: Bench) -> Make:
     context = bench.context(bench.original)
     pruner = Pruner.of(context, settings, costs, rewarded_multiple("cpu"))
 
-    def make(level: float) -> GraphModule:
+    def make(level: float) -> Made:
         edits = keep_units(context.analysis, pruner.at_level(level))
-        return apply(clone(bench.original), edits)
+        return apply(clone(bench.original), edits), kept_indices(edits)
 
     return make
 
 
 def furthest(bench: Bench, make: Make, levels: tuple[float, ...]) -> tuple[float, float]:
     """The level of least latency, and that latency (ms, upper bound)."""
-    rows = [(bench.latency_on_reference(make(level))[0].high_ms, level) for level in levels]
-    took, level = min(rows)
-    return level, took
+    rows = [(took(bench, make(level)), level) for level in levels]
+    least, level = min(rows)
+    return level, least
+
+
+def took(bench: Bench, made: Made) -> float:
+    module = made[0] if isinstance(made, tuple) else made
+    return bench.latency_on_reference(module)[0].high_ms
 
 
 def bisected(
     bench: Bench, make: Make, budget: float, most: tuple[float, float]
-) -> tuple[GraphModule | None, float]:
+) -> tuple[Made | None, float]:
     """The least level whose measured upper bound is in the window, or the nearest below."""
     low, high = 0.0, most[0]
     if most[1] > budget:
@@ -98,15 +105,15 @@ def bisected(
     best = (make(high), most[1])
     for _ in range(TRIALS):
         level = (low + high) / 2
-        module = make(level)
-        took = bench.latency_on_reference(module)[0].high_ms
-        if took <= budget:
+        made = make(level)
+        ms = took(bench, made)
+        if ms <= budget:
             high = level
-            if took > best[1]:
-                best = (module, took)
+            if ms > best[1]:
+                best = (made, ms)
         else:
             low = level
-        if WINDOW * budget < took <= budget:
+        if WINDOW * budget < ms <= budget:
             break
     return best
 

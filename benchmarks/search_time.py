@@ -1,7 +1,8 @@
 """Seconds of a search for ResNet-18 at 224x224, tables cold and cached: `search_time.py`.
 
-Everything of `tune` before fine-tuning: ranking, timing layers, solving, building, measuring and
-compensating candidates until the best at half of the eager latency is found. Two threads.
+Ranking, timing layers, solving, building, measuring and compensating candidates until the best at
+half of the eager latency is found; `tune` then also verifies it in a fresh process. Each row is a
+process of its own; `--threads` as torch has them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import typer
 
 from . import options as o
 from .errors import shown
+from .launch import joined, usual_threads
 
 
 def apply(
@@ -35,14 +36,16 @@ def apply(
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
-    with shown(debug, resumable=not dry_run):
+    with shown(debug, resumable=not dry_run), joined(device) as leads:
+        if not leads:
+            return
         from ..configs.machine import MachineFlags
         from ..tuning.apply import apply_recipe
         from .finish import finish
         from .job import Asked, default_out, job_for, recipe_for
         from .progress import Live
 
-        flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
+        flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
             without_data,

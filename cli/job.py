@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..tuning.job import Job
 
 TRAINING = ("compensate", "finetune")
-LOSSLESS = ("flush_subnormals", "fold_batchnorm", "channels_last")
+LOSSLESS = ("flush_subnormals", "drop_dead", "fold_batchnorm", "channels_last")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
 
 def _default_steps() -> tuple[Step, ...]:
     names = (
-        "flush_subnormals", "drop_blocks", "prune", "compensate", "finetune", "fold_batchnorm",
-        "channels_last",
+        "flush_subnormals", "drop_dead", "drop_blocks", "prune", "compensate", "finetune",
+        "fold_batchnorm", "channels_last",
     )  # fmt: skip
     return tuple(make_step(name) for name in names)
 

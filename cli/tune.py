@@ -6,6 +6,7 @@ import typer
 
 from . import options as o
 from .errors import shown
+from .launch import joined, usual_threads
 
 
 def tune(
@@ -43,14 +44,16 @@ def tune(
     debug: o.DebugOption = False,
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
-    with shown(debug, resumable=not dry_run):
+    with shown(debug, resumable=not dry_run), joined(device) as leads:
+        if not leads:
+            return
         from ..configs.machine import MachineFlags
         from ..tuning.tune import tune as run
         from .finish import finish
         from .job import Asked, default_out, job_for, recipe_for
         from .progress import Live
 
-        flags = MachineFlags(device, threads, runtime, percentile, batch, seed)  # type: ignore[arg-type]
+        flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
             target_ms, target_speedup, fastest, max_drop,

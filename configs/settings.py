@@ -48,6 +48,10 @@ class FlushSubnormals(Settings):
     """Set weights too small for a normal float32 to zero: CPUs compute them 5-50 times slower."""
 
 
+class DropDead(Settings):
+    """Remove units that no layer reads or that are zero for every input (lossless)."""
+
+
 class Prune(Settings):
     """Remove the least important channel groups. `ratio` is fixed, `max_ratio` a bound."""
 
@@ -209,6 +213,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "fold_batchnorm": FoldBatchnorm,
     "channels_last": ChannelsLast,
     "flush_subnormals": FlushSubnormals,
+    "drop_dead": DropDead,
     "prune": Prune,
     "drop_blocks": DropBlocks,
     "compensate": Compensate,

@@ -25,6 +25,7 @@ from ..profiling.statistics import compare, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
+from .group import Group
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .journal import Journal, key_of
 from .runtimes import PLAIN, packed, promising, realise, runner
@@ -57,6 +58,7 @@ class Bench:
     original: GraphModule
     data: Data | None
     journal: Journal = field(default_factory=Journal)
+    group: Group = field(default_factory=Group.current)
     started: float = field(default_factory=time.monotonic)
     runtimes: tuple[str, ...] = (PLAIN,)
     runtime: str = PLAIN

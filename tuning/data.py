@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,29 @@ from ..core.errors import DataError
 from ..profiling.accuracy import agreement, divergence, evaluate
 from .split import split
 
+CALIBRATION = 256  # examples
+
+
+def several(batches: Batches) -> Iterator[tuple[Any, Tensor]]:
+    """Batches without a last one of a single example: it has no variance for a batch norm."""
+    first = 0
+    for inputs, targets in batches:
+        first = first or len(targets)
+        if len(targets) > 1 or first == 1:
+            yield inputs, targets
+
 
 @dataclass(frozen=True)
 class Data:
-    """`held` is a part of the training data that decides what is kept (`split.py`)."""
+    """`held` is a part of the training data that decides what is kept (`split.py`).
+
+    `calibration`: the same few training examples for everything that is fitted in closed form, so
+    that candidates differ by what they are.
+    """
 
     train: Batches
     held: Batches
+    calibration: Batches
     eval: Batches
     metric: str | Callable[..., Any]
     metric_name: str
@@ -59,7 +75,20 @@ def load_data(recipe: Recipe) -> Data | None:
     if isinstance(metric, str) and metric not in METRICS:
         metric = load_factory(metric, Path(recipe.base))
     parts = split(made[0])
-    return Data(parts.train, parts.held, made[1], metric, recipe.data.metric)
+    for part, batches in (("training", parts.train), ("held-out", parts.held)):
+        _first(batches, f"`{name}`: the {part} part of the train data")
+    shown = _some(parts.train, CALIBRATION)
+    return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric)
+
+
+def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
+    found, count = [], 0
+    for inputs, targets in several(batches):
+        found.append((inputs, targets))
+        count += len(targets)
+        if count >= examples:
+            break
+    return found
 
 
 def _first(batches: Any, where: str) -> None:

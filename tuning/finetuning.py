@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Batches, outputs_of
 from ..graph.training import has_batch_norm, training
+from .data import several
 from .trainer import Score, Trainer, Weights, weights_of
 
 aten: Any = torch.ops.aten
@@ -76,14 +78,9 @@ def reestimate_batch_norm(module: GraphModule, train: Batches, batches: int, dev
 
 
 def _rounds(train: Batches, count: int) -> Iterator[Any]:
-    """Inputs of `count` batches, in as many passes as that takes; a batch of one example has no
-    variance, so it tells a batch norm nothing."""
+    """Inputs of `count` batches, in as many passes as that takes."""
     given = 0
     while given < count:
-        before = given
-        for inputs, targets in train:
-            if len(targets) > 1 and given < count:
-                given += 1
-                yield inputs
-        if given == before:
-            return
+        for inputs, _ in islice(several(train), count - given):
+            given += 1
+            yield inputs

@@ -15,6 +15,19 @@ class Group:
     rank: int = 0
     size: int = 1
 
+    @classmethod
+    def current(cls) -> Group:
+        """The group that this process has joined."""
+        joined = dist.is_available() and dist.is_initialized()
+        return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
+
+    def gathered(self, value: T) -> list[T]:
+        """What every process has, in order of rank."""
+        held = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(held, value)
+        return held
+
     def agree(self, value: T) -> T:
         """What the first process found: clocks and rounding differ between them."""
         if self.size == 1:

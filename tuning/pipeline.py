@@ -18,11 +18,11 @@ from ..graph.edits import DropBlock, Edit, FoldBatchNorm, apply, from_json, kept
 from .bench import Bench
 from .chosen import Chosen
 from .compensation import compensate
-from .finetuning import finetune, reestimate_batch_norm
+from .data import CALIBRATION
+from .finetuning import reestimate_batch_norm
 from .goal import wanted
-from .objective import Objective
 from .talk import VERIFYING
-from .trainer import Trainer
+from .workers import together
 
 BN_BATCHES = 10
 
@@ -112,18 +112,19 @@ def _recover(bench: Bench, variant: Variant, step: RecipeStep) -> None:
     if isinstance(step.settings, Compensate):
         fit(bench, variant, variant.module, step.settings)
     elif not any(s.name == "compensate" for s in bench.recipe.adjust):
-        reestimate_batch_norm(variant.module, bench.data.train, BN_BATCHES, bench.device)
+        reestimate_batch_norm(variant.module, bench.data.calibration, BN_BATCHES, bench.device)
 
 
 def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensate) -> int:
     """Compensate `module`, made by the variant's edits, in place; how many layers were fitted."""
     assert bench.data is not None
+    few = settings.examples <= CALIBRATION
     if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
         return 0  # layers give batch-normed outputs now, which the original's are not
     return compensate(
         module,
         bench.original,
-        bench.data.train,
+        bench.data.calibration if few else bench.data.train,
         kept_indices(variant.edits),
         bench.device,
         shorter=any(isinstance(e, DropBlock) for e in variant.edits),
@@ -201,7 +202,7 @@ class Run:
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
-            objection or _why(found),
+            objection or _why(found, self.as_written),
             before.value_ms,
             after.value_ms,
             *quality,
@@ -212,7 +213,9 @@ class Run:
         self, step: RecipeStep, plan: Plan, found: Comparison, accuracy: float | None
     ) -> str | None:
         """Why the step goes again, None where it stays."""
-        droppable = plan.for_speed or ADJUSTERS[step.name].lossless
+        # What the search built upon stays: its units are numbered without those that went before.
+        built_upon = self.chosen is not None and _is_ahead(self.bench, step)
+        droppable = plan.for_speed or (ADJUSTERS[step.name].lossless and not built_upon)
         if found.finding == "slower" and droppable:
             return "measured slower on this machine"
         if not plan.for_speed:
@@ -255,21 +258,10 @@ class Run:
         return False, reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
-        bench, data, settings = self.bench, self.bench.data, step.settings
-        assert data is not None
+        bench, settings = self.bench, step.settings
         assert isinstance(settings, Finetune)
-        kept = kept_indices(variant.edits)
-        trainer = Trainer(
-            Objective(variant.module, bench.original, kept, settings),
-            data.train,
-            data.held,
-            lambda m: data.held_score(m, bench.device),
-            settings,
-            bench.talk,
-            bench.device,
-            bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes,
-        )
-        trained = finetune(trainer)
+        deadline = bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes
+        trained = together(bench, variant.module, variant.edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
             f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "
@@ -278,11 +270,18 @@ class Run:
         return trained.kept != "nothing", reason
 
 
-def _why(found: Comparison) -> str:
+def _is_ahead(bench: Bench, step: RecipeStep) -> bool:
+    """Whether the recipe comes to `step` before it prunes."""
+    names = [s.name for s in bench.recipe.adjust]
+    return "prune" in names[bench.recipe.adjust.index(step) + 1 :]
+
+
+def _why(found: Comparison, as_written: bool) -> str:
     if found.finding == "faster":
         return "measured faster"
     if found.finding == "slower":
-        return "measured slower, kept as the recipe is written"
+        reason = "as the recipe is written" if as_written else "since the search built upon it"
+        return f"measured slower, kept {reason}"
     return "no significant change of latency"
 
 

@@ -21,6 +21,7 @@ from ..configs.settings import Finetune
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..graph.training import evaluating, training
+from .data import several
 from .group import Group
 from .objective import Objective
 from .talk import Talk
@@ -30,6 +31,12 @@ PROBE = 0.08  # of the steps for each rate that is tried
 CHECKS = 8
 FASTER = 0.9  # reduced precision must save a tenth of a step's time
 Weights = dict[str, Tensor]
+
+
+class Diverged(DataError):
+    """Training has gone to NaN or infinity."""
+
+
 Score = tuple[float, float]
 
 
@@ -55,25 +62,28 @@ class Trainer:
         with torch.no_grad():
             rows = [(float(self.objective(x, y)), len(y)) for x, y in self._on_device(self.held)]
         loss = sum(value * n for value, n in rows) / max(1, sum(n for _, n in rows))
-        return self.metric(self.objective.student), -loss
+        # The metric refuses NaN with a sentence about the data; here the rate may be at fault.
+        return (self.metric(self.objective.student) if math.isfinite(loss) else math.nan), -loss
 
     def run(self) -> int:
         """Train, leave the best weights seen in place; how many steps that took."""
-        batches = sum(1 for _ in self.train)
+        batches = sum(1 for _ in several(self.train))
+        if batches < self.group.size:
+            raise DataError(
+                f"{self.group.size} processes can't share {batches} batches of training data; "
+                "start fewer of them or make the batches smaller."
+            )
         total = round(self.settings.epochs * batches / self.group.size)
         if total == 0:
             return 0
-        if batches < self.group.size:
-            raise DataError(
-                f"{self.group.size} processes can't share {batches} batches of training data."
-            )
         student = self.objective.student
         for parameter in student.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         try:
             with training(student):
                 self._loss_of = self._shared()
-                self._dtype = self._reduced_precision() if self.settings.mixed else None
+                self._dtype, seconds = self._reduced_precision()
+                total = self._affordable(total, seconds)
                 self.rate = self.settings.lr or self._probed(total)
                 return self._all(self.rate, total)
         finally:
@@ -85,7 +95,20 @@ class Trainer:
         if self.group.size == 1:
             return self.objective
         ids = [torch.device(self.device)] if self.device.startswith("cuda") else None
-        return DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
+        unused = self._has_unused()
+        return DistributedDataParallel(
+            self.objective, device_ids=ids, find_unused_parameters=unused
+        )
+
+    def _has_unused(self) -> bool:
+        """Whether there are weights that the loss does not hang on, as those of other outputs."""
+        student = self.objective.student
+        start = weights_of(student)
+        self.objective(*next(self._batches())).backward()
+        found = any(p.requires_grad and p.grad is None for p in student.parameters())
+        student.zero_grad()
+        student.load_state_dict(start)
+        return found
 
     def _all(self, rate: float, total: int) -> int:
         self.talk.stage("fine-tuning", total)
@@ -108,7 +131,10 @@ class Trainer:
 
     def _scored(self) -> Score:
         with evaluating(self.objective.student):
-            return self.group.agree(self.score())
+            score = self.group.agree(self.score())
+        if not all(map(math.isfinite, score)):
+            raise Diverged("the outputs are not finite after training; lower `finetune.lr`.")
+        return score
 
     def _steps(self, rate: float, count: int, total: int) -> Iterator[int]:
         """`count` optimiser steps of a schedule over `total`."""
@@ -126,12 +152,15 @@ class Trainer:
     def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
         optimiser.zero_grad()
         loss = self._loss(inputs, targets)
-        if not bool(torch.isfinite(loss)):
-            raise DataError(
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
+        # Gradients are shared, so that all processes see here what went wrong in one of them.
+        if not bool(torch.isfinite(norm)) or (
+            self.group.size == 1 and not bool(torch.isfinite(loss))
+        ):
+            raise Diverged(
                 "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
             )
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
         optimiser.step()
 
     def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
@@ -144,24 +173,32 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, self._dtype)
 
-    def _reduced_precision(self) -> torch.dtype | None:
-        """bfloat16 where a step is measured to be faster with it (autocast keeps float32 weights).
+    def _affordable(self, total: int, seconds: float) -> int:
+        """As many steps as fit before the deadline, so that the schedule can come to its end."""
+        probing = 1.0 if self.settings.lr else 1.0 + PROBE * len(RATES)
+        left = max(0.0, self.deadline - time.monotonic())
+        fitting = left / max(seconds * probing, 1e-9)
+        return self.group.agree(max(1, min(total, int(min(fitting, total)))))
 
-        It needs no loss scaling, as float16 would (Micikevicius et al. 2018).
+    def _reduced_precision(self) -> tuple[torch.dtype | None, float]:
+        """bfloat16 where a step is measured to be faster with it, and the seconds of a step.
+
+        Autocast keeps float32 weights, and bfloat16 needs no loss scaling, as float16 would
+        (Micikevicius et al. 2018).
         """
         inputs, targets = next(self._batches())
         start = weights_of(self.objective.student)
         times: dict[torch.dtype | None, float] = {}
-        for dtype in (None, torch.bfloat16):
+        for dtype in (None, torch.bfloat16) if self.settings.mixed else (None,):
             self._dtype = dtype
             try:
                 times[dtype] = min(self._seconds(inputs, targets) for _ in range(3))
             except RuntimeError:
                 times[dtype] = math.inf
         self.objective.student.load_state_dict(start)
-        return self.group.agree(
-            torch.bfloat16 if times[torch.bfloat16] < FASTER * times[None] else None
-        )
+        reduced = times.get(torch.bfloat16, math.inf) < FASTER * times[None]
+        best = torch.bfloat16 if reduced else None
+        return self.group.agree((best, times[best]))
 
     def _seconds(self, inputs: Inputs, targets: Tensor) -> float:
         start = time.perf_counter()
@@ -175,17 +212,21 @@ class Trainer:
         steps = max(2, round(PROBE * total))
         self.talk.stage("trying learning rates", steps * len(RATES))
         start = weights_of(self.objective.student)
-        losses = []
+        scores: dict[float, float] = {}
         for rate in RATES:
-            for _ in self._steps(rate, steps, steps):
-                self.talk.advance()
-            losses.append(self._scored()[1])
+            try:
+                for _ in self._steps(rate, steps, steps):
+                    self.talk.advance()
+                scores[rate] = self._scored()[1]
+            except Diverged:
+                if rate == RATES[-1] and not scores:
+                    raise
             self.objective.student.load_state_dict(start)
-        return RATES[max(range(len(RATES)), key=lambda i: losses[i])]
+        return max(scores, key=lambda rate: scores[rate])
 
     def _batches(self) -> Iterator[tuple[Inputs, Tensor]]:
         while True:
-            for number, batch in enumerate(self._on_device(self.train)):
+            for number, batch in enumerate(self._on_device(several(self.train))):
                 if number % self.group.size == self.group.rank:
                     yield batch
 
