@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
@@ -226,6 +227,7 @@ def _drop_block(module: GraphModule, edit: DropBlock) -> None:
         if not dead.users:
             module.graph.erase_node(dead)
     module.graph.eliminate_dead_code()
+    _spare(skip)
     for name in before - _read(module):
         owner, _, leaf = name.rpartition(".")
         delattr(module.get_submodule(owner), leaf)
@@ -242,6 +244,17 @@ def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
 
 def _cast(module: GraphModule, edit: Cast) -> None:
     cast(module, edit.dtype)
+
+
+def _spare(value: Node) -> None:
+    """What worked in place on the sum would now overwrite the value that an activation before it
+    keeps for its gradient, so it works on a copy."""
+    user = next(iter(value.users)) if len(value.users) == 1 else None
+    if user is None or not isinstance(user.target, OpOverload) or user.args[0] is not value:
+        return
+    name, overload = user.target._schema.name.removeprefix("aten::"), user.target._overloadname
+    if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
+        user.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
 
 
 def _read(module: GraphModule) -> set[str]:

@@ -61,6 +61,26 @@ def test_channels_that_copy_others_are_made_up_for_exactly():
     )
 
 
+def test_a_weight_that_an_embedding_shares_is_not_fitted():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.up, self.down = nn.Embedding(9, 6), nn.Linear(6, 8), nn.Linear(8, 6)
+            self.head = nn.Linear(6, 9, bias=False)
+            self.head.weight = self.token.weight
+
+        def forward(self, ids):
+            return self.head(self.down(torch.relu(self.up(self.token(ids)))))
+
+    torch.manual_seed(0)
+    ids = torch.randint(0, 9, (32, 4))
+    original = capture(Tied().eval(), (ids[:2],))
+    edits = keep_units(analyse(original), {"up": [0, 1, 2]})
+    fitted = apply(clone(original), edits)
+    assert compensate(fitted, original, [(ids, None)], kept_indices(edits)) == 1
+    assert torch.equal(fitted.get_parameter("token.weight"), original.get_parameter("token.weight"))
+
+
 def test_slices_of_slices_are_traced_to_the_original():
     module = capture(pico.net([]), (pico.images(),))
     first = keep_units(analyse(module), {"stem": [0, 3]})

@@ -12,6 +12,7 @@ from modelspeed.core.errors import EditError
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import DropBlock, apply, from_json, to_json
+from torch import nn
 
 IMAGES = pico.images()
 
@@ -72,6 +73,32 @@ def test_dropping_equals_a_branch_of_zeros_also_after_a_round_trip():
     edits = from_json(to_json([DropBlock(block.total, block.skip)]))
     smaller = module_of(export(apply(clone(at.module), edits), (IMAGES,)))
     torch.testing.assert_close(smaller(IMAGES), zeroed(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_of_nested_blocks_the_inner_ones_go_and_neighbours_go_together():
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return x + torch.relu(self.layer(x))
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(Inner(), Inner(), nn.Linear(4, 4))
+
+        def forward(self, x):
+            return x + self.body(x)
+
+    net = nn.Sequential(nn.Linear(4, 4), Outer(), nn.Linear(4, 2)).eval()
+    x = torch.randn(3, 4)
+    module = capture(net, (x,))
+    found = plan(Context(module, Inputs.of(x)), make_step("drop_blocks", count=2).settings)
+    shorter = apply(clone(module), found.edits)
+    assert {n for n, _ in shorter.named_parameters() if "layer" in n} == set()
+    assert shorter(x).shape == (3, 2)
 
 
 def test_skipped_blocks_stay_and_say_so():

@@ -260,6 +260,15 @@ def test_the_fastest_within_the_accuracy_limit(folder):
     assert "`--max-drop` is 3" in sentence(run(*words[:3], "--max-drop", "3")[2])
 
 
+def test_a_model_that_nothing_can_be_taken_from_gets_lossless_work_and_the_gap(folder):
+    words = ["tune", folder / "ckpt.pt", "--target-ms", "0.0001", "--threads", "1", "--json"]
+    recipe = (folder / "modelspeed.yaml").read_text()
+    (folder / "whole.yaml").write_text(recipe.replace("- prune", '- prune: {match: {"*": skip}}'))
+    code, out, err = run(*words, "--config", folder / "whole.yaml", "--out", folder / "whole")
+    assert code == 3, err
+    assert "nothing in this recipe can trade" in json.loads(out)["summary"]
+
+
 def test_a_job_told_to_end_leaves_nothing(folder):
     words = ["-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"]
     process = subprocess.Popen(

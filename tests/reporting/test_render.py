@@ -36,6 +36,12 @@ def test_no_significant_change_and_unknown_accuracy_are_said_plainly():
         assert "unknown (no data); agreement with the original 97.00 %" in text
 
 
+def test_a_metric_that_is_no_fraction_is_no_percentage():
+    found = record(quality=Quality("mse", True, -0.5, -0.625, 0.97, 100))
+    for text in all_forms(found):
+        assert "-0.5 -> -0.625 (drop 0.125, 100 examples)" in text.replace("&gt;", ">")
+
+
 def test_a_bare_profile_renders():
     found = record(kind="profile", verdict="none", final=None, speedup=None, quality=None, steps=(),
                    candidates=(), layers_after=(), left_alone=(), notices=())  # fmt: skip

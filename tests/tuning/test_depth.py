@@ -116,6 +116,35 @@ def test_what_was_chosen_fits_the_shortened_graph(gone):
     assert module(torch.randn(3, 8)).shape == (3, 3)
 
 
+class Half(nn.Module):
+    """Its branch reads one half of the channels, so that they are two groups while it is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(x[:, :4])))
+
+
+def test_groups_that_are_one_without_the_block_lose_the_units_of_both():
+    given = context(stack(Half))
+    ends = [g for g in given.analysis.prunable if any(m.param == "0.weight" for m in g.members)]
+    assert [g.size for g in ends] == [4, 4]
+    (block,) = depth(given).blocks
+    chosen = Chosen({g: [0] for g in ends}, (block.block,))
+    module = clone(given.module)
+    for step in (OPEN, PRUNE):
+        apply(module, chosen.plan(step, Context(module, given.inputs, DATA)).edits)
+    assert module.get_parameter("0.weight").shape == (6, 8)
+    assert module(torch.randn(3, 8)).shape == (3, 3)
+
+
+def test_two_open_steps_are_refused():
+    with pytest.raises(ConfigError, match="second `drop_blocks`"):
+        check_order(Recipe(adjust=(OPEN, PRUNE, OPEN)), "tune")
+
+
 def test_steps_that_leave_nothing_open_are_planned_by_their_adjuster():
     given = context(stack(Block))
     assert Chosen({}).plan(make_step("drop_blocks", count=1), given) is None

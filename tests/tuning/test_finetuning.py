@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import time
+
 import pico
 import pytest
 import torch
 from modelspeed.adjusters.plan import task_loss
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
+from modelspeed.core.errors import DataError
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits import apply, kept_indices
 from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.tuning.data import several
 from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
 from modelspeed.tuning.objective import Objective
 from modelspeed.tuning.talk import Quiet
@@ -45,6 +49,33 @@ def test_a_training_that_harms_is_undone():
     done = trained(student, teacher, epochs=1, lr=1.0, alpha=0.0, features=0.0)
     assert done.kept == "nothing"
     torch.testing.assert_close(student(DATA[0][0]), teacher(DATA[0][0]))
+
+
+def test_a_rate_that_diverges_is_only_not_taken(monkeypatch):
+    teacher = capture(pico.net(["residual"]), (pico.images(),))
+    monkeypatch.setattr("modelspeed.tuning.trainer.RATES", (1e30, 1e-3))
+    assert trained(clone(teacher), teacher, epochs=4).rate == 1e-3
+    monkeypatch.setattr("modelspeed.tuning.trainer.RATES", (1e30, 1e31))
+    with pytest.raises(DataError, match=r"lower `finetune.lr`"):
+        trained(clone(teacher), teacher, epochs=4)
+
+
+def test_training_ends_its_schedule_before_the_deadline():
+    teacher = capture(pico.net(["residual"]), (pico.images(),))
+    settings = make_step("finetune", epochs=1000.0, lr=1e-3, patience=None).settings
+    objective = Objective(clone(teacher), teacher, {}, settings)
+    trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Quiet())
+    assert trainer._affordable(3000, 1.0) == 3000
+    trainer.deadline = time.monotonic() + 10.0
+    assert 5 <= trainer._affordable(3000, 1.0) <= 10
+    trainer.deadline = 0.0
+    assert trainer._affordable(3000, 1.0) == 1
+
+
+def test_a_last_batch_of_one_tells_a_batch_norm_nothing():
+    batches = [*DATA, (pico.images(1), torch.tensor([0]))]
+    assert [len(y) for _, y in several(batches)] == [8, 8, 8]
+    assert [len(y) for _, y in several(batches[3:])] == [1]
 
 
 def test_training_stops_where_the_held_out_metric_no_longer_rises():
