@@ -7,6 +7,7 @@ over places) and r the variance of f that a linear regression on x leaves unexpl
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from ..graph.blocks import Block
 from ..graph.capture import clone
 from ..graph.layers import layers_of
 from ..graph.watching import Watch
-from .moments import EXAMPLES, ROWS, asked, direction
+from .moments import EXAMPLES, ROWS, asked, direction, enough
 from .plan import Context
 
 RIDGE = 1e-3
@@ -67,7 +68,7 @@ def block_losses(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
         parameter.requires_grad_(False)
     watched = _Watched(module, blocks)
     generator = torch.Generator(context.device).manual_seed(context.seed)
-    seen = 0
+    seen, started = 0, time.monotonic()
     for inputs, targets in context.train:
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         watched.examples = len(given[0])
@@ -75,7 +76,7 @@ def block_losses(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
             outputs = primary(watched.of(given))
             (outputs * direction(outputs.detach(), targets, generator)).sum().backward()
         seen += len(given[0])
-        if seen >= EXAMPLES:
+        if enough(seen, started):
             break
     return {name: sums.loss() for name, sums in watched.sums.items()}
 

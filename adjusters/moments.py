@@ -7,6 +7,7 @@ as they come, so memory is bounded by one batch and one matrix [in, in] per laye
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..graph.layers import Layer, layers_of
 from .plan import Context, has_classes
 
 EXAMPLES = 256
+FEW, SECONDS = 64, 6.0  # a large model has told enough with fewer examples after this time
 ROWS = 6144
 WIDEST = 4096  # above this many input features only the diagonal is kept: it bounds memory
 TEMPERATURE = 4.0
@@ -60,7 +62,7 @@ def collect(context: Context) -> dict[str, Moment]:
         parameter.requires_grad_(False)  # only the layers' outputs are asked
     watched = _Watched(module)
     generator = torch.Generator(context.device).manual_seed(context.seed)
-    seen = 0
+    seen, started = 0, time.monotonic()
     for inputs, targets in context.train if watched.layers else ():
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         rows = len(given[0])
@@ -73,11 +75,16 @@ def collect(context: Context) -> dict[str, Moment]:
                 )
             (outputs * direction(outputs.detach(), targets, generator)).sum().backward()
         seen += rows
-        if seen >= EXAMPLES:
+        if enough(seen, started):
             break
     if not seen and watched.layers:
         raise DataError("the training data is empty.")
     return watched.moments
+
+
+def enough(seen: int, started: float) -> bool:
+    """Whether so many examples will do, looked at since `time.monotonic()` was `started`."""
+    return seen >= EXAMPLES or (seen >= FEW and time.monotonic() - started > SECONDS)
 
 
 def direction(outputs: Tensor, targets: Any, generator: torch.Generator) -> Tensor:
