@@ -207,7 +207,9 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
 def _results() -> list[dict[str, Any]]:
     if not RESULTS.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    # Of rows of the same cell the last one counts.
+    return list({(r["net"], r["method"], r["share"]): r for r in rows}.values())
 
 
 def table(wanted: Callable[[dict[str, Any]], bool]) -> str:
