@@ -85,7 +85,7 @@ class _Watched(Watch):
     """Notes what goes into each block's sum as it is computed: what follows may overwrite it."""
 
     def __init__(self, module: GraphModule, blocks: Sequence[Block]) -> None:
-        super().__init__(module, ())
+        super().__init__(module)
         self.examples = 0
         self.sums: dict[str, _Sums] = {}
         self._blocks = {b.total: b for b in blocks}

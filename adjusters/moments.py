@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
 from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 from ..graph.capture import clone
 from ..graph.layers import Layer, layers_of
+from ..graph.watching import Watch
 from .plan import Context, has_classes
 
 EXAMPLES = 256
@@ -115,11 +116,11 @@ class _Pass:
     seed: int = 0
 
 
-class _Watched(Interpreter):
+class _Watched(Watch):
     """Runs the graph with gradients, and notes what its layers read and what they matter."""
 
     def __init__(self, module: GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=True)
+        super().__init__(module)
         self.layers = {layer.node: layer for layer in layers_of(module)}
         self.moments: dict[str, Moment] = {}
         self._pass = _Pass()
@@ -127,14 +128,7 @@ class _Watched(Interpreter):
     def begin(self, examples: int, rows: int, seed: int) -> None:
         self._pass = _Pass(examples, rows, seed)
 
-    def of(self, inputs: Inputs) -> Any:
-        names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
-        flat = self.run(*inputs.in_order(names), enable_io_processing=False)
-        return self.graph.process_outputs(flat)
-
     def run_node(self, n: Node) -> Any:
-        if n.op == "call_module":  # torch.export's input checks, not part of the model
-            return None
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)

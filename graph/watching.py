@@ -16,7 +16,7 @@ class Watch(Interpreter):
     Values are kept as they are: an in-place operator after a node changes them (`copy=True`).
     """
 
-    def __init__(self, module: GraphModule, names: Iterable[str], copy: bool = False) -> None:
+    def __init__(self, module: GraphModule, names: Iterable[str] = (), copy: bool = False) -> None:
         super().__init__(module, garbage_collect_values=True)
         self.values: dict[str, Any] = {}
         self._names, self._copy = frozenset(names), copy

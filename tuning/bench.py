@@ -234,7 +234,3 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
 
 def parameters_of(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def seconds_left(bench: Bench) -> float:
-    return math.inf if bench.deadline == math.inf else bench.deadline - time.monotonic()

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
 from ..adjusters.plan import Batches
 from ..core.calling import Inputs
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
+from ..graph.watching import Watch
 
 aten: Any = torch.ops.aten
 NUMBERS = 24_000_000  # of the sampled matrix of one layer: 96 MB
@@ -68,9 +69,9 @@ def _gather(train: Batches, examples: int) -> Inputs:
     return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
 
 
-class _Nodes(Interpreter):
+class _Nodes(Watch):
     def __init__(self, module: GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=True)
+        super().__init__(module)
         self.graph_module = module
         uses: Counter[int] = Counter()
         for node in module.graph.nodes:
@@ -82,15 +83,6 @@ class _Nodes(Interpreter):
             for layer in layers_of(module)
             if all(uses[id(tensor_at(module, n))] == 1 for n in (layer.weight, layer.bias) if n)
         }
-
-    def of(self, inputs: Inputs) -> None:
-        names = [n.name for n in self.graph.nodes if n.op == "placeholder"]
-        self.run(*inputs.in_order(names), enable_io_processing=False)
-
-    def run_node(self, n: Node) -> Any:
-        if n.op == "call_module":  # torch.export's input checks, not part of the model
-            return None
-        return super().run_node(n)
 
 
 def _is_tensor(module: GraphModule, name: str) -> bool:

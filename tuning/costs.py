@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Interpreter, Node
+from torch.fx import Graph, GraphModule, Node
 
 from ..core.calling import Inputs
 from ..graph.capture import tensor_at
 from ..graph.fusing import activation_of
 from ..graph.layers import Layer, layers_of
+from ..graph.watching import Watch
 from ..profiling.timer import Clock, clock_for
 from .cache import cache_folder
 from .runtimes import realise
@@ -47,6 +48,11 @@ class Shape:
         return self.layer.groups > 1 and self.layer.groups == self.widths[0] == self.widths[1]
 
     @property
+    def tabled(self) -> bool:
+        """Whether its time is looked up by width; of grouped layers only depthwise ones are."""
+        return self.layer.groups == 1 or self.depthwise
+
+    @property
     def key(self) -> str:
         layer = self.layer
         parts = (self.batch, self.space, self.kernel, layer.stride, layer.padding, layer.dilation)
@@ -59,9 +65,8 @@ class Shape:
 def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
     """By node name, for the shapes these inputs give."""
     seen = _Seen(module)
-    names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
     with torch.no_grad():
-        seen.run(*inputs.in_order(names), enable_io_processing=False)
+        seen.of(inputs)
     found = {}
     for layer in layers_of(module):
         size = seen.sizes[layer.node.name]
@@ -75,15 +80,13 @@ def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
     return found
 
 
-class _Seen(Interpreter):
+class _Seen(Watch):
     def __init__(self, module: GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=True)
+        super().__init__(module)
         self.layers = {layer.node: layer for layer in layers_of(module)}
         self.sizes: dict[str, tuple[int, ...]] = {}
 
     def run_node(self, n: Node) -> object:
-        if n.op == "call_module":
-            return None
         if n in self.layers:
             self.sizes[n.name] = tuple(self.env[self.layers[n].source].shape)
         return super().run_node(n)

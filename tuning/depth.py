@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch.fx import GraphModule
 
@@ -56,10 +57,12 @@ class Depth:
         )
         return cls(tuple(rows), max(1, int(settings.max_share * len(found))))
 
+    @cached_property
     def lead_of_group(self) -> Mapping[str, str]:
         """By inner group, the first group of its block, which stands for the block."""
         return {g: d.inner[0] for d in self.blocks for g in d.inner}
 
+    @cached_property
     def lead_of_node(self) -> Mapping[str, str]:
         return {n: d.inner[0] for d in self.blocks for n in d.nodes}
 

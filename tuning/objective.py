@@ -42,7 +42,7 @@ class Objective(nn.Module):
     def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         mine, original = self._watched
         outputs = primary(mine.of(inputs))
-        task = self._task(outputs, targets)
+        task = task_loss(outputs, targets, self.settings.label_smoothing)
         if not self.settings.distill:
             return task
         with torch.no_grad():
@@ -50,9 +50,6 @@ class Objective(nn.Module):
         alpha = self.settings.alpha
         loss = alpha * self._soft(outputs, wanted, targets) + (1 - alpha) * task
         return loss + self.settings.features * self._features() if self._taps else loss
-
-    def _task(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return task_loss(outputs, targets, self.settings.label_smoothing)
 
     def _soft(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         if targets.is_floating_point():

@@ -78,7 +78,7 @@ class Widths:
         """Time what the tables lack; how many points that were."""
         wanted = []
         for cell in self.cells.values():
-            if cell.shape.layer.groups > 1 and not cell.shape.depthwise:
+            if not cell.shape.tabled:
                 continue
             pairs = [pair for row in self._requests(cell) for pair in row]
             pairs.append(cell.shape.widths)
@@ -90,7 +90,7 @@ class Widths:
         """The knapsack over corner widths, and width 0 where a block can be left out."""
         terms, fixed = self._terms()
         kept = {name: self._corners(name, terms) for name in self.groups}
-        leads = self.depth.lead_of_group()
+        leads = self.depth.lead_of_group
         dropping = {d.inner[0]: d.loss for d in self.depth.blocks}
         choices = {}
         for name, group in self.groups.items():
@@ -108,7 +108,7 @@ class Widths:
         """Times by the widths of groups; what no width changes in a block is its lead's."""
         terms: list[Term] = []
         fixed = 0.0
-        in_block = self.depth.lead_of_node()
+        in_block = self.depth.lead_of_node
 
         def constant(ms: float, node: str) -> None:
             nonlocal fixed
@@ -120,7 +120,7 @@ class Widths:
                 fixed += ms
 
         for node, cell in self.cells.items():
-            if cell.shape.layer.groups > 1 and not cell.shape.depthwise:
+            if not cell.shape.tabled:
                 continue
             rows = self._requests(cell)
             times = [np.array([self.tables.at(cell.shape, *pair) for pair in row]) for row in rows]
@@ -144,8 +144,8 @@ class Widths:
 
     def _term(self, node: str, groups: tuple[str, ...], ms: Floats) -> Term:
         """In a block that none of its groups tells of, its lead is one of them."""
-        lead = self.depth.lead_of_node().get(node)
-        leads = self.depth.lead_of_group()
+        lead = self.depth.lead_of_node.get(node)
+        leads = self.depth.lead_of_group
         if lead is None or len(groups) > 1 or leads.get(groups[0]) == lead:
             return Term(groups, ms)
         return Term((*groups, lead), np.repeat(ms[:, None], len(self.options[lead]), 1))
@@ -194,11 +194,8 @@ class Widths:
         self, times: Mapping[str, float], layers: set[str]
     ) -> dict[str, tuple[float, tuple[str, ...]]]:
         """ms of each node that is no layer (or a grouped one), and the groups that it carries."""
-        tabled = {
-            n for n in layers
-            if self.cells[n].shape.layer.groups == 1 or self.cells[n].shape.depthwise
-        }  # fmt: skip
-        carriers, in_block = self.pruner.analysis.carriers, self.depth.lead_of_node()
+        tabled = {n for n in layers if self.cells[n].shape.tabled}
+        carriers, in_block = self.pruner.analysis.carriers, self.depth.lead_of_node
         return {
             node: (ms, tuple(g for g in carriers.get(node, ()) if g in self.groups))
             for node, ms in times.items()
