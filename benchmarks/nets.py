@@ -37,7 +37,7 @@ class Inverted(nn.Module):
 def mobile() -> nn.Module:
     widths = [(32, 48, 1), (48, 48, 1), (48, 96, 2), (96, 96, 1), (96, 160, 2), (160, 160, 1)]
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(),
+        nn.Conv2d(1, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(),
         *(Inverted(*w) for w in widths),
         nn.Conv2d(160, 320, 1, bias=False), nn.BatchNorm2d(320), nn.ReLU6(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, 10),
@@ -168,12 +168,54 @@ def digits() -> tuple[object, object]:
     return load_factory("../examples/digits/data.py:loaders", HERE)()
 
 
+def clutter() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """Cluttered digits after Mnih et al. 2014 (arXiv 1406.6247): harder, and more to evaluate on.
+
+    A digit of 16x16 pixels anywhere on 32x32, eight 6x6 pieces of other digits over the rest, and
+    noise. 9,600 images from the digits to train on, 2,400 from the 600 that are held back.
+    """
+    parts = []
+    for seed, (loader, count) in enumerate(zip(digits(), (9600, 2400), strict=True)):
+        images, labels = (torch.cat(t) for t in zip(*loader, strict=True))
+        images = F.interpolate(images.clamp(-0.8, 1.9), size=16, mode="area") + 0.81
+        parts.append(_cluttered(images[:, 0], labels, count, torch.Generator().manual_seed(seed)))
+    return parts[0], parts[1]
+
+
+def _cluttered(
+    images: Tensor, labels: Tensor, count: int, generator: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    def draw(high: int, *shape: int) -> Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    canvas = torch.zeros(count, 32, 32)
+    chosen = torch.arange(count) % len(images)
+    places, pieces = draw(17, count, 2).tolist(), draw(27, count, 8, 2).tolist()
+    others, corners = draw(len(images), count, 8), draw(11, count, 8, 2).tolist()
+    for i in range(count):
+        for k in range(8):
+            (y, x), (v, u) = pieces[i][k], corners[i][k]
+            piece = images[others[i, k], v : v + 6, u : u + 6]
+            canvas[i, y : y + 6, x : x + 6] = piece
+        y, x = places[i]
+        spot = canvas[i, y : y + 16, x : x + 16]
+        digit = images[chosen[i]]
+        canvas[i, y : y + 16, x : x + 16] = torch.where(digit > 0.3, digit, 0.5 * spot)
+    canvas = canvas + 0.3 * torch.randn(canvas.shape, generator=generator)
+    inputs, targets = (canvas.unsqueeze(1) - 0.4) / 0.7, labels[chosen]
+    order = torch.randperm(count, generator=generator)
+    return [(inputs[rows], targets[rows]) for rows in order.split(64)]
+
+
 def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
-    """Greydanus & Kobak 2024: 10 classes of signals of length 40, generated from a seed."""
+    """Greydanus & Kobak 2024: 10 classes of signals of length 40, generated from a seed.
+
+    Twice the usual noise: with the usual one brief training wins everything back.
+    """
     from mnist1d.data import get_dataset_args, make_dataset
 
     args = get_dataset_args()
-    args.num_samples = 12_000
+    args.num_samples, args.corr_noise_scale, args.iid_noise_scale = 12_000, 0.5, 0.08
     made = make_dataset(args)
     parts = []
     for x, y in ((made["x"], made["y"]), (made["x_test"], made["y_test"])):
@@ -185,17 +227,15 @@ def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]
 
 # name: (data, example input, epochs of training)
 NETS = {
-    "resnet": ("digits", (1, 1, 32, 32), 0),
-    "mobile": ("digits", (1, 1, 32, 32), 12),
-    "vit": ("digits", (1, 1, 32, 32), 40),
+    "resnet": ("clutter", (1, 1, 32, 32), 8),
+    "mobile": ("clutter", (1, 1, 32, 32), 12),
+    "vit": ("clutter", (1, 1, 32, 32), 20),
     "sound": ("mnist1d", (8, 1, 40), 12),
 }
 
 
 def checkpoint(name: str) -> Path:
     """Where the trained weights lie, trained first where they are missing."""
-    if name == "resnet":
-        return HERE.parent / "examples" / "digits" / "digits_resnet.pt"
     path = TRAINED / f"{name}.pt"
     if not path.exists():
         TRAINED.mkdir(exist_ok=True)
@@ -215,7 +255,9 @@ def _trained(name: str) -> nn.Module:
         model.train()
         for x, y in train:
             optimiser.zero_grad()
-            F.cross_entropy(model(x), y, label_smoothing=0.05).backward()
+            with torch.autocast("cpu", torch.bfloat16):  # three times as fast with AMX
+                loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
+            loss.backward()
             optimiser.step()
             schedule.step()
     model.eval()
