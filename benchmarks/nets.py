@@ -171,7 +171,7 @@ def digits() -> tuple[object, object]:
 def clutter() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
     """Cluttered digits after Mnih et al. 2014 (arXiv 1406.6247): harder, and more to evaluate on.
 
-    A digit of 16x16 pixels anywhere on 32x32, eight 6x6 pieces of other digits over the rest, and
+    A digit of 16x16 pixels anywhere on 32x32, twelve 8x8 pieces of other digits over the rest, and
     noise. 9,600 images from the digits to train on, 2,400 from the 600 that are held back.
     """
     parts = []
@@ -190,18 +190,18 @@ def _cluttered(
 
     canvas = torch.zeros(count, 32, 32)
     chosen = torch.arange(count) % len(images)
-    places, pieces = draw(17, count, 2).tolist(), draw(27, count, 8, 2).tolist()
-    others, corners = draw(len(images), count, 8), draw(11, count, 8, 2).tolist()
+    places, pieces = draw(17, count, 2).tolist(), draw(25, count, 12, 2).tolist()
+    others, corners = draw(len(images), count, 12), draw(9, count, 12, 2).tolist()
     for i in range(count):
-        for k in range(8):
+        for k in range(12):
             (y, x), (v, u) = pieces[i][k], corners[i][k]
-            piece = images[others[i, k], v : v + 6, u : u + 6]
-            canvas[i, y : y + 6, x : x + 6] = piece
+            piece = images[others[i, k], v : v + 8, u : u + 8]
+            canvas[i, y : y + 8, x : x + 8] = piece
         y, x = places[i]
         spot = canvas[i, y : y + 16, x : x + 16]
         digit = images[chosen[i]]
         canvas[i, y : y + 16, x : x + 16] = torch.where(digit > 0.3, digit, 0.5 * spot)
-    canvas = canvas + 0.3 * torch.randn(canvas.shape, generator=generator)
+    canvas = canvas + 0.6 * torch.randn(canvas.shape, generator=generator)
     inputs, targets = (canvas.unsqueeze(1) - 0.4) / 0.7, labels[chosen]
     order = torch.randperm(count, generator=generator)
     return [(inputs[rows], targets[rows]) for rows in order.split(64)]
@@ -227,9 +227,9 @@ def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]
 
 # name: (data, example input, epochs of training)
 NETS = {
-    "resnet": ("clutter", (1, 1, 32, 32), 8),
-    "mobile": ("clutter", (1, 1, 32, 32), 12),
-    "vit": ("clutter", (1, 1, 32, 32), 20),
+    "resnet": ("clutter", (1, 1, 32, 32), 4),
+    "mobile": ("clutter", (1, 1, 32, 32), 8),
+    "vit": ("clutter", (1, 1, 32, 32), 16),
     "sound": ("mnist1d", (8, 1, 40), 12),
 }
 
