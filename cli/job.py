@@ -17,6 +17,7 @@ from ..configs.recipe import Recipe, Step, make_step
 if TYPE_CHECKING:
     from ..tuning.job import Job
 
+USUAL = "balanced"
 TRAINING = ("compensate", "finetune")
 LOSSLESS = ("flush_subnormals", "drop_dead", "fold_batchnorm", "channels_last")
 
@@ -42,12 +43,11 @@ class Asked:
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     """The recipe in force: found or named, its steps from a preset if asked, flags on top."""
     found = asked.config or find_recipe(asked.checkpoint, Path.cwd())
-    recipe = load_recipe(found) if found else Recipe(adjust=_default_steps(), source="the default")
+    recipe = load_recipe(found) if found else Recipe(adjust=_preset(USUAL), source="the default")
     if asked.preset:
-        steps = parse_recipe(read_preset(asked.preset), f"preset {asked.preset}", Path.cwd()).adjust
-        recipe = recipe.model_copy(update={"adjust": steps})
+        recipe = recipe.model_copy(update={"adjust": _preset(asked.preset)})
     elif not recipe.adjust and mode == "tune":
-        recipe = recipe.model_copy(update={"adjust": _default_steps()})
+        recipe = recipe.model_copy(update={"adjust": _preset(USUAL)})
     recipe = with_flags(
         recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
     )
@@ -56,12 +56,8 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     return recipe
 
 
-def _default_steps() -> tuple[Step, ...]:
-    names = (
-        "flush_subnormals", "drop_dead", "drop_blocks", "prune", "compensate", "finetune",
-        "fold_batchnorm", "channels_last",
-    )  # fmt: skip
-    return tuple(make_step(name) for name in names)
+def _preset(name: str) -> tuple[Step, ...]:
+    return parse_recipe(read_preset(name), f"preset {name}", Path.cwd()).adjust
 
 
 def _without_data(recipe: Recipe, allowed: bool) -> Recipe:

@@ -130,15 +130,20 @@ class Bench:
             device=target.device,
         )
 
-    def latency_on_reference(self, module: GraphModule) -> tuple[Latency, str]:
+    def latency_on_reference(
+        self, module: GraphModule, runtimes: tuple[str, ...] | None = None
+    ) -> tuple[Latency, str]:
         """Latency of a graph in ms of `reference`, and the runtime under which it's fastest.
+
+        `runtimes`: which to try, where it's not those that are worth trying anyway.
 
         It's measured interleaved with the original and scaled by what the original takes at that
         moment: a machine whose clock changes by a factor between two candidates can't decide
         which of them is faster. The interval is that of the paired ratio; no samples are kept.
         """
         with torch.no_grad():
-            ready = [realise(module, self.inputs, name) for name in self.runtimes]
+            names = runtimes or self.runtimes
+            ready = [realise(module, self.inputs, name) for name in names]
         target, seconds = self.job.target, 0.4 * _least_seconds(self.job.target.percentile)
 
         def attempt() -> list[Latency]:
@@ -157,9 +162,7 @@ class Bench:
             original.samples_ms, rows[best].samples_ms, target.percentile
         )
         whole = self.reference.value_ms
-        return Latency(target.percentile, whole / ratio, whole / high, whole / low), self.runtimes[
-            best
-        ]
+        return Latency(target.percentile, whole / ratio, whole / high, whole / low), names[best]
 
     def compare(
         self, before: GraphModule, after: GraphModule, runtime: str | None = None

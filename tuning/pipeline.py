@@ -177,7 +177,10 @@ class Run:
     def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, tuple[LeftAlone, ...]]:
         started = time.monotonic()
         plan = plan_step(self.bench, variant, step, self.chosen)
-        if plan.trains:
+        if plan.trains and self.chosen is not None and not _lossy(variant):
+            reason = "nothing before it cost accuracy, so there is nothing to win back"
+            done = Step(step.name, _plain(step), "skipped", reason)
+        elif plan.trains:
             done = self._train(variant, step)
         elif plan.edits:
             done = self._edit(variant, step, plan)
@@ -222,6 +225,8 @@ class Run:
             return None
         if found.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
+        if self.chosen is not None and step is self.chosen.taken:
+            return None  # weighed against narrower layers; the limit is judged on the whole
         start, limit = self.bench.accuracy(self.bench.original), self.bench.recipe.limits.max_drop
         if accuracy is not None and start is not None and start - accuracy > limit:
             return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
@@ -268,6 +273,10 @@ class Run:
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
+
+
+def _lossy(variant: Variant) -> bool:
+    return any(s.status == "kept" and not ADJUSTERS[s.adjuster].lossless for s in variant.steps)
 
 
 def _is_ahead(bench: Bench, step: RecipeStep) -> bool:

@@ -16,8 +16,10 @@ from .goal import budget_ms, feasibility, summary, used, used_by_original, wante
 from .job import Job
 from .pipeline import Run, Variant, build
 from .results import Outcome, base_record, finished, verify_written, write
-from .search import Search, Trial, candidate
+from .search import Search
+from .settle import settle
 from .talk import OPENING, Talk, expected
+from .trials import Trial, candidate
 from .verify import Verification
 
 ATTEMPTS = 3
@@ -169,10 +171,10 @@ def _lossy(
         return _lossless(bench, record, tried, None, out, force)
     recipe = dump_recipe(bench.recipe)
     choice = bench.journal.kept(
-        "choice", Choice, lambda: Choice(*search.settle(record, out, recipe))
+        "choice", Choice, lambda: Choice(*settle(search, record, out, recipe))
     )
     bench.runtime, smallest = choice.trial.runtime, choice.smallest_ms
-    variant = Run(bench, search.chosen(choice.trial.picks)).all()
+    variant = Run(bench, search.chosen(choice.trial.picks, choice.trial.form)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.final is not None
     smallest = min(smallest, record.final.value_ms)
@@ -198,7 +200,7 @@ def _fastest(
     found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
     for trial in found.trials:
         bench.runtime = trial.runtime
-        variant = Run(bench, search.chosen(trial.picks)).all()
+        variant = Run(bench, search.chosen(trial.picks, trial.form)).all()
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:
             break
     else:

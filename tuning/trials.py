@@ -1,0 +1,64 @@
+"""Allocations that a search built and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..core.records import Candidate, Latency
+from .forms import FLOAT
+
+Picks = Mapping[str, int]
+SHORTLIST = 5
+FAR = 10.0  # times the least predicted rise in loss
+
+
+@dataclass
+class Trial:
+    """One allocation in one number format that was built and measured.
+
+    `predicted_ms` is the sum over the tables of float layers, `expected_ms` the same on the scale
+    of what had been measured in this format by then.
+    """
+
+    picks: Picks
+    predicted_ms: float
+    loss: float
+    latency: Latency
+    runtime: str
+    expected_ms: float | None = None
+    held: float | None = None
+    distance: float | None = None
+    form: int = FLOAT
+
+    def same(self, picks: Picks, form: int) -> bool:
+        return self.picks == picks and self.form == form
+
+
+def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
+    """Those of each format that promise not much less than its best; the best of each first."""
+    by_form: dict[int, list[Trial]] = {}
+    for trial in sorted(fitting, key=lambda t: t.loss):
+        row = by_form.setdefault(trial.form, [])
+        if len(row) < SHORTLIST and (not row or trial.loss <= FAR * row[0].loss):
+            row.append(trial)
+    places = range(max(map(len, by_form.values()), default=0))
+    return [row[i] for i in places for row in by_form.values() if i < len(row)]
+
+
+def interpolated(points: Iterable[tuple[float, float]], at: float) -> float:
+    """y at x, linear between the neighbours, on through the outer two beyond them."""
+    rows = sorted(dict(points).items())
+    if len(rows) == 1:
+        return at * rows[0][1] / max(rows[0][0], 1e-9)
+    above = next((i for i, (x, _) in enumerate(rows) if x >= at), len(rows) - 1)
+    (x0, y0), (x1, y1) = rows[max(0, above - 1)], rows[max(1, above)]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+
+
+def candidate(
+    label: str, latency: Latency, accuracy: float | None, chosen: bool = False
+) -> Candidate:
+    return Candidate(
+        label, latency.value_ms, latency.low_ms, latency.high_ms, accuracy, chosen=chosen
+    )
