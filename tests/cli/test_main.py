@@ -77,6 +77,25 @@ def test_an_unreachable_target_saves_the_best_effort_and_exits_3(folder):
     assert code == 0 and "No significant change" in out
 
 
+def test_widths_and_number_formats_go_together_in_one_run(folder):
+    recipe = pico.RECIPE.replace('build"}', 'build", args: {width: 48}}').replace("[1, 1", "[4, 1")
+    pico.project(folder, recipe + "  - quantize\n  - precision\n")
+    model = {}
+    exec(compile(pico.MODEL_FILE, "model.py", "exec"), model)
+    torch.save(model["build"](48).state_dict(), folder / "ckpt.pt")
+    code, out, err = run("tune", folder / "ckpt.pt", "--target-ms", "0.001", "--out",
+                         folder / "fast", "--json", "--threads", "1", "--batch", "4")  # fmt: skip
+    record = json.loads(out)
+    assert code == 3, err
+    steps = {s["adjuster"]: s for s in record["steps"]}
+    kept = [n for n in ("quantize", "precision") if steps[n]["status"] == "kept"]
+    assert len(kept) <= 1 and all(steps[n]["reason"] for n in ("quantize", "precision"))
+    formats = {c["label"].partition(", ")[2] for c in record["candidates"]} - {""}
+    assert formats <= {"bfloat16", "int8_static"} and len(formats) >= len(kept)
+    x = torch.ones(4, 1, 12, 12)
+    assert torch.isfinite(modelspeed.load(folder / "fast")(x)).all()
+
+
 def test_a_target_above_the_baseline_does_only_lossless_work(folder):
     code, out, _ = run("tune", folder / "ckpt.pt", "--target-ms", "1000", "--out", folder / "fast",
                        "--json", "--threads", "1")  # fmt: skip
