@@ -122,7 +122,9 @@ class Search:
     def _measured(self, picks: Picks, form: int, variant: Variant) -> Trial:
         bench, predicted = self.bench, self.problem.ms(picks)
         points = [(t.predicted_ms, t.latency.value_ms) for t in self._in(form)]
-        expected = interpolated(points, predicted) if points else None
+        # One point of another format says little: small layers gain less by it than large ones.
+        told = len(points) >= (1 if form == FLOAT else 2)
+        expected = interpolated(points, predicted) if told else None
         names = None if form == FLOAT else (bench.runtime_for(variant.module),)
         latency, runtime = bench.latency_on_reference(variant.module, names)
         loss = self.problem.loss(picks)
