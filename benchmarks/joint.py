@@ -1,0 +1,145 @@
+"""Each lever alone against all of them in one search: `python benchmarks/joint.py [net ...]`.
+
+Nets, data, lowering and fine-tuning are those of `engine.py`. Per share of the eager latency:
+accuracy before any gradient step (after compensation, in the format that was taken) and after the
+same brief fine-tuning in float32, the format applied behind it. A lever alone is `prune` with
+`drop_blocks`, `precision`, or `quantize`; a format alone has nothing to train, since it removes
+nothing. Rows go to `benchmarks/.trained/joint.jsonl`; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from typing import Any
+
+import engine
+import nets
+import torch
+from modelspeed.adjusters.registry import ADJUSTERS
+from modelspeed.configs.recipe import make_step
+from modelspeed.graph.capture import clone
+from modelspeed.graph.edits import apply, kept_indices
+from modelspeed.tuning.bench import Bench
+from modelspeed.tuning.finetuning import finetune
+from modelspeed.tuning.forms import FLOAT, name_of
+from modelspeed.tuning.objective import Objective
+from modelspeed.tuning.pipeline import build
+from modelspeed.tuning.search import Search
+from modelspeed.tuning.talk import Quiet
+from modelspeed.tuning.trainer import Trainer
+from modelspeed.tuning.trials import Trial
+
+SHARES = (0.33, 0.2, 0.12)
+LEVERS: dict[str, tuple[str, ...]] = {
+    "widths and blocks": (),
+    "bfloat16": ("precision",),
+    "int8": ("quantize",),
+    "together": ("precision", "quantize"),
+}
+RESULTS = nets.TRAINED / "joint.jsonl"
+
+
+def opened(bench: Bench, name: str, formats: tuple[str, ...]) -> Search:
+    through = name in engine.THROUGH_NORMS
+    prune = make_step("prune", max_ratio=engine.MOST, through_norms=through)
+    steps = [make_step("drop_blocks"), prune, make_step("compensate")]
+    for form in formats:
+        steps.append(make_step(form, **({"calibration": "mse"} if form == "quantize" else {})))
+    bench.recipe = bench.recipe.model_copy(update={"adjust": tuple(steps)})
+    free, bench.runtime = bench.latency_on_reference(bench.original)
+    return Search.of(bench, prune, free)
+
+
+def answer(search: Search, lever: str, budget: float) -> Trial | None:
+    """What a lever has to offer at a budget, None where it can't reach it."""
+    if lever in ("together", "widths and blocks"):
+        return search.solve(budget)
+    form = next((f for f in search.forms if f != FLOAT), None)
+    whole = None if form is None else search.measure(search.problem.whole(), form)
+    return whole if whole is not None and whole.latency.high_ms <= budget else None
+
+
+def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[str, float]:
+    raw = build(bench, search.chosen(found.picks, found.form), recover=True)
+    row = {"raw": bench.accuracy(raw.module)}
+    if not found.loss:
+        return row | {"after": row["raw"]}  # type: ignore[return-value]
+    narrow = build(bench, search.chosen(found.picks), recover=True)
+    settings = make_step("finetune", epochs=epochs).settings
+    data = bench.data
+    assert data is not None
+    torch.manual_seed(0)
+    objective = Objective(narrow.module, bench.original, kept_indices(narrow.edits), settings)
+    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
+    module = narrow.module
+    if found.form != FLOAT:
+        step = bench.recipe.adjust[found.form]
+        plan = ADJUSTERS[step.name].plan(bench.context(module), step.settings)
+        module = apply(clone(module), plan.edits)
+    return row | {"after": bench.accuracy(module)}  # type: ignore[return-value]
+
+
+def run(name: str) -> None:
+    done = {(r["net"], r["lever"]) for r in rows()}
+    wanted = [lever for lever in LEVERS if (name, lever) not in done]
+    if not wanted:
+        return
+    bench = engine.bench_of(name)
+    base, whole = bench.accuracy(bench.original), bench.reference.value_ms
+    for lever in wanted:
+        search = opened(bench, name, LEVERS[lever])
+        for share in SHARES:
+            started = time.monotonic()
+            found = answer(search, lever, share * whole)
+            row: dict[str, Any] = {"net": name, "lever": lever, "share": share, "base": base}
+            row["seconds"] = round(time.monotonic() - started, 1)
+            if found is not None:
+                row |= trained(bench, search, found, engine.EPOCHS[name])
+                row |= {"used": found.latency.high_ms / (share * whole)}
+                row |= {"form": name_of(bench.recipe, found.form), "removes": bool(found.loss)}
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, file=sys.stderr, flush=True)
+
+
+def rows() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def table() -> str:
+    lines = ["| net | target | lever | answer | before | after | of target |", "|" + "---|" * 7]
+    order = list(nets.NETS)
+    for r in sorted(rows(), key=lambda r: (order.index(r["net"]), -r["share"])):
+        cells = ["–", "–", "–", "out of reach"]
+        if "raw" in r:
+            form = r["form"] + (", narrower" if r["removes"] else "")
+            cells = [
+                form,
+                *(f"{100 * r[k]:.1f}" for k in ("raw", "after")),
+                f"{100 * r['used']:.1f} %",
+            ]
+        lines.append(
+            f"| {r['net']} ({100 * r['base']:.1f}) | {100 * r['share']:.0f} % | {r['lever']} | "
+            f"{' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("nets", nargs="*", default=list(nets.NETS))
+    for name in parser.parse_args().nets:
+        run(name)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
