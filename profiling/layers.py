@@ -10,6 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..core.calling import Inputs
 from ..core.records import LayerCost
+from .gate import alone
 from .macs import bytes_of, macs_of, op_name, shape_of
 from .peak import peak_flops
 from .timer import Clock, clock_for
@@ -56,6 +57,7 @@ def node_times(gm: GraphModule, inputs: Inputs, *, repeats: int = 10) -> dict[st
     return {node.name: ms for node, ms in times.items()}
 
 
+@alone()
 def _timed(
     gm: GraphModule, inputs: Inputs, repeats: int, clock: Clock
 ) -> tuple[_Timed, dict[Node, float]]:

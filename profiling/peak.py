@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .gate import alone
 from .timer import Clock, clock_for
 
 SIZE = 768
@@ -18,6 +19,7 @@ def peak_flops(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float
     return _measured[key]
 
 
+@alone()
 def measure_peak(
     device: str, dtype: torch.dtype, clock: Clock, seconds: float = 0.3, size: int = SIZE
 ) -> float:

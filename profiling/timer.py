@@ -16,6 +16,7 @@ import torch
 from ..core.errors import MeasureError
 from ..core.records import Latency, Notice
 from . import notices
+from .gate import alone
 from .machine import usable_cores
 from .statistics import half_width, percentile_interval, samples_needed
 
@@ -114,6 +115,7 @@ def measure(
     )[0]
 
 
+@alone()  # in a batch, the others stand still meanwhile
 def measure_interleaved(
     runs: Sequence[Run],
     *,

@@ -23,6 +23,7 @@ from ..graph.capture import tensor_at
 from ..graph.fusing import activation_of
 from ..graph.layers import Layer, layers_of
 from ..graph.watching import Watch
+from ..profiling.gate import alone
 from ..profiling.timer import Clock, clock_for
 from .cache import cache_folder
 from .runtimes import realise
@@ -163,7 +164,7 @@ class CostTables:
         def run() -> object:
             return ready(x)
 
-        with torch.inference_mode():
+        with alone(), torch.inference_mode():
             run()
             once = max(self.clock.time(run), 1e-3)
             count = max(1, min(50, round(BLOCK_MS / once)))
@@ -235,7 +236,10 @@ class Store:
 
     def write(self, times: Mapping[str, Mapping[Point, float]]) -> None:
         """Complete or not at all; a cache that can't be written is no reason to stop."""
-        data = {k: {f"{i},{o}": ms for (i, o), ms in row.items()} for k, row in times.items()}
+        whole = self.read()  # another process may have added points meanwhile
+        for key, row in times.items():
+            whole.setdefault(key, {}).update(row)
+        data = {k: {f"{i},{o}": ms for (i, o), ms in row.items()} for k, row in whole.items()}
         part = self.path.with_suffix(f".{os.getpid()}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

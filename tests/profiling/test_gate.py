@@ -1,0 +1,127 @@
+"""Processes that compute stand still while one measures; a killed one leaves nobody standing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder
+
+SPIN = "import time\nwhile True: time.sleep(0.001)"
+# Says `in` when it has the device, keeps it until a line comes (or for good), says `out`.
+MEASURE = """
+import sys
+from modelspeed.profiling.gate import alone
+with alone():
+    with alone():
+        print("in", flush=True)
+        sys.stdin.readline()
+print("out", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def gate(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gate"))
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def start(gate):
+    """Start a program as a group of its own, enrolled; all are ended afterwards."""
+    made = []
+
+    def begin(code):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        made.append((child, Enrolment(gate, child.pid)))
+        return made[-1]
+
+    yield begin
+    for child, enrolled in made:
+        child.kill()
+        child.communicate()
+        enrolled.close()
+    assert not [p for p in gate.iterdir() if p.name.isdigit()]
+
+
+def state(child):
+    """`T` where stopped, looked at until it is what was wanted or 5 s are over."""
+    return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def becomes(child, wanted):
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        if (state(child) == "T") == (wanted == "T"):
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_without_the_variable_nothing_is_locked(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with alone():
+        assert not list(tmp_path.iterdir())
+
+
+def test_computing_stands_still_while_one_measures_and_goes_on_afterwards(start):
+    computing, _ = start(SPIN)
+    measuring, _ = start(MEASURE)
+    assert measuring.stdout.readline() == "in\n"
+    assert becomes(computing, "T") and state(measuring) != "T"
+    measuring.stdin.write("\n")
+    measuring.stdin.flush()
+    assert measuring.stdout.readline() == "out\n" and becomes(computing, "running")
+
+
+def test_two_measure_one_after_the_other(start):
+    first, _ = start(MEASURE)
+    assert first.stdout.readline() == "in\n"
+    second, enrolled = start(MEASURE)  # begun while the first measures: it stands still at once
+    assert becomes(second, "T")
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "out\n"
+    enrolled.relieve()
+    assert second.stdout.readline() == "in\n" and becomes(first, "T")
+
+
+def test_a_killed_measurer_frees_the_device_and_relieve_continues_who_stood_still(start, gate):
+    computing, enrolled = start(SPIN)
+    measuring, _ = start(MEASURE)
+    assert measuring.stdout.readline() == "in\n" and becomes(computing, "T")
+    enrolled.relieve()
+    assert state(computing) == "T"  # not while someone measures
+    os.killpg(measuring.pid, signal.SIGKILL)
+    measuring.wait()
+    enrolled.relieve()
+    assert becomes(computing, "running")
+    with alone():
+        assert becomes(computing, "T")
+
+
+def test_an_enrolment_whose_starter_is_gone_is_never_signalled(gate):
+    foreign = subprocess.Popen([sys.executable, "-c", SPIN], start_new_session=True)
+    try:
+        gate.mkdir()
+        stale = gate / str(foreign.pid)  # the number may belong to any process by now
+        stale.touch()
+        with alone():
+            assert state(foreign) != "T" and not stale.exists()
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def test_the_usual_folder_is_one_a_user():
+    assert usual_folder() == usual_folder() and str(os.getuid()) in usual_folder().name
