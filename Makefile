@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-ROOMS := core configs checkpoints graph profiling adjusters tuning reporting cli
+ROOMS := core configs checkpoints graph profiling adjusters tuning reporting batch cli
 READY := $(VENV)/.ready
 
 .PHONY: demo test check format clean architectures fuzz

@@ -14,6 +14,9 @@ import typer
 from ..core.errors import ModelspeedError
 
 INTERRUPTED = 130
+NO_MEMORY = "there is not enough memory; try a smaller `--batch`."
+# How torch's allocators say it, in a RuntimeError.
+_ALLOCATORS = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc")
 
 
 @contextmanager
@@ -39,8 +42,10 @@ def shown(debug: bool, resumable: bool = False) -> Iterator[None]:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         _end(debug, f"{reason}.", 1)
     except MemoryError:
-        _end(debug, "there is not enough memory; try a smaller `--batch`.", 1)
+        _end(debug, NO_MEMORY, 1)
     except Exception as error:
+        if any(mark in str(error) for mark in _ALLOCATORS):
+            _end(debug, NO_MEMORY, 1)
         first = (str(error).strip() or repr(error)).splitlines()[0]
         _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ..core.endings import ACCURACY_LIMIT, exit_code
 from ..core.records import Record
 from ..reporting import console
 from ..reporting import json as record_json
 
 if TYPE_CHECKING:
     from ..tuning.results import Outcome
-
-_CODES = {"met": 0, "none": 0, "missed": 3, "inconclusive": 5}
-ACCURACY_LIMIT = 4
 
 
 def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
@@ -30,14 +28,6 @@ def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
     if code == ACCURACY_LIMIT:
         _say(f"modelspeed: the accuracy drop is above `limits.max_drop` ({max_drop:g}).")
     raise typer.Exit(code)
-
-
-def exit_code(record: Record, max_drop: float) -> int:
-    """0 met, 3 missed, 4 accuracy limit broken, 5 inconclusive (design.md)."""
-    drop = record.quality.drop if record.quality else None
-    if drop is not None and drop > max_drop + 1e-9 and record.verdict in ("met", "none"):
-        return ACCURACY_LIMIT
-    return _CODES[record.verdict]
 
 
 def show(record: Record, as_json: bool) -> None:

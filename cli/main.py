@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .apply import apply
+from .batch import batch
 from .compare import compare
 from .demo import demo
 from .init import init
@@ -34,7 +35,7 @@ def root(
         raise typer.Exit
 
 
-for verb in (tune, apply, profile, compare, show, init, demo):
+for verb in (tune, apply, batch, profile, compare, show, init, demo):
     app.command()(verb)
 app.command("list")(list_all)
 

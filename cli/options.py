@@ -29,6 +29,18 @@ PercentileOption = Annotated[
     float | None, typer.Option("--percentile", help="percentile of latency that counts")
 ]
 BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="rows per call")]
+TargetMsOption = Annotated[
+    float | None, typer.Option("--target-ms", help="latency that must be met (ms)")
+]
+TargetSpeedupOption = Annotated[
+    float | None, typer.Option("--target-speedup", help="or: times as fast as the original")
+]
+FastestOption = Annotated[
+    bool, typer.Option("--fastest", help="or: as fast as the accuracy limit allows")
+]
+MaxDropOption = Annotated[
+    float | None, typer.Option("--max-drop", help="accuracy limit, such as 0.01")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="folder of the artifact")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an earlier artifact")]
 SeedOption = Annotated[int, typer.Option("--seed", help="seed of everything random")]

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from . import options as o
 from .errors import shown
 from .launch import joined, usual_threads
@@ -11,18 +7,10 @@ from .launch import joined, usual_threads
 
 def tune(
     checkpoint: o.Checkpoint,
-    target_ms: Annotated[
-        float | None, typer.Option("--target-ms", help="latency that must be met (ms)")
-    ] = None,
-    target_speedup: Annotated[
-        float | None, typer.Option("--target-speedup", help="or: times as fast as the original")
-    ] = None,
-    fastest: Annotated[
-        bool, typer.Option("--fastest", help="or: as fast as the accuracy limit allows")
-    ] = False,
-    max_drop: Annotated[
-        float | None, typer.Option("--max-drop", help="accuracy limit, such as 0.01")
-    ] = None,
+    target_ms: o.TargetMsOption = None,
+    target_speedup: o.TargetSpeedupOption = None,
+    fastest: o.FastestOption = False,
+    max_drop: o.MaxDropOption = None,
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,

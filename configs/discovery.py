@@ -1,10 +1,17 @@
-"""Which recipe a checkpoint uses when none is named."""
+"""Which files are meant: the recipe of a checkpoint, the checkpoints of a pattern."""
 
 from __future__ import annotations
 
+import glob
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.errors import UsageError
+from .sentences import show
+
 RECIPE_NAME = "modelspeed.yaml"
+RESERVED = ("logs",)  # a folder beside the artifacts of a batch
 
 
 def find_recipe(checkpoint: Path, cwd: Path) -> Path | None:
@@ -17,3 +24,35 @@ def find_recipe(checkpoint: Path, cwd: Path) -> Path | None:
     )
     # A checkpoint may itself be named like a recipe; it is never its own recipe.
     return next((c for c in candidates if c.is_file() and c != checkpoint), None)
+
+
+def is_pattern(text: str) -> bool:
+    return any(c in text for c in "*?[")
+
+
+def expand(pattern: str, base: Path) -> tuple[Path, ...]:
+    """The file, or all that match, sorted. Raises UsageError where none does."""
+    if not is_pattern(pattern) or (base / pattern).exists():
+        return (base / pattern,)
+    whole = pattern if Path(pattern).is_absolute() else f"{glob.escape(str(base))}/{pattern}"
+    found = sorted(Path(p) for p in glob.glob(whole, recursive=True))
+    if not found:
+        raise UsageError(f"{show(pattern)} matches no file in `{base}`.")
+    return tuple(found)
+
+
+def names_for(checkpoints: Sequence[Path]) -> list[str]:
+    """A folder name each: the file's stem, with its folder's name where stems are alike.
+
+    Raises UsageError where two would still bear one name."""
+    stems = [p.stem for p in checkpoints]
+    twice = {n for n, count in Counter(stems).items() if count > 1} | set(RESERVED)
+    names = [
+        f"{p.absolute().parent.name}-{n}" if n in twice else n
+        for p, n in zip(checkpoints, stems, strict=True)
+    ]
+    if alike := [n for n, count in Counter(names).items() if count > 1]:
+        raise UsageError(
+            f"two checkpoints would be written to `{alike[0]}`; give them a `name` in a jobs file."
+        )
+    return names

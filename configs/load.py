@@ -22,6 +22,11 @@ def load_recipe(path: Path) -> Recipe:
     """The recipe in a file; its factories are relative to the file's folder.
 
     Raises ConfigError with every problem of the file."""
+    return parse_recipe(text_of(path), path.name, path.parent)
+
+
+def text_of(path: Path) -> str:
+    """A short UTF-8 text. Raises ConfigError where the file is none."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -31,11 +36,10 @@ def load_recipe(path: Path) -> Recipe:
     if len(raw) > MAX_BYTES:
         raise ConfigError([f"`{path}` is larger than {MAX_BYTES} bytes; a recipe is a short text."])
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problem = f"`{path}` is not UTF-8 text (byte {error.start}); save it as UTF-8."
         raise ConfigError([problem]) from error
-    return parse_recipe(text, path.name, path.parent)
 
 
 def parse_recipe(text: str, name: str, base: Path) -> Recipe:
@@ -49,7 +53,7 @@ def parse_recipe(text: str, name: str, base: Path) -> Recipe:
             problems.append((tree.line((key,)), unknown_key((key,), _TOP)))
     if "version" not in tree.value:
         problems.append((1, "`version` is missing; write `version: 1`."))
-    recipe: Recipe | None = _validate(Recipe, rest, (), tree, problems)
+    recipe: Recipe | None = validate(Recipe, rest, (), tree, problems)
     if problems or recipe is None:
         # One problem may be met on two ways (a refused tag leaves a null behind it).
         unique = dict.fromkeys(sorted(problems))
@@ -84,17 +88,18 @@ def _step(tree: Tree, index: int, item: Any, problems: list[tuple[int, str]]) ->
         return None
     # `- prune:` with nothing after it reads as null and means the defaults.
     values = {} if settings is None else settings
-    checked = _validate(SETTINGS[name], values, (*path, name), tree, problems)
+    checked = validate(SETTINGS[name], values, (*path, name), tree, problems)
     return None if checked is None else Step(name=name, settings=checked)
 
 
-def _validate(
+def validate(
     model: type[BaseModel],
     value: Any,
     prefix: tuple[str | int, ...],
     tree: Tree,
     problems: list[tuple[int, str]],
 ) -> Any:
+    """`value` as a `model`, or None with its problems added as (line, sentence)."""
     try:
         # By way of JSON, because strict mode takes a list for a tuple only there.
         return model.model_validate_json(json.dumps(value))

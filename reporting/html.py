@@ -10,7 +10,7 @@ from ..core.records import Candidate, Latency, LayerCost, Record
 from . import facts
 
 MOST_SAMPLES = 2000
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def render(record: Record) -> str:
@@ -19,7 +19,7 @@ def render(record: Record) -> str:
     data = json.dumps(_data(record)).replace("</", "<\\/").replace("<!--", "<\\!--")
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width'>"
         f"<title>modelspeed: {_text(record.source)}</title>"
         f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>\n{body}\n"

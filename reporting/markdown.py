@@ -17,8 +17,8 @@ def render(record: Record) -> str:
     ]
     lines += [f"| {name} | {_cell(value)} |" for name, value in facts.key_facts(record)]
     for table in facts.tables(record):
-        lines += ["", f"## {table.title}", "", _row(table.head), _row(("---",) * len(table.head))]
-        lines += [_row(row) for row in table.rows]
+        lines += ["", f"## {table.title}", "", line(table.head), line(("---",) * len(table.head))]
+        lines += [line(cells) for cells in table.rows]
     lines += [
         "",
         f"Measured on {facts.machine(record)}.",
@@ -28,7 +28,7 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def line(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(_cell(c) for c in cells) + " |"
 
 

@@ -54,6 +54,7 @@ def test_a_wheel_holds_one_top_level_name_and_all_data(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {n.partition("/")[0].partition("-")[0] for n in names} == {"modelspeed"}
-    for needed in ("reporting/report.js", "configs/presets/scale_half.yaml",
+    for needed in ("reporting/report.js", "reporting/index.js", "batch/child.py",
+                   "configs/presets/scale_half.yaml",
                    "examples/digits/digits_resnet.pt", "graph/rules/table.py"):  # fmt: skip
         assert f"modelspeed/{needed}" in names

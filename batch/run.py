@@ -1,0 +1,163 @@
+"""Run a plan: so many items at a time, each a process; whatever one does, the others go on."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from ..core.endings import exit_code
+from ..core.errors import ModelspeedError
+from ..core.items import OF_CODE, WRITTEN, Item
+from .journal import Journal
+from .plan import Options, Plan
+from .process import Process, record_of
+
+POLL = 0.1  # seconds
+AGAIN = ("killed",)  # what another attempt may change; a refusal stays one
+
+
+class Watch(Protocol):
+    def show(self, running: Sequence[Process], total: int) -> None: ...
+
+    def ended(self, item: Item) -> None: ...
+
+
+def run_batch(
+    plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch, *, gate: Path
+) -> tuple[Item, ...]:
+    """A row for each plan, in its order. Items still running when this ends early are ended."""
+    runner = _Runner(options, journal, watch, gate)
+    for plan in plans:
+        found = earlier(plan, journal, options.resume)
+        if found is None:
+            runner.waiting.append((plan, 1))
+        else:
+            if plan.name in journal.ended:
+                journal.ended[plan.name] = found
+            else:
+                journal.end(found)
+            watch.ended(found)
+    try:
+        runner.all(len(plans))
+    finally:
+        for process in runner.running:
+            process.ask_to_end()
+        for process in runner.running:
+            process.end()
+            clean(process.plan.folder)
+    return rows_of(plans, journal)
+
+
+def rows_of(plans: Sequence[Plan], journal: Journal) -> tuple[Item, ...]:
+    """A row for each plan as things stand."""
+    held = (journal.ended.get(p.name) for p in plans)
+    return tuple(
+        item if item is not None and item.key == plan.key else
+        plan.item("stopped", reason="the batch ended before it did; `--resume` goes on.", code=1)
+        for plan, item in zip(plans, held, strict=True)
+    )  # fmt: skip
+
+
+def earlier(plan: Plan, journal: Journal, resume: bool) -> Item | None:
+    """The row of an earlier batch that still holds for this plan."""
+    item = journal.ended.get(plan.name)
+    if item is not None and item.key == plan.key:
+        there = (plan.folder / "report.json").is_file()
+        if (item.status in WRITTEN and there) or (item.status not in WRITTEN and resume):
+            return replace(item, reused=True)
+    key, at = journal.begun.get(plan.name, ("", 0.0))
+    if item is None and key == plan.key:
+        return _written_since(plan, at)
+    return None
+
+
+def _written_since(plan: Plan, at: float) -> Item | None:
+    """What a run has written although its end is not in the journal: the batch was killed then."""
+    try:
+        if (plan.folder / "report.json").stat().st_mtime < at:
+            return None
+        record = record_of(plan.folder)
+    except (OSError, ModelspeedError):
+        return None
+    code = exit_code(record, plan.max_drop)
+    made = plan.item(OF_CODE[code], code=code, seconds=record.seconds, reused=True)
+    return made.measured(record)
+
+
+@dataclass
+class _Runner:
+    options: Options
+    journal: Journal
+    watch: Watch
+    gate: Path
+    waiting: list[tuple[Plan, int]] = field(default_factory=list)
+    running: list[Process] = field(default_factory=list)
+    sleep: Callable[[float], None] = time.sleep
+
+    def all(self, total: int) -> None:
+        while self.waiting or self.running:
+            while len(self.running) < self.options.workers and (ready := self._ready()):
+                self.waiting.remove(ready)
+                self._start(*ready)
+            for process in [p for p in self.running if self._over(p)]:
+                self.running.remove(process)
+                self._ended(process)
+            self.watch.show(self.running, total)
+            if self.running:
+                self.sleep(POLL)
+
+    def _ready(self) -> tuple[Plan, int] | None:
+        """The next that is not the same work as one that runs: the two would share a journal."""
+        busy = {p.plan.key for p in self.running}
+        return next((w for w in self.waiting if w[0].key not in busy), None)
+
+    def _start(self, plan: Plan, attempt: int) -> None:
+        begun = self.journal.begun.get(plan.name, ("", 0.0))[0] == plan.key
+        again = attempt > 1 or (self.options.resume and begun)
+        self.journal.begin(plan.name, plan.key, attempt)
+        clean(plan.folder)
+        log = self.options.out / "logs" / f"{plan.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        more = plan.resuming if again else ()
+        self.running.append(
+            Process.start(plan, log, attempt, gate=self.gate, memory=self.options.memory, more=more)
+        )
+
+    def _over(self, process: Process) -> bool:
+        if process.done():
+            return True
+        limit = self.options.minutes
+        if limit is None or process.seconds < 60 * limit:
+            return False
+        process.end()
+        process.overdue = True
+        return True
+
+    def _ended(self, process: Process) -> None:
+        plan, item = process.plan, process.item()
+        clean(plan.folder)
+        if item.status in AGAIN and process.attempt <= self.options.retries:
+            self.waiting.insert(0, (plan, process.attempt + 1))
+            return
+        self.journal.end(item)
+        self.watch.ended(item)
+        if item.status not in WRITTEN and not self.options.keep_going:
+            self.waiting.clear()
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed run left half written beside `folder`; give back what it moved away."""
+    name = glob.escape(folder.name)
+    for old in folder.parent.glob(f".{name}.old-modelspeed-*"):
+        if not folder.exists():
+            with suppress(OSError):
+                old.rename(folder)
+    for kind in ("trial-modelspeed", "tmp-modelspeed-*", "old-modelspeed-*"):
+        for path in folder.parent.glob(f".{name}.{kind}"):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""From entries of a batch to plans: the command of each, and the key that it is done under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..configs.entries import Entry, given
+from ..configs.machine import MachineFlags
+from ..core.errors import ModelspeedError
+from .batch_options import MACHINE, only
+from .job import Asked, job_for, recipe_for
+
+if TYPE_CHECKING:
+    from ..batch.plan import Plan
+
+
+def plans_for(
+    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool
+) -> list[Plan]:  # fmt: skip
+    more = (*(("--force",) if force else ()), *(("--trust-pickle",) if trust_pickle else ()))
+    return [_plan(entry, out / entry.name, more, trust_pickle) for entry in jobs]
+
+
+def _plan(entry: Entry, folder: Path, more: tuple[str, ...], trust_pickle: bool) -> Plan:
+    from ..batch.plan import TUNE, Plan, content_hash, fallback_key
+
+    words = [str(entry.checkpoint), "--out", str(folder)]
+    for name, value in given(entry.settings).items():
+        flag = f"--{name.replace('_', '-')}"
+        words += ([flag] if value else []) if isinstance(value, bool) else [f"{flag}={value}"]
+    content = content_hash(entry.checkpoint)
+    try:
+        key, max_drop = _key(entry, content, trust_pickle)
+    except (ModelspeedError, OSError):
+        key, max_drop = fallback_key(content, words), 1.0
+    return Plan(entry.name, entry.checkpoint, folder, key, (*TUNE, *words, *more), max_drop)
+
+
+def _key(entry: Entry, content: str, trust_pickle: bool) -> tuple[str, float]:
+    """What changes with checkpoint, recipe, target and machine; the accuracy limit."""
+    from ..profiling.machine import fingerprint
+    from ..tuning.journal import key_of
+
+    said = given(entry.settings)
+    config = said.pop("config", None)
+    flags = MachineFlags(**only(said, MACHINE))
+    rest = {n: v for n, v in said.items() if n not in MACHINE}
+    asked = Asked(
+        entry.checkpoint, Path(config) if config else None, trust_pickle=trust_pickle, **rest
+    )
+    recipe = recipe_for(asked, "tune")
+    job = job_for(asked, recipe, flags)
+    # The device's name is looked up; a missing one is the item's own to report.
+    machine = fingerprint("cpu").fingerprint + flags.device
+    return key_of("tune", job, recipe, content, machine), recipe.limits.max_drop

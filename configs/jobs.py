@@ -1,0 +1,123 @@
+"""`jobs.yaml`: many checkpoints with what each is to reach, read with every problem at once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+
+from ..core.errors import ConfigError
+from .discovery import RESERVED, is_pattern
+from .load import text_of, validate
+from .sentences import show
+from .settings import CONFIG
+from .yaml_tree import Tree, read_tree
+
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]?)i?B?", re.ASCII | re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512MB`, `4G` or `1000000` (powers of 1024). Raises ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size < 1:
+        raise ValueError("it must be a size such as `4GB` or `512MB`")
+    return size
+
+
+def _sized(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+def _text(value: Any) -> Any:
+    # `memory_limit: 1000000` is a number to YAML.
+    return str(value) if type(value) is int else value
+
+
+def _plain_name(text: str) -> str:
+    if not text or text in RESERVED or text.startswith(".") or re.search(r"[/\\\x00-\x1f]", text):
+        raise ValueError("it must be a plain folder name, and not `logs`")
+    return text
+
+
+Size = Annotated[str, BeforeValidator(_text), AfterValidator(_sized)]
+
+
+class JobSettings(BaseModel):
+    """What `tune` takes as flags, for one checkpoint or for all. Files are relative to this one."""
+
+    model_config = CONFIG
+    config: str | None = Field(default=None, description="Recipe; found beside it otherwise.")
+    preset: str | None = Field(default=None, description="Steps of a built-in recipe.")
+    model: str | None = Field(default=None, description="`FILE.py:NAME` that builds the model.")
+    data: str | None = Field(default=None, description="`FILE.py:NAME` that returns batches.")
+    inputs: str | None = Field(default=None, description="Such as `1x3x224x224:float32`.")
+    target_ms: float | None = Field(default=None, gt=0, description="Latency that must be met.")
+    target_speedup: float | None = Field(default=None, gt=1, description="Or: times as fast.")
+    fastest: bool | None = Field(default=None, description="Or: as fast as `max_drop` allows.")
+    max_drop: float | None = Field(default=None, ge=0, le=1, description="Accuracy limit.")
+    device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:N`.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads.")
+    runtime: str | None = Field(default=None, description="`plain` or `lowered`.")
+    percentile: float | None = Field(default=None, gt=0, lt=100, description="What counts.")
+    batch: int | None = Field(default=None, ge=1, description="Rows per call.")
+    seed: int | None = Field(default=None, ge=0, description="Seed of everything random.")
+    without_data: bool | None = Field(default=None, description="Allow lossy steps without data.")
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> JobSettings:
+        if sum(bool(x) for x in (self.target_ms, self.target_speedup, self.fastest)) > 1:
+            raise ValueError("it must set one of `target_ms`, `target_speedup` and `fastest`")
+        return self
+
+
+class JobEntry(JobSettings):
+    """One checkpoint, or all that match a pattern such as `ckpts/*.pt`."""
+
+    checkpoint: str = Field(min_length=1, description="File, or pattern with `*` and `?`.")
+    name: Annotated[str, AfterValidator(_plain_name)] | None = Field(
+        default=None, description="Folder of its artifact below `out`; the file's name otherwise."
+    )
+
+
+class JobsFile(BaseModel):
+    """A whole `jobs.yaml`. `base` is where its files are."""
+
+    model_config = CONFIG
+    version: Literal[1] = Field(description="Format version of this file.")
+    jobs: tuple[JobEntry, ...] = Field(min_length=1, description="The checkpoints.")
+    defaults: JobSettings = Field(default=JobSettings(), description="For all jobs.")
+    out: str | None = Field(default=None, description="Folder of all artifacts.")
+    workers: int | None = Field(default=None, ge=1, description="How many run at a time.")
+    retries: int | None = Field(default=None, ge=0, description="New attempts after a crash.")
+    memory_limit: Size | None = Field(default=None, description="Most memory of one, as `4GB`.")
+    minutes: float | None = Field(default=None, gt=0, description="Most time one may take.")
+
+
+def load_jobs(path: Path) -> JobsFile:
+    """Raises ConfigError with every problem of the file."""
+    tree = read_tree(text_of(path), path.name)
+    problems = list(tree.problems)
+    found: JobsFile | None = validate(JobsFile, tree.value, (), tree, problems)
+    if found is not None:
+        _goals(found, tree, problems)
+    if problems or found is None:
+        unique = dict.fromkeys(sorted(problems))
+        texts = [(line, text.replace("the recipe", "the jobs file")) for line, text in unique]
+        raise ConfigError([f"`{path.name}:{line}`: {text}" for line, text in texts])
+    return found
+
+
+def _goals(found: JobsFile, tree: Tree, problems: list[tuple[int, str]]) -> None:
+    names = Counter(job.name for job in found.jobs if job.name)
+    for number, job in enumerate(found.jobs):
+        line = tree.line(("jobs", number))
+        if job.name and names[job.name] > 1:
+            problems.append((line, f"the name {show(job.name)} is given twice; keep one of them."))
+        if job.name and is_pattern(job.checkpoint):
+            text = f"{show(job.checkpoint)} may match several files, so it can't have one `name`."
+            problems.append((line, text))

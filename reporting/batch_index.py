@@ -1,0 +1,110 @@
+"""The index of a batch: one row for each checkpoint, as markdown, HTML and JSON."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from importlib.resources import files
+from urllib.parse import quote
+
+from ..core.items import WRITTEN, Index, Item
+from ..core.records import to_json
+from . import facts
+from .html import POLICY
+from .markdown import line
+
+HEAD = (
+    "checkpoint", "status", "original", "result", "speed-up", "accuracy", "parameters", "took",
+    "why",
+)  # fmt: skip
+
+
+def dumps(index: Index) -> str:
+    return json.dumps(to_json(index), indent=1) + "\n"
+
+
+def headline(index: Index) -> str:
+    """`45 of 50 met; 3 failed, 2 missed`: what counts first."""
+    counts = Counter(item.status for item in index.items)
+    good = counts.pop("met", 0) + counts.pop("done", 0)
+    rest = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return f"{good} of {len(index.items)} met" + (f"; {rest}" if rest else "")
+
+
+def cells(item: Item) -> tuple[str, ...]:
+    factor = f"{item.speedup:.2f}x" if item.speedup is not None else "–"
+    before, after = item.parameters_before, item.parameters_after
+    took = f"{item.seconds:.0f} s" + (" (earlier)" if item.reused else "")
+    return (
+        item.name, item.status, facts.ms(item.original_ms), facts.ms(item.result_ms), factor,
+        _accuracy(item), f"{before:,} -> {after:,}" if before else "–", took,
+        item.reason or item.summary,
+    )  # fmt: skip
+
+
+def _accuracy(item: Item) -> str:
+    if item.accuracy_before is None or item.accuracy_after is None:
+        return "unknown" if item.status in WRITTEN else "–"
+    if item.metric in facts.FRACTIONS:
+        return f"{facts.percent(item.accuracy_before)} -> {facts.percent(item.accuracy_after)}"
+    return f"{item.accuracy_before:.4g} -> {item.accuracy_after:.4g} ({item.metric})"
+
+
+def table(index: Index) -> facts.Table:
+    """What fits on a terminal."""
+    rows = tuple((name, status, f"{before} -> {after}" if after != "–" else "–", accuracy, why)
+                 for name, status, before, after, _, accuracy, _, _, why
+                 in map(cells, index.items))  # fmt: skip
+    head = ("checkpoint", "status", "latency", "accuracy", "why")
+    return facts.Table(headline(index), head, rows)
+
+
+def markdown(index: Index) -> str:
+    lines = ["# modelspeed batch", "", f"**{headline(index)}**", "", line(HEAD)]
+    lines += [line(("---",) * len(HEAD)), *(line(cells(item)) for item in index.items)]
+    return "\n".join([*lines, "", _foot(index), ""])
+
+
+def page(index: Index) -> str:
+    """One HTML file that needs no network; buttons show the rows of one status alone."""
+    here = files(__package__)
+    head = "".join(f"<th>{_text(name)}</th>" for name in HEAD)
+    counts = Counter(item.status for item in index.items)
+    buttons = "".join(
+        f"<button data-status='{_text(s)}'>{_text(s)} ({n})</button> "
+        for s, n in counts.most_common()
+    )
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        "<meta name='viewport' content='width=device-width'><title>modelspeed batch</title>"
+        f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>"
+        f"<header><h1>{_text(headline(index))}</h1></header>\n"
+        f"<section><p id='filters'><button data-status=''>all ({len(index.items)})</button> "
+        f"{buttons}<input id='search' type='search' placeholder='name or reason'></p>"
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>"
+        + "".join(_row(item) for item in index.items)
+        + f"</tbody></table></div></section>\n<footer>{_text(_foot(index))}</footer>"
+        f"<script>{(here / 'index.js').read_text('utf-8')}</script></body></html>\n"
+    )
+
+
+def _row(item: Item) -> str:
+    name, *rest = cells(item)
+    link = f"<a href='{quote(name)}/report.html'>{_text(name)}</a>"
+    first = link if item.status in WRITTEN else _text(name)
+    body = "".join(f"<td>{_text(cell)}</td>" for cell in rest)
+    return f"<tr data-status='{_text(item.status)}'><td>{first}</td>{body}</tr>\n"
+
+
+def _foot(index: Index) -> str:
+    m = index.machine
+    return (
+        f"{index.seconds:.0f} s in all, on {m.cpu}, {m.device}, torch {m.torch}, {m.system}. "
+        f"modelspeed {index.version}, {index.created}"
+    )
+
+
+def _text(value: str) -> str:
+    return html.escape(value, quote=True)
