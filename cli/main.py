@@ -10,8 +10,10 @@ import typer
 
 from .apply import apply
 from .batch import batch
+from .check import check
 from .compare import compare
 from .demo import demo
+from .doctor import doctor
 from .init import init
 from .list import list_all
 from .profile import profile
@@ -35,7 +37,7 @@ def root(
         raise typer.Exit
 
 
-for verb in (tune, apply, batch, profile, compare, show, init, demo):
+for verb in (tune, apply, batch, check, profile, compare, show, init, doctor, demo):
     app.command()(verb)
 app.command("list")(list_all)
 

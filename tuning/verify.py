@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import MeasureError, ModelspeedError
+from ..core.processes import die_with_parent
 from ..core.records import Comparison, Latency, from_json, to_json
 from .job import Job
 
@@ -33,8 +35,9 @@ def verify(job: Job, folder: Path, usual_ms: float, seconds: float = 10.0) -> Ve
     Raises MeasureError with the other process's sentence where it fails.
     """
     request = json.dumps(
-        {"job": to_json(job), "folder": str(folder), "usual_ms": usual_ms, "seconds": seconds}
-    )
+        {"job": to_json(job), "folder": str(folder), "usual_ms": usual_ms, "seconds": seconds,
+         "parent": os.getpid()}
+    )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "modelspeed.tuning.verify"],
         input=request,
@@ -81,6 +84,7 @@ def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Ver
 
 def main() -> None:
     request = json.loads(sys.stdin.read())
+    die_with_parent(int(request["parent"]))
     try:
         job = from_json(Job, request["job"], "job")
         seconds, usual_ms = float(request["seconds"]), float(request["usual_ms"])

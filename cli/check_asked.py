@@ -1,0 +1,46 @@
+"""What `check` is asked: flags win over what the artifact was made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs.discovery import find_recipe
+from ..configs.inputs import with_flags, with_limit
+from ..configs.load import load_recipe
+from ..configs.machine import MachineFlags, resolve_target
+from ..configs.recipe import Recipe
+from .finish import record_at
+
+if TYPE_CHECKING:
+    from ..tuning.check import Asked
+
+
+def asked_for(folder: Path, flags: dict[str, Any], against: Path | None) -> Asked:
+    """Raises UsageError, ConfigError or ArtifactError."""
+    from ..profiling.machine import fingerprint
+    from ..tuning.check import Asked, stored, target_of
+    from ..tuning.job import prepare_machine
+
+    names = ("device", "threads", "percentile", "batch")
+    said = {n: flags[n] for n in names if n in flags}
+    ms = flags.get("target_ms")
+    resolve_target(Recipe(), MachineFlags(**said), ms)  # refuses what can't be
+    with_limit(Recipe(), flags.get("max_drop"))
+    record = stored(folder)
+    named = flags.get("config") or find_recipe(Path(record.source), Path.cwd())
+    recipe = load_recipe(Path(named)) if named else Recipe()
+    recipe = with_flags(recipe, data=flags.get("data"), cwd=Path.cwd())
+    if ms is None:
+        # The flags' threads are part of what a latency holds for.
+        prepare_machine(replace(record.target, **said), 0)
+        device = said.get("device", record.target.device)
+        target = target_of(record, fingerprint(device))
+    else:
+        target = replace(record.target, ms=ms, speedup=None, fastest=False)
+    return Asked(
+        folder, replace(target, **said), flags.get("max_drop"),
+        recipe if recipe.data is not None else None,
+        record_at(against) if against else None, flags.get("runtime"),
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""How `check` runs and ends: what it writes, the exit code."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from ..core.checks import Check, exit_code
+from ..core.records import to_json
+from ..reporting import checks
+from ..reporting.console import print_table
+
+if TYPE_CHECKING:
+    from ..tuning.check import Asked
+
+
+def run(asked: Asked) -> Check:
+    from ..tuning.check import check
+    from .progress import Live
+
+    with Live() as talk:
+        return check(asked, talk)
+
+
+def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:
+    """A check that could not be made is an error in the files too."""
+    if junit:
+        junit.write_text(checks.junit(str(folder), (), error), encoding="utf-8")
+    if summary:
+        _append(summary, f"### modelspeed check `{folder}`\n\n**failed**: {error}\n")
+
+
+def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
+    if junit:
+        junit.write_text(checks.junit(found.folder, found.cases), encoding="utf-8")
+    if summary:
+        _append(summary, checks.summary(found))
+    if as_json:
+        sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
+    else:
+        print_table(checks.table(found), Console())
+    raise typer.Exit(exit_code(found.cases))
+
+
+def _append(path: Path, text: str) -> None:
+    # A job's other steps have written there too.
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json as json_text
+import sys
+from typing import Annotated
+
+import typer
+
+from . import options as o
+from .errors import shown
+
+
+def doctor(
+    threads: o.ThreadsOption = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="time to measure")] = 6.0,
+    json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Look for what would make timings on this machine unreliable."""
+    with shown(debug):
+        from rich.console import Console
+
+        from ..core.records import to_json
+        from ..profiling.doctor import examine
+        from ..profiling.machine import threads as using
+        from ..reporting.checks import examination
+        from ..reporting.console import print_table
+
+        sys.stderr.write("measuring a small net against itself ...\n")
+        with using(threads or 0):
+            found = examine(seconds)
+        if json:
+            sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
+            return
+        print_table(examination(found), Console())
+        m = found.machine
+        sys.stdout.write(f"{m.cpu} ({m.isa}), torch {m.torch}; fingerprint {m.fingerprint}\n")

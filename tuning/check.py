@@ -1,0 +1,188 @@
+"""A written artifact measured and evaluated again, as a CI job does before it ships it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+from torch import nn
+
+from ..checkpoints.artifact import read_artifact, read_manifest
+from ..checkpoints.samples import draw_inputs
+from ..configs.recipe import Recipe
+from ..core.calling import Inputs
+from ..core.checks import Case, Check
+from ..core.errors import ArtifactError, UsageError
+from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
+from ..profiling.machine import fingerprint
+from ..profiling.regression import against as compared
+from ..profiling.statistics import percentile_interval, samples_needed, verdict
+from ..profiling.timer import measure
+from .data import load_data
+from .job import prepare_machine
+from .loading import load
+from .runtimes import runner
+from .talk import Talk
+
+GOES, ROUNDS = 5, 2  # a second round where the first leaves it open
+_UNKNOWN = Comparison(1.0, 0.0, float("inf"), "no significant change")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`recipe` names the data; `max_drop` None leaves accuracy unlimited."""
+
+    folder: Path
+    target: Target
+    max_drop: float | None = None
+    recipe: Recipe | None = None
+    against: Record | None = None
+    runtime: str | None = None
+
+
+def stored(folder: Path) -> Record:
+    """The record in an artifact's manifest. Raises ArtifactError."""
+    return from_json(Record, read_manifest(folder).get("record"), f"{folder}: record")
+
+
+def elsewhere(then: Machine, now: Machine) -> str:
+    """Why latencies of the two do not compare; empty where they do.
+
+    Another torch, Python or kernel is what a comparison may be about.
+    """
+    names = ("cpu", "isa", "cores", "threads", "device")
+    changed = [(n, getattr(then, n), getattr(now, n)) for n in names]
+    return ", ".join(f"{n} {a} then, {b} now" for n, a, b in changed if a != b)
+
+
+def target_of(record: Record, here: Machine) -> Target:
+    """The target in ms that an artifact was made for, as the machine `here` can check it.
+
+    Raises UsageError for a ratio to an original that was measured on another machine.
+    """
+    target = record.target
+    if target.ms is not None or target.speedup is None:
+        return replace(target, speedup=None, fastest=False)
+    if changed := elsewhere(record.machine, here):
+        raise UsageError(
+            f"the artifact was made to be {target.speedup:g}x as fast as its original, measured "
+            f"elsewhere ({changed}); name what it must reach here with `--target-ms`."
+        )
+    return replace(target, ms=record.baseline.value_ms / target.speedup, speedup=None)
+
+
+def check(asked: Asked, talk: Talk) -> Check:
+    """Integrity, latency, accuracy and change since a record; a case each.
+
+    Raises the errors of core/errors.py where one can't be found out.
+    """
+    prepare_machine(asked.target, 0)
+    record = stored(asked.folder)
+    cases, started = [], time.monotonic()
+    talk.stage("loading")
+    artifact = read_artifact(asked.folder, verify=True)
+    cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
+    module = load(asked.folder, runtime=asked.runtime).to(asked.target.device)
+    batch = asked.target.batch
+    specs = [{**s, "shape": [batch, *s["shape"][1:]]} for s in artifact.manifest["inputs"]]
+    inputs = draw_inputs(specs, 0).map(lambda x: x.to(asked.target.device))
+    started = time.monotonic()
+    talk.stage("measuring")
+    goes, latency = _measured(module, inputs, asked.target)
+    cases.append(_timed(_latency_case(asked.target, latency), started))
+    found = None
+    if asked.against is not None:
+        case, found = regression(asked.against, goes, asked.target)
+        cases.append(case)
+    started = time.monotonic()
+    case, quality = _accuracy(asked, record, module, talk)
+    cases.append(_timed(case, started))
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    machine = fingerprint(asked.target.device)
+    return Check(str(asked.folder), now, version("modelspeed"), machine, asked.target,
+                 tuple(cases), latency, quality, found)  # fmt: skip
+
+
+def _timed(case: Case, started: float) -> Case:
+    return replace(case, seconds=round(time.monotonic() - started, 2))
+
+
+def _measured(module: nn.Module, inputs: Inputs, target: Target) -> tuple[list[Latency], Latency]:
+    goes: list[Latency] = []
+    for _ in range(ROUNDS):
+        for _ in range(GOES):
+            seconds = 2.0 if samples_needed(target.percentile) < 100 else 20.0
+            goes.append(measure(runner(module, inputs), percentile=target.percentile,
+                                max_seconds=seconds, min_seconds=0.3,
+                                device=target.device))  # fmt: skip
+        samples = tuple(chain(*(go.samples_ms for go in goes)))
+        interval = percentile_interval(samples, target.percentile)
+        notices = {n.code: n for go in reversed(goes) for n in go.notices}
+        whole = Latency(target.percentile, *interval, samples, tuple(notices.values()))
+        if verdict(target, whole, _UNKNOWN) != "inconclusive":
+            break
+    return goes, whole
+
+
+def _latency_case(target: Target, latency: Latency) -> Case:
+    text = (
+        f"p{target.percentile:g} is {latency.value_ms:.3g} ms "
+        f"({latency.low_ms:.3g} to {latency.high_ms:.3g})"
+    )
+    if target.ms is None:
+        return Case("latency", "skipped", f"{text}; there is no target, name one: `--target-ms`")
+    text += f", the target {target.ms:.3g} ms"
+    found = verdict(target, latency, _UNKNOWN)
+    if found == "met":
+        return Case("latency", "passed", text)
+    if found == "missed":
+        return Case("latency", "failed", text, 3)
+    return Case("latency", "inconclusive", f"{text}: it lies within the interval", 5)
+
+
+def regression(
+    record: Record, goes: list[Latency], target: Target
+) -> tuple[Case, Comparison | None]:
+    """Whether this measured slower than `record`, beyond what the machine does by itself."""
+    before = record.final or record.baseline
+    changed = elsewhere(record.machine, fingerprint(target.device))
+    if record.target.batch != target.batch:
+        changed = f"batch {record.target.batch} then, {target.batch} now"
+    if changed:
+        text = f"the record does not compare: {changed}"
+        return Case("regression", "inconclusive", text, 5), None
+    if not before.samples_ms:
+        raise ArtifactError(f"the record of `{record.source}` holds no samples to compare with.")
+    found, margin = compared(before.samples_ms, [g.samples_ms for g in goes], target.percentile)
+    text = (
+        f"{found.speedup:.3f}x as fast as the record ({found.low:.3f} to {found.high:.3f}): "
+        f"{found.finding}; repeated measurements here tell changes above {margin:.1%} apart"
+    )
+    slower = found.finding == "slower"
+    return Case("regression", "failed" if slower else "passed", text, 3 if slower else 0), found
+
+
+def _accuracy(
+    asked: Asked, record: Record, module: nn.Module, talk: Talk
+) -> tuple[Case, Quality | None]:
+    before = record.quality.baseline if record.quality else None
+    data = load_data(asked.recipe) if asked.recipe is not None else None
+    if data is None:
+        if asked.max_drop is not None:
+            raise UsageError("`--max-drop` needs data: name it with `--data` or in a `--config`.")
+        text = "there is no data; name it with `--data` or `--config`"
+        return Case("accuracy", "skipped", text), None
+    talk.stage("evaluating")
+    now, count = data.accuracy(module, asked.target.device)
+    quality = Quality(data.metric_name, True, before, now, None, count)
+    text = f"{data.metric_name} {now:.4f} on {count} examples"
+    if before is None:
+        return Case("accuracy", "skipped", f"{text}; that of the original is not known"), quality
+    limit = asked.max_drop if asked.max_drop is not None else asked.recipe.limits.max_drop  # type: ignore[union-attr]
+    text += f", {before:.4f} of the original; at most {limit:g} may be lost"
+    broken = before - now > limit + 1e-9
+    return Case("accuracy", "failed" if broken else "passed", text, 4 if broken else 0), quality
