@@ -59,16 +59,26 @@ class Process:
         return time.monotonic() - self.started
 
     @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
     def stage(self) -> str:
-        """What the item said last that it was doing."""
-        lines = [t.strip() for t in self._said().splitlines() if t.rstrip().endswith(" ...")]
-        return lines[-1].removesuffix(" ...") if lines else "starting"
+        return stage_of(self.log, self.begin)
 
     def done(self) -> bool:
         self.enrolment.relieve()
         if self.child.poll() is None:
             return False
         self._sweep()
+        return True
+
+    def ended_late(self, minutes: float | None) -> bool:
+        """Whether its time was over, and so it was ended."""
+        if minutes is None or self.seconds < 60 * minutes:
+            return False
+        self.end()
+        self.overdue = True
         return True
 
     def ask_to_end(self) -> None:
@@ -93,15 +103,10 @@ class Process:
             os.killpg(self.child.pid, signal.SIGKILL)
         self.enrolment.close()
 
-    def _said(self) -> str:
-        with self.log.open("rb") as file:
-            file.seek(max(self.begin, self.log.stat().st_size - TAIL))
-            return file.read().decode("utf-8", "replace")
-
     def item(self) -> Item:
         """The row of an item that has ended by itself."""
         code = self.child.returncode
-        status, reason = ending(code, self._said())
+        status, reason = ending(code, said(self.log, self.begin))
         if self.overdue:
             status, reason, code = "too slow", f"still running after {self.seconds:.0f} s.", 1
         made = self.plan.item(
@@ -115,19 +120,32 @@ class Process:
             return self.plan.item("failed", reason=str(error), code=1, attempts=self.attempt)
 
 
+def said(log: Path, begin: int) -> str:
+    """The end of what a log got since it was `begin` bytes long."""
+    with log.open("rb") as file:
+        file.seek(max(begin, log.stat().st_size - TAIL))
+        return file.read().decode("utf-8", "replace")
+
+
+def stage_of(log: Path, begin: int) -> str:
+    """What an item said last that it was doing."""
+    lines = [t.strip() for t in said(log, begin).splitlines() if t.rstrip().endswith(" ...")]
+    return lines[-1].removesuffix(" ...") if lines else "starting"
+
+
 def ending(code: int, text: str) -> tuple[Status, str]:
     """Status and reason by exit code and what was printed."""
-    said = [t.removeprefix(_TALK) for t in text.splitlines() if t.startswith(_TALK)]
+    words = [t.removeprefix(_TALK) for t in text.splitlines() if t.startswith(_TALK)]
     if code in OF_CODE:
-        return OF_CODE[code], " ".join(said)
+        return OF_CODE[code], " ".join(words)
     last = next((t for t in reversed(text.splitlines()) if t.strip()), "it said nothing")
     if any(mark in text for mark in _OUT_OF_MEMORY):
-        return "out of memory", " ".join(said) or last
+        return "out of memory", " ".join(words) or last
     if code < 0:
         name = signal.Signals(-code).name
         hint = "; the system does that where memory runs out" if -code == signal.SIGKILL else ""
         return "killed", f"ended by {name}{hint}."
-    return "failed", " ".join(said) or last
+    return "failed", " ".join(words) or last
 
 
 def record_of(folder: Path) -> Record:

@@ -22,10 +22,20 @@ POLL = 0.1  # seconds
 AGAIN = ("killed",)  # what another attempt may change; a refusal stays one
 
 
+class Running(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stage(self) -> str: ...
+
+
 class Watch(Protocol):
-    def show(self, running: Sequence[Process], total: int) -> None: ...
+    def show(self, running: Sequence[Running], total: int) -> None: ...
 
     def ended(self, item: Item) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 def run_batch(
@@ -33,16 +43,7 @@ def run_batch(
 ) -> tuple[Item, ...]:
     """A row for each plan, in its order. Items still running when this ends early are ended."""
     runner = _Runner(options, journal, watch, gate)
-    for plan in plans:
-        found = earlier(plan, journal, options.resume)
-        if found is None:
-            runner.waiting.append((plan, 1))
-        else:
-            if plan.name in journal.ended:
-                journal.ended[plan.name] = found
-            else:
-                journal.end(found)
-            watch.ended(found)
+    runner.waiting = [(plan, 1) for plan in to_do(plans, journal, watch, options.resume)]
     try:
         runner.all(len(plans))
     finally:
@@ -52,6 +53,22 @@ def run_batch(
             process.end()
             clean(process.plan.folder)
     return rows_of(plans, journal)
+
+
+def to_do(plans: Sequence[Plan], journal: Journal, watch: Watch, resume: bool) -> list[Plan]:
+    """What an earlier batch has not done; the rows that still hold are noted."""
+    left = []
+    for plan in plans:
+        found = earlier(plan, journal, resume)
+        if found is None:
+            left.append(plan)
+            continue
+        if plan.name in journal.ended:
+            journal.ended[plan.name] = found
+        else:
+            journal.end(found)
+        watch.ended(found)
+    return left
 
 
 def rows_of(plans: Sequence[Plan], journal: Journal) -> tuple[Item, ...]:
@@ -73,11 +90,11 @@ def earlier(plan: Plan, journal: Journal, resume: bool) -> Item | None:
             return replace(item, reused=True)
     key, at = journal.begun.get(plan.name, ("", 0.0))
     if item is None and key == plan.key:
-        return _written_since(plan, at)
+        return written_since(plan, at)
     return None
 
 
-def _written_since(plan: Plan, at: float) -> Item | None:
+def written_since(plan: Plan, at: float) -> Item | None:
     """What a run has written although its end is not in the journal: the batch was killed then."""
     try:
         if (plan.folder / "report.json").stat().st_mtime < at:
@@ -122,8 +139,7 @@ class _Runner:
         again = attempt > 1 or (self.options.resume and begun)
         self.journal.begin(plan.name, plan.key, attempt)
         clean(plan.folder)
-        log = self.options.out / "logs" / f"{plan.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log = log_of(plan, self.options.out)
         more = plan.resuming if again else ()
         self.running.append(
             Process.start(plan, log, attempt, gate=self.gate, memory=self.options.memory, more=more)
@@ -132,12 +148,7 @@ class _Runner:
     def _over(self, process: Process) -> bool:
         if process.done():
             return True
-        limit = self.options.minutes
-        if limit is None or process.seconds < 60 * limit:
-            return False
-        process.end()
-        process.overdue = True
-        return True
+        return process.ended_late(self.options.minutes)
 
     def _ended(self, process: Process) -> None:
         plan, item = process.plan, process.item()
@@ -149,6 +160,12 @@ class _Runner:
         self.watch.ended(item)
         if item.status not in WRITTEN and not self.options.keep_going:
             self.waiting.clear()
+
+
+def log_of(plan: Plan, out: Path) -> Path:
+    log = out / "logs" / f"{plan.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log
 
 
 def clean(folder: Path) -> None:

@@ -31,6 +31,9 @@ def batch(
     retries: Annotated[int | None, typer.Option(min=0, help="attempts after a crash")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="most memory of one, as 4GB")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="most time for one")] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="run on a Ray cluster: its address, or auto")
+    ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going/--fail-fast", help="go on after one has failed")
     ] = True,
@@ -63,4 +66,4 @@ def batch(
             file, base, out=out, workers=workers, retries=retries, minutes=minutes,
             memory_limit=memory_limit, keep_going=keep_going, resume=resume,
         )  # fmt: skip
-        run(asked, options, force=force, trust_pickle=trust_pickle, as_json=json)
+        run(asked, options, force=force, trust_pickle=trust_pickle, as_json=json, ray=ray)

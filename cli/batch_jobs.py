@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..configs.discovery import find_recipe
 from ..configs.entries import Entry, given
 from ..configs.machine import MachineFlags
 from ..core.errors import ModelspeedError
@@ -27,6 +28,9 @@ def _plan(entry: Entry, folder: Path, more: tuple[str, ...], trust_pickle: bool)
     from ..batch.plan import TUNE, Plan, content_hash, fallback_key
 
     words = [str(entry.checkpoint), "--out", str(folder)]
+    found = find_recipe(entry.checkpoint, Path.cwd())
+    if found is not None and entry.settings.config is None:
+        words.append(f"--config={found.absolute()}")  # a node of a cluster has another folder
     for name, value in given(entry.settings).items():
         flag = f"--{name.replace('_', '-')}"
         words += ([flag] if value else []) if isinstance(value, bool) else [f"{flag}={value}"]

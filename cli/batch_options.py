@@ -46,7 +46,7 @@ def options_for(
     except ValueError as error:
         raise UsageError(f"`--memory-limit` is `{size}`; {error}.") from error
     usual = {n: v for n, v in held.items() if v is not None}
-    return Options(folder, memory=memory, keep_going=keep_going, resume=resume, **usual)
+    return Options(folder.absolute(), memory=memory, keep_going=keep_going, resume=resume, **usual)
 
 
 def only(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

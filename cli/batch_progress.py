@@ -13,7 +13,7 @@ from ..core.items import Item
 from ..reporting.facts import ms
 
 if TYPE_CHECKING:
-    from ..batch.process import Process
+    from ..batch.run import Running
 
 _COLOURS = {"met": "green", "done": "green", "missed": "yellow", "inconclusive": "yellow"}
 
@@ -40,18 +40,21 @@ class BatchLive:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def show(self, running: Sequence[Process], total: int) -> None:
+    def show(self, running: Sequence[Running], total: int) -> None:
         if not self.console.is_terminal:
             return
         text = f"{self._done} of {total} done"
         self.progress.update(self._all, description=text, completed=self._done, total=total)
-        for name in set(self._tasks) - {p.plan.name for p in running}:
+        for name in set(self._tasks) - {p.name for p in running}:
             self.progress.remove_task(self._tasks.pop(name))  # type: ignore[arg-type]
         for process in running:
-            text = f"  {escape(process.plan.name)}: {escape(process.stage)}"
-            if process.plan.name not in self._tasks:
-                self._tasks[process.plan.name] = self.progress.add_task(text, total=None)
-            self.progress.update(self._tasks[process.plan.name], description=text)  # type: ignore[arg-type]
+            text = f"  {escape(process.name)}: {escape(process.stage)}"
+            if process.name not in self._tasks:
+                self._tasks[process.name] = self.progress.add_task(text, total=None)
+            self.progress.update(self._tasks[process.name], description=text)  # type: ignore[arg-type]
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}", highlight=False, markup=False)
 
     def ended(self, item: Item) -> None:
         self._done += 1

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 
 
 def run(
-    jobs: Sequence[Entry], options: Options, *, force: bool, trust_pickle: bool, as_json: bool
+    jobs: Sequence[Entry],
+    options: Options,
+    *,
+    force: bool,
+    trust_pickle: bool,
+    as_json: bool,
+    ray: str | None = None,
 ) -> None:
     """Run all, write the index whatever happens, exit with the most telling code."""
     from ..batch.journal import Journal
+    from ..batch.ray_run import run_on_ray
     from ..batch.run import rows_of, run_batch
     from ..profiling.gate import usual_folder
 
@@ -36,7 +43,10 @@ def run(
     with Journal.open(options.out) as journal:
         try:
             with BatchLive() as watch:
-                run_batch(plans, options, journal, watch, gate=usual_folder())
+                if ray:
+                    run_on_ray(plans, options, journal, watch, address=ray)
+                else:
+                    run_batch(plans, options, journal, watch, gate=usual_folder())
         finally:
             index = _index(rows_of(plans, journal), time.monotonic() - started)
             _write(index, options)

@@ -33,6 +33,9 @@ class Watched:
     def ended(self, item):
         self.rows.append(item.name)
 
+    def note(self, text):
+        raise AssertionError(text)
+
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
@@ -109,6 +112,7 @@ from modelspeed.batch.run import run_batch
 class Quiet:
     def show(self, running, total): pass
     def ended(self, item): pass
+    def note(self, text): pass
 
 out = Path(sys.argv[1])
 plans = [plan(out, "a", "met"), plan(out, "b", "hang"), plan(out, "c", "met")]

@@ -9,8 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import pico
 import pytest
+import torch
+from modelspeed.core.calling import Inputs
+from modelspeed.graph.capture import capture
 from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder
+from modelspeed.profiling.layers import profile_layers
+from modelspeed.profiling.peak import measure_peak
+from modelspeed.profiling.timer import measure
+from modelspeed.tuning.costs import CostTables, Store, shapes_of
 
 SPIN = "import time\nwhile True: time.sleep(0.001)"
 # Says `in` when it has the device, keeps it until a line comes (or for good), says `out`.
@@ -82,6 +90,43 @@ def test_computing_stands_still_while_one_measures_and_goes_on_afterwards(start)
     measuring.stdin.write("\n")
     measuring.stdin.flush()
     assert measuring.stdout.readline() == "out\n" and becomes(computing, "running")
+
+
+class Watching:
+    """A clock that looks, at each call that it times, whether the other process stands still."""
+
+    def __init__(self, other):
+        self.other, self.seconds, self.alone = other, 0.0, []
+
+    def time(self, run):
+        run()
+        self.alone.append(becomes(self.other, "T"))
+        self.seconds += 0.05
+        return 1.0
+
+    def now(self):
+        return self.seconds
+
+    def load(self):
+        return None
+
+
+def test_every_timing_is_taken_alone(start, tmp_path):
+    computing, _ = start(SPIN)
+    graph, x = capture(pico.net([]), Inputs((pico.images(1),))), Inputs((pico.images(1),))
+    shape = next(iter(shapes_of(graph, x).values()))
+    tables = CostTables("plain", "cpu", Store(tmp_path / "costs.json"), None)
+    takes = (
+        lambda clock: measure(lambda: None, clock=clock),
+        lambda clock: measure_peak("cpu", torch.float32, clock, 0.2, 8),
+        lambda clock: profile_layers(graph, x, clock=clock, repeats=1, peak=1.0),
+        lambda clock: setattr(tables, "clock", clock) or tables.measure([(shape, [(1, 8)])], str),
+    )
+    for take in takes:
+        clock = Watching(computing)
+        take(clock)
+        assert clock.alone and all(clock.alone)
+        assert becomes(computing, "running")
 
 
 def test_two_measure_one_after_the_other(start):

@@ -24,9 +24,8 @@ def write():
     (out / "report.json").write_text(dumps(record()))
 def say(text):
     print("modelspeed:", text, file=sys.stderr)
-if mode in ("met", "missed", "late"):
-    if mode == "late":
-        time.sleep(0.5)
+if mode in ("met", "missed", "late", "slow"):
+    time.sleep({"late": 0.5, "slow": 4.0}.get(mode, 0.0))
     write()
     sys.exit(3 if mode == "missed" else 0)
 if mode == "refuse":

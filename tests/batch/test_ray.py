@@ -1,0 +1,79 @@
+"""A batch on a local Ray cluster of two nodes, one of which is lost half way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import items
+import pytest
+from modelspeed.batch.ray_run import connected
+from modelspeed.core.errors import MissingExtra
+
+# In a process of its own: Ray warns, and leaves threads behind.
+CLUSTER = """
+import json, sys, threading, time
+from pathlib import Path
+from items import plan
+from modelspeed.batch.journal import Journal
+from modelspeed.batch.plan import Options
+from modelspeed.batch.ray_run import run_on_ray
+from ray.cluster_utils import Cluster
+
+class Watch:
+    def __init__(self): self.count = 0
+    def show(self, running, total): pass
+    def ended(self, item): self.count += 1
+    def note(self, text): pass
+
+out, watch = Path(sys.argv[1]), Watch()
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+second = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+names = ("a", "b", "c", "d")
+plans = [plan(out, n, "slow") for n in names] + [plan(out, "e", "refuse")]
+
+def lose():
+    # Two items run at a time, one of them on the second node.
+    while not (out / "runs").is_file() or len((out / "runs").read_text().splitlines()) < 2:
+        time.sleep(0.05)
+    cluster.remove_node(second, allow_graceful=False)
+
+threading.Thread(target=lose, daemon=True).start()
+options = Options(out, retries=2)
+with Journal.open(out) as journal:
+    rows = run_on_ray(plans, options, journal, watch, address=cluster.address)
+with Journal.open(out) as journal:
+    again = run_on_ray(plans, Options(out, resume=True), journal, watch, address=cluster.address)
+print(json.dumps([[r.name, r.status, r.reason, r.reused] for r in rows + again]))
+cluster.shutdown()
+"""
+
+
+def test_without_ray_the_sentence_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"modelspeed\[ray\]"):
+        connected("auto")
+
+
+def test_all_items_are_done_although_a_node_is_lost(tmp_path):
+    pytest.importorskip("ray")
+    support = str(Path(items.__file__).parent)
+    env = {
+        **os.environ,
+        "SUPPORT": support,
+        "PYTHONPATH": support,
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", CLUSTER, str(tmp_path)], env=env, text=True,
+                          capture_output=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads(done.stdout.strip().splitlines()[-1])
+    assert [row[1] for row in rows[:5]] == ["met"] * 4 + ["failed"], rows
+    assert "truncated" in rows[4][2]
+    assert all(row[3] for row in rows[5:])  # resuming repeats nothing
+    runs = (tmp_path / "runs").read_text().splitlines()
+    assert 6 <= len(runs) <= 7, runs  # the one on the lost node was begun again
