@@ -47,7 +47,7 @@ def batch(
     debug: o.DebugOption = False,
 ) -> None:
     """Tune many checkpoints; a crash of one is a row of the index. What is done stays done."""
-    with shown(debug, resumable=True):
+    with shown(debug, resumable=True, left="what was done stays done"):
         from ..configs.entries import entries
         from ..configs.jobs import JobSettings
         from .batch_options import check_flags, options_for

@@ -20,10 +20,13 @@ _ALLOCATORS = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc")
 
 
 @contextmanager
-def shown(debug: bool, resumable: bool = False) -> Iterator[None]:
+def shown(
+    debug: bool, resumable: bool = False, left: str = "nothing was written"
+) -> Iterator[None]:
     """Errors of the block end the program with their sentence on stderr; `debug` lets them out.
 
-    `resumable`: the command has `--resume` to go on with after it was stopped.
+    `resumable`: the command has `--resume` to go on with after it was stopped; `left`: what is
+    left then.
     """
     if not debug:
         # What libraries say to each other about their next versions helps no user.
@@ -37,7 +40,7 @@ def shown(debug: bool, resumable: bool = False) -> Iterator[None]:
         _end(debug, str(error), error.exit_code)
     except KeyboardInterrupt:
         then = f"\nto go on from here: {_resuming()}" if resumable else ""
-        _end(debug, f"stopped; nothing was written.{then}", INTERRUPTED)
+        _end(debug, f"stopped; {left}.{then}", INTERRUPTED)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         _end(debug, f"{reason}.", 1)

@@ -16,12 +16,16 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..core.errors import MeasureError
+
 VARIABLE = "MODELSPEED_GATE"  # the gate's folder; without it nothing is locked
 _depth = 0
+_own = 0.0  # seconds that this process has had the machine to itself
 
 
 def usual_folder() -> Path:
@@ -35,7 +39,7 @@ def usual_folder() -> Path:
 @contextmanager
 def alone() -> Iterator[None]:
     """The block has the machine to itself, as far as enrolled processes go. May be nested."""
-    global _depth
+    global _depth, _own
     folder = os.environ.get(VARIABLE)
     if not folder or _depth:
         yield
@@ -45,14 +49,42 @@ def alone() -> Iterator[None]:
         device = _open(gate / "device")
         _flock(device)
     _depth += 1
+    begun = time.monotonic()
     try:
         _signal(gate, signal.SIGSTOP)
         yield
     finally:
         _depth -= 1
+        took = time.monotonic() - begun
+        _own += took
+        _write_held(gate, _held(gate) + took)
         # Before the lock is free, so that this can't continue what the next one has stopped.
         _signal(gate, signal.SIGCONT)
         _unlock(device)
+
+
+def working() -> float:
+    """`time.monotonic()` without the time that others of a batch had the machine to themselves.
+
+    For limits of time: standing still is no work."""
+    folder = os.environ.get(VARIABLE)
+    return time.monotonic() - (_held(Path(folder)) - _own if folder else 0.0)
+
+
+def _held(gate: Path) -> float:
+    """Seconds that anybody has had the machine, since the gate was made."""
+    try:
+        return float((gate / "held").read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _write_held(gate: Path, seconds: float) -> None:
+    # At one width and in one write, so that a reader never finds half of it.
+    with suppress(OSError):
+        file = os.open(gate / "held", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.pwrite(file, f"{seconds:020.6f}".encode(), 0)
+        os.close(file)
 
 
 class Enrolment:
@@ -60,6 +92,8 @@ class Enrolment:
 
     def __init__(self, gate: Path, group: int) -> None:
         gate.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if gate.stat().st_uid != os.getuid():  # whoever made it says whom we stop
+            raise MeasureError(f"`{gate}` belongs to another user; remove it, or set `TMPDIR`.")
         self.gate, self.group = gate, group
         self.path = gate / str(group)
         self._file = _open(self.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +17,7 @@ from ..core.calling import Inputs
 from ..core.records import Comparison, Latency, Notice, Quality
 from ..graph.capture import capture
 from ..profiling.accuracy import agreement
+from ..profiling.gate import working
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
 from ..profiling.notices import subnormal_weights
@@ -59,7 +59,7 @@ class Bench:
     data: Data | None
     journal: Journal = field(default_factory=Journal)
     group: Group = field(default_factory=Group.current)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=working)
     runtimes: tuple[str, ...] = (PLAIN,)
     runtime: str = PLAIN
     reference: Latency = UNMEASURED
@@ -67,12 +67,13 @@ class Bench:
 
     @property
     def deadline(self) -> float:
+        """A value of `working()`."""
         return self.started + 60.0 * self.recipe.limits.minutes
 
     @property
     def seconds(self) -> float:
         """Time the run has taken, what was interrupted before included."""
-        return self.journal.before + time.monotonic() - self.started
+        return self.journal.before + working() - self.started
 
     @property
     def fingerprint(self) -> str:
@@ -220,7 +221,7 @@ def _least_seconds(percentile: float) -> float:
 
 def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
-    started = time.monotonic()
+    started = working()
     prepare_machine(job.target, job.seed)
     talk.stage("loading")
     source = open_source(job)

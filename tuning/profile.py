@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from ..configs.recipe import Recipe
@@ -35,7 +34,7 @@ def profile(job: Job, recipe: Recipe, talk: Talk, groups: bool = False) -> Outco
             layers_before=layers(bench, bench.original),
             groups=channel_groups(analysis) if groups else (),
             left_alone=tuple(frozen),
-            seconds=round(time.monotonic() - bench.started, 2),
+            seconds=round(bench.seconds, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),
         None,

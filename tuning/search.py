@@ -7,11 +7,11 @@ float32, on the same tables: what it takes end to end is measured, which maps on
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field, replace
 
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
+from ..profiling.gate import working
 from .allocation import Problem
 from .bench import Bench
 from .chosen import Chosen
@@ -264,10 +264,10 @@ class Search:
         ranked = shortlist(t for t in self.trials if t.latency.high_ms <= budget_ms)
         if self.bench.data is None or not ranked:
             return min(ranked, key=lambda t: t.loss, default=None)
-        begun, firsts = time.monotonic(), len({t.form for t in ranked})
+        begun, firsts = working(), len({t.form for t in ranked})
         near: list[tuple[float, float, Trial]] = []
         for trial in ranked:
-            late = time.monotonic() - begun > RECOVER_SECONDS or not self.in_time()
+            late = working() - begun > RECOVER_SECONDS or not self.in_time()
             if len(near) >= firsts and late:
                 break
             near.append((self.distance(trial), trial.loss, trial))
@@ -275,5 +275,5 @@ class Search:
 
     def in_time(self) -> bool:
         """The rest of the time belongs to training and the final check."""
-        spent = time.monotonic() - self.bench.started
+        spent = working() - self.bench.started
         return spent < SEARCH_SHARE * 60.0 * self.bench.recipe.limits.minutes

@@ -21,6 +21,7 @@ from ..configs.settings import Finetune
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..graph.training import evaluating, training
+from ..profiling.gate import working
 from .data import several
 from .group import Group
 from .objective import Objective
@@ -42,7 +43,7 @@ Score = tuple[float, float]
 
 @dataclass
 class Trainer:
-    """`metric(module)` is higher for better; `deadline` a `time.monotonic()` value to stop at."""
+    """`metric(module)` is higher for better; `deadline` a value of `working()` to stop at."""
 
     objective: Objective
     train: Batches
@@ -117,7 +118,7 @@ class Trainer:
         done = 0
         for done in self._steps(rate, total, total):
             self.talk.advance()
-            late = time.monotonic() > self.deadline
+            late = working() > self.deadline
             if done % every and done < total and not self.group.agree(late):
                 continue
             found = self._scored()
@@ -176,7 +177,7 @@ class Trainer:
     def _affordable(self, total: int, seconds: float) -> int:
         """As many steps as fit before the deadline, so that the schedule can come to its end."""
         probing = 1.0 if self.settings.lr else 1.0 + PROBE * len(RATES)
-        left = max(0.0, self.deadline - time.monotonic())
+        left = max(0.0, self.deadline - working())
         fitting = left / max(seconds * probing, 1e-9)
         return self.group.agree(max(1, min(total, int(min(fitting, total)))))
 

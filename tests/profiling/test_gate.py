@@ -13,8 +13,9 @@ import pico
 import pytest
 import torch
 from modelspeed.core.calling import Inputs
+from modelspeed.core.errors import MeasureError
 from modelspeed.graph.capture import capture
-from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder
+from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder, working
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.profiling.peak import measure_peak
 from modelspeed.profiling.timer import measure
@@ -155,6 +156,20 @@ def test_a_killed_measurer_frees_the_device_and_relieve_continues_who_stood_stil
         assert becomes(computing, "T")
 
 
+def test_standing_still_counts_as_no_work_but_measuring_does(start):
+    begun, wall = working(), time.monotonic()
+    with alone():
+        time.sleep(0.05)
+    assert working() - begun == pytest.approx(time.monotonic() - wall, abs=0.02)
+    measuring, _ = start(MEASURE)
+    assert measuring.stdout.readline() == "in\n"
+    time.sleep(0.2)
+    measuring.stdin.write("\n")
+    measuring.stdin.flush()
+    assert measuring.stdout.readline() == "out\n"
+    assert (time.monotonic() - wall) - (working() - begun) >= 0.15
+
+
 def test_an_enrolment_whose_starter_is_gone_is_never_signalled(gate):
     foreign = subprocess.Popen([sys.executable, "-c", SPIN], start_new_session=True)
     try:
@@ -166,6 +181,14 @@ def test_an_enrolment_whose_starter_is_gone_is_never_signalled(gate):
     finally:
         foreign.kill()
         foreign.wait()
+
+
+def test_a_gate_of_another_user_is_refused(gate, monkeypatch):
+    gate.mkdir()
+    uid = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+    with pytest.raises(MeasureError, match="another user"):
+        Enrolment(gate, 1)
 
 
 def test_the_usual_folder_is_one_a_user():
