@@ -14,18 +14,19 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CI = ROOT / "examples" / "ci"
-# The command line with short measurements, the fresh process included.
+# The command line with short measurements; a fresh process only where its samples are needed.
 SHIM = """#!{python}
-import sys
+import os, sys
 from functools import partial
 sys.path.insert(0, {support!r})
 from quick import hasten
 from modelspeed.batch import plan
 from modelspeed.cli.main import main
-from modelspeed.tuning import check, results, verify
+from modelspeed.tuning import check, results
 usual = results.verify
 hasten(setattr)
-results.verify = lambda job, folder, ms, seconds=10.0: usual(job, folder, ms, 0.5)
+if "SAMPLES" in os.environ:
+    results.verify = lambda job, folder, ms, seconds=10.0: usual(job, folder, ms, 0.5)
 check.measure = partial(lambda f, *a, **o: f(*a, **{{**o, "max_seconds": 0.2}}), check.measure)
 plan.TUNE = (sys.executable, sys.argv[0], "tune")
 main()
@@ -72,7 +73,7 @@ def test_the_github_workflow_runs_step_by_step(sandbox):
         assert len(steps) >= 2 and all("uses" in s or "run" in s for s in job["steps"])
         for step in steps:
             if step["run"] not in done:  # both jobs install
-                run(step["run"], sandbox, flow["env"])
+                run(step["run"], sandbox, {**flow["env"], "SAMPLES": "1"})
             done.add(step["run"])
     suite = ElementTree.parse(sandbox / "check.xml").find("testsuite")
     assert {row.get("name") for row in suite} == {"artifact", "latency", "regression", "accuracy"}
