@@ -25,8 +25,8 @@ from torch.export import ExportedProgram
 from ..core.calling import Inputs
 from ..core.errors import ArtifactError, UnsafePickle, UsageError
 from ..core.records import FORMAT_VERSION, Record, to_json
+from .contents import sha256
 from .pickles import refuse_code_in_program
-from .read import sha256
 from .samples import draw_inputs, sample_of, specs_of
 
 MANIFEST, WEIGHTS, PROGRAM, RECIPE = (

@@ -18,6 +18,7 @@ from typing import IO, Any
 import torch
 
 from ..core.errors import UnsafePickle
+from .inert import stand_in_for
 
 PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system, each a pickle
 # Parts of a .pt2 that hold compiled code or are unpickled without any allow-list.
@@ -37,10 +38,18 @@ EXPRESSION = re.compile(
 )
 
 
-def refuse_code(path: Path) -> None:
-    """For a file of `torch.save`. Raises UnsafePickle naming what reading it would run."""
+def load_inert(path: Path) -> Any:
+    """What `torch.save` wrote, read without running any of it.
+
+    Settings that training programs put beside the weights become stand-ins that do nothing; their
+    classes are not imported. Raises UnsafePickle naming what else reading would run.
+    """
     with path.open("rb") as file:
-        _refuse(path, _of_zip(path) if zipfile.is_zipfile(path) else _of_legacy(file))
+        found = _of_zip(path) if zipfile.is_zipfile(path) else _of_legacy(file)
+    known = {name: stand_in for name in found if (stand_in := stand_in_for(name)) is not None}
+    _refuse(path, [name for name in found if name not in known])
+    with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in known.items()]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def refuse_code_in_program(path: Path) -> None:

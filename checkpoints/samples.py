@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from ..core.calling import Inputs, leaves
 from ..core.errors import UsageError
@@ -46,6 +47,12 @@ def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
 def specs_of(inputs: Inputs) -> list[dict[str, Any]]:
     """What `draw_inputs` needs to draw others like `inputs`; integers within the range seen."""
     return [_spec(x, name) for x, name in zip(inputs, inputs.names, strict=True)]
+
+
+def specs_of_program(program: ExportedProgram) -> list[dict[str, Any]]:
+    """What an exported program was shown as example inputs; nothing where it has none."""
+    shown = program.example_inputs
+    return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
 
 
 def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import CheckpointError, UsageError
+from ..core.errors import UsageError
 from . import options as o
 from .errors import shown
 
+if TYPE_CHECKING:
+    from ..checkpoints.look import Finding
+
 TEMPLATE = """\
-# Recipe for `{name}`. Next: modelspeed tune {name} --target-ms 5
+# Recipe for `{name}`: {what}. Next: modelspeed tune {name} --target-ms 5
 version: 1
 {model}{inputs}
-# data: {{factory: "data.py:loaders", metric: accuracy}}   # returns (train, eval) batches
+# data: {{factory: "data.py:loaders", metric: accuracy}}   # returns (train, eval) batches; or
+#                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz
 target: {{percentile: 50, batch: 1}}       # add ms: 5.0, or pass --target-ms
 limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric; time budget
 adjust:
@@ -30,30 +35,44 @@ def init(
     checkpoint: o.Checkpoint,
     out: Annotated[Path, typer.Option("--out", help="where to write")] = Path("modelspeed.yaml"),
     force: o.ForceOption = False,
+    trust_pickle: o.TrustOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""
     with shown(debug):
+        from ..checkpoints.look import look
+
         if out.exists() and not force:
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
-        text = TEMPLATE.format(name=checkpoint.name, **_looked_into(checkpoint))
+        found = look(checkpoint, trust_pickle=trust_pickle)
+        text = TEMPLATE.format(
+            name=checkpoint.name, what=found.what, model=_model(found), inputs=_inputs(found)
+        )
         out.write_text(text, encoding="utf-8")
+        sys.stderr.write(f"`{checkpoint}` is {found.what}\n")
+        for note in found.notes:
+            sys.stderr.write(f"  {note}\n")
         sys.stderr.write(f"wrote {out}; next: modelspeed tune {checkpoint} --target-ms 5\n")
 
 
-def _looked_into(checkpoint: Path) -> dict[str, str]:
-    from ..checkpoints.read import read
-    from ..tuning.job import program_inputs
+def _model(found: Finding) -> str:
+    if found.factory is None:
+        return ""
+    args = f", args: {_flow(found.args)}" if found.args else ""
+    why = "" if found.sure else "      # the file holds weights alone: name what builds the model"
+    return f"model: {{factory: {json.dumps(found.factory)}{args}}}{why}\n"
 
-    inputs = "# inputs: [{shape: [1, 3, 224, 224], dtype: float32}]   # what the model takes"
-    try:
-        source = read(checkpoint)
-    except CheckpointError as error:
-        if "weights alone" not in str(error):
-            raise
-        model = 'model: {factory: "model.py:build"}      # the file holds weights alone\n'
-        return {"model": model, "inputs": inputs}
-    specs = [", ".join(f"{k}: {v}" for k, v in s.items()) for s in program_inputs(source)]
-    if specs:
-        inputs = "inputs: [" + ", ".join(f"{{{spec}}}" for spec in specs) + "]"
-    return {"model": "", "inputs": inputs}
+
+def _inputs(found: Finding) -> str:
+    shapes = found.inputs or ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
+    text = f"inputs: [{', '.join(map(_flow, shapes))}]"
+    return text if found.inputs_sure and found.inputs else f"# {text}   # a guess: what it takes"
+
+
+def _flow(values: dict[str, Any]) -> str:
+    """A mapping on one line, read by YAML as it was."""
+    return "{" + ", ".join(f"{_key(k)}: {json.dumps(v)}" for k, v in values.items()) + "}"
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() and name.islower() else json.dumps(name)

@@ -100,4 +100,5 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
 
 
 def default_out(checkpoint: Path) -> Path:
-    return Path(f"{checkpoint.stem}-fast")
+    name = checkpoint.absolute().name if checkpoint.is_dir() else checkpoint.stem
+    return Path(f"{name.removesuffix('.safetensors.index')}-fast")

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-Checkpoint = Annotated[Path, typer.Argument(help=".pt2, .pt, .pth or .safetensors file")]
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(help=".pt2, .pt, .ckpt or .safetensors file, or a folder of transformers"),
+]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="FILE.py:NAME that builds the model")
+    str | None,
+    typer.Option("--model", help="what builds it: FILE.py:NAME, torchvision:NAME, timm:NAME"),
 ]
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="FILE.py:NAME that returns (train, eval) batches")
+    str | None,
+    typer.Option("--data", help="FILE.py:NAME of (train, eval) batches, folder:DIR or arrays:FILE"),
 ]
 InputsOption = Annotated[
     str | None,

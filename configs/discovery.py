@@ -15,9 +15,12 @@ RESERVED = ("logs",)  # a folder beside the artifacts of a batch
 
 
 def find_recipe(checkpoint: Path, cwd: Path) -> Path | None:
-    """The nearest of `<stem>.yaml` and `modelspeed.yaml` beside it, then `modelspeed.yaml` here."""
+    """The nearest of `<stem>.yaml` and `modelspeed.yaml` beside it, then `modelspeed.yaml` here.
+
+    Of a folder that is a checkpoint, the one in it comes first."""
     beside = checkpoint.parent
     candidates = (
+        *((checkpoint / RECIPE_NAME,) if checkpoint.is_dir() else ()),
         beside / f"{checkpoint.stem}.yaml",
         beside / RECIPE_NAME,
         cwd / RECIPE_NAME,

@@ -9,7 +9,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from ..core.errors import UsageError
-from .recipe import METRICS, DataSpec, Dtype, InputSpec, ModelSpec, Recipe, split_factory
+from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe
+from .references import DATA, MODELS, allowed, parse_reference
 from .sentences import nearest, show
 
 # A mapping, so that a text that was looked up has the literal type.
@@ -79,27 +80,25 @@ def with_flags(
     whole. `model.args` belong to the factory they were written for and go with it."""
     update: dict[str, object] = {}
     if model is not None:
-        update["model"] = ModelSpec(factory=_absolute("--model", model, cwd))
+        update["model"] = ModelSpec(factory=_absolute("--model", model, MODELS, cwd))
     if data is not None:
-        update["data"] = _data(recipe, _absolute("--data", data, cwd))
+        update["data"] = _data(recipe, _absolute("--data", data, DATA, cwd))
     if inputs is not None:
         update["inputs"] = parse_inputs(inputs)
     return recipe.model_copy(update=update)
 
 
 def _data(recipe: Recipe, factory: str) -> DataSpec:
-    metric = recipe.data.metric if recipe.data else METRICS[0]
-    return DataSpec(factory=factory, metric=metric)
+    if recipe.data is None:
+        return DataSpec(factory=factory)
+    return recipe.data.model_copy(update={"factory": factory})
 
 
-def _absolute(flag: str, factory: str, cwd: Path) -> str:
-    try:
-        file, name = split_factory(factory, cwd.absolute())
-    except ValueError as error:
-        raise UsageError(
-            f"`{flag}` is {show(factory)}; it must be `FILE.py:NAME`, such as `model.py:build`."
-        ) from error
-    return f"{file}:{name}"
+def _absolute(flag: str, factory: str, kinds: dict[str, str], cwd: Path) -> str:
+    found = parse_reference(factory, kinds)
+    if found is None:
+        raise UsageError(f"`{flag}` is {show(factory)}; {allowed(kinds)}.")
+    return found.below(cwd.absolute()).text()
 
 
 def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .references import DATA, FILE, MODELS, allowed, parse_reference
 from .settings import CONFIG, SETTINGS, Settings
 
 Dtype = Literal[
@@ -16,19 +16,22 @@ Dtype = Literal[
 ]  # fmt: skip
 # The names of `profiling.accuracy.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
-_FACTORY = re.compile(r"(?P<file>[^\x00\n]+\.py):(?P<name>[^:]+)")
 
 
-def _split(text: str) -> tuple[str, str] | None:
-    found = _FACTORY.fullmatch(text)
-    if found is None or not found["name"].isidentifier():
-        return None
-    return found["file"], found["name"]
+def _function(text: str) -> bool:
+    found = parse_reference(text, {})
+    return found is not None and found.kind == FILE
 
 
-def _factory(text: str) -> str:
-    if _split(text) is None:
-        raise ValueError("it must be `FILE.py:NAME`, such as `model.py:build`")
+def _model(text: str) -> str:
+    if parse_reference(text, MODELS) is None:
+        raise ValueError(allowed(MODELS))
+    return text
+
+
+def _data(text: str) -> str:
+    if parse_reference(text, DATA) is None:
+        raise ValueError(allowed(DATA))
     return text
 
 
@@ -40,27 +43,19 @@ def _whole_number(value: Any) -> Any:
 
 
 def _metric(text: str) -> str:
-    if text not in METRICS and _split(text) is None:
+    if text not in METRICS and not _function(text):
         raise ValueError(f"it must be one of {', '.join(METRICS)}, or a function as `FILE.py:NAME`")
     return text
-
-
-Factory = Annotated[str, AfterValidator(_factory)]
-
-
-def split_factory(factory: str, base: Path) -> tuple[Path, str]:
-    """File (relative ones below `base`) and name of a valid factory; nothing is imported."""
-    parts = _split(factory)
-    if parts is None:
-        raise ValueError(f"{factory!r} is not FILE.py:NAME")
-    return base / parts[0], parts[1]
 
 
 class ModelSpec(BaseModel):
     """How to build the model where the checkpoint holds weights alone."""
 
     model_config = CONFIG
-    factory: Factory = Field(description="`FILE.py:NAME` of a function that returns the model.")
+    factory: Annotated[str, AfterValidator(_model)] = Field(
+        description="`FILE.py:NAME` of a function that returns the model, or a library's model "
+        "such as `torchvision:resnet18`, `timm:resnet18`, `transformers:FOLDER`."
+    )
     args: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the factory."
     )
@@ -98,8 +93,9 @@ class DataSpec(BaseModel):
     """Where training and evaluation data come from."""
 
     model_config = CONFIG
-    factory: Factory = Field(
-        description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets)."
+    factory: Annotated[str, AfterValidator(_data)] = Field(
+        description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets), "
+        "`folder:DIR` of images with one folder a class, or `arrays:FILE.npz`."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="accuracy", description="`accuracy`, `top5`, `mse`, `mae`, or `FILE.py:NAME`."

@@ -225,6 +225,8 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     prepare_machine(job.target, job.seed)
     talk.stage("loading")
     source = open_source(job)
+    for note in source.notes:
+        talk.note(note)
     data = load_data(recipe)
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)

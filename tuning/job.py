@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.factory import load_factory
+from ..checkpoints.libraries import model_factory
 from ..checkpoints.read import Source, read
-from ..checkpoints.samples import draw_inputs, specs_of
+from ..checkpoints.samples import draw_inputs, specs_of_program
 from ..core.calling import Inputs, leaves, plain
 from ..core.errors import DataError, MeasureError, UsageError
 from ..core.records import Target
@@ -19,7 +19,7 @@ from ..core.records import Target
 
 @dataclass(frozen=True)
 class Job:
-    """`inputs` are entries of `draw_inputs`; `factory` is `FILE.py:NAME` relative to `base`."""
+    """`inputs` are entries of `draw_inputs`; paths in `factory` are relative to `base`."""
 
     checkpoint: str
     target: Target
@@ -33,7 +33,7 @@ class Job:
 
 def open_source(job: Job) -> Source:
     """The checkpoint as an eval-mode module. Raises CheckpointError, UnsafePickle or UsageError."""
-    factory = load_factory(job.factory, Path(job.base)) if job.factory else None
+    factory = model_factory(job.factory, Path(job.base)) if job.factory else None
     return read(Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle)
 
 
@@ -52,8 +52,7 @@ def example_inputs(job: Job, source: Source) -> Inputs:
 
 def program_inputs(source: Source) -> list[dict[str, Any]]:
     """What an exported program was shown as example inputs, one entry per tensor."""
-    shown = source.program.example_inputs if source.program is not None else None
-    return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
+    return specs_of_program(source.program) if source.program is not None else []
 
 
 def prepare_machine(target: Target, seed: int) -> None:

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +28,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..configs.load import dump_recipe
-from ..configs.recipe import METRICS, Recipe, split_factory
+from ..configs.recipe import METRICS, Recipe
+from ..configs.references import DATA, FILE, MODELS, parse_reference
 from ..core.errors import ArtifactError
 from ..core.records import from_json, to_json
 from .cache import cache_folder
@@ -188,9 +189,23 @@ def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -
     digest = hashlib.sha256(json.dumps([texts, [factory for factory, _ in named]]).encode())
     for factory, base in named:
         if factory is not None:
-            code = split_factory(factory, Path(base))[0].read_bytes()
-            digest.update(hashlib.sha256(code).digest())
+            for line in _state_of(factory, Path(base)):
+                digest.update(hashlib.sha256(line).digest())
     return digest.hexdigest()[:20]
+
+
+def _state_of(factory: str, base: Path) -> Iterator[bytes]:
+    """What a factory's result depends on: its code; of data the names, sizes and times."""
+    reference = parse_reference(factory, MODELS | DATA)
+    path = reference.path(base) if reference else None
+    if reference is None or path is None:
+        return
+    if reference.kind == FILE:
+        yield path.read_bytes()
+        return
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        found = file.stat()
+        yield f"{file.relative_to(path)} {found.st_size} {found.st_mtime_ns}".encode()
 
 
 def _packed(value: Any) -> tuple[str, dict[str, Tensor]]:

@@ -107,6 +107,15 @@ def refused(path: Path, *words: str, error: type = CheckpointError, **kwargs: ob
     assert "\n" not in text and all(w in text for w in words), text
 
 
+def unfit(path: Path, *words: str, **kwargs: object) -> None:
+    """One sentence, then a table of the differences."""
+    with pytest.raises(CheckpointError) as caught:
+        read(path, **kwargs)  # type: ignore[arg-type]
+    first, head, *rows = str(caught.value).splitlines()
+    assert first.endswith(".") and head.split()[0] == "tensor" and rows
+    assert all(w in str(caught.value) for w in words), str(caught.value)
+
+
 def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path):
     refused(tmp_path / "none.pt", "does not exist")
     refused(tmp_path, "is a folder")
@@ -160,12 +169,12 @@ def test_a_file_without_tensors_is_refused_before_a_factory_is_asked_for(tmp_pat
 
 def test_keys_and_shapes_that_do_not_fit_are_counted_and_explained(tmp_path):
     torch.save(Pico().state_dict(), tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", "3 of another shape", "(4, 3)", "(8, 3)", "arguments",
-            factory=Pico, args={"width": 8})  # fmt: skip
-    other = {f"x.{k}": v for k, v in Pico().state_dict().items()}
+    unfit(tmp_path / "a.pt", "3 of another shape", "4x3", "8x3", "another width", "0.5 times",
+          factory=Pico, args={"width": 8})  # fmt: skip
+    other = {f"x{k}": v for k, v in Pico().state_dict().items()}
     torch.save(other, tmp_path / "b.pt")
-    refused(tmp_path / "b.pt", "4 missing", "4 unexpected", "`first.weight`", "another class",
-            factory=Pico)  # fmt: skip
+    unfit(tmp_path / "b.pt", "4 missing", "4 unexpected", "`xfirst.weight` for `first.weight`",
+          "renamed", factory=Pico)  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

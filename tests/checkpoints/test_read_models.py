@@ -86,7 +86,7 @@ def test_weights_without_a_factory_and_with_a_wrong_one(tmp_path, model):
     torch.save(model.state_dict(), tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:factory"):
         read(tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match=r"4 missing|missing.*unexpected|does not fit"):
+    with pytest.raises(CheckpointError, match=r"does not fit.*missing.*unexpected"):
         read(tmp_path / "m.pt", factory=lambda: pico.Net(["grouped"]))
     with pytest.raises(CheckpointError, match="another shape"):
         read(tmp_path / "m.pt", factory=lambda: pico.Net(["residual"], width=4))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelspeed.configs.inputs import parse_inputs, with_flags
-from modelspeed.configs.recipe import DataSpec, InputSpec, ModelSpec, Recipe, split_factory
+from modelspeed.configs.recipe import DataSpec, InputSpec, ModelSpec, Recipe
 from modelspeed.core.errors import UsageError
 
 CWD = Path("/here")
@@ -60,11 +60,6 @@ def test_without_flags_the_recipe_is_as_it_was() -> None:
 def test_a_flag_that_is_no_factory_is_a_usage_error(bad: str) -> None:
     with pytest.raises(UsageError, match=r"`--data` is .*FILE\.py:NAME"):
         with_flags(Recipe(), data=bad, cwd=CWD)
-
-
-def test_a_factory_is_split_into_its_file_and_name() -> None:
-    assert split_factory("a/b.py:f", Path("/x")) == (Path("/x/a/b.py"), "f")
-    assert split_factory("/a/b.py:f", Path("/x")) == (Path("/a/b.py"), "f")
 
 
 def test_inputs_may_have_a_name_and_a_range() -> None:

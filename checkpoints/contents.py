@@ -1,0 +1,119 @@
+"""What a checkpoint holds, read without running what it carries and before any model is built."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from ..core.errors import CheckpointError, UnsafePickle
+from .damage import first_line
+from .detect import detect
+from .folders import files_of, is_transformers, load_pretrained, weights_in
+from .pickles import load_inert, refuse_code_in_program
+from .shards import load_safetensors, load_shards, shards_of
+from .weights import check_finite, state_dict_of
+from .wrappings import Unwrapped, unwrap
+
+Kind = Literal["pt2", "state_dict", "safetensors", "pickle", "folder"]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """One of `program`, `module` and `weights`. `about` is what lay around the weights."""
+
+    path: Path
+    kind: Kind
+    sha256: str
+    about: Unwrapped
+    program: ExportedProgram | None = None
+    module: nn.Module | None = None
+    weights: dict[str, Tensor] | None = None
+
+
+def contents(path: Path, *, trust_pickle: bool = False, build: bool = True) -> Contents:
+    """Open `path`; the format is told from the content.
+
+    `build`: a folder of transformers is built and loaded by that library. Raises CheckpointError
+    in one sentence for anything unreadable, UnsafePickle where reading would run code and
+    `trust_pickle` is not set.
+    """
+    if path.is_dir():
+        return _folder(path, trust_pickle, build)
+    kind = detect(path)
+    shards = sorted(set(shards_of(path).values())) if kind == "index" else ()
+    digest = sha256(path, *(path.parent / name for name in shards))
+    if kind == "pt2":
+        program = _program(path, trust_pickle)
+        check_finite(path, {**program.state_dict})
+        return Contents(path, "pt2", digest, Unwrapped(None), program=program)
+    if kind in ("safetensors", "index"):
+        held = load_safetensors(path) if kind == "safetensors" else load_shards(path)
+        weights = state_dict_of(path, held)
+        return Contents(path, "safetensors", digest, Unwrapped(held), weights=weights)
+    about = unwrap(_torch_file(path, trust_pickle))
+    if isinstance(about.held, nn.Module):
+        check_finite(path, about.held.state_dict())
+        return Contents(path, "pickle", digest, about, module=about.held.eval())
+    weights = state_dict_of(path, about.held)
+    return Contents(path, "state_dict", digest, about, weights=weights)
+
+
+def sha256(*paths: Path) -> str:
+    """Of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _folder(path: Path, trust_pickle: bool, build: bool) -> Contents:
+    file = weights_in(path)
+    if not is_transformers(path):
+        if file is None:
+            raise CheckpointError(
+                f"`{path}` is a folder without `config.json` and weights of Hugging Face; name a "
+                "checkpoint file in it."
+            )
+        return contents(file, trust_pickle=trust_pickle)
+    if not build and file is not None:
+        return contents(file, trust_pickle=trust_pickle)
+    digest = sha256(*files_of(path))
+    module = load_pretrained(path)
+    check_finite(path, module.state_dict())
+    return Contents(path, "folder", digest, Unwrapped(None), module=module)
+
+
+def _program(path: Path, trust_pickle: bool) -> ExportedProgram:
+    try:
+        if not trust_pickle:
+            refuse_code_in_program(path)
+        # A file object: given a name, torch warns where it does not end in `.pt2`.
+        with path.open("rb") as file:
+            return torch.export.load(file)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"`{path}` can't be read as .pt2: {first_line(error)}") from error
+
+
+def _torch_file(path: Path, trust_pickle: bool) -> Any:
+    try:
+        if not trust_pickle:
+            return load_inert(path)
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except UnsafePickle:
+        raise
+    except (AttributeError, ImportError) as error:
+        raise CheckpointError(
+            f"`{path}` needs a class that can't be imported here: {first_line(error)}"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(f"`{path}` is truncated or damaged: {first_line(error)}") from error

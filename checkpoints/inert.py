@@ -1,0 +1,48 @@
+"""Stand-ins for what training programs pickle beside weights: they take anything and do nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+# By full name: dicts of settings, whose values are worth having.
+DICTS = {
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+}
+PACKAGES = (
+    "pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "transformers.",
+    "accelerate.", "torchmetrics.",
+)  # fmt: skip
+NAMES = {
+    "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.Path",
+    "pathlib.PurePosixPath", "pathlib._local.PosixPath", "typing.Any",
+    "__builtin__.dict", "builtins.dict", "types.SimpleNamespace", "datetime.datetime",
+    "datetime.timedelta",
+}  # fmt: skip
+
+
+class StandIn:
+    """In place of an object of another class: holds its state, has no behaviour."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def some_dict(*_: Any) -> OrderedDict[Any, Any]:
+    """In place of a `defaultdict`, whose factory is not kept."""
+    return OrderedDict()
+
+
+def stand_in_for(name: str) -> Any:
+    """What to read in place of `module.name`; None where that would hide what a file holds."""
+    if name == "collections.defaultdict":
+        return some_dict
+    if name in DICTS:
+        return OrderedDict
+    return StandIn if name in NAMES or name.startswith(PACKAGES) else None

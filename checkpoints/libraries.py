@@ -1,0 +1,86 @@
+"""Models by their name in a library: `torchvision:resnet18`, `timm:NAME`, `transformers:FOLDER`."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..configs.references import FILE, MODELS, parse_reference
+from ..core.errors import ModelspeedError, UsageError
+from .damage import first_line
+from .extras import extra
+from .factory import load_factory
+from .folders import build_pretrained
+
+Factory = Callable[..., nn.Module]
+
+
+def model_factory(spec: str, base: Path) -> Factory:
+    """What builds the model that `spec` names, paths relative to `base`. No weights are fetched.
+
+    Raises UsageError where there is no such thing (with near names), MissingExtra where the library
+    is not installed.
+    """
+    reference = parse_reference(spec, MODELS)
+    if reference is None or reference.kind == FILE:
+        return load_factory(spec, base)
+    if reference.kind == "transformers":
+        folder = base / reference.place
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"`{spec}`: there is no `{folder / 'config.json'}`.")
+        return _said(spec, lambda **args: build_pretrained(folder, **args))
+    build = _torchvision if reference.kind == "torchvision" else _timm
+    return _said(spec, build(reference.place, spec))
+
+
+def library_with(arch: str) -> str | None:
+    """`LIBRARY:arch` of an installed library that has it; timm's own checkpoints name it `arch`."""
+    for library in ("timm", "torchvision"):
+        try:
+            model_factory(f"{library}:{arch}", Path("."))
+        except ModelspeedError:
+            continue
+        return f"{library}:{arch}"
+    return None
+
+
+def _torchvision(name: str, spec: str) -> Factory:
+    models = extra("torchvision", spec).models
+    _known(name, models.list_models(), spec)
+    return lambda **args: models.get_model(name, **{"weights": None, **args})
+
+
+def _timm(name: str, spec: str) -> Factory:
+    timm = extra("timm", spec)
+    # `resnet18.a1_in1k`: what follows the full stop names weights, which are not fetched.
+    _known(name.partition(".")[0], timm.list_models(), spec)
+    return lambda **args: timm.create_model(name, pretrained=False, **args)
+
+
+def _known(name: str, names: Sequence[str], spec: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name[:80], names, 3)
+        hint = f"near ones are {', '.join(f'`{n}`' for n in near)}" if near else "nor one like it"
+        raise UsageError(f"`{spec}`: there is no model of that name; {hint}.")
+
+
+def _said(spec: str, build: Factory) -> Factory:
+    def call(**args: Any) -> nn.Module:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return build(**args)
+        except ModelspeedError:
+            raise
+        except Exception as error:
+            shown = ", ".join(f"{k}={v!r}" for k, v in args.items()) or "no arguments"
+            raise UsageError(
+                f"`{spec}` can't be built with {shown}: {first_line(error)}"
+            ) from error
+
+    return call

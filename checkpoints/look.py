@@ -1,0 +1,85 @@
+"""What a checkpoint is, as far as it says so itself: for a recipe that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .contents import Contents, contents
+from .folders import inputs_of
+from .libraries import library_with, model_factory
+from .read import arch_arguments
+from .samples import specs_of_program
+
+UNKNOWN = "model.py:build"
+SIDE = 224  # pixels; what most classifiers of photographs take
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`what` in words. `factory` is None where the file needs none; `sure` where it is known.
+
+    `inputs` are entries of a recipe; a guess unless `inputs_sure`.
+    """
+
+    what: str
+    factory: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    sure: bool = True
+    inputs: tuple[dict[str, Any], ...] = ()
+    inputs_sure: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def look(path: Path, *, trust_pickle: bool = False) -> Finding:
+    """Raises what `read` raises for a file that can't be read; weights alone are no error here."""
+    found = contents(path, trust_pickle=trust_pickle)
+    if found.program is not None:
+        return Finding("an exported program", None, {}, True,
+                       tuple(specs_of_program(found.program)), True)  # fmt: skip
+    if found.kind == "folder":
+        what = f"`{type(found.module).__name__}` of transformers"
+        return Finding(what, None, {}, True, tuple(inputs_of(path)), True)
+    if found.module is not None:
+        return Finding(f"a pickled `{type(found.module).__name__}`")
+    return _weights(found)
+
+
+def _weights(found: Contents) -> Finding:
+    weights, about = found.weights or {}, found.about
+    spec = library_with(about.arch) if about.arch else None
+    if spec is not None:
+        args = arch_arguments(found)
+        return Finding(
+            f"weights of `{about.arch}`",
+            spec,
+            args,
+            True,
+            _images_of(spec, args),
+            True,
+            about.notes,
+        )
+    named = f" of `{about.arch}`" if about.arch else ""
+    kind = "a Lightning checkpoint" if about.lightning else "weights"
+    what = f"{kind}{named}, {len(weights)} tensors"
+    guess = _guess(weights)
+    return Finding(what, UNKNOWN, about.hyper_parameters, False, guess, False, about.notes)
+
+
+def _images_of(spec: str, args: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    model = model_factory(spec, Path("."))(**args)
+    shape = getattr(model, "default_cfg", {}).get("input_size") or (3, SIDE, SIDE)
+    return ({"shape": [1, *shape], "dtype": "float32"},)
+
+
+def _guess(weights: dict[str, Tensor]) -> tuple[dict[str, Any], ...]:
+    """From the first layer: how many channels or features it reads."""
+    first = next((v for k, v in weights.items() if v.dim() > 1 and "emb" not in k), None)
+    if first is None:
+        return ()
+    sizes = {2: (), 3: (1000,), 4: (SIDE, SIDE), 5: (16, SIDE, SIDE)}.get(first.dim())
+    shape = None if sizes is None else [1, first.shape[1], *sizes]
+    return ({"shape": shape, "dtype": "float32"},) if shape else ()

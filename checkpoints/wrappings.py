@@ -1,0 +1,116 @@
+"""What training programs wrap around weights: dicts within dicts, averaged copies, facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from torch import Tensor, nn
+
+# Averaged weights are what such trainings evaluate and publish, so they come first.
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", "params")
+PREFIXES = ("_orig_mod.", "module.", "model.")
+DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """`held` is a state dict, a module or what was found instead; `facts` what lay around it."""
+
+    held: Any
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def arch(self) -> str | None:
+        """The architecture's name, as timm and torchvision's training scripts write it."""
+        options = self.facts.get("args")
+        given = options.get("arch") or options.get("model") if isinstance(options, Mapping) else 0
+        named = self.facts.get("arch") or given
+        return named if isinstance(named, str) and named.isprintable() else None
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Lightning's plain ones: numbers, texts, and lists of them."""
+        found = self.facts.get("hyper_parameters")
+        items = found.items() if isinstance(found, Mapping) else ()
+        return {str(k): v for k, v in items if _plain(v) and not str(k).startswith("_")}
+
+    @property
+    def lightning(self) -> bool:
+        return "pytorch-lightning_version" in self.facts
+
+
+def unwrap(held: Any) -> Unwrapped:
+    """The innermost state dict or module under the usual keys."""
+    facts: dict[str, Any] = {}
+    notes: list[str] = []
+    for _ in range(DEEPEST):
+        if not isinstance(held, Mapping):
+            break
+        inner = {str(k): v for k, v in held.items() if _model_like(v)}
+        key = _chosen(inner)
+        if (
+            key is None
+            and len(inner) == 1
+            and not any(isinstance(v, Tensor) for v in held.values())
+        ):
+            key = next(iter(inner))
+        if key is None:
+            break
+        facts |= {str(k): v for k, v in held.items() if str(k) not in inner}
+        passed = [k for k in (*PLAIN, *AVERAGED) if k in inner and k != key]
+        if key in AVERAGED and passed:
+            notes.append(
+                f"the file holds averaged weights (`{key}`) beside `{passed[0]}`; they are used"
+            )
+        held = inner[key]
+    return Unwrapped(held, facts, tuple(notes))
+
+
+def state_dicts_in(held: Mapping[Any, Any]) -> list[str]:
+    return [str(k) for k, v in held.items() if isinstance(v, Mapping) and _has_tensors(v)]
+
+
+def _chosen(inner: Mapping[str, Any]) -> str | None:
+    plain = next((k for k in PLAIN if k in inner), None)
+    averaged = next((k for k in AVERAGED if k in inner), None)
+    if averaged is not None and (plain is None or _alike(inner[averaged], inner[plain])):
+        return averaged
+    return plain
+
+
+def _model_like(value: Any) -> bool:
+    if isinstance(value, nn.Module):
+        return True
+    if not isinstance(value, Mapping):
+        return False
+    return _has_tensors(value) or any(_model_like(value.get(k)) for k in (*AVERAGED, *PLAIN))
+
+
+def _has_tensors(value: Mapping[Any, Any]) -> bool:
+    # Optimizers keep tensors by number; weights have names.
+    return any(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+        return type(a) is type(b)
+    left, right = ({_bare(k) for k, v in x.items() if isinstance(v, Tensor)} for x in (a, b))
+    return left - {"n_averaged"} == right
+
+
+def _bare(name: Any) -> str:
+    text = str(name)
+    for prefix in PREFIXES:
+        text = text.removeprefix(prefix)
+    return text
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) <= 32 and all(_plain(v) for v in value)
+    return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))

@@ -1,0 +1,71 @@
+"""Folders of transformers: read with their shards, and no code of theirs runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from modelspeed.checkpoints.folders import inputs_of
+from modelspeed.checkpoints.libraries import model_factory
+from modelspeed.checkpoints.look import look
+from modelspeed.checkpoints.read import read
+from modelspeed.core.errors import CheckpointError, UnsafePickle
+
+HERE = Path(".")
+
+
+@pytest.fixture
+def bert(tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 24, "vocab_size": 50, "max_position_embeddings": 40}  # fmt: skip
+    config = BertConfig(num_labels=3, **sizes)
+    model = BertForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "bert", max_shard_size="8KB")
+    return model, tmp_path / "bert"
+
+
+def test_a_folder_of_transformers_is_read_with_its_shards(bert):
+    model, folder = bert
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    source = read(folder)
+    ids = torch.arange(12).view(1, 12)
+    with torch.no_grad():
+        assert torch.equal(source.module(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert source.kind == "folder" and not source.module.training
+    assert inputs_of(folder) == [
+        {"shape": [1, 40], "dtype": "int64", "name": "input_ids", "range": [0, 49]}
+    ]
+    assert look(folder).factory is None
+
+
+def test_its_config_alone_builds_the_class_for_weights_elsewhere(bert, tmp_path):
+    model, folder = bert
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "a.pt")
+    source = read(tmp_path / "a.pt", factory=model_factory(f"transformers:{folder}", HERE))
+    assert torch.equal(source.module.classifier.weight, model.classifier.weight)
+
+
+def test_a_folder_whose_weights_are_missing_or_of_another_model_is_refused(bert):
+    _, folder = bert
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"hidden_size": 16', '"hidden_size": 32'))
+    with pytest.raises(CheckpointError) as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="can't be read"):
+        read(folder)
+
+
+def test_a_folder_that_brings_its_own_code_is_not_run(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["X"], "auto_map": {"AutoModel": "evil.X"}}'
+    )
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UnsafePickle, match="own code"):
+        read(tmp_path)
