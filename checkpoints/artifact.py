@@ -220,18 +220,27 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     return manifest
 
 
+def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and tensors, for which this torch need not be able to read `model.pt2`.
+
+    Raises ArtifactError where they are missing, damaged or not of one artifact.
+    """
+    manifest = read_manifest(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file() or sha256(weights) != manifest.get("weights_sha256"):
+        raise ArtifactError(f"`{weights}` is missing or was changed after it was written.")
+    return manifest, load_file(weights)
+
+
 def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     """Open an artifact; weights come from the safetensors, whose hash must match the manifest.
 
     `verify` also runs the program on the stored sample. Raises ArtifactError, or UnsafePickle
     where `model.pt2` was replaced by one that would run code.
     """
-    manifest = read_manifest(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file() or sha256(weights) != manifest.get("weights_sha256"):
-        raise ArtifactError(f"`{weights}` is missing or was changed after it was written.")
+    manifest, held = read_weights(folder)
     program = _read_program(folder / PROGRAM)
-    _put_weights(folder, program, load_file(weights))
+    _put_weights(folder, program, held)
     if verify:
         _check_sample(folder, program, manifest)
     return LoadedArtifact(folder, program, manifest)

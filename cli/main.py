@@ -14,6 +14,7 @@ from .check import check
 from .compare import compare
 from .demo import demo
 from .doctor import doctor
+from .export import export
 from .init import init
 from .list import list_all
 from .profile import profile
@@ -38,6 +39,7 @@ def root(
 
 
 for verb in (tune, apply, batch, check, profile, compare, show, init, doctor, demo):
+for verb in (tune, apply, profile, compare, show, init, export, demo):
     app.command()(verb)
 app.command("list")(list_all)
 

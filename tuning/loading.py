@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import GraphModule
 
-from ..checkpoints.artifact import LoadedArtifact, read_artifact
+from ..checkpoints.artifact import PROGRAM, read_artifact, read_weights
 from ..checkpoints.samples import draw_inputs, sample_of
-from ..core.errors import ArtifactError, EditError
-from ..graph.capture import capture, module_of
-from ..graph.edits import apply, from_json
+from ..core.calling import plain
+from ..core.errors import ArtifactError, CaptureError, EditError, UsageError
+from ..graph.capture import module_of
+from ..graph.edits import from_json
+from ..graph.replay import replayed
 from .runtimes import realise
 
 TOLERANCE = 1e-3
@@ -27,57 +29,42 @@ def load(
 ) -> nn.Module:
     """The variant in `folder` as an eval-mode module for this machine.
 
-    `model`: your own class with its original widths; the recorded edits are replayed on its graph
-    and the output is checked against the stored sample. `runtime`: `plain` overrides the recorded
-    one. Raises ArtifactError where files are missing, changed or do not fit.
+    `runtime`: `plain` overrides the recorded one. `model`: your own class as it was before tuning.
+    A copy of it comes back with the recorded edits carried out on its modules; it is checked
+    against the stored sample and runs as PyTorch runs it, without this machine's fast kernels.
+    Raises ArtifactError where files are missing or changed, or where the class can't follow.
     """
+    if model is not None:
+        if runtime not in (None, "plain"):
+            raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
+        return _onto(model, Path(folder))
     artifact = read_artifact(Path(folder))
-    specs = [dict(spec) for spec in artifact.manifest["inputs"]]
-    inputs = draw_inputs(specs, 0)
-    if model is None:
-        module = module_of(artifact.program)
-    else:
-        module = capture(model, inputs)
-        _replay(module, artifact)
-        _fill(module, artifact)
-        _check_sample(module, artifact, specs)
-    chosen = runtime or str(artifact.manifest["runtime"])
-    return realise(module, inputs, chosen)
+    inputs = draw_inputs([dict(spec) for spec in artifact.manifest["inputs"]], 0)
+    return realise(
+        module_of(artifact.program), inputs, runtime or str(artifact.manifest["runtime"])
+    )
 
 
-def _replay(module: GraphModule, artifact: LoadedArtifact) -> None:
+def _onto(model: nn.Module, folder: Path) -> nn.Module:
+    manifest, held = read_weights(folder)
+    specs = [dict(spec) for spec in manifest["inputs"]]
+    inputs = draw_inputs(specs, int(manifest["sample"]["seed"]))
     try:
-        apply(module, from_json(artifact.manifest["edits"]))
-    except EditError as error:
-        raise ArtifactError(f"the recorded edits do not fit `model`: {error}") from error
+        edits = from_json(manifest["edits"])
+        return replayed(
+            model, inputs, edits, held, lambda made: _reproduces(made, manifest["sample"], inputs)
+        )
+    except (EditError, CaptureError) as error:
+        raise ArtifactError(
+            f"`{folder}` does not fit `{type(model).__name__}`: {str(error).rstrip('.')}. "
+            f"`modelspeed.load({str(folder)!r})` and `{folder / PROGRAM}` need no class."
+        ) from error
 
 
-def _fill(module: nn.Module, artifact: LoadedArtifact) -> None:
-    weights = dict(artifact.program.state_dict)
-    try:
-        module.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise ArtifactError(f"the artifact's weights do not fit `model`: {first}") from error
-
-
-def _check_sample(
-    module: nn.Module, artifact: LoadedArtifact, specs: list[dict[str, object]]
-) -> None:
-    sample = artifact.manifest["sample"]
-    inputs = draw_inputs(specs, int(sample["seed"]))
+def _reproduces(model: nn.Module, sample: dict[str, Any], inputs: Any) -> bool:
     with torch.no_grad():
-        outputs = inputs.call(module)
+        found = sample_of(plain(inputs.call(model)))
     wanted = torch.tensor(sample["outputs"])
-    found = sample_of(outputs)
-    if found.shape != wanted.shape:
-        raise ArtifactError(
-            f"`model` gives {len(found)} values on the stored sample, the artifact {len(wanted)}; "
-            "is it the class this artifact was made from?"
-        )
-    if not torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
-        gap = float((found - wanted).abs().max())
-        raise ArtifactError(
-            f"`model` does not reproduce the stored sample (largest difference {gap:.3g}); "
-            "is it the class this artifact was made from?"
-        )
+    return found.shape == wanted.shape and torch.allclose(
+        found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )

@@ -1,0 +1,83 @@
+"""An artifact in one file of another form, written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from ..core.errors import ArtifactError, MissingExtra, UsageError
+from .artifact import PROGRAM, LoadedArtifact, read_artifact, read_weights
+from .damage import first_line
+from .extras import extra
+from .samples import draw_inputs
+
+SUFFIXES = {"pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx"}
+
+
+def export(folder: Path, form: str, out: Path | None = None, force: bool = False) -> Path:
+    """Write the artifact's model to `out` (`FOLDER.SUFFIX` without one) and return where.
+
+    `pt2` is the exported program with the safetensors' weights, `state-dict` a file of
+    `torch.save` that needs no more than `weights_only`. Raises UsageError, ArtifactError, and
+    MissingExtra where `onnx` is asked for and not installed.
+    """
+    if form not in SUFFIXES:
+        raise UsageError(f"`--format` is `{form}`; it must be one of {', '.join(SUFFIXES)}.")
+    target = out or folder.absolute().with_name(folder.absolute().name + SUFFIXES[form])
+    if target.is_dir() or (target.exists() and not force):
+        raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
+    if form == "state-dict":
+        _, held = read_weights(folder)
+        _whole(target, lambda path: torch.save(held, path))
+        return target
+    artifact = read_artifact(folder)
+    if form == "onnx":
+        _onnx(artifact, target)
+    else:
+        _whole(target, lambda path: torch.export.save(artifact.program, path))
+    return target
+
+
+def _whole(target: Path, write: Callable[[Path], object]) -> None:
+    partial = target.with_name(f".{target.stem}.tmp-modelspeed-{os.getpid()}{target.suffix}")
+    try:
+        write(partial)
+        partial.replace(target)
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        raise ArtifactError(f"`{target}` can't be written: {why}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _onnx(artifact: LoadedArtifact, target: Path) -> None:
+    for package in ("onnx", "onnxscript"):
+        extra(package, "export --format onnx")
+    inputs = draw_inputs(artifact.manifest["inputs"], 0)
+    program: ExportedProgram = artifact.program
+
+    def write(path: Path) -> None:
+        # It says at length which libraries it does not find.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(program, inputs.args, kwargs=dict(inputs.kwargs), dynamo=True,
+                                     verbose=False)  # fmt: skip
+        if made is None:
+            raise RuntimeError("torch's exporter gave nothing back")
+        made.save(str(path))
+
+    try:
+        _whole(target, write)
+    except (ArtifactError, MissingExtra):
+        raise
+    except Exception as error:  # what the exporter has no translation for
+        raise ArtifactError(
+            f"`{artifact.folder / PROGRAM}` can't be written as ONNX: {first_line(error)}"
+        ) from error

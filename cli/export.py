@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options as o
+from .errors import shown
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="artifact folder")],
+    format: Annotated[
+        str, typer.Option("--format", help="pt2, state-dict or onnx (extra `onnx`)")
+    ] = "pt2",
+    out: Annotated[Path | None, typer.Option("--out", help="file to write")] = None,
+    force: o.ForceOption = False,
+    json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Write the model of an artifact as one file of another form."""
+    with shown(debug):
+        from ..checkpoints.exporting import export as write
+
+        path = write(folder, format, out, force)
+        sys.stderr.write(f"written to {path}\n")
+        if json:
+            sys.stdout.write(json_text.dumps({"path": str(path), "format": format}) + "\n")

@@ -1,0 +1,75 @@
+"""One file of another form: the same numbers, written whole or not at all."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints.exporting import export
+from modelspeed.core.calling import Inputs
+from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
+from modelspeed.core.records import Latency, Machine, Record, Target
+from torch import nn
+
+RECORD = Record(
+    "tune", "now", "0", "m.pt", "0" * 64, Machine("c", 1, 1, "cpu", "float32", "2", "3", "l"),
+    Target(), "none", "", Latency(50, 1, 1, 1),
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (torch.ones(2, 3),), dynamic_shapes=({0: batch},))
+    return artifact.save(
+        tmp_path / "fast", program=program, edits=[], record=RECORD, recipe_yaml="version: 1\n",
+        inputs=Inputs((torch.ones(1, 3),)), runtime="plain", reports={}, force=False,
+    )  # fmt: skip
+
+
+def outputs(folder):
+    program = torch.export.load(folder / "model.pt2")
+    return program.module()(torch.ones(5, 3)).detach()
+
+
+def test_a_program_and_a_state_dict_hold_the_artifacts_weights(folder):
+    path = export(folder, "pt2")
+    assert path == folder.parent / "fast.pt2"
+    assert torch.equal(torch.export.load(path).module()(torch.ones(5, 3)), outputs(folder))
+    weights = torch.load(export(folder, "state-dict"), weights_only=True)
+    assert set(weights) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_onnx_computes_the_same_for_any_batch(folder):
+    path = export(folder, "onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    runs = ReferenceEvaluator(str(path))
+    (found,) = runs.run(None, {runs.input_names[0]: torch.ones(5, 3).numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), outputs(folder))
+
+
+def test_what_is_there_stays_without_force_and_after_a_failure(folder, monkeypatch):
+    path = export(folder, "state-dict")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="--force"):
+        export(folder, "state-dict")
+
+    def fail(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(ArtifactError, match="No space left"):
+        export(folder, "state-dict", force=True)
+    assert path.read_bytes() == before and len(list(folder.parent.iterdir())) == 2
+
+
+def test_unknown_forms_and_missing_packages_are_named(folder, monkeypatch):
+    with pytest.raises(UsageError, match="must be one of pt2, state-dict, onnx"):
+        export(folder, "tflite")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(MissingExtra, match=r"modelspeed\[onnx\]"):
+        export(folder, "onnx")

@@ -1,0 +1,172 @@
+"""The user's own class after the edits computes what the edited graph computes."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pico
+import pytest
+import torch
+import zoo
+from modelspeed.core.calling import Inputs
+from modelspeed.core.errors import EditError
+from modelspeed.graph.blocks import residual_blocks
+from modelspeed.graph.capture import capture
+from modelspeed.graph.edits import Cast, FoldBatchNorm, QuantizeWeight, apply, leave_out
+from modelspeed.graph.folding import foldable
+from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.replay import replayed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Heads(nn.Module):
+    """Heads and widths in attributes, two of the same value that mean different things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.dim, self.depth = 4, 20, 4
+        self.qkv, self.out = nn.Linear(12, 60), nn.Linear(20, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        parts = self.qkv(x).reshape(b, n, 3, self.heads, self.dim // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, self.dim)
+        return self.out(y) * self.depth
+
+
+class Viewed(nn.Module):
+    """A tuple of sizes, a tied weight, a group norm, a transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.norm = nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8)
+        self.up = nn.ConvTranspose2d(8, 6, 2)
+        self.shape = (6, 11, 11)
+        self.a, self.b = nn.Linear(6, 5), nn.Linear(6, 5)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(F.relu(self.norm(self.one(x))))
+        y = y.view(x.shape[0], *self.shape).mean((2, 3))
+        return self.a(y) + self.b(y)
+
+
+def dropped_of(analysis, seed):
+    rng = random.Random(seed)
+    return {g.name: sorted(rng.sample(range(g.size), rng.randint(1, g.size - 1)))
+            for g in analysis.prunable}  # fmt: skip
+
+
+def edited(model, x, *, fold=False, drop=0):
+    """The graph after pruning at random, and the edits that made it so."""
+    graph = capture(copy.deepcopy(model), x)
+    edits = list(leave_out(residual_blocks(graph)[:drop]))
+    apply(graph, edits)
+    analysis = analyse(graph)
+    pruning = keep_units(analysis, dropped_of(analysis, 0))
+    apply(graph, pruning)
+    folds = [FoldBatchNorm(n.name) for n in graph.graph.nodes if fold and foldable(n)]
+    return apply(graph, folds), [*edits, *pruning, *folds]
+
+
+def follow(model, x, graph, edits):
+    inputs = Inputs.of(x)
+    held = {**dict(graph.named_parameters()), **dict(graph.named_buffers())}
+    wanted = inputs.call(graph)
+
+    def accepts(made):
+        found = inputs.call(made)
+        return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+    with torch.no_grad():
+        return replayed(model, inputs, edits, held, accepts)
+
+
+TOKENS = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (pico.net(["residual", "depthwise", "grouped"]), pico.images()),
+        (pico.net(["squeeze_excite", "branches"], side=2, view=True), pico.images()),
+        (Viewed(), pico.images()),
+        (Heads(), TOKENS),
+    ],
+)
+def test_widths_go_into_modules_and_attributes_and_the_model_stays_as_it_was(model, x):
+    before = copy.deepcopy(model.state_dict())
+    graph, edits = edited(model, x, fold=True)
+    made = follow(model, x, graph, edits)
+    assert type(made) is type(model) and edits
+    count = sum(p.numel() for p in made.parameters())
+    assert count < sum(p.numel() for p in model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_attributes_say_what_the_tensors_are():
+    model = pico.net(["grouped", "depthwise"])
+    graph, edits = edited(model, pico.images(), fold=True)
+    made = follow(model, pico.images(), graph, edits)
+    for conv in (m for m in made.modules() if isinstance(m, nn.Conv2d)):
+        assert conv.weight.shape[:2] == (conv.out_channels, conv.in_channels // conv.groups)
+    assert isinstance(made.bn, nn.Identity) and made.head.in_features == made.head.weight.shape[1]
+    heads = follow(Heads(), TOKENS, *edited(Heads(), TOKENS))
+    assert (heads.heads, heads.depth) != (4, 4) and heads.depth == 4
+
+
+def test_tied_weights_stay_tied():
+    made = follow(Viewed(), pico.images(), *edited(Viewed(), pico.images()))
+    assert made.a.weight is made.b.weight
+
+
+def test_a_block_that_was_left_out_is_gone_from_the_class():
+    model = pico.net(["residual", "residual"])
+    graph, edits = edited(model, pico.images(), drop=1, fold=True)
+    made = follow(model, pico.images(), graph, edits)
+    assert len(list(made.parameters())) < len(list(model.parameters())) - 4
+
+
+def test_a_batch_norm_of_the_users_own_class_keeps_what_else_it_does():
+    class Norm(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.silu(super().forward(x))
+
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), Norm(4), nn.Conv2d(4, 2, 3)).eval()
+    model[1].running_mean.fill_(0.3)
+    made = follow(model, pico.images(), *edited(model, pico.images(), fold=True))
+    assert isinstance(made[1], Norm)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SplitUneven", "`SplitUneven` has the size 6 in its code"),
+        ("Mha", r"`attention` \(MultiheadAttention\) can't take `in_proj_weight`"),
+        ("Standardised", r"`a` \(_Standardised\) has `gain`, which the artifact has not"),
+        ("Octave", "`Octave` has the size 6 in its code"),
+    ],
+)
+def test_a_class_that_cant_follow_is_told_which_module(name, words):
+    entry = zoo.ZOO[name]
+    graph, edits = edited(entry.model(), entry.inputs)
+    with pytest.raises(EditError, match=words):
+        follow(entry.model(), entry.inputs, graph, edits)
+
+
+def test_int8_and_half_precision_are_refused_by_name():
+    model = pico.net(["residual"])
+    graph = capture(copy.deepcopy(model), pico.images())
+    for edit, words in ((QuantizeWeight("conv2d"), "`stem` is int8"), (Cast("bfloat16"), "`Net`")):
+        with pytest.raises(EditError, match=words):
+            follow(model, pico.images(), graph, [edit])
+
+
+def test_another_class_is_no_match():
+    model = pico.net(["residual"])
+    graph, edits = edited(model, pico.images())
+    with pytest.raises(EditError):
+        follow(pico.net(["grouped"]), pico.images(), graph, edits)
