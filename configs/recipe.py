@@ -89,6 +89,39 @@ class InputSpec(BaseModel):
         return self
 
 
+class ImageSpec(BaseModel):
+    """What is done to an image file before the model sees it: it must be what training did."""
+
+    model_config = CONFIG
+    size: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="Side in pixels, or [height, width]; else that of `inputs`."
+    )
+    crop: float = Field(
+        default=0.875,
+        gt=0,
+        le=1,
+        description="Part of the shorter side that the middle crop keeps.",
+    )
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="Of each channel, for values from 0 to 1; ImageNet's otherwise."
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="Of each channel; ImageNet's otherwise."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageSpec:
+        if isinstance(self.size, tuple) and len(self.size) != 2:
+            raise ValueError("`size` must be one number or [height, width]")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("`mean` and `std` belong together; give both or neither")
+        if self.mean is not None and len(self.mean) != len(self.std or ()):
+            raise ValueError("`mean` and `std` must have one number per channel")
+        if self.mean is not None and len(self.mean) not in (1, 3):
+            raise ValueError("`mean` and `std` must be for 1 channel (grey) or 3 (colour)")
+        return self
+
+
 class DataSpec(BaseModel):
     """Where training and evaluation data come from."""
 
@@ -99,6 +132,18 @@ class DataSpec(BaseModel):
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="accuracy", description="`accuracy`, `top5`, `mse`, `mae`, or `FILE.py:NAME`."
+    )
+    images: ImageSpec | None = Field(
+        default=None, description="Preprocessing of `folder:DIR`; must be what training did."
+    )
+    batch: int = Field(
+        default=32, ge=1, description="Examples of a batch of `folder` and `arrays`."
+    )
+    share: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Part kept for evaluation where the data is one piece.",
     )
 
 

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from ..adjusters.plan import Batches
 from ..checkpoints.factory import load_factory
-from ..configs.recipe import METRICS, Recipe
+from ..configs.recipe import METRICS, DataSpec, Recipe
+from ..configs.references import DATA, parse_reference
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..profiling.accuracy import agreement, divergence, evaluate
+from .arrays import array_loaders
+from .images import image_loaders
 from .split import split
 
 CALIBRATION = 256  # examples
@@ -63,7 +66,7 @@ def load_data(recipe: Recipe) -> Data | None:
         return None
     name = recipe.data.factory
     try:
-        made = load_factory(name, recipe.base)()
+        made = _made(recipe.data, recipe)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"`{name}` failed: {error}") from error
     if not isinstance(made, tuple) or len(made) != 2:
@@ -79,6 +82,17 @@ def load_data(recipe: Recipe) -> Data | None:
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)
     return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric)
+
+
+def _made(spec: DataSpec, recipe: Recipe) -> Any:
+    """What stands behind the name: files on disk, or what a function of the user's returns."""
+    reference = parse_reference(spec.factory, DATA)
+    path = reference.path(recipe.base) if reference else None
+    if path is not None and reference is not None and reference.kind == "folder":
+        return image_loaders(spec, path, recipe.inputs)
+    if path is not None and reference is not None and reference.kind == "arrays":
+        return array_loaders(spec, path)
+    return load_factory(spec.factory, recipe.base)()
 
 
 def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:

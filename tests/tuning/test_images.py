@@ -1,0 +1,100 @@
+"""`folder:DIR`: a class a sub-folder, preprocessed as the recipe says, parted alike always."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from modelspeed.configs.recipe import DataSpec, ImageSpec, InputSpec, Recipe
+from modelspeed.core.errors import DataError, MissingExtra
+from modelspeed.tuning.data import load_data
+from modelspeed.tuning.images import image_loaders
+from PIL import Image
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0)}
+
+
+def drawn(folder, count=5, size=(20, 10)):
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", size, colour).save(folder / name / f"{i}.png")
+    return folder
+
+
+def spec(**images):
+    return DataSpec(factory="folder:x", batch=4, share=0.4, images=ImageSpec(**images))
+
+
+def test_each_class_is_parted_and_numbered_by_name(tmp_path):
+    made = spec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    train, held = image_loaders(made, drawn(tmp_path), ())
+    inputs, targets = next(iter(held))
+    assert inputs.shape == (4, 3, 8, 8) and targets.tolist() == [0, 0, 1, 1]
+    assert targets.dtype == torch.int64
+    assert inputs[0, :, 0, 0].tolist() == [0.0, 0.0, 1.0]
+    assert inputs[3, :, 7, 7].tolist() == [0.0, 1.0, 0.0]
+    parts = [{p for p, _ in loader.dataset.items} for loader in (train, held)]
+    assert len(parts[0]) == 6 and not parts[0] & parts[1]
+    again = image_loaders(made, tmp_path, ())[1].dataset.items
+    assert again == held.dataset.items
+
+
+def test_train_and_val_are_taken_as_they_are(tmp_path):
+    drawn(tmp_path / "train"), drawn(tmp_path / "val", count=2)
+    train, held = image_loaders(spec(size=8), tmp_path, ())
+    assert (len(train.dataset), len(held.dataset)) == (10, 4)
+    (tmp_path / "val" / "red").mkdir()
+    with pytest.raises(DataError, match="class `red` is not in both"):
+        image_loaders(spec(size=8), tmp_path, ())
+
+
+def test_the_middle_is_cropped_resized_and_normalised(tmp_path):
+    (tmp_path / "a").mkdir()
+    image = Image.new("L", (40, 20), 0)
+    image.paste(255, (10, 0, 30, 20))  # the middle square is white
+    for i in range(2):
+        image.save(tmp_path / "a" / f"{i}.png")
+    made = spec(size=(10, 10), crop=0.5, mean=(0.5,), std=(0.5,))
+    inputs, _ = next(iter(image_loaders(made, tmp_path, ())[1]))
+    assert inputs.shape == (1, 1, 10, 10) and bool((inputs == 1).all())
+    whole = spec(size=(20, 40), crop=1.0, mean=(0.5,), std=(0.5,))
+    inputs, _ = next(iter(image_loaders(whole, tmp_path, ())[1]))
+    assert (inputs == 1).double().mean() == 0.5
+
+
+def test_size_comes_from_the_models_input_and_statistics_of_other_channels_are_asked_for(tmp_path):
+    takes = (InputSpec(shape=(1, 3, 6, 12)),)
+    inputs, _ = next(iter(image_loaders(DataSpec(factory="folder:x"), drawn(tmp_path), takes)[0]))
+    assert inputs.shape[1:] == (3, 6, 12)
+    with pytest.raises(DataError, match="must give `mean` and `std`"):
+        image_loaders(DataSpec(factory="folder:x"), tmp_path, (InputSpec(shape=(1, 1, 6, 6)),))
+
+
+def test_what_is_no_image_or_no_folder_of_classes_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        image_loaders(spec(), tmp_path / "none", ())
+    with pytest.raises(DataError, match="no sub-folders"):
+        image_loaders(spec(), tmp_path, ())
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="has no images"):
+        image_loaders(spec(), tmp_path, ())
+    for i in range(3):
+        (tmp_path / "a" / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(DataError, match=r"a/\d\.png` can't be read as an image"):
+        next(iter(image_loaders(spec(), tmp_path, ())[0]))
+
+
+def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(MissingExtra, match=r"modelspeed\[images\]"):
+        image_loaders(spec(size=8), drawn(tmp_path), ())
+
+
+def test_a_recipe_loads_it_with_a_held_out_part(tmp_path):
+    drawn(tmp_path / "images", count=40)
+    data = DataSpec(factory="folder:images", batch=4, images=ImageSpec(size=4))
+    found = load_data(Recipe(data=data, base=tmp_path))
+    counts = [sum(len(y) for _, y in part) for part in (found.train, found.held, found.eval)]
+    assert sum(counts) == 80 and counts[2] == 16 and counts[1] >= 4

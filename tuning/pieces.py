@@ -1,0 +1,29 @@
+"""Data that lies on disk as train and eval loaders; which example is in which never changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ..core.errors import DataError
+
+SCATTER = 2654435761  # Knuth's multiplicative hash: spreads neighbours, the same on every machine
+Loaders = tuple[DataLoader[Any], DataLoader[Any]]
+
+
+def loaders(train: Dataset[Any], held: Dataset[Any], batch: int) -> Loaders:
+    """Shuffled batches to train on and batches in order to evaluate on."""
+    return (
+        DataLoader(train, batch_size=batch, shuffle=True),
+        DataLoader(held, batch_size=batch, shuffle=False),
+    )
+
+
+def parted(count: int, share: float, where: str) -> tuple[list[int], list[int]]:
+    """Indices to train on and to evaluate on, both in order and neither empty."""
+    if count < 2:
+        raise DataError(f"{where} has {count} examples; to train and to evaluate takes 2 at least.")
+    order = sorted(range(count), key=lambda i: (i + 1) * SCATTER % (1 << 32))
+    held = max(1, min(count - 1, round(share * count)))
+    return sorted(order[held:]), sorted(order[:held])
