@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -26,12 +26,14 @@ from ..core.calling import Inputs
 from ..core.errors import ArtifactError, UnsafePickle, UsageError
 from ..core.records import FORMAT_VERSION, Record, to_json
 from .contents import sha256
-from .pickles import refuse_code_in_program
+from .damage import first_line
+from .detect import detect
+from .manifest import MANIFEST, read_manifest
+from .programs import load_program
 from .samples import draw_inputs, sample_of, specs_of
+from .shards import load_safetensors
 
-MANIFEST, WEIGHTS, PROGRAM, RECIPE = (
-    "modelspeed.json", "model.safetensors", "model.pt2", "recipe.yaml",
-)  # fmt: skip
+WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
 OURS = {MANIFEST, WEIGHTS, PROGRAM, RECIPE, "report.json", "report.md", "report.html"}
 SAMPLE_SEED, SAMPLE_TOLERANCE = 7, 1e-3
 
@@ -121,7 +123,8 @@ def save(
         partial.mkdir(parents=True)
         weights = _write_weights(partial / WEIGHTS, program)
         _write_program(partial / PROGRAM, program)
-        manifest = _manifest(program, edits, record, inputs, runtime, weights)
+        hashes = {"weights_sha256": weights, "program_sha256": sha256(partial / PROGRAM)}
+        manifest = _manifest(program, edits, record, inputs, runtime, hashes)
         texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
@@ -171,13 +174,13 @@ def _manifest(
     record: Record,
     inputs: Inputs,
     runtime: str,
-    weights_sha256: str,
+    hashes: dict[str, str],
 ) -> dict[str, Any]:
     specs = specs_of(inputs)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
-        "weights_sha256": weights_sha256,
+        **hashes,
         "runtime": runtime,
         "inputs": specs,
         "edits": edits,
@@ -201,25 +204,6 @@ def _sample(
     return [float(value) for value in sample_of(outputs)]
 
 
-def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
-    """The manifest of an artifact. Raises ArtifactError where it is missing or damaged."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactError(f"`{folder}` is no artifact: it has no `{MANIFEST}`.") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"`{path}` can't be read: {error}.") from error
-    if not isinstance(manifest, dict) or "format_version" not in manifest:
-        raise ArtifactError(f"`{path}` is no manifest of modelspeed: it has no `format_version`.")
-    if manifest["format_version"] != FORMAT_VERSION and not any_version:
-        raise ArtifactError(
-            f"`{path}` has format version {manifest['format_version']}; this modelspeed reads "
-            f"{FORMAT_VERSION}."
-        )
-    return manifest
-
-
 def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Manifest and tensors, for which this torch need not be able to read `model.pt2`.
 
@@ -229,7 +213,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     weights = folder / WEIGHTS
     if not weights.is_file() or sha256(weights) != manifest.get("weights_sha256"):
         raise ArtifactError(f"`{weights}` is missing or was changed after it was written.")
-    return manifest, load_file(weights)
+    return manifest, load_safetensors(weights)
 
 
 def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
@@ -239,23 +223,23 @@ def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     where `model.pt2` was replaced by one that would run code.
     """
     manifest, held = read_weights(folder)
-    program = _read_program(folder / PROGRAM)
+    program = _read_program(folder / PROGRAM, manifest.get("program_sha256"))
     _put_weights(folder, program, held)
     if verify:
         _check_sample(folder, program, manifest)
     return LoadedArtifact(folder, program, manifest)
 
 
-def _read_program(path: Path) -> ExportedProgram:
+def _read_program(path: Path, digest: Any) -> ExportedProgram:
     try:
-        refuse_code_in_program(path)
-        return torch.export.load(path)
-    except UnsafePickle:
+        if detect(path) != "pt2" or (digest is not None and sha256(path) != digest):
+            raise ArtifactError(f"`{path}` is not the one that was written, or was changed since.")
+        return load_program(path)
+    except (UnsafePickle, ArtifactError):
         raise
     except Exception as error:
-        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ArtifactError(
-            f"`{path}` can't be read by torch {torch.__version__}: {first} "
+            f"`{path}` can't be read by torch {torch.__version__}: {first_line(error)} "
             "Load the weights onto your own class with `load(folder, model=...)`."
         ) from error
 

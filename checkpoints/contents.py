@@ -15,7 +15,8 @@ from ..core.errors import CheckpointError, UnsafePickle
 from .damage import first_line
 from .detect import detect
 from .folders import files_of, is_transformers, load_pretrained, weights_in
-from .pickles import load_inert, refuse_code_in_program
+from .pickles import load_inert
+from .programs import load_program
 from .shards import load_safetensors, load_shards, shards_of
 from .weights import check_finite, state_dict_of
 from .wrappings import Unwrapped, unwrap
@@ -93,11 +94,7 @@ def _folder(path: Path, trust_pickle: bool, build: bool) -> Contents:
 
 def _program(path: Path, trust_pickle: bool) -> ExportedProgram:
     try:
-        if not trust_pickle:
-            refuse_code_in_program(path)
-        # A file object: given a name, torch warns where it does not end in `.pt2`.
-        with path.open("rb") as file:
-            return torch.export.load(file)
+        return load_program(path, trust_pickle)
     except CheckpointError:
         raise
     except Exception as error:

@@ -43,7 +43,7 @@ def _archive(path: Path, size: int) -> Literal["pt2", "torch"]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"`{path}` is truncated or damaged: {error}.") from error
     if sum(e.file_size for e in entries) > MAX_INFLATION * size + (1 << 20):
         raise CheckpointError(f"`{path}` would inflate to far more than its size; it is refused.")

@@ -58,7 +58,7 @@ def shards_of(index: Path) -> dict[str, str]:
         raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to file names.")
     for file in sorted(set(files.values())):
         # An index may come from anywhere; it can't point out of its own folder.
-        if Path(file).name != file or not file.isprintable() or file in (".", ".."):
+        if Path(file).name != file or not file.isprintable() or len(file) > 255 or ".." in file:
             raise CheckpointError(f"`{index}` names `{file[:80]!r}`, which is no file beside it.")
         if not (index.parent / file).is_file():
             raise CheckpointError(f"`{index}` names `{file}`, which is not there.")

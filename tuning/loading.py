@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..checkpoints.artifact import PROGRAM, read_artifact, read_weights
+from ..checkpoints.damage import first_line
 from ..checkpoints.samples import draw_inputs, sample_of
 from ..core.calling import plain
 from ..core.errors import ArtifactError, CaptureError, EditError, UsageError
@@ -59,6 +60,8 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
             f"`{folder}` does not fit `{type(model).__name__}`: {str(error).rstrip('.')}. "
             f"`modelspeed.load({str(folder)!r})` and `{folder / PROGRAM}` need no class."
         ) from error
+    except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
 
 
 def _reproduces(model: nn.Module, sample: dict[str, Any], inputs: Any) -> bool:

@@ -55,6 +55,7 @@ def verify(job: Job, folder: Path, usual_ms: float, seconds: float = 10.0) -> Ve
 
 def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Verification:
     """The fresh process's side of `verify`."""
+    from ..checkpoints.manifest import read_manifest
     from ..profiling.statistics import compare
     from ..profiling.timer import measure_interleaved
     from ..profiling.undisturbed import undisturbed
@@ -64,6 +65,8 @@ def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Ver
 
     prepare_machine(job.target, job.seed)
     source = open_source(job)
+    if source.sha256 != read_manifest(folder)["source_sha256"]:
+        raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
     inputs = example_inputs(job, source)
     device, percentile = job.target.device, job.target.percentile
     original, variant = source.module.to(device), load(folder).to(device)

@@ -149,5 +149,8 @@ def test_a_program_of_another_model_is_noticed(tmp_path):
     folder = write(tmp_path / "a")
     other = torch.export.export(nn.Linear(3, 1).eval(), (torch.randn(2, 3),))
     torch.export.save(other, folder / "model.pt2")
+    with pytest.raises(ArtifactError, match="changed since"):
+        read_artifact(folder)
+    change(folder, program_sha256=None)  # as of older artifacts
     with pytest.raises(ArtifactError, match="not of one artifact"):
         read_artifact(folder)

@@ -1,0 +1,96 @@
+"""The manifest of an artifact, read with doubt: it may have been damaged or made up."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ArtifactError
+from ..core.records import FORMAT_VERSION
+from .damage import first_line
+
+MANIFEST = "modelspeed.json"
+MOST_BYTES = 256 << 20  # with all raw samples some MB are usual
+MOST_VALUES = 1 << 28  # of the example inputs together: 1 GiB of float32
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool")
+MOST_SAMPLE = 4096
+
+
+def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
+    """The manifest of an artifact. Raises ArtifactError where it is missing or damaged.
+
+    `any_version`: only whether it is one counts.
+    """
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ArtifactError(f"`{path}` is larger than {MOST_BYTES >> 20} MB; it is refused.")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"`{folder}` is no artifact: it has no `{MANIFEST}`.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"`{path}` can't be read: {first_line(error)}") from error
+    if not isinstance(manifest, dict) or "format_version" not in manifest:
+        raise ArtifactError(f"`{path}` is no manifest of modelspeed: it has no `format_version`.")
+    if any_version:
+        return manifest
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ArtifactError(
+            f"`{path}` has format version {str(manifest['format_version'])[:20]}; this modelspeed "
+            f"reads {FORMAT_VERSION}."
+        )
+    wrong = next((key for key, good in _CHECKS.items() if not good(manifest.get(key))), None)
+    if wrong is not None:
+        raise ArtifactError(f"`{path}` is damaged: its `{wrong}` is missing or not what it was.")
+    return manifest
+
+
+def _inputs(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(v, dict) and _input(v) for v in value)
+        and sum(math.prod(v["shape"]) for v in value) <= MOST_VALUES
+    )
+
+
+def _input(spec: dict[str, Any]) -> bool:
+    shape, limits = spec.get("shape"), spec.get("range", [0, 1])
+    return (
+        isinstance(shape, list)
+        and len(shape) <= 16
+        and all(type(n) is int and 0 <= n <= MOST_VALUES for n in shape)
+        and spec.get("dtype") in DTYPES
+        and isinstance(spec.get("name", ""), str)
+        and isinstance(limits, list)
+        and len(limits) == 2
+        and all(type(n) is int and abs(n) < 1 << 62 for n in limits)
+        and limits[0] <= limits[1]
+    )
+
+
+def _sample(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    seed, outputs = value.get("seed"), value.get("outputs")
+    return (
+        type(seed) is int
+        and 0 <= seed < 1 << 62
+        and isinstance(outputs, list)
+        and len(outputs) <= MOST_SAMPLE
+        and all((type(n) in (int, float) and abs(n) < 1e300) or n != n for n in outputs)
+    )
+
+
+def _edits(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(e, dict) for e in value)
+
+
+_CHECKS = {
+    "inputs": _inputs,
+    "sample": _sample,
+    "edits": _edits,
+    "runtime": lambda value: isinstance(value, str),
+    "weights_sha256": lambda value: isinstance(value, str),
+}
