@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _edits(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(e, dict) for e in value)
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "inputs": _inputs,
     "sample": _sample,
     "edits": _edits,
