@@ -13,7 +13,8 @@ from .damage import first_line
 # Import name -> the extra of modelspeed that brings it.
 EXTRAS = {
     "torchvision": "torchvision", "timm": "timm", "transformers": "transformers",
-    "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx",
+    "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx", "torchmetrics": "metrics",
+    "torchmetrics.classification": "metrics",
 }  # fmt: skip
 
 

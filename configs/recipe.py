@@ -16,6 +16,7 @@ Dtype = Literal[
 ]  # fmt: skip
 # The names of `profiling.accuracy.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
+LIBRARY_METRIC = "torchmetrics:"
 
 
 def _function(text: str) -> bool:
@@ -43,8 +44,12 @@ def _whole_number(value: Any) -> Any:
 
 
 def _metric(text: str) -> str:
-    if text not in METRICS and not _function(text):
-        raise ValueError(f"it must be one of {', '.join(METRICS)}, or a function as `FILE.py:NAME`")
+    library = text.startswith(LIBRARY_METRIC) and text.removeprefix(LIBRARY_METRIC).isidentifier()
+    if text not in METRICS and not library and not _function(text):
+        raise ValueError(
+            f"it must be one of {', '.join(METRICS)}, a function as `FILE.py:NAME`, or "
+            "`torchmetrics:NAME`"
+        )
     return text
 
 
@@ -131,7 +136,8 @@ class DataSpec(BaseModel):
         "`folder:DIR` of images with one folder a class, or `arrays:FILE.npz`."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
-        default="accuracy", description="`accuracy`, `top5`, `mse`, `mae`, or `FILE.py:NAME`."
+        default="accuracy",
+        description="`accuracy`, `top5`, `mse`, `mae`, `FILE.py:NAME` or `torchmetrics:NAME`.",
     )
     images: ImageSpec | None = Field(
         default=None, description="Preprocessing of `folder:DIR`; must be what training did."

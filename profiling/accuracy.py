@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +13,33 @@ from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 
 Metric = Callable[[Tensor, Tensor], float | Tensor]
+
+
+class Whole(Protocol):
+    """A metric that is no mean over batches, such as F1: it sees them all first."""
+
+    def reset(self) -> None: ...
+    def add(self, outputs: Tensor, targets: Tensor) -> None: ...
+    def result(self) -> float: ...
+
+
+AnyMetric: TypeAlias = str | Metric | Whole
 Forward = Callable[..., Any]
 
 
 def evaluate(
-    module: Forward, batches: Iterable[Any], metric: str | Metric, device: str = "cpu"
+    module: Forward, batches: Iterable[Any], metric: AnyMetric, device: str = "cpu"
 ) -> tuple[float, int]:
     """Mean of `metric` over all examples, and their number.
 
     `accuracy` (top-1) and `top5` are fractions; `mse` and `mae` come back **negated**, so that
     higher is better everywhere. A callable takes (outputs, targets) of one batch and returns its
-    mean. Batches are (inputs, targets); inputs are a tensor, a tuple of tensors or tensors by
-    keyword; of several outputs `logits` or the first counts. Raises
+    mean; a `Whole` sees all batches first. Batches are (inputs, targets); inputs are a tensor, a
+    tuple of tensors or tensors by keyword; of several outputs `logits` or the first counts. Raises
     DataError for unusable data, naming the batch.
     """
-    score = metric_of(metric)
+    whole = None if isinstance(metric, str) or callable(metric) else metric
+    score = metric_of(metric) if whole is None else _adding(whole)  # type: ignore[arg-type]
     total, count = 0.0, 0
     with torch.inference_mode(), _evaluating(module):
         for index, batch in enumerate(_batches(batches)):
@@ -42,7 +54,17 @@ def evaluate(
             count += len(targets)
     if not count:
         raise DataError("The `eval` data is empty: no batch with an example was found.")
-    return total / count, count
+    return total / count if whole is None else _number(whole.result(), index), count
+
+
+def _adding(whole: Whole) -> Metric:
+    whole.reset()
+
+    def add(outputs: Tensor, targets: Tensor) -> float:
+        whole.add(outputs, targets)
+        return 0.0
+
+    return add
 
 
 def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:

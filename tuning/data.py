@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from ..configs.recipe import METRICS, DataSpec, Recipe
 from ..configs.references import DATA, parse_reference
 from ..core.calling import Inputs
 from ..core.errors import DataError
-from ..profiling.accuracy import agreement, divergence, evaluate
+from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
 from .arrays import array_loaders
 from .images import image_loaders
+from .metrics import library_metric
 from .split import split
 
 CALIBRATION = 256  # examples
@@ -44,7 +45,7 @@ class Data:
     held: Batches
     calibration: Batches
     eval: Batches
-    metric: str | Callable[..., Any]
+    metric: AnyMetric
     metric_name: str
 
     def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
@@ -74,9 +75,9 @@ def load_data(recipe: Recipe) -> Data | None:
         raise DataError(f"`{name}` must return (train, eval); it returned {found}.")
     for part, batches in zip(("train", "eval"), made, strict=True):
         _first(batches, f"`{name}`: the {part} data")
-    metric: str | Callable[..., Any] = recipe.data.metric
+    metric: AnyMetric = recipe.data.metric
     if isinstance(metric, str) and metric not in METRICS:
-        metric = load_factory(metric, Path(recipe.base))
+        metric = library_metric(metric) or load_factory(metric, Path(recipe.base))
     parts = split(made[0])
     for part, batches in (("training", parts.train), ("held-out", parts.held)):
         _first(batches, f"`{name}`: the {part} part of the train data")
