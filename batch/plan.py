@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoints.read import sha256
+from ..checkpoints.contents import sha256
+from ..checkpoints.detect import INDEX
+from ..checkpoints.shards import shards_of
+from ..core.errors import CheckpointError
 from ..core.items import Item, Status
 
 TUNE = (sys.executable, "-m", "modelspeed", "tune")
@@ -44,14 +47,18 @@ class Options:
 
 
 def content_hash(path: Path) -> str:
-    """Of a file, or of all files of a folder with their names; `missing` where there is none."""
+    """Of a file (an index with its shards), or of all files of a folder with their names.
+
+    `missing` where there is none.
+    """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         rows = "\n".join(f"{p.relative_to(path)} {sha256(p)}" for p in files)
         return hashlib.sha256(rows.encode(errors="surrogateescape")).hexdigest()
     try:
-        return sha256(path)
-    except OSError:
+        shards = sorted(set(shards_of(path).values())) if path.name.endswith(INDEX) else []
+        return sha256(path, *(path.parent / name for name in shards))
+    except (OSError, CheckpointError):
         return "missing"
 
 

@@ -38,8 +38,7 @@ def root(
         raise typer.Exit
 
 
-for verb in (tune, apply, batch, check, profile, compare, show, init, doctor, demo):
-for verb in (tune, apply, profile, compare, show, init, export, demo):
+for verb in (tune, apply, batch, check, profile, compare, show, init, export, doctor, demo):
     app.command()(verb)
 app.command("list")(list_all)
 

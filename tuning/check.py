@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import nn
 
-from ..checkpoints.artifact import read_artifact, read_manifest
+from ..checkpoints.artifact import read_artifact
+from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
