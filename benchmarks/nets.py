@@ -229,7 +229,7 @@ def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]
 NETS = {
     "resnet": ("clutter", (1, 1, 32, 32), 4),
     "mobile": ("clutter", (1, 1, 32, 32), 8),
-    "vit": ("clutter", (1, 1, 32, 32), 16),
+    "vit": ("digits", (1, 1, 32, 32), 40),
     "sound": ("mnist1d", (8, 1, 40), 12),
 }
 

@@ -23,7 +23,7 @@ from .talk import expected
 from .trials import Picks, Trial, candidate, interpolated, shortlist
 
 TRIALS = 8
-OTHER_TRIALS = 2
+OTHER_TRIALS = 4
 RECOVER_SECONDS = 15.0  # for all of a shortlist; a large model takes as long for one
 NEAR = 1.05
 SEARCH_SHARE = 0.5
@@ -177,14 +177,23 @@ class Search:
         return None
 
     def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
-        """Measure solutions of `problem` until one is in the window below the budget."""
+        """Measure solutions of `problem` until one is in the window below the budget.
+
+        Predictions err otherwise for blocks than for widths, so what this problem's own solutions
+        took says best what to ask of it next.
+        """
+        aim = 0.5 * (1 + WINDOW) * budget_ms
+        points, tried = self._in(form), self._in(form)[:1]  # the whole model is the first
         for _ in range(trials):
-            aim = 0.5 * (1 + WINDOW) * budget_ms
-            points = [(t.latency.high_ms, t.predicted_ms) for t in self._in(form)]
-            found = problem.solve(interpolated(points, aim))
-            if found is None or self._known(found.picks, form) is not None:
+            asked = interpolated([(t.latency.high_ms, t.predicted_ms) for t in points], aim)
+            found = problem.solve(asked)
+            if found is None:
                 return
-            took = self.measure(found.picks, form).latency.high_ms
+            trial = self.measure(found.picks, form)
+            if any(t is trial for t in tried):
+                return
+            points = tried = [*tried, trial]
+            took = trial.latency.high_ms
             if WINDOW * budget_ms < took <= budget_ms or not self.in_time():
                 return
 
