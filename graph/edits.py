@@ -8,13 +8,13 @@ from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import nn
-from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
-from .blocks import Block, branch_of
+from .blocks import Block
 from .capture import node_named, tensor_at
 from .casting import cast
+from .dropping import drop_block
 from .folding import fold_batchnorm
 from .quantization import quantize_input, quantize_weight
 
@@ -217,20 +217,7 @@ def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
 
 
 def _drop_block(module: GraphModule, edit: DropBlock) -> None:
-    node, skip = _node(module, edit.node), _node(module, edit.skip)
-    if skip not in node.all_input_nodes:
-        raise EditError(f"`{edit.skip}` is no input of `{edit.node}`, so it can't take its place.")
-    before, branch = _read(module), branch_of(node, skip)
-    node.replace_all_uses_with(skip)
-    # Batch norms and in-place operators count as impure, so dead-code elimination would keep them.
-    for dead in (n for n in reversed(list(module.graph.nodes)) if n in {node, *branch}):
-        if not dead.users:
-            module.graph.erase_node(dead)
-    module.graph.eliminate_dead_code()
-    _spare(skip)
-    for name in before - _read(module):
-        owner, _, leaf = name.rpartition(".")
-        delattr(module.get_submodule(owner), leaf)
+    drop_block(module, _node(module, edit.node), _node(module, edit.skip))
 
 
 def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
@@ -244,21 +231,6 @@ def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
 
 def _cast(module: GraphModule, edit: Cast) -> None:
     cast(module, edit.dtype)
-
-
-def _spare(value: Node) -> None:
-    """What worked in place on the sum would now overwrite the value that an activation before it
-    keeps for its gradient, so it works on a copy."""
-    user = next(iter(value.users)) if len(value.users) == 1 else None
-    if user is None or not isinstance(user.target, OpOverload) or user.args[0] is not value:
-        return
-    name, overload = user.target._schema.name.removeprefix("aten::"), user.target._overloadname
-    if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
-        user.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
-
-
-def _read(module: GraphModule) -> set[str]:
-    return {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
 
 
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
