@@ -15,6 +15,7 @@ from .blocks import Block
 from .capture import node_named, tensor_at
 from .casting import cast
 from .dropping import drop_block
+from .factoring import factor
 from .folding import fold_batchnorm
 from .quantization import quantize_input, quantize_weight
 
@@ -102,6 +103,14 @@ class Cast:
     dtype: str
 
 
+@dataclass(frozen=True)
+class Factor:
+    """Split layer `node` into two of rank `rank`."""
+
+    node: str
+    rank: int
+
+
 Edit: TypeAlias = (
     Slice
     | Constant
@@ -113,6 +122,7 @@ Edit: TypeAlias = (
     | QuantizeWeight
     | QuantizeInput
     | Cast
+    | Factor
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
@@ -233,6 +243,10 @@ def _cast(module: GraphModule, edit: Cast) -> None:
     cast(module, edit.dtype)
 
 
+def _factor(module: GraphModule, edit: Factor) -> None:
+    factor(module, _node(module, edit.node), edit.rank)
+
+
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     Slice: _slice,
     Constant: _constant,
@@ -244,6 +258,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     QuantizeWeight: _quantize_weight,
     QuantizeInput: _quantize_input,
     Cast: _cast,
+    Factor: _factor,
 }
 
 

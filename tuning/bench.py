@@ -103,7 +103,8 @@ class Bench:
 
     def context(self, module: GraphModule) -> Context:
         train = self.data.train if self.data else None
-        return Context(module, self.inputs, train, self.device, self.job.seed)
+        lowered = self.job.target.runtime != PLAIN
+        return Context(module, self.inputs, train, self.device, self.job.seed, lowered=lowered)
 
     def choose_runtime(self, module: GraphModule) -> None:
         target = self.job.target
