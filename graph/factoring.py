@@ -53,7 +53,8 @@ def factors(weight: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     wide = weight.detach().double().flatten(1)
     first = (basis.T @ wide).reshape(-1, *weight.shape[1:])
     second = basis.reshape(*basis.shape, *(1,) * (weight.dim() - 2))
-    return first.to(weight.dtype), second.to(weight.dtype)
+    # Eigenvectors come column by column.
+    return first.to(weight.dtype).contiguous(), second.to(weight.dtype).contiguous()
 
 
 def leading(square: Tensor, rank: int) -> Tensor:
