@@ -159,6 +159,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class RuntimeCost:
+    """The same variant under one runtime; `ready_seconds`: lowering or compiling it."""
+
+    name: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    ready_seconds: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """`size` units that are kept or dropped together; `frozen` says why none may go.
 
@@ -206,6 +218,7 @@ class Record:
     layers_before: tuple[LayerCost, ...] = ()
     layers_after: tuple[LayerCost, ...] = ()
     groups: tuple[ChannelGroup, ...] = ()
+    runtimes: tuple[RuntimeCost, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     notices: tuple[Notice, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)

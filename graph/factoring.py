@@ -59,7 +59,8 @@ def factors(weight: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 def leading(square: Tensor, rank: int) -> Tensor:
     """[n, rank]: the leading eigenvectors of a symmetric [n, n]."""
-    return torch.linalg.eigh(square).eigenvectors.flip(1)[:, :rank]
+    vectors: Tensor = torch.linalg.eigh(square)[1]
+    return vectors.flip(1)[:, :rank]
 
 
 def second_name(module: GraphModule, weight: str) -> str:

@@ -14,7 +14,7 @@ from ..checkpoints.read import Source
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, Notice, Quality
+from ..core.records import Comparison, Latency, Notice, Quality, RuntimeCost
 from ..graph.capture import capture
 from ..profiling.accuracy import agreement
 from ..profiling.gate import working
@@ -64,6 +64,7 @@ class Bench:
     runtime: str = PLAIN
     reference: Latency = UNMEASURED
     quiet_ms: float = math.inf
+    compared: tuple[RuntimeCost, ...] = ()
 
     @property
     def deadline(self) -> float:
