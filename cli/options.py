@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ..configs.machine import AUTO_THREADS
+
+
+def _threads(text: str) -> int:
+    if text == "auto":
+        return AUTO_THREADS
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise typer.BadParameter(f"`{text}` is no thread count; give 1 or more, or `auto`.")
+    return int(text)
+
+
 Checkpoint = Annotated[
     Path,
     typer.Argument(help=".pt2, .pt, .ckpt or .safetensors file, or a folder of transformers"),
@@ -28,7 +39,10 @@ ConfigOption = Annotated[
 ]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="steps of a built-in recipe")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", parser=_threads, metavar="N|auto", help="CPU threads; auto: fastest"),
+]
 RuntimeOption = Annotated[str, typer.Option("--runtime", help="plain, lowered or inductor")]
 PercentileOption = Annotated[
     float | None, typer.Option("--percentile", help="percentile of latency that counts")

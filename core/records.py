@@ -55,6 +55,7 @@ class Target:
     """What must be reached: at most `ms`, or `speedup` times as fast as the original.
 
     Or the fastest within the accuracy limit. Nothing is set where only lossless work was asked for.
+    `threads` 0 is torch's own choice; `auto_threads`: they are measured, then stand in `threads`.
     """
 
     ms: float | None = None
@@ -65,6 +66,7 @@ class Target:
     threads: int = 0
     runtime: str = "lowered"
     fastest: bool = False
+    auto_threads: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .journal import Journal, key_of
 from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
+from .threads import with_fastest
 
 DRAWN = 64
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
@@ -237,6 +238,7 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     original = capture(source.module, inputs)
     for parameter in original.parameters():
         parameter.requires_grad_(False)
+    job = replace(job, target=with_fastest(job.target, original, inputs, talk))
     return Bench(job, recipe, talk, source, inputs, original, data, started=started)
 
 

@@ -15,16 +15,17 @@ from modelspeed.checkpoints import artifact
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs, leaves, plain
 from modelspeed.core.errors import EditError
-from modelspeed.core.records import Latency, Machine, Record, Target
+from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, to_json
 from modelspeed.graph.groups import analyse, keep_units
 from modelspeed.graph.int8 import dequantize, quantize, runs_here
 from modelspeed.graph.lowering import variants
+from modelspeed.profiling.machine import fingerprint
 from torch import nn
 
 RECORD = Record(
-    "tune", "now", "0", "m.pt", "0" * 64, Machine("c", 1, 1, "cpu", "float32", "2", "3", "l"),
+    "tune", "now", "0", "m.pt", "0" * 64, fingerprint(),
     Target(), "none", "", Latency(50, 1, 1, 1),
 )  # fmt: skip
 KERNELS = ("onednn", "onednn_channels_last")
