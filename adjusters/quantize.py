@@ -22,6 +22,7 @@ from ..graph.fusing import residual_of
 from ..graph.int8 import largest_level
 from ..graph.layers import layers_of
 from ..graph.quantization import LAYERS, quantizable
+from .bias_correction import corrected
 from .calibration import batches, observe
 from .plan import Adjuster, Context, Plan
 
@@ -49,7 +50,13 @@ def plan(context: Context, settings: Any) -> Plan:
         chosen = [n for n in chosen if n not in kept]
         reads = _reads(chosen) if static else {}
     edits = _edits(chosen, reads, steps)
-    return Plan((*folds, *edits) if edits else (), tuple(left), for_speed=static)
+    biases = (
+        corrected(context, module, chosen, steps, largest_level(), settings.examples)
+        if settings.bias_correction
+        else {}
+    )
+    every = (*folds, *edits) if edits else ()
+    return Plan(every, tuple(left), for_speed=static, weights=biases)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:

@@ -171,6 +171,10 @@ class Quantize(Settings):
     examples: int = Field(
         default=256, ge=1, description="Training examples that the ranges are taken from."
     )
+    bias_correction: bool = Field(
+        default=False,
+        description="Take the mean error of each layer's outputs on training data out of its bias.",
+    )
     keep_float: int = Field(
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )
