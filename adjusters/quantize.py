@@ -66,7 +66,9 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
         if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
         elif layer.node.target not in LAYERS:
-            left.append(LeftAlone(layer.name, "only conv2d and linear layers are quantised"))
+            left.append(
+                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantised")
+            )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
         else:

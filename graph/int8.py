@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .fusing import Activation, activation_of, only_user, residual_of
-from .packing import Packs, call, conv_arguments, replace, tidy
+from .packing import HEIGHT, Packs, as_image, call, conv_arguments, replace, tidy
 from .quantization import LARGEST, int8_weight, rounded
 
 aten: Any = torch.ops.aten
@@ -26,7 +26,9 @@ _PASSING = (
     aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int,
 )  # fmt: skip
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _FUSED = {
+    aten.conv1d.default: ("relu", "hardtanh", "hardswish", "swish"),
     aten.conv2d.default: ("relu", "hardtanh", "hardswish", "swish"),
     aten.linear.default: ("relu", "hardtanh", "hardswish", "swish", "gelu", "sigmoid", "tanh"),
 }
@@ -168,8 +170,8 @@ def _reads_integers(node: Node) -> bool:
 
 
 def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
-    is_conv = node.target is aten.conv2d.default
-    residual = residual_of(node) if is_conv else None
+    is_conv, signal = node.target in _CONVOLUTIONS, node.target is aten.conv1d.default
+    residual = residual_of(node) if node.target is aten.conv2d.default else None
     other = residual.other if residual and residual.other.target is dequantize else None
     add = residual.add if residual and other is not None else None
     act = activation_of(add or node)
@@ -189,6 +191,8 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     else:
         kernel = onednn.qconv2d_pointwise if is_conv else onednn.qlinear_pointwise
         made = call(module, tail, kernel.default, (*start, *output, name, scalars, algorithm))
+    if signal:
+        made = call(module, tail, aten.squeeze.dim, (made, HEIGHT))
     last.replace_all_uses_with(made)
 
 
@@ -205,9 +209,15 @@ def _inputs(
     integers, scale, zero_point = read.args
     weight, scales = (tensor_at(module, n).detach() for n in names)
     weight, scales = weight.contiguous(), scales.reshape(-1)
-    if node.target is aten.conv2d.default:
+    signal = node.target is aten.conv1d.default  # runs as an image of height 1
+    if signal:
+        assert isinstance(integers, Node)
+        weight, integers = weight.unsqueeze(2), as_image(module, integers, before)
+    if node.target in _CONVOLUTIONS:
         bias, *strides = conv_arguments(node)[2:]
         shape = _shape(read, rows, 1, weight.shape[1] * strides[-1])
+        if signal and shape is not None:
+            shape = [*shape[:2], 1, *shape[2:]]
         stride, padding, dilation, groups = strides
         packed = onednn.qconv_prepack(
             weight, scales, scale, zero_point, stride, padding, dilation, groups, shape

@@ -21,7 +21,7 @@ from ..core.errors import EditError
 from .capture import tensor_at
 
 aten: Any = torch.ops.aten
-LAYERS = (aten.conv2d.default, aten.linear.default)
+LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
 LARGEST = 127
 
 

@@ -207,3 +207,39 @@ def test_an_artifact_gives_equal_outputs_in_a_fresh_process_and_with_torch_alone
     assert torch.equal(torch.load(tmp_path / "ours.pt"), here)
     assert torch.equal(torch.load(tmp_path / "replayed.pt"), here)
     torch.testing.assert_close(torch.load(tmp_path / "alone.pt"), wanted)
+
+
+class Signal(nn.Module):
+    """1-d convolutions of every kind, a residual, and a pool in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv1d(1, 16, 5, stride=2, padding=2)
+        self.b = nn.Conv1d(16, 16, 3, padding=2, dilation=2, groups=4)
+        self.c = nn.Conv1d(16, 16, 1)
+        self.d = nn.Conv1d(16, 8, 3)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        x = torch.relu(self.c(torch.relu(self.b(x))) + x)
+        return self.head(self.d(nn.functional.max_pool1d(x, 2)).mean(-1))
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.onednn, "qconv2d_pointwise"), reason="no oneDNN kernels")
+def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
+    torch.manual_seed(0)
+    inputs = Inputs.of((torch.randn(1, 1, 40),))
+    context = Context(capture(Signal().eval(), tuple(inputs)), inputs,
+                      [(torch.randn(16, 1, 40), None)])  # fmt: skip
+    made = plan(context, make_step("quantize").settings)
+    module = module_of(export(apply(clone(context.module), made.edits), tuple(inputs)))
+    ready = variants(module, inputs)["onednn"]()
+    assert ready.code.count("onednn.qconv2d_pointwise") == 4 and "conv1d" not in ready.code
+    assert len(calls(ready, quantize)) == 4  # b and c hand on integers
+    for rows in (1, 5):
+        x = torch.randn(rows, 1, 40)
+        with torch.inference_mode():
+            wanted = module(x)
+            step = float(wanted.max() - wanted.min()) / 100 + 1e-3
+            assert float((ready(x) - wanted).abs().max()) <= step
