@@ -159,9 +159,10 @@ class LowRank(Settings):
 class Quantize(Settings):
     """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
 
-    scheme: Literal["int8_static", "int8_weight"] = Field(
+    scheme: Literal["int8_static", "int8_dynamic", "int8_weight"] = Field(
         default="int8_static",
-        description="Weights and activations in int8, or weights alone (a smaller file).",
+        description="Weights and activations in int8 with ranges from training data, or for linear "
+        "layers with ranges of the moment (needs no data), or weights alone (a smaller file).",
     )
     calibration: Literal["minmax", "percentile", "mse"] = Field(
         default="mse",

@@ -7,17 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, get_args
 
 import torch
-from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
 from .blocks import Block
-from .capture import node_named, tensor_at
+from .capture import node_named, replace_tensor, tensor_at
 from .casting import cast
 from .dropping import drop_block
 from .factoring import factor
 from .folding import fold_batchnorm
-from .quantization import quantize_input, quantize_weight
+from .quantization import quantize_anew, quantize_input, quantize_weight
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,15 @@ class QuantizeInput:
 
 
 @dataclass(frozen=True)
+class QuantizeAnew:
+    """Round argument `place` of `node` to 2 `half` + 1 steps, their size taken at every call."""
+
+    node: str
+    place: int
+    half: int
+
+
+@dataclass(frozen=True)
 class Cast:
     """Compute in half precision `dtype`; inputs and outputs of the model stay float32."""
 
@@ -121,6 +129,7 @@ Edit: TypeAlias = (
     | DropBlock
     | QuantizeWeight
     | QuantizeInput
+    | QuantizeAnew
     | Cast
     | Factor
 )
@@ -185,7 +194,7 @@ def _slice(module: GraphModule, edit: Slice) -> None:
             f"{len(edit.keep)} indices up to {max(edit.keep, default=-1)}."
         )
     index = torch.tensor(edit.keep, device=tensor.device)
-    _replace(module, edit.param, tensor.detach().index_select(edit.dim, index).contiguous())
+    replace_tensor(module, edit.param, tensor.detach().index_select(edit.dim, index).contiguous())
 
 
 def _constant(module: GraphModule, edit: Constant) -> None:
@@ -204,7 +213,7 @@ def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
 
 
 def _scale(module: GraphModule, edit: Scale) -> None:
-    _replace(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
+    replace_tensor(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
 
 
 def _fold(module: GraphModule, edit: FoldBatchNorm) -> None:
@@ -223,7 +232,7 @@ def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
 def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     tensor = _tensor(module, edit.param).detach()
     tiny = torch.finfo(tensor.dtype).tiny
-    _replace(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
+    replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
 def _drop_block(module: GraphModule, edit: DropBlock) -> None:
@@ -237,6 +246,10 @@ def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
 def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
     node = _node(module, edit.node)
     quantize_input(module, node, edit.place, edit.scale, edit.zero_point, edit.levels)
+
+
+def _quantize_anew(module: GraphModule, edit: QuantizeAnew) -> None:
+    quantize_anew(module, _node(module, edit.node), edit.place, edit.half)
 
 
 def _cast(module: GraphModule, edit: Cast) -> None:
@@ -257,6 +270,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     DropBlock: _drop_block,
     QuantizeWeight: _quantize_weight,
     QuantizeInput: _quantize_input,
+    QuantizeAnew: _quantize_anew,
     Cast: _cast,
     Factor: _factor,
 }
@@ -274,15 +288,3 @@ def _tensor(module: GraphModule, name: str) -> torch.Tensor:
         return tensor_at(module, name)
     except (AttributeError, AssertionError) as error:
         raise EditError(f"the graph has no parameter `{name}`.") from error
-
-
-def _replace(module: GraphModule, name: str, value: torch.Tensor) -> None:
-    """Put a new tensor in place, under every name the old one had (tied weights stay tied)."""
-    old = tensor_at(module, name)
-    is_parameter = isinstance(old, nn.Parameter)
-    new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
-    for owner in module.modules():
-        for table in (owner._parameters, owner._buffers):
-            for key, held in list(table.items()):
-                if held is old:
-                    table[key] = new  # type: ignore[assignment]

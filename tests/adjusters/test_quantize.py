@@ -150,3 +150,9 @@ def test_bias_correction_takes_the_mean_error_out_of_each_layer():
 def test_without_data_no_bias_is_corrected():
     made = plan(context(train=None), settings(scheme="int8_weight", bias_correction=True))
     assert made.edits and not made.weights
+
+
+def test_ranges_of_the_moment_are_for_linear_layers_and_need_no_data():
+    made = plan(context(train=None), settings(scheme="int8_dynamic"))
+    assert layers(made) == ["linear"] and made.for_speed
+    assert {item.what for item in made.left_alone} == {"stem", "blocks.0.conv1", "blocks.0.conv2"}

@@ -17,9 +17,16 @@ from modelspeed.core.calling import Inputs, leaves, plain
 from modelspeed.core.errors import EditError
 from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, to_json
+from modelspeed.graph.edits import (
+    QuantizeAnew,
+    QuantizeInput,
+    QuantizeWeight,
+    apply,
+    from_json,
+    to_json,
+)
 from modelspeed.graph.groups import analyse, keep_units
-from modelspeed.graph.int8 import dequantize, quantize, runs_here
+from modelspeed.graph.int8 import dequantize, quantize, quantize_anew, runs_here
 from modelspeed.graph.lowering import variants
 from modelspeed.profiling.machine import fingerprint
 from torch import nn
@@ -243,3 +250,56 @@ def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
             wanted = module(x)
             step = float(wanted.max() - wanted.min()) / 100 + 1e-3
             assert float((ready(x) - wanted).abs().max()) <= step
+
+
+def anew(name="Bert"):
+    torch.manual_seed(0)
+    entry = zoo.ZOO[name]
+    inputs = Inputs.of(entry.inputs)
+    context = Context(capture(entry.model(), entry.inputs), inputs)
+    return context, plan(context, make_step("quantize", scheme="int8_dynamic").settings)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.onednn, "qlinear_pointwise"), reason="no oneDNN kernels")
+@pytest.mark.parametrize("name", ["Bert", "Vit"])
+def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
+    context, made = anew(name)
+    layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
+    assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
+    edits = from_json(to_json(made.edits))
+    module = module_of(export(apply(clone(context.module), edits), tuple(context.inputs)))
+    ready = variants(module, context.inputs)["onednn"]()
+    assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
+    with torch.inference_mode():
+        rows = [leaves(plain(context.inputs.call(m))) for m in (context.module, module, ready)]
+    for exact, wanted, found in zip(*rows, strict=True):
+        size = float(exact.abs().max())
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02 * size)
+        torch.testing.assert_close(wanted, exact, rtol=0.1, atol=0.1 * size)
+        assert not torch.equal(wanted, exact)
+
+
+def test_layers_that_read_the_same_value_share_its_rounding():
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(16, 16) for _ in range(3))
+
+        def forward(self, x):
+            x = torch.tanh(x)
+            return self.a(x) + self.b(x) * self.c(x)
+
+    inputs = Inputs.of((torch.randn(2, 16),))
+    context = Context(capture(Three(), tuple(inputs)), inputs)
+    made = plan(context, make_step("quantize", scheme="int8_dynamic").settings)
+    ready = variants(apply(clone(context.module), made.edits), inputs)["onednn"]()
+    assert len(calls(ready, quantize_anew)) == (1 if runs_here(context.module) else 0)
+
+
+def test_a_rounding_out_of_range_is_refused():
+    module = capture(pico.net(["residual"]), (pico.images(1),))
+    for place, half in ((0, 0), (0, 200), (9, 63)):
+        with pytest.raises(EditError, match="can't be rounded"):
+            apply(clone(module), [QuantizeAnew("linear", place, half)])
+    with pytest.raises(EditError, match="`conv2d` can't be rounded"):
+        apply(clone(module), [QuantizeAnew("conv2d", 0, 63)])
