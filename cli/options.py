@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ..configs.machine import AUTO_THREADS
-
 
 def _threads(text: str) -> int:
     if text == "auto":
+        from ..configs.machine import AUTO_THREADS  # not for `--help`
+
         return AUTO_THREADS
     if not (text.isascii() and text.isdigit() and int(text)):
         raise typer.BadParameter(f"`{text}` is no thread count; give 1 or more, or `auto`.")
@@ -39,7 +39,8 @@ ConfigOption = Annotated[
 ]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="steps of a built-in recipe")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N")]
-ThreadsOption = Annotated[
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads")]
+ThreadsOrAutoOption = Annotated[
     int | None,
     typer.Option("--threads", parser=_threads, metavar="N|auto", help="CPU threads; auto: fastest"),
 ]

@@ -11,7 +11,7 @@ def profile(
     data: o.DataOption = None,
     config: o.ConfigOption = None,
     device: o.DeviceOption = "cpu",
-    threads: o.ThreadsOption = None,
+    threads: o.ThreadsOrAutoOption = None,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,
