@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch.fx import GraphModule
 from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 from ..core.records import LeftAlone
-from ..graph.edits import Edit
+from ..graph.capture import tensor_at
+from ..graph.edits import Edit, apply
 from ..graph.groups import Analysis, analyse
 
 # (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
@@ -25,7 +26,7 @@ Batches = Iterable[tuple[Any, Tensor]]
 class Context:
     """The model as it stands, with what is known about its use. `train` is None without data.
 
-    `through_norms`: as in `graph.groups.analyse`.
+    `through_norms`: as in `graph.groups.analyse`. `lowered`: it will run on packed kernels.
     """
 
     module: GraphModule
@@ -34,6 +35,7 @@ class Context:
     device: str = "cpu"
     seed: int = 0
     through_norms: bool = False
+    lowered: bool = True
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -45,12 +47,21 @@ class Plan:
     """Edits to apply, and what was left as it is with the reason. `trains`: weights are trained.
 
     `for_speed`: the edits bring nothing but speed, so they go where they measure no faster.
+    `weights`: values that parameters get after the edits, where data has a say in them.
     """
 
     edits: tuple[Edit, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     trains: bool = False
     for_speed: bool = False
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def carry_out(self, module: GraphModule) -> GraphModule:
+        """Edits and weights on `module` itself."""
+        apply(module, self.edits)
+        for name, value in self.weights.items():
+            tensor_at(module, name).data.copy_(value)
+        return module
 
 
 @dataclass(frozen=True)

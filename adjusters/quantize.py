@@ -16,12 +16,13 @@ from torch.fx import GraphModule, Node
 from ..core.calling import Inputs, primary
 from ..core.records import LeftAlone
 from ..graph.capture import clone
-from ..graph.edits import Edit, FoldBatchNorm, QuantizeInput, QuantizeWeight, apply
+from ..graph.edits import Edit, FoldBatchNorm, QuantizeAnew, QuantizeInput, QuantizeWeight, apply
 from ..graph.folding import foldable
 from ..graph.fusing import residual_of
 from ..graph.int8 import largest_level
 from ..graph.layers import layers_of
 from ..graph.quantization import LAYERS, quantizable
+from .bias_correction import corrected
 from .calibration import batches, observe
 from .plan import Adjuster, Context, Plan
 
@@ -37,6 +38,9 @@ def plan(context: Context, settings: Any) -> Plan:
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     module = apply(clone(context.module), folds)
     chosen, left = _chosen(module, settings)
+    if settings.scheme == "int8_dynamic":
+        anew = [e for n in chosen for e in (QuantizeWeight(n.name), _anew(n))]
+        return Plan((*folds, *anew) if anew else (), tuple(left), for_speed=True)
     reads = _reads(chosen) if static else {}
     steps = _steps(context, module, reads, settings)
     if settings.keep_float:
@@ -49,7 +53,13 @@ def plan(context: Context, settings: Any) -> Plan:
         chosen = [n for n in chosen if n not in kept]
         reads = _reads(chosen) if static else {}
     edits = _edits(chosen, reads, steps)
-    return Plan((*folds, *edits) if edits else (), tuple(left), for_speed=static)
+    biases = (
+        corrected(context, module, chosen, steps, largest_level(), settings.examples)
+        if settings.bias_correction
+        else {}
+    )
+    every = (*folds, *edits) if edits else ()
+    return Plan(every, tuple(left), for_speed=static, weights=biases)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
@@ -58,13 +68,21 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
         named = any(fnmatchcase(layer.name, p) for p in settings.match)
         if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
+        elif settings.scheme == "int8_dynamic" and layer.space:
+            left.append(LeftAlone(layer.name, "`int8_dynamic` is for linear layers"))
         elif layer.node.target not in LAYERS:
-            left.append(LeftAlone(layer.name, "only conv2d and linear layers are quantised"))
+            left.append(
+                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantised")
+            )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
         else:
             chosen.append(layer.node)
     return chosen, left
+
+
+def _anew(node: Node) -> QuantizeAnew:
+    return QuantizeAnew(node.name, 0, largest_level() // 2)
 
 
 def _name(node: Node) -> str:

@@ -13,7 +13,7 @@ from .errors import shown
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder of the artifact")] = Path("out"),
     speedup: Annotated[float, typer.Option("--speedup", help="times as fast")] = 2.0,
-    threads: o.ThreadsOption = None,
+    threads: o.ThreadsOrAutoOption = None,
     force: o.ForceOption = False,
     resume: o.ResumeOption = False,
     json: o.JsonOption = False,

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+
+def _threads(text: str) -> int:
+    if text == "auto":
+        from ..configs.machine import AUTO_THREADS  # not for `--help`
+
+        return AUTO_THREADS
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise typer.BadParameter(f"`{text}` is no thread count; give 1 or more, or `auto`.")
+    return int(text)
+
+
 Checkpoint = Annotated[
     Path,
     typer.Argument(help=".pt2, .pt, .ckpt or .safetensors file, or a folder of transformers"),
@@ -29,7 +40,11 @@ ConfigOption = Annotated[
 PresetOption = Annotated[str | None, typer.Option("--preset", help="steps of a built-in recipe")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads")]
-RuntimeOption = Annotated[str, typer.Option("--runtime", help="plain or lowered")]
+ThreadsOrAutoOption = Annotated[
+    int | None,
+    typer.Option("--threads", parser=_threads, metavar="N|auto", help="CPU threads; auto: fastest"),
+]
+RuntimeOption = Annotated[str, typer.Option("--runtime", help="plain, lowered or inductor")]
 PercentileOption = Annotated[
     float | None, typer.Option("--percentile", help="percentile of latency that counts")
 ]
@@ -55,6 +70,9 @@ ResumeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print the record as JSON on stdout")]
 GroupsOption = Annotated[
     bool, typer.Option("--groups", help="list channel groups: size, members, why some are whole")
+]
+RuntimesOption = Annotated[
+    bool, typer.Option("--runtimes", help="time it as it is, lowered and compiled, side by side")
 ]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="measure and plan; write nothing")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]

@@ -11,11 +11,12 @@ def profile(
     data: o.DataOption = None,
     config: o.ConfigOption = None,
     device: o.DeviceOption = "cpu",
-    threads: o.ThreadsOption = None,
+    threads: o.ThreadsOrAutoOption = None,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,
     groups: o.GroupsOption = False,
+    runtimes: o.RuntimesOption = False,
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
     debug: o.DebugOption = False,
@@ -33,5 +34,5 @@ def profile(
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
         job = job_for(asked, recipe, flags)
         with Live() as talk:
-            outcome = run(job, recipe, talk, groups)
+            outcome = run(job, recipe, talk, groups, runtimes)
         show(outcome.record, json)

@@ -19,7 +19,7 @@ def tune(
     out: o.OutOption = None,
     force: o.ForceOption = False,
     device: o.DeviceOption = "cpu",
-    threads: o.ThreadsOption = None,
+    threads: o.ThreadsOrAutoOption = None,
     runtime: o.RuntimeOption = "lowered",
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,

@@ -13,12 +13,14 @@ from .recipe import Recipe
 from .sentences import nearest, show
 
 Runtime = Literal["plain", "lowered", "inductor"]
+AUTO_THREADS = -1
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class MachineFlags:
-    """`threads` None leaves torch's own choice; `percentile`, `batch` None leave the recipe's."""
+    """`threads` None leaves torch's own choice, AUTO_THREADS finds the fastest count here;
+    `percentile`, `batch` None leave the recipe's."""
 
     device: str = "cpu"
     threads: int | None = None
@@ -37,7 +39,8 @@ class MachineFlags:
             raise UsageError(
                 f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
             )
-        for flag, value in (("threads", self.threads), ("batch", self.batch)):
+        threads = None if self.threads == AUTO_THREADS else self.threads
+        for flag, value in (("threads", threads), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"`--{flag}` is {value}; it must be at least 1.")
         if self.percentile is not None and not 0 < self.percentile < 100:
@@ -78,6 +81,7 @@ def resolve_target(
         percentile=asked.percentile if flags.percentile is None else flags.percentile,
         batch=asked.batch if flags.batch is None else flags.batch,
         device=flags.device,
-        threads=flags.threads or 0,
+        threads=0 if flags.threads in (None, AUTO_THREADS) else flags.threads,
+        auto_threads=flags.threads == AUTO_THREADS,
         runtime=flags.runtime,
     )

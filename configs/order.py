@@ -11,7 +11,7 @@ from .settings import DropBlocks, Prune, Quantize
 
 Mode = Literal["tune", "apply"]
 FORMATS = ("quantize", "precision")
-FLOAT_ONLY = ("prune", "compensate", "finetune", "scale")
+FLOAT_ONLY = ("prune", "compensate", "low_rank", "finetune", "scale")
 
 
 def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:

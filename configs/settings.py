@@ -119,12 +119,50 @@ class Compensate(Settings):
     )
 
 
+class LowRank(Settings):
+    """Split layers into two of a lower rank, where two measure faster here than one."""
+
+    max_error: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Most of the variance of a layer's outputs that may be lost; it sets the rank.",
+    )
+    rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="One rank for all layers, instead of `max_error`; no timing.",
+    )
+    ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Or a share of each layer's full rank; it isn't timed layer by layer either.",
+    )
+    examples: int = Field(
+        default=256, ge=1, description="Training examples that show what the layers give."
+    )
+    match: tuple[str, ...] = Field(
+        default=("*",), description="Layer name patterns (`*` and `?`) to split."
+    )
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layer name patterns (`*` and `?`) to leave whole."
+    )
+
+    @model_validator(mode="after")
+    def _one_rank(self) -> LowRank:
+        if self.rank is not None and self.ratio is not None:
+            raise ValueError("it must not set both `rank` and `ratio`")
+        return self
+
+
 class Quantize(Settings):
     """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
 
-    scheme: Literal["int8_static", "int8_weight"] = Field(
+    scheme: Literal["int8_static", "int8_dynamic", "int8_weight"] = Field(
         default="int8_static",
-        description="Weights and activations in int8, or weights alone (a smaller file).",
+        description="Weights and activations in int8 with ranges from training data, or for linear "
+        "layers with ranges of the moment (needs no data), or weights alone (a smaller file).",
     )
     calibration: Literal["minmax", "percentile", "mse"] = Field(
         default="mse",
@@ -133,6 +171,10 @@ class Quantize(Settings):
     )
     examples: int = Field(
         default=256, ge=1, description="Training examples that the ranges are taken from."
+    )
+    bias_correction: bool = Field(
+        default=False,
+        description="Take the mean error of each layer's outputs on training data out of its bias.",
     )
     keep_float: int = Field(
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
@@ -217,6 +259,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "prune": Prune,
     "drop_blocks": DropBlocks,
     "compensate": Compensate,
+    "low_rank": LowRank,
     "quantize": Quantize,
     "precision": Precision,
     "scale": Scale,

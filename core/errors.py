@@ -67,3 +67,7 @@ class ArtifactError(ModelspeedError):
 
 class MissingExtra(UsageError):
     pass
+
+
+class MachineWarning(UserWarning):
+    """An artifact is loaded where its latencies were not measured; it computes the same."""

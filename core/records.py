@@ -55,6 +55,7 @@ class Target:
     """What must be reached: at most `ms`, or `speedup` times as fast as the original.
 
     Or the fastest within the accuracy limit. Nothing is set where only lossless work was asked for.
+    `threads` 0 is torch's own choice; `auto_threads`: they are measured, then stand in `threads`.
     """
 
     ms: float | None = None
@@ -65,6 +66,7 @@ class Target:
     threads: int = 0
     runtime: str = "lowered"
     fastest: bool = False
+    auto_threads: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class RuntimeCost:
+    """The same variant under one runtime; `ready_seconds`: lowering or compiling it."""
+
+    name: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    ready_seconds: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """`size` units that are kept or dropped together; `frozen` says why none may go.
 
@@ -206,6 +220,7 @@ class Record:
     layers_before: tuple[LayerCost, ...] = ()
     layers_after: tuple[LayerCost, ...] = ()
     groups: tuple[ChannelGroup, ...] = ()
+    runtimes: tuple[RuntimeCost, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     notices: tuple[Notice, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)

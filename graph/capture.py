@@ -112,5 +112,17 @@ def tensor_at(module: nn.Module, name: str) -> Tensor:
     return value
 
 
+def replace_tensor(module: GraphModule, name: str, value: torch.Tensor) -> None:
+    """Put a new tensor in place, under every name the old one had (tied weights stay tied)."""
+    old = tensor_at(module, name)
+    is_parameter = isinstance(old, nn.Parameter)
+    new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
+    for owner in module.modules():
+        for table in (owner._parameters, owner._buffers):
+            for key, held in list(table.items()):
+                if held is old:
+                    table[key] = new  # type: ignore[assignment]
+
+
 def node_named(module: GraphModule, name: str) -> Node | None:
     return next((n for n in module.graph.nodes if n.name == name), None)

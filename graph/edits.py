@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, get_args
 
 import torch
-from torch import nn
-from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
-from .blocks import Block, branch_of
-from .capture import node_named, tensor_at
+from .blocks import Block
+from .capture import node_named, replace_tensor, tensor_at
 from .casting import cast
+from .dropping import drop_block
+from .factoring import factor
 from .folding import fold_batchnorm
-from .quantization import quantize_input, quantize_weight
+from .quantization import quantize_anew, quantize_input, quantize_weight
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,27 @@ class QuantizeInput:
 
 
 @dataclass(frozen=True)
+class QuantizeAnew:
+    """Round argument `place` of `node` to 2 `half` + 1 steps, their size taken at every call."""
+
+    node: str
+    place: int
+    half: int
+
+
+@dataclass(frozen=True)
 class Cast:
     """Compute in half precision `dtype`; inputs and outputs of the model stay float32."""
 
     dtype: str
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Split layer `node` into two of rank `rank`."""
+
+    node: str
+    rank: int
 
 
 Edit: TypeAlias = (
@@ -112,7 +129,9 @@ Edit: TypeAlias = (
     | DropBlock
     | QuantizeWeight
     | QuantizeInput
+    | QuantizeAnew
     | Cast
+    | Factor
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
@@ -175,7 +194,7 @@ def _slice(module: GraphModule, edit: Slice) -> None:
             f"{len(edit.keep)} indices up to {max(edit.keep, default=-1)}."
         )
     index = torch.tensor(edit.keep, device=tensor.device)
-    _replace(module, edit.param, tensor.detach().index_select(edit.dim, index).contiguous())
+    replace_tensor(module, edit.param, tensor.detach().index_select(edit.dim, index).contiguous())
 
 
 def _constant(module: GraphModule, edit: Constant) -> None:
@@ -194,7 +213,7 @@ def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
 
 
 def _scale(module: GraphModule, edit: Scale) -> None:
-    _replace(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
+    replace_tensor(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
 
 
 def _fold(module: GraphModule, edit: FoldBatchNorm) -> None:
@@ -213,24 +232,11 @@ def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
 def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     tensor = _tensor(module, edit.param).detach()
     tiny = torch.finfo(tensor.dtype).tiny
-    _replace(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
+    replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
 def _drop_block(module: GraphModule, edit: DropBlock) -> None:
-    node, skip = _node(module, edit.node), _node(module, edit.skip)
-    if skip not in node.all_input_nodes:
-        raise EditError(f"`{edit.skip}` is no input of `{edit.node}`, so it can't take its place.")
-    before, branch = _read(module), branch_of(node, skip)
-    node.replace_all_uses_with(skip)
-    # Batch norms and in-place operators count as impure, so dead-code elimination would keep them.
-    for dead in (n for n in reversed(list(module.graph.nodes)) if n in {node, *branch}):
-        if not dead.users:
-            module.graph.erase_node(dead)
-    module.graph.eliminate_dead_code()
-    _spare(skip)
-    for name in before - _read(module):
-        owner, _, leaf = name.rpartition(".")
-        delattr(module.get_submodule(owner), leaf)
+    drop_block(module, _node(module, edit.node), _node(module, edit.skip))
 
 
 def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
@@ -242,23 +248,16 @@ def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
     quantize_input(module, node, edit.place, edit.scale, edit.zero_point, edit.levels)
 
 
+def _quantize_anew(module: GraphModule, edit: QuantizeAnew) -> None:
+    quantize_anew(module, _node(module, edit.node), edit.place, edit.half)
+
+
 def _cast(module: GraphModule, edit: Cast) -> None:
     cast(module, edit.dtype)
 
 
-def _spare(value: Node) -> None:
-    """What worked in place on the sum would now overwrite the value that an activation before it
-    keeps for its gradient, so it works on a copy."""
-    user = next(iter(value.users)) if len(value.users) == 1 else None
-    if user is None or not isinstance(user.target, OpOverload) or user.args[0] is not value:
-        return
-    name, overload = user.target._schema.name.removeprefix("aten::"), user.target._overloadname
-    if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
-        user.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
-
-
-def _read(module: GraphModule) -> set[str]:
-    return {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+def _factor(module: GraphModule, edit: Factor) -> None:
+    factor(module, _node(module, edit.node), edit.rank)
 
 
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
@@ -271,7 +270,9 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     DropBlock: _drop_block,
     QuantizeWeight: _quantize_weight,
     QuantizeInput: _quantize_input,
+    QuantizeAnew: _quantize_anew,
     Cast: _cast,
+    Factor: _factor,
 }
 
 
@@ -287,15 +288,3 @@ def _tensor(module: GraphModule, name: str) -> torch.Tensor:
         return tensor_at(module, name)
     except (AttributeError, AssertionError) as error:
         raise EditError(f"the graph has no parameter `{name}`.") from error
-
-
-def _replace(module: GraphModule, name: str, value: torch.Tensor) -> None:
-    """Put a new tensor in place, under every name the old one had (tied weights stay tied)."""
-    old = tensor_at(module, name)
-    is_parameter = isinstance(old, nn.Parameter)
-    new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
-    for owner in module.modules():
-        for table in (owner._parameters, owner._buffers):
-            for key, held in list(table.items()):
-                if held is old:
-                    table[key] = new  # type: ignore[assignment]

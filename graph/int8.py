@@ -7,6 +7,7 @@ quantization lowering.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .fusing import Activation, activation_of, only_user, residual_of
-from .packing import Packs, call, conv_arguments, replace, tidy
-from .quantization import LARGEST, int8_weight, rounded
+from .packing import HEIGHT, Packs, as_image, call, conv_arguments, replace, tidy
+from .quantization import LARGEST, int8_weight, rounded, rounded_anew
 
 aten: Any = torch.ops.aten
 onednn: Any = getattr(torch.ops, "onednn", None)
@@ -26,7 +27,9 @@ _PASSING = (
     aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int,
 )  # fmt: skip
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _FUSED = {
+    aten.conv1d.default: ("relu", "hardtanh", "hardswish", "swish"),
     aten.conv2d.default: ("relu", "hardtanh", "hardswish", "swish"),
     aten.linear.default: ("relu", "hardtanh", "hardswish", "swish", "gelu", "sigmoid", "tanh"),
 }
@@ -39,7 +42,13 @@ def quantize(x: Tensor, scale: float, zero_point: int, levels: int) -> Tensor:
     return steps.to(torch.uint8, memory_format=layout)
 
 
-def dequantize(x: Tensor, scale: float, zero_point: int) -> Tensor:
+def quantize_anew(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """uint8 with zero point `half`, and the scale."""
+    scale = x.abs().amax().clamp_min_(1e-12).div_(half)
+    return (x / scale).round_().add_(half).to(torch.uint8), scale
+
+
+def dequantize(x: Tensor, scale: float | Tensor, zero_point: int) -> Tensor:
     return x.to(torch.float32).sub_(zero_point).mul_(scale)
 
 
@@ -81,6 +90,7 @@ def runs_here(module: GraphModule) -> bool:
     if not hasattr(onednn, "qconv2d_pointwise") or not torch.cpu._is_avx2_supported():
         return False
     levels = [r.levels for r in map(rounded, module.graph.nodes) if r is not None]
+    levels += [2 * r.half for r in map(rounded_anew, module.graph.nodes) if r is not None]
     return max(levels, default=0) <= largest_level()
 
 
@@ -102,7 +112,24 @@ def _split(module: GraphModule) -> None:
             integers = made[key] = call(module, node, quantize, key)
         arguments = (integers, found.scale, found.zero_point)
         replace(module, node, dequantize, arguments)
+    _split_anew(module)
     tidy(module)
+
+
+def _split_anew(module: GraphModule) -> None:
+    made: dict[tuple[Node, int], tuple[Node, Node]] = {}
+    for node in list(module.graph.nodes):
+        found = rounded_anew(node)
+        if found is None:
+            continue
+        key = (found.source, found.half)
+        if key not in made or _mutated(found.source):
+            both = call(module, node, quantize_anew, key)
+            made[key] = (
+                call(module, node, operator.getitem, (both, 0)),
+                call(module, node, operator.getitem, (both, 1)),
+            )
+        replace(module, node, dequantize, (*made[key], found.half))
 
 
 def _mutated(node: Node) -> bool:
@@ -168,8 +195,8 @@ def _reads_integers(node: Node) -> bool:
 
 
 def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
-    is_conv = node.target is aten.conv2d.default
-    residual = residual_of(node) if is_conv else None
+    is_conv, signal = node.target in _CONVOLUTIONS, node.target is aten.conv1d.default
+    residual = residual_of(node) if node.target is aten.conv2d.default else None
     other = residual.other if residual and residual.other.target is dequantize else None
     add = residual.add if residual and other is not None else None
     act = activation_of(add or node)
@@ -188,7 +215,10 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
         made = call(module, tail, onednn.qconv2d_pointwise.binary, (*start, *rest))
     else:
         kernel = onednn.qconv2d_pointwise if is_conv else onednn.qlinear_pointwise
-        made = call(module, tail, kernel.default, (*start, *output, name, scalars, algorithm))
+        overload = kernel.tensor if isinstance(start[1], Node) else kernel.default
+        made = call(module, tail, overload, (*start, *output, name, scalars, algorithm))
+    if signal:
+        made = call(module, tail, aten.squeeze.dim, (made, HEIGHT))
     last.replace_all_uses_with(made)
 
 
@@ -205,9 +235,15 @@ def _inputs(
     integers, scale, zero_point = read.args
     weight, scales = (tensor_at(module, n).detach() for n in names)
     weight, scales = weight.contiguous(), scales.reshape(-1)
-    if node.target is aten.conv2d.default:
+    signal = node.target is aten.conv1d.default  # runs as an image of height 1
+    if signal:
+        assert isinstance(integers, Node)
+        weight, integers = weight.unsqueeze(2), as_image(module, integers, before)
+    if node.target in _CONVOLUTIONS:
         bias, *strides = conv_arguments(node)[2:]
         shape = _shape(read, rows, 1, weight.shape[1] * strides[-1])
+        if signal and shape is not None:
+            shape = [*shape[:2], 1, *shape[2:]]
         stride, padding, dilation, groups = strides
         packed = onednn.qconv_prepack(
             weight, scales, scale, zero_point, stride, padding, dilation, groups, shape
@@ -215,6 +251,8 @@ def _inputs(
     else:
         bias, strides = (node.args[2] if len(node.args) > 2 else None), []
         packed = onednn.qlinear_prepack(weight, _shape(read, rows, -1, weight.shape[1]))
+    if isinstance(scale, Node):  # known at the call only, and then both are tensors
+        zero_point = packs.add(torch.tensor(zero_point), before)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     held = [packs.add(t, before) for t in (packed, scales, zeros)]
     return (integers, scale, zero_point, *held, bias, *strides)

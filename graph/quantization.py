@@ -21,7 +21,7 @@ from ..core.errors import EditError
 from .capture import tensor_at
 
 aten: Any = torch.ops.aten
-LAYERS = (aten.conv2d.default, aten.linear.default)
+LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
 LARGEST = 127
 
 
@@ -104,6 +104,51 @@ def quantize_input(
             if "val" in source.meta:
                 value.meta["val"] = source.meta["val"]
     node.args = (*node.args[:place], value, *node.args[place + 1 :])
+
+
+@dataclass(frozen=True)
+class RoundedAnew:
+    """`value` is `source` in 2 `half` + 1 steps of a size that each call takes from it."""
+
+    value: Node
+    source: Node
+    half: int
+
+
+def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> None:
+    """Argument `place` of `node` is rounded by its own largest value, at every call."""
+    source = node.args[place] if place < len(node.args) else None
+    linear = node.target is aten.linear.default  # convolutions have no kernels for it
+    if not linear or not isinstance(source, Node) or not 0 < half <= LARGEST:
+        raise EditError(f"argument {place} of `{node.name}` can't be rounded to {half} steps.")
+    call = module.graph.call_function
+    with module.graph.inserting_before(node):
+        scale = call(aten.abs.default, (source,))
+        for target, rest in (
+            (aten.amax.default, ()),
+            (aten.clamp_min.default, (1e-12,)),
+            (aten.div.Tensor, (float(half),)),
+        ):
+            scale = call(target, (scale, *rest))
+        steps = call(aten.round.default, (call(aten.div.Tensor, (source, scale)),))
+        value = call(aten.mul.Tensor, (call(aten.clamp.default, (steps, -half, half)), scale))
+    if "val" in source.meta:
+        value.meta["val"] = source.meta["val"]
+    node.args = (*node.args[:place], value, *node.args[place + 1 :])
+
+
+def rounded_anew(node: Any) -> RoundedAnew | None:
+    """The rounding by its own largest value that ends in `node`, if it is one."""
+    value, steps = node, []
+    for target in (aten.mul.Tensor, aten.clamp.default, aten.round.default, aten.div.Tensor):
+        if not isinstance(value, Node) or value.target is not target:
+            return None
+        steps.append(value.args[1:])
+        value = value.args[0]
+    (scale,), (_, half), _, (divisor,) = steps
+    if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
+        return None
+    return RoundedAnew(node, value, int(half))  # type: ignore[arg-type]
 
 
 def int8_weight(node: Any) -> tuple[str, str] | None:

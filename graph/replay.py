@@ -27,6 +27,7 @@ from .edits import (
     Constant,
     DropBlock,
     Edit,
+    Factor,
     FoldBatchNorm,
     QuantizeInput,
     QuantizeWeight,
@@ -88,6 +89,8 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
         node = node_named(graph, name) if name else None
         if isinstance(edit, Cast):
             raise EditError(f"`{type(base).__name__}` computes in {edit.dtype} in the artifact")
+        if isinstance(edit, Factor):
+            raise EditError(f"`{_owner(node)}` is two layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
             raise EditError(f"`{_owner(node)}` is int8 in the artifact")
         if isinstance(edit, FoldBatchNorm) and node is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..core.records import Notice
+from ..core.records import Machine, Notice
 from .statistics import half_width, percentile
 
 CODES = (
@@ -22,6 +22,8 @@ CODES = (
     "cpu_contention",
     "disturbed",
     "subnormal_weights",
+    "other_machine",
+    "no_compiler",
 )
 DRIFT = 0.05
 WIDTH = 0.01
@@ -166,4 +168,38 @@ def subnormal_weights(tensors: Mapping[str, torch.Tensor]) -> Notice | None:
         f"{sum(found.values())} weights in {len(found)} tensors are subnormal, most in `{worst}`.",
         "Long training with weight decay; such numbers make CPUs 5 to 50 times slower.",
         "Add `flush_subnormals` to the recipe.",
+    )
+
+
+# A new kernel or Python moves no kernel time; these do.
+_FACTS = {
+    "cpu": "CPU", "isa": "instructions", "cores": "cores", "threads": "threads", "device": "device",
+    "torch": "torch",
+}  # fmt: skip
+
+
+def other_machine(tuned: Machine, here: Machine) -> Notice | None:
+    """Seen when an artifact is loaded where its latencies were not measured."""
+    pairs = {word: (getattr(tuned, f), getattr(here, f)) for f, word in _FACTS.items()}
+    other = {word: pair for word, pair in pairs.items() if pair[0] != pair[1]}
+    if not other:
+        return None
+    seen = "; ".join(f"{word}: {before}, here {after}" for word, (before, after) in other.items())
+    only = set(other) == {"threads"}
+    return Notice(
+        "other_machine",
+        f"The artifact was tuned with other conditions than these ({seen}).",
+        "Another thread count in this program." if only else "Another machine or environment.",
+        f"Call `torch.set_num_threads({tuned.threads})` before, or tune with `--threads "
+        f"{here.threads}`." if only else "Run `modelspeed tune` here.",
+    )  # fmt: skip
+
+
+def no_compiler(reason: str) -> Notice:
+    """Seen when an artifact that runs compiled is loaded where nothing can be compiled."""
+    return Notice(
+        "no_compiler",
+        f"The artifact was tuned for `--runtime inductor`, which {reason}.",
+        "A smaller image or machine than the one it was tuned on.",
+        "Install a compiler, or tune with `--runtime lowered`; it runs lowered now.",
     )

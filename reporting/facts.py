@@ -155,6 +155,15 @@ def groups(record: Record) -> Table:
     return Table("Channel groups", ("group", "units", "members", "why it stays whole"), rows)
 
 
+def runtimes(record: Record) -> Table:
+    rows = tuple(
+        (r.name, f"{ms(r.ms)} ({r.low_ms:.3g}–{r.high_ms:.3g})", f"{r.ready_seconds:.2f} s",
+         "yes" if r.chosen else "")
+        for r in record.runtimes
+    )  # fmt: skip
+    return Table("Runtimes side by side", ("runtime", "latency", "getting ready", "in use"), rows)
+
+
 def pareto(record: Record) -> Table:
     rows = tuple(
         (c.label, ms(c.latency_ms), score(record, c.accuracy)) for c in front(record.candidates)
@@ -190,7 +199,7 @@ def machine(record: Record) -> str:
 def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
     found = (
-        steps(record), pareto(record), groups(record), left_alone(record), warnings(record),
-        layers(record),
+        steps(record), runtimes(record), pareto(record), groups(record), left_alone(record),
+        warnings(record), layers(record),
     )  # fmt: skip
     return [t for t in found if t.rows]

@@ -13,6 +13,7 @@ from .bench import open_bench
 from .job import Job
 from .pipeline import Run
 from .results import Outcome, base_record, finished, verify_written, write
+from .sidebyside import compile_where_faster
 from .talk import OPENING, Talk, expected
 
 
@@ -39,6 +40,7 @@ def apply_recipe(
     bench.choose_runtime(bench.original)
     variant = Run(bench, None, as_written=True).all()
     text = dump_recipe(recipe)
+    compile_where_faster(bench, variant.module)
     checked = verify_written(bench, out, variant, record, text)
     record = finished(bench, record, variant, checked, ())
     record = replace(record, summary=_summary(record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from ..checkpoints.read import Source
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, Notice, Quality
+from ..core.records import Comparison, Latency, Notice, Quality, RuntimeCost
 from ..graph.capture import capture
 from ..profiling.accuracy import agreement
 from ..profiling.gate import working
@@ -30,6 +30,7 @@ from .job import Job, check_runs, example_inputs, open_source, prepare_machine
 from .journal import Journal, key_of
 from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
+from .threads import with_fastest
 
 DRAWN = 64
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
@@ -64,6 +65,7 @@ class Bench:
     runtime: str = PLAIN
     reference: Latency = UNMEASURED
     quiet_ms: float = math.inf
+    compared: tuple[RuntimeCost, ...] = ()
 
     @property
     def deadline(self) -> float:
@@ -103,7 +105,8 @@ class Bench:
 
     def context(self, module: GraphModule) -> Context:
         train = self.data.train if self.data else None
-        return Context(module, self.inputs, train, self.device, self.job.seed)
+        lowered = self.job.target.runtime != PLAIN
+        return Context(module, self.inputs, train, self.device, self.job.seed, lowered=lowered)
 
     def choose_runtime(self, module: GraphModule) -> None:
         target = self.job.target
@@ -235,6 +238,7 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     original = capture(source.module, inputs)
     for parameter in original.parameters():
         parameter.requires_grad_(False)
+    job = replace(job, target=with_fastest(job.target, original, inputs, talk))
     return Bench(job, recipe, talk, source, inputs, original, data, started=started)
 
 

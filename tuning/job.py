@@ -15,6 +15,7 @@ from ..checkpoints.samples import draw_inputs, specs_of_program
 from ..core.calling import Inputs, leaves, plain
 from ..core.errors import DataError, MeasureError, UsageError
 from ..core.records import Target
+from .compiling import INDUCTOR, require
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,14 @@ def program_inputs(source: Source) -> list[dict[str, Any]]:
 
 
 def prepare_machine(target: Target, seed: int) -> None:
-    """Threads, device and seed for this process. Raises UsageError where the device is missing."""
+    """Threads, device and seed for this process.
+
+    Raises UsageError where the device, or a compiler for the runtime, is missing.
+    """
     if target.device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"`--device {target.device}`: this torch build sees no CUDA device.")
+    if target.runtime == INDUCTOR:
+        require(target.device)
     if target.threads:
         torch.set_num_threads(target.threads)
     torch.manual_seed(seed)

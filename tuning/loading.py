@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from ..checkpoints.artifact import PROGRAM, read_artifact, read_weights
 from ..checkpoints.damage import first_line
 from ..checkpoints.samples import draw_inputs, sample_of
 from ..core.calling import plain
-from ..core.errors import ArtifactError, CaptureError, EditError, UsageError
+from ..core.errors import ArtifactError, CaptureError, EditError, MachineWarning, UsageError
+from ..core.records import Machine
+from ..core.records import from_json as record_from_json
 from ..graph.capture import module_of
 from ..graph.edits import from_json
 from ..graph.replay import replayed
+from ..profiling.machine import fingerprint
+from ..profiling.notices import no_compiler, other_machine
+from .compiling import INDUCTOR, why_not
 from .runtimes import realise
 
 TOLERANCE = 1e-3
@@ -33,6 +39,7 @@ def load(
     `runtime`: `plain` overrides the recorded one. `model`: your own class as it was before tuning.
     A copy of it comes back with the recorded edits carried out on its modules; it is checked
     against the stored sample and runs as PyTorch runs it, without this machine's fast kernels.
+    Warns (`MachineWarning`) where CPU, threads or torch are not those that a graph was tuned for.
     Raises ArtifactError where files are missing or changed, or where the class can't follow.
     """
     if model is not None:
@@ -41,9 +48,27 @@ def load(
         return _onto(model, Path(folder))
     artifact = read_artifact(Path(folder))
     inputs = draw_inputs([dict(spec) for spec in artifact.manifest["inputs"]], 0)
-    return realise(
-        module_of(artifact.program), inputs, runtime or str(artifact.manifest["runtime"])
-    )
+    chosen = runtime or str(artifact.manifest["runtime"])
+    _warn(artifact.manifest, chosen, str(inputs[0].device))
+    return realise(module_of(artifact.program), inputs, chosen)
+
+
+def _warn(manifest: dict[str, Any], runtime: str, device: str) -> None:
+    """What of the closed list of warnings holds for this machine, as Python warnings."""
+    record = manifest.get("record")
+    try:
+        tuned = record_from_json(Machine, record["machine"], "machine")  # type: ignore[index]
+    except (ArtifactError, TypeError, KeyError):
+        return  # a damaged record says nothing, and the variant runs without it
+    there = tuned.device.partition(" ")[0]
+    here = fingerprint(there if torch.cuda.is_available() else "cpu")
+    found = [other_machine(tuned, here)]
+    if runtime == INDUCTOR and (reason := why_not(device)):
+        found.append(no_compiler(reason))
+    for notice in found:
+        if notice is not None:
+            text = f"{notice.seen} {notice.cause} {notice.remedy}"
+            warnings.warn(text, MachineWarning, stacklevel=3)
 
 
 def _onto(model: nn.Module, folder: Path) -> nn.Module:

@@ -39,7 +39,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished step as the journal keeps it. `weights` only where training made them.
+    """A finished step as the journal keeps it. `weights` only where edits don't make them.
 
     `runtime`: what the variant runs under after it.
     """
@@ -79,7 +79,7 @@ def before(bench: Bench, last: RecipeStep) -> Variant:
         if step is last:
             break
         plan = plan_step(bench, variant, step, None)
-        apply(variant.module, plan.edits)
+        plan.carry_out(variant.module)
         variant.edits.extend(plan.edits)
     return variant
 
@@ -102,7 +102,7 @@ def build(
         plan = plan_step(bench, variant, step, chosen)
         if plan.trains and recover:
             _recover(bench, variant, step)
-        apply(variant.module, plan.edits)
+        plan.carry_out(variant.module)
         variant.edits.extend(plan.edits)
     return variant
 
@@ -165,16 +165,16 @@ class Run:
             self.bench.runtime = known.runtime
             return
         before = len(variant.edits)
-        made, left = self._measured(variant, step)
+        made, plan = self._measured(variant, step)
         variant.steps.append(made)
-        variant.left_alone.extend(left)
-        trained = made.status == "kept" and not made.edits
-        weights = variant.module.state_dict() if trained else {}
+        variant.left_alone.extend(plan.left_alone)
+        set_anew = made.status == "kept" and (plan.trains or plan.weights)
+        weights = variant.module.state_dict() if set_anew else {}
         edits = to_json(variant.edits[before:])
-        done = Done(made, edits, left, weights, self.bench.runtime)
+        done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
         self.bench.journal.put(step.name, done)
 
-    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, tuple[LeftAlone, ...]]:
+    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
         started = time.monotonic()
         plan = plan_step(self.bench, variant, step, self.chosen)
         if plan.trains and self.chosen is not None and not _lossy(variant):
@@ -187,12 +187,11 @@ class Run:
         else:
             reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
             done = Step(step.name, _plain(step), "skipped", reason)
-        return _timed(done, time.monotonic() - started), plan.left_alone
+        return _timed(done, time.monotonic() - started), plan
 
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
         bench = self.bench
-        changed = clone(variant.module)
-        apply(changed, plan.edits)
+        changed = plan.carry_out(clone(variant.module))
         runtime = bench.runtime_for(changed) if plan.for_speed else bench.runtime
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..configs.recipe import Recipe
-from ..core.records import ChannelGroup, LeftAlone
+from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..graph.groups import Analysis, is_kernel_axis
-from .bench import open_bench
+from .bench import Bench, open_bench
+from .compiling import INDUCTOR, why_not
 from .job import Job
 from .results import Outcome, base_record, layers
+from .runtimes import PLAIN, promising
+from .sidebyside import costs, measured
 from .talk import Talk
 
 
-def profile(job: Job, recipe: Recipe, talk: Talk, groups: bool = False) -> Outcome:
+def profile(
+    job: Job, recipe: Recipe, talk: Talk, groups: bool = False, runtimes: bool = False
+) -> Outcome:
     """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
 
-    `groups` also lists the channel groups, and why some can't be pruned.
+    `groups` also lists the channel groups, and why some can't be pruned; `runtimes` measures the
+    checkpoint as it is, lowered and compiled.
     """
     bench = open_bench(job, recipe, talk)
     talk.stage("measuring")
@@ -33,12 +39,26 @@ def profile(job: Job, recipe: Recipe, talk: Talk, groups: bool = False) -> Outco
             record,
             layers_before=layers(bench, bench.original),
             groups=channel_groups(analysis) if groups else (),
+            runtimes=side_by_side(bench) if runtimes else (),
             left_alone=tuple(frozen),
             seconds=round(bench.seconds, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),
         None,
     )
+
+
+def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
+    """The original under `plain`, the lowering that is fastest here, and compiled."""
+    bench.talk.stage("comparing runtimes")
+    best = promising(bench.original, bench.inputs, "lowered", bench.job.target.percentile)
+    lowering = next((n for n in best if n != PLAIN), PLAIN)
+    names: tuple[str, ...] = (PLAIN, lowering)
+    if reason := why_not(bench.device):
+        bench.talk.note(f"`inductor` {reason}")
+    else:
+        names = (*names, INDUCTOR)
+    return costs(measured(bench, bench.original, names), "")
 
 
 def channel_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:

@@ -83,6 +83,7 @@ def finished(
         macs_after=bench.macs(variant.module),
         seconds=round(bench.seconds, 2),
         runtime_used=bench.runtime,
+        runtimes=bench.compared,
         steps=tuple(variant.steps),
         candidates=candidates,
         layers_before=layers(bench, bench.original),

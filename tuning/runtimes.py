@@ -1,4 +1,4 @@
-"""How a graph runs here: as exported, or lowered to fast kernels where that is faster."""
+"""How a graph runs here: as exported, lowered to fast kernels where that is faster, or compiled."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..core.calling import Inputs
-from ..core.errors import UsageError
 from ..graph.capture import clone
 from ..graph.direct import called_directly
 from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
+from .compiling import INDUCTOR, compiled, why_not
 
 PLAIN = "plain"
 PACKED = ("onednn", "onednn_channels_last")
@@ -28,9 +28,17 @@ def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
     return variants(module, inputs).get(name, lambda: clone(module))()
 
 
-def realise(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
-    """`lowered`, ready to be called. Its operators are no longer those of the exported graph."""
-    return called_directly(lowered(module, inputs, name))
+def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
+    """`lowered`, or compiled, ready to be called. Its operators are no longer the graph's own.
+
+    Raises MeasureError where the compiler fails; without one the furthest lowering is as near.
+    """
+    if name != INDUCTOR:
+        return called_directly(lowered(module, inputs, name))
+    usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
+    if why_not(str(inputs[0].device)):
+        return usual
+    return compiled(module, usual, inputs)
 
 
 def promising(
@@ -39,13 +47,11 @@ def promising(
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
 
     `plain` comes first unless a lowering is measurably faster. A variant with other widths may
-    run fastest under another one, so the second stays in where it is within 1.5x. Raises
-    UsageError for a runtime that is not built yet.
+    run fastest under another one, so the second stays in where it is within 1.5x. Compiling takes
+    too long for every variant: the last one is compiled (tuning/sidebyside.py).
     """
     if runtime == PLAIN:
         return (PLAIN,)
-    if runtime != "lowered":
-        raise UsageError(f"`--runtime {runtime}` is not available yet; use `plain` or `lowered`.")
     names = (PLAIN, *variants(module, inputs))
     made = {name: realise(module, inputs, name) for name in names}
     device = str(inputs[0].device)

@@ -18,6 +18,7 @@ from .pipeline import Run, Variant, build
 from .results import Outcome, base_record, finished, verify_written, write
 from .search import Search
 from .settle import settle
+from .sidebyside import compile_where_faster
 from .talk import OPENING, Talk, expected
 from .trials import Trial, candidate
 from .verify import Verification
@@ -227,6 +228,7 @@ def _not_slower(
     """The variant as a fresh process measures it, or lossless work where that is slower than the
     original. Raises MeasureError where both are: no such result is ever written."""
     recipe = dump_recipe(bench.recipe)
+    compile_where_faster(bench, variant.module)
     checked = verify_written(bench, out, variant, record, recipe)
     if checked.comparison.finding != "slower":
         return variant, checked

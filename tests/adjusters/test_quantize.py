@@ -124,3 +124,35 @@ def test_the_digits_net_in_int8_answers_as_in_float():
     assert len(layers(made)) == 22
     ready = variants(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
     assert agreement(original, ready, held) >= 0.99
+
+
+def test_bias_correction_takes_the_mean_error_out_of_each_layer():
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False),
+                          nn.Flatten(), nn.Linear(4 * 144, 3)).eval()  # fmt: skip
+    for layer in (model[0], model[4]):  # all weights round the same way
+        layer.weight.data = torch.full_like(layer.weight, 0.0049)
+        layer.weight.data.view(len(layer.weight), -1)[:, 0] = 1.0
+    data = [(pico.images(16, seed) + 1, None) for seed in range(2)]
+    at = context(model, data)
+    plain, fixed = (plan(at, settings(bias_correction=on)) for on in (False, True))
+    assert not plain.weights and set(fixed.weights) == {"0.bias", "4.bias"}
+    assert plain.edits == fixed.edits
+    x = torch.cat([x for x, _ in data])
+    with torch.no_grad():
+        wanted = at.module(x)
+        gaps = [
+            float((made.carry_out(clone(at.module))(x) - wanted).mean(0).norm())
+            for made in (plain, fixed)
+        ]
+    assert gaps[1] < 0.2 * gaps[0]
+
+
+def test_without_data_no_bias_is_corrected():
+    made = plan(context(train=None), settings(scheme="int8_weight", bias_correction=True))
+    assert made.edits and not made.weights
+
+
+def test_ranges_of_the_moment_are_for_linear_layers_and_need_no_data():
+    made = plan(context(train=None), settings(scheme="int8_dynamic"))
+    assert layers(made) == ["linear"] and made.for_speed
+    assert {item.what for item in made.left_alone} == {"stem", "blocks.0.conv1", "blocks.0.conv2"}

@@ -11,14 +11,15 @@ import torch
 from modelspeed.checkpoints import artifact
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
-from modelspeed.core.records import Latency, Machine, Record, Target
+from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export
 from modelspeed.graph.edits import apply, to_json
 from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.profiling.machine import fingerprint
 
 RECORD = Record(
     kind="tune", created="now", version="0", source="m.pt", source_sha256="0",
-    machine=Machine("c", 1, 1, "cpu", "float32", "2", "3", "l"), target=Target(), verdict="none",
+    machine=fingerprint(), target=Target(), verdict="none",
     summary="", baseline=Latency(50, 1, 1, 1),
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ from modelspeed.core.errors import UsageError
 
 
 def test_the_presets_are_the_files_of_the_folder() -> None:
-    assert preset_names() == ["balanced", "int8", "lossless", "scale_half", "shallow"]
+    assert preset_names() == ["balanced", "int8", "lossless", "low_rank", "scale_half",
+                              "shallow"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -41,7 +42,7 @@ def test_the_teaching_preset_says_that_it_changes_no_latency() -> None:
 
 @pytest.mark.parametrize("name", ["balancd", "", "../settings", "balanced.yaml"])
 def test_an_unknown_preset_is_refused_with_the_names(name: str) -> None:
-    with pytest.raises(UsageError, match="balanced, int8, lossless, scale_half"):
+    with pytest.raises(UsageError, match="balanced, int8, lossless, low_rank, scale_half"):
         read_preset(name)
 
 

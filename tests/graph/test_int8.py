@@ -15,16 +15,24 @@ from modelspeed.checkpoints import artifact
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs, leaves, plain
 from modelspeed.core.errors import EditError
-from modelspeed.core.records import Latency, Machine, Record, Target
+from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, to_json
+from modelspeed.graph.edits import (
+    QuantizeAnew,
+    QuantizeInput,
+    QuantizeWeight,
+    apply,
+    from_json,
+    to_json,
+)
 from modelspeed.graph.groups import analyse, keep_units
-from modelspeed.graph.int8 import dequantize, quantize, runs_here
+from modelspeed.graph.int8 import dequantize, quantize, quantize_anew, runs_here
 from modelspeed.graph.lowering import variants
+from modelspeed.profiling.machine import fingerprint
 from torch import nn
 
 RECORD = Record(
-    "tune", "now", "0", "m.pt", "0" * 64, Machine("c", 1, 1, "cpu", "float32", "2", "3", "l"),
+    "tune", "now", "0", "m.pt", "0" * 64, fingerprint(),
     Target(), "none", "", Latency(50, 1, 1, 1),
 )  # fmt: skip
 KERNELS = ("onednn", "onednn_channels_last")
@@ -206,3 +214,92 @@ def test_an_artifact_gives_equal_outputs_in_a_fresh_process_and_with_torch_alone
     assert torch.equal(torch.load(tmp_path / "ours.pt"), here)
     assert torch.equal(torch.load(tmp_path / "replayed.pt"), here)
     torch.testing.assert_close(torch.load(tmp_path / "alone.pt"), wanted)
+
+
+class Signal(nn.Module):
+    """1-d convolutions of every kind, a residual, and a pool in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv1d(1, 16, 5, stride=2, padding=2)
+        self.b = nn.Conv1d(16, 16, 3, padding=2, dilation=2, groups=4)
+        self.c = nn.Conv1d(16, 16, 1)
+        self.d = nn.Conv1d(16, 8, 3)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        x = torch.relu(self.c(torch.relu(self.b(x))) + x)
+        return self.head(self.d(nn.functional.max_pool1d(x, 2)).mean(-1))
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.onednn, "qconv2d_pointwise"), reason="no oneDNN kernels")
+def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
+    torch.manual_seed(0)
+    inputs = Inputs.of((torch.randn(1, 1, 40),))
+    context = Context(capture(Signal().eval(), tuple(inputs)), inputs,
+                      [(torch.randn(16, 1, 40), None)])  # fmt: skip
+    made = plan(context, make_step("quantize").settings)
+    module = module_of(export(apply(clone(context.module), made.edits), tuple(inputs)))
+    ready = variants(module, inputs)["onednn"]()
+    assert ready.code.count("onednn.qconv2d_pointwise") == 4 and "conv1d" not in ready.code
+    assert len(calls(ready, quantize)) == 4  # b and c hand on integers
+    for rows in (1, 5):
+        x = torch.randn(rows, 1, 40)
+        with torch.inference_mode():
+            wanted = module(x)
+            step = float(wanted.max() - wanted.min()) / 100 + 1e-3
+            assert float((ready(x) - wanted).abs().max()) <= step
+
+
+def anew(name="Bert"):
+    torch.manual_seed(0)
+    entry = zoo.ZOO[name]
+    inputs = Inputs.of(entry.inputs)
+    context = Context(capture(entry.model(), entry.inputs), inputs)
+    return context, plan(context, make_step("quantize", scheme="int8_dynamic").settings)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.onednn, "qlinear_pointwise"), reason="no oneDNN kernels")
+@pytest.mark.parametrize("name", ["Bert", "Vit"])
+def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
+    context, made = anew(name)
+    layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
+    assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
+    edits = from_json(to_json(made.edits))
+    module = module_of(export(apply(clone(context.module), edits), tuple(context.inputs)))
+    ready = variants(module, context.inputs)["onednn"]()
+    assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
+    with torch.inference_mode():
+        rows = [leaves(plain(context.inputs.call(m))) for m in (context.module, module, ready)]
+    for exact, wanted, found in zip(*rows, strict=True):
+        size = float(exact.abs().max())
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02 * size)
+        torch.testing.assert_close(wanted, exact, rtol=0.1, atol=0.1 * size)
+        assert not torch.equal(wanted, exact)
+
+
+def test_layers_that_read_the_same_value_share_its_rounding():
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(16, 16) for _ in range(3))
+
+        def forward(self, x):
+            x = torch.tanh(x)
+            return self.a(x) + self.b(x) * self.c(x)
+
+    inputs = Inputs.of((torch.randn(2, 16),))
+    context = Context(capture(Three(), tuple(inputs)), inputs)
+    made = plan(context, make_step("quantize", scheme="int8_dynamic").settings)
+    ready = variants(apply(clone(context.module), made.edits), inputs)["onednn"]()
+    assert len(calls(ready, quantize_anew)) == (1 if runs_here(context.module) else 0)
+
+
+def test_a_rounding_out_of_range_is_refused():
+    module = capture(pico.net(["residual"]), (pico.images(1),))
+    for place, half in ((0, 0), (0, 200), (9, 63)):
+        with pytest.raises(EditError, match="can't be rounded"):
+            apply(clone(module), [QuantizeAnew("linear", place, half)])
+    with pytest.raises(EditError, match="`conv2d` can't be rounded"):
+        apply(clone(module), [QuantizeAnew("conv2d", 0, 63)])

@@ -12,6 +12,7 @@ from modelspeed.core.records import (
     Notice,
     Quality,
     Record,
+    RuntimeCost,
     Step,
     Target,
 )  # fmt: skip
@@ -41,6 +42,7 @@ def record(**changes: object) -> Record:
             Candidate(f"c{i}", 2.0 + i, 1.9 + i, 2.1 + i, 0.9 + 0.01 * i, 1.1 * (2.0 + i), 0.5,
                       i == 1) for i in range(5)),
         "layers_before": layers, "layers_after": layers[:20],
+        "runtimes": (RuntimeCost("inductor", 2.5, 2.4, 2.6, 31.0, True),),
         "left_alone": (LeftAlone("head", "it is part of the model's output"),),
         "notices": (Notice("noisy", "CV 8 %", "other programs", "--threads 1"),),
     }  # fmt: skip

@@ -1,0 +1,222 @@
+"""What a user could run a trained net with instead: one function for each, for `alternatives.py`.
+
+Each takes a case and gives something to call with the case's inputs. A package that is missing
+raises ImportError, which the table states.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from modelspeed.adjusters.plan import Context
+from modelspeed.adjusters.registry import ADJUSTERS
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.calling import Inputs
+from modelspeed.graph.capture import capture, clone
+from modelspeed.tuning.compiling import Compiled
+from modelspeed.tuning.runtimes import realise
+from torch import Tensor, nn
+
+PACKED = ("onednn", "onednn_channels_last")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net with one example input tensor; `shown` are more of them, to calibrate on.
+
+    `images`: convolutions, which are quantised statically; else linear layers, dynamically.
+    """
+
+    name: str
+    model: nn.Module
+    x: Tensor
+    shown: list[Tensor]
+    held: list[Tensor]
+    images: bool = True
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs((self.x,))
+
+    @property
+    def batches(self) -> list[tuple[Tensor, None]]:
+        return [(x, None) for x in self.shown]
+
+
+class Called(nn.Module):
+    """Another engine's session as a module on tensors."""
+
+    def __init__(self, run: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(x.numpy()))
+
+
+def eager(case: Case) -> nn.Module:
+    return case.model
+
+
+def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.Module:
+    module = capture(case.model, tuple(case.inputs))
+    if adjuster:
+        step = make_step(adjuster, **settings).settings
+        plan = ADJUSTERS[adjuster].plan(Context(module, case.inputs, case.batches), step)
+        if not plan.edits:
+            raise RuntimeError(plan.left_alone[0].reason)
+        module = plan.carry_out(clone(module))
+    return realise(module, case.inputs, kernels)
+
+
+def lowered(case: Case) -> nn.Module:
+    return _ours(case, PACKED[case.images])
+
+
+def bfloat16(case: Case) -> nn.Module:
+    return _ours(case, PACKED[case.images], "precision")
+
+
+def int8(case: Case) -> nn.Module:
+    return _ours(case, PACKED[case.images], "quantize", examples=len(case.shown))
+
+
+def inductor(case: Case) -> nn.Module:
+    """What `--runtime inductor` is: torch.compile's back end without dynamo in front."""
+    made = _ours(case, "inductor")
+    if not isinstance(made, Compiled):
+        raise RuntimeError("no C++ compiler")
+    return made
+
+
+def compiled(case: Case) -> Any:
+    import torch._inductor.config as settings
+
+    made = torch.compile(copy.deepcopy(case.model))
+    with settings.patch(freezing=True), torch.inference_mode():
+        made(case.x)
+    return made
+
+
+def fx_static(case: Case) -> nn.Module:
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    mapping = get_default_qconfig_mapping("x86")
+    prepared = prepare_fx(copy.deepcopy(case.model), mapping, (case.x,))
+    with torch.inference_mode():
+        for x in case.shown:
+            prepared(x)
+    return convert_fx(prepared)
+
+
+def dynamic(case: Case) -> nn.Module:
+    """Linear layers only: convolutions have no dynamic kernels there."""
+    model = copy.deepcopy(case.model)
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, torch.qint8)
+
+
+def torchao(case: Case) -> Any:
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    model = copy.deepcopy(case.model)
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    with torch.inference_mode():
+        made = torch.compile(model)
+        made(case.x)
+    return made
+
+
+def _onnx(case: Case, folder: str) -> str:
+    path = str(Path(folder) / "model.onnx")
+    torch.onnx.export(case.model, (case.x,), path, input_names=["x"], dynamo=True, verbose=False,
+                      external_data=False)  # fmt: skip
+    return path
+
+
+def _session(path: str) -> Called:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return Called(lambda x: session.run(None, {"x": x})[0])
+
+
+def onnxruntime(case: Case) -> nn.Module:
+    import onnxruntime  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        return _session(_onnx(case, folder))
+
+
+def onnxruntime_int8(case: Case) -> nn.Module:
+    from onnxruntime import quantization as q
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    rows: Iterator[dict[str, Any]] = iter([{"x": x.numpy()} for x in case.shown])
+
+    class Reader(q.CalibrationDataReader):
+        def get_next(self) -> dict[str, Any] | None:
+            return next(rows, None)
+
+    reduce = not torch.cpu._is_vnni_supported()
+    with tempfile.TemporaryDirectory() as folder:
+        ready, made = (str(Path(folder) / f"{n}.onnx") for n in ("ready", "int8"))
+        quant_pre_process(_onnx(case, folder), ready, skip_symbolic_shape=True)
+        if case.images:
+            q.quantize_static(
+                ready, made, Reader(), per_channel=True, reduce_range=reduce,
+                activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
+            )  # fmt: skip
+        else:
+            q.quantize_dynamic(ready, made, per_channel=True, reduce_range=reduce)
+        return _session(made)
+
+
+def _openvino(case: Case, quantised: bool) -> nn.Module:
+    import openvino as ov
+
+    model = ov.convert_model(case.model, example_input=case.x, input=[list(case.x.shape)])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    if quantised:
+        import nncf
+
+        kind = {} if case.images else {"model_type": nncf.ModelType.TRANSFORMER}
+        model = nncf.quantize(model, nncf.Dataset([x.numpy() for x in case.shown]), **kind)
+    else:  # else it takes half precision by itself where the machine has it
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return Called(lambda x: next(iter(request.infer([x]).values())).copy())
+
+
+def openvino(case: Case) -> nn.Module:
+    return _openvino(case, False)
+
+
+def openvino_int8(case: Case) -> nn.Module:
+    return _openvino(case, True)
+
+
+COLUMNS: dict[str, Callable[[Case], Any]] = {
+    "eager": eager,
+    "modelspeed, lowered": lowered,
+    "modelspeed, inductor": inductor,
+    "modelspeed, bfloat16": bfloat16,
+    "modelspeed, int8": int8,
+    "torch.compile, freezing": compiled,
+    "torch.ao FX static int8": fx_static,
+    "torch.ao quantize_dynamic": dynamic,
+    "torchao int8 dynamic, compiled": torchao,
+    "ONNX Runtime": onnxruntime,
+    "ONNX Runtime int8": onnxruntime_int8,
+    "OpenVINO": openvino,
+    "OpenVINO int8": openvino_int8,
+}

@@ -1,0 +1,65 @@
+"""One variant under every kind of runtime, interleaved, with what it takes to make it ready."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from ..core.errors import MeasureError
+from ..core.records import Latency, RuntimeCost
+from ..profiling.statistics import compare
+from ..profiling.timer import measure_interleaved
+from .bench import Bench
+from .compiling import INDUCTOR
+from .runtimes import PLAIN, realise, runner
+
+SECONDS = 3.0
+
+
+def compile_where_faster(bench: Bench, module: GraphModule) -> None:
+    """Where `--runtime inductor` asks for it: compile `module`, and let it run so from here on if
+    that measures faster than the runtime chosen before. The figures go into `bench.compared`."""
+    if bench.job.target.runtime != INDUCTOR:
+        return
+    bench.talk.stage("compiling")
+    usual = bench.runtime
+    rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
+    if INDUCTOR in rows:
+        before, after = rows[usual][0], rows[INDUCTOR][0]
+        found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
+        if found.finding == "faster":
+            bench.runtime = INDUCTOR
+    bench.compared = costs(rows, bench.runtime)
+
+
+def measured(
+    bench: Bench, module: GraphModule, names: tuple[str, ...]
+) -> dict[str, tuple[Latency, float]]:
+    """By runtime: latency, and seconds to get ready. What does not compile is noted, left out."""
+    ready: dict[str, tuple[nn.Module, float]] = {}
+    for name in dict.fromkeys(names):
+        started = time.monotonic()
+        try:
+            with torch.no_grad():
+                made = realise(module, bench.inputs, name)
+        except MeasureError as error:
+            bench.talk.note(str(error))
+            continue
+        ready[name] = (made, time.monotonic() - started)
+    rows = measure_interleaved(
+        [runner(made, bench.inputs) for made, _ in ready.values()],
+        percentile=bench.job.target.percentile,
+        max_seconds=SECONDS if bench.job.target.percentile <= 90 else 20.0,
+        device=bench.device,
+    )
+    return {name: (row, took) for (name, (_, took)), row in zip(ready.items(), rows, strict=True)}
+
+
+def costs(rows: dict[str, tuple[Latency, float]], chosen: str) -> tuple[RuntimeCost, ...]:
+    return tuple(
+        RuntimeCost(name, row.value_ms, row.low_ms, row.high_ms, round(took, 3), name == chosen)
+        for name, (row, took) in rows.items()
+    )

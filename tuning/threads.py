@@ -1,0 +1,65 @@
+"""`--threads auto`: the thread count that this model runs fastest with here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from ..core.calling import Inputs
+from ..core.records import Latency, Target
+from ..profiling.machine import threads, usable_cores
+from ..profiling.timer import measure_interleaved
+from .runtimes import PLAIN, packed, realise, runner
+from .talk import Talk
+
+SECONDS = 1.5
+SAME = 1.02  # of the fastest: fewer threads that take no longer leave the rest to others
+
+
+def counts(cores: int) -> tuple[int, ...]:
+    """Powers of two up to all cores."""
+    return (*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores)
+
+
+def with_fastest(target: Target, module: GraphModule, inputs: Inputs, talk: Talk) -> Target:
+    """The target with the count in it, which this process uses from here on; others as they are.
+
+    What is timed is the original after lossless work, since that's what variants are made of.
+    """
+    if not target.auto_threads or target.threads or not target.device.startswith("cpu"):
+        return target
+    talk.stage("choosing threads")
+    with torch.no_grad():
+        name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
+        rows = measured(realise(module, inputs, name), inputs)
+    found = fewest(rows)
+    times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())
+    talk.note(f"`--threads auto` takes {found} ({times})")
+    torch.set_num_threads(found)
+    return replace(target, threads=found)
+
+
+def measured(module: nn.Module, inputs: Inputs) -> dict[int, Latency]:
+    """Latency by thread count, interleaved."""
+    call, tried = runner(module, inputs), counts(usable_cores())
+
+    def with_threads(count: int) -> Callable[[], object]:
+        def run() -> object:
+            torch.set_num_threads(count)
+            return call()
+
+        return run
+
+    with threads(0):  # what was set before comes back
+        rows = measure_interleaved([with_threads(n) for n in tried], max_seconds=SECONDS)
+    return dict(zip(tried, rows, strict=True))
+
+
+def fewest(rows: dict[int, Latency]) -> int:
+    """The least count that is as fast as the fastest."""
+    best = min(row.value_ms for row in rows.values())
+    return min(count for count, row in rows.items() if row.value_ms <= SAME * best)
