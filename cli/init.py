@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..configs.presets import read_preset
 from ..core.errors import UsageError
 from . import options as o
 from .errors import shown
@@ -22,13 +23,7 @@ version: 1
 #                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz
 target: {{percentile: 50, batch: 1}}       # add ms: 5.0, or pass --target-ms
 limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric; time budget
-adjust:
-  - flush_subnormals                     # lossless
-  - prune: {{max_ratio: 0.8, importance: fisher}}
-  - finetune: {{epochs: 2, distill: true}}
-  - fold_batchnorm                       # lossless
-  - channels_last                        # lossless
-"""
+{adjust}"""
 
 
 def init(
@@ -46,13 +41,20 @@ def init(
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
         found = look(checkpoint, trust_pickle=trust_pickle)
         text = TEMPLATE.format(
-            name=checkpoint.name, what=found.what, model=_model(found), inputs=_inputs(found)
-        )
+            name=checkpoint.name, what=found.what, model=_model(found), inputs=_inputs(found),
+            adjust=_steps(),
+        )  # fmt: skip
         out.write_text(text, encoding="utf-8")
         sys.stderr.write(f"`{checkpoint}` is {found.what}\n")
         for note in found.notes:
             sys.stderr.write(f"  {note}\n")
         sys.stderr.write(f"wrote {out}; next: modelspeed tune {checkpoint} --target-ms 5\n")
+
+
+def _steps() -> str:
+    """What `tune` does without a recipe, to be changed from there."""
+    text = read_preset("balanced")
+    return text[text.index("adjust:") :]
 
 
 def _model(found: Finding) -> str:
