@@ -35,11 +35,11 @@ from modelspeed.graph.edits import kept_indices
 from modelspeed.tuning import search as searching
 from modelspeed.tuning.allocation import Problem
 from modelspeed.tuning.bench import Bench, open_bench
+from modelspeed.tuning.building import build
 from modelspeed.tuning.costs import CostTables
 from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.objective import Kept, Objective
-from modelspeed.tuning.pipeline import build
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
 from modelspeed.tuning.trainer import Trainer

@@ -24,10 +24,10 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import clone
 from modelspeed.graph.edits import apply, kept_indices
 from modelspeed.tuning.bench import Bench
+from modelspeed.tuning.building import build
 from modelspeed.tuning.finetuning import finetune
 from modelspeed.tuning.forms import FLOAT, name_of
 from modelspeed.tuning.objective import Objective
-from modelspeed.tuning.pipeline import build
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
 from modelspeed.tuning.trainer import Trainer

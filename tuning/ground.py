@@ -13,10 +13,10 @@ from ..configs.recipe import Step
 from ..configs.settings import DropBlocks, Prune
 from .allocation import Problem
 from .bench import Bench
+from .building import before
 from .costs import CostTables, Store
 from .depth import Depth
 from .multiples import rewarded_multiple
-from .pipeline import before
 from .widths import Widths
 
 

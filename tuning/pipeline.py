@@ -3,134 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-from torch.fx import GraphModule
 
 from ..adjusters.plan import Plan
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, LeftAlone, Step
+from ..core.records import Comparison, Step
 from ..graph.capture import clone
-from ..graph.edits import DropBlock, Edit, FoldBatchNorm, apply, from_json, kept_indices, to_json
+from ..graph.edits import to_json
 from .bench import Bench
+from .building import fit, fresh, plan_step
 from .chosen import Chosen
-from .compensation import compensate
-from .data import CALIBRATION
-from .finetuning import reestimate_batch_norm
 from .goal import wanted
 from .talk import VERIFYING
+from .variant import Done, Variant
 from .workers import together
-
-BN_BATCHES = 10
-
-
-@dataclass
-class Variant:
-    """A graph with the edits that made it from the capture."""
-
-    module: GraphModule
-    edits: list[Edit] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    left_alone: list[LeftAlone] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished step as the journal keeps it. `weights` only where edits don't make them.
-
-    `runtime`: what the variant runs under after it.
-    """
-
-    step: Step
-    edits: list[dict[str, Any]]
-    left_alone: tuple[LeftAlone, ...]
-    weights: dict[str, Any]
-    runtime: str
-
-    def redo(self, variant: Variant) -> None:
-        """Take the variant to where it was after this step."""
-        edits = from_json(self.edits)
-        apply(variant.module, edits)
-        if self.weights:
-            variant.module.load_state_dict(self.weights)
-        variant.edits.extend(edits)
-        variant.steps.append(self.step)
-        variant.left_alone.extend(self.left_alone)
-
-
-def fresh(bench: Bench) -> Variant:
-    return Variant(clone(bench.original))
-
-
-def plan_step(bench: Bench, variant: Variant, step: RecipeStep, chosen: Chosen | None) -> Plan:
-    """`chosen` is None for a recipe as written."""
-    context = bench.context(variant.module)
-    searched = chosen.plan(step, context) if chosen is not None else None
-    return searched or ADJUSTERS[step.name].plan(context, step.settings)
-
-
-def before(bench: Bench, last: RecipeStep) -> Variant:
-    """What the steps ahead of `last` make of the original, untrained."""
-    variant = fresh(bench)
-    for step in bench.recipe.adjust:
-        if step is last:
-            break
-        plan = plan_step(bench, variant, step, None)
-        plan.carry_out(variant.module)
-        variant.edits.extend(plan.edits)
-    return variant
-
-
-def build(
-    bench: Bench,
-    chosen: Chosen | None,
-    *,
-    lossless: bool = False,
-    recover: bool = False,
-) -> Variant:
-    """All edits of the recipe in order, without measuring or training. For the search.
-
-    `recover` adds what is cheap enough for a candidate: compensation, or batch norms re-estimated.
-    """
-    variant = fresh(bench)
-    for step in bench.recipe.adjust:
-        if lossless and not ADJUSTERS[step.name].lossless:
-            continue
-        plan = plan_step(bench, variant, step, chosen)
-        if plan.trains and recover:
-            _recover(bench, variant, step)
-        plan.carry_out(variant.module)
-        variant.edits.extend(plan.edits)
-    return variant
-
-
-def _recover(bench: Bench, variant: Variant, step: RecipeStep) -> None:
-    assert bench.data is not None
-    if isinstance(step.settings, Compensate):
-        fit(bench, variant, variant.module, step.settings)
-    elif not any(s.name == "compensate" for s in bench.recipe.adjust):
-        reestimate_batch_norm(variant.module, bench.data.calibration, BN_BATCHES, bench.device)
-
-
-def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensate) -> int:
-    """Compensate `module`, made by the variant's edits, in place; how many layers were fitted."""
-    assert bench.data is not None
-    few = settings.examples <= CALIBRATION
-    if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
-        return 0  # layers give batch-normed outputs now, which the original's are not
-    return compensate(
-        module,
-        bench.original,
-        bench.data.calibration if few else bench.data.train,
-        kept_indices(variant.edits),
-        bench.device,
-        shorter=any(isinstance(e, DropBlock) for e in variant.edits),
-        examples=settings.examples,
-        ridge=settings.ridge,
-    )
 
 
 @dataclass

@@ -22,8 +22,8 @@ from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
 from .bench import Bench, parameters_of
-from .pipeline import Variant
 from .runtimes import PLAIN, lowered
+from .variant import Variant
 from .verify import Verification, verify
 
 

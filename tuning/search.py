@@ -14,13 +14,14 @@ from ..core.records import Candidate, Latency
 from ..profiling.gate import working
 from .allocation import Problem
 from .bench import Bench
+from .building import build
 from .chosen import Chosen
 from .forms import FLOAT, forms, is_exact, name_of, takes_a_format
 from .goal import WINDOW, budget_ms, feasibility, wanted
 from .ground import Ground
-from .pipeline import Variant, build
 from .talk import expected
 from .trials import Picks, Trial, candidate, interpolated, shortlist
+from .variant import Variant
 
 TRIALS = 8
 OTHER_TRIALS = 4

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ..core.records import Record
 from ..graph.capture import clone
+from .building import build
 from .goal import MARGIN, WINDOW, budget_ms, used
-from .pipeline import Variant, build
 from .results import verify_written
 from .search import Search
 from .trials import Trial
+from .variant import Variant
 
 ROUNDS = 4
 SECONDS = 5.0

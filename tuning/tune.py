@@ -12,15 +12,17 @@ from ..configs.recipe import Recipe, Step
 from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
+from .building import build
 from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
 from .job import Job
-from .pipeline import Run, Variant, build
+from .pipeline import Run
 from .results import Outcome, base_record, finished, verify_written, write
 from .search import Search
 from .settle import settle
 from .sidebyside import compile_where_faster
 from .talk import OPENING, Talk, expected
 from .trials import Trial, candidate
+from .variant import Variant
 from .verify import Verification
 
 ATTEMPTS = 3

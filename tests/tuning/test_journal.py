@@ -20,9 +20,9 @@ from modelspeed.tuning.depth import Depth, Droppable
 from modelspeed.tuning.ground import Ranking
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
-from modelspeed.tuning.pipeline import Done, Variant
 from modelspeed.tuning.search import Trial
 from modelspeed.tuning.talk import Quiet
+from modelspeed.tuning.variant import Done, Variant
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = Depth(
