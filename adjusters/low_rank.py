@@ -24,6 +24,7 @@ from ..graph.edits import Edit, Factor, apply
 from ..graph.factoring import factorable, factors, full_rank, second_name
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering import lower
+from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
 from .plan import Adjuster, Context, Plan
 from .spectrum import Spectrum, inputs_of, look, spectrum
@@ -114,7 +115,9 @@ def _time(
     name = next(layers_of(whole)).node.name
     split = [apply(clone(whole), [Factor(name, rank)]) for rank in ranks]
     runs = [_call(context, module, example) for module in (whole, *split)]
-    return dict(zip((0, *ranks), undisturbed_ms(runs, clock_for(context.device)), strict=True))
+    with gate.alone():
+        took = undisturbed_ms(runs, clock_for(context.device))
+    return dict(zip((0, *ranks), took, strict=True))
 
 
 def undisturbed_ms(runs: Sequence[Callable[[], object]], clock: Clock) -> list[float]:

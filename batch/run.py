@@ -115,6 +115,7 @@ class _Runner:
     gate: Path
     waiting: list[tuple[Plan, int]] = field(default_factory=list)
     running: list[Process] = field(default_factory=list)
+    stopped: bool = False
     sleep: Callable[[float], None] = time.sleep
 
     def all(self, total: int) -> None:
@@ -153,12 +154,17 @@ class _Runner:
     def _ended(self, process: Process) -> None:
         plan, item = process.plan, process.item()
         clean(plan.folder)
-        if item.status in AGAIN and process.attempt <= self.options.retries:
+        if item.status in AGAIN:  # it may have finished before it was killed
+            done = written_since(plan, self.journal.begun[plan.name][1])
+            item = item if done is None else replace(done, reused=False, attempts=process.attempt)
+        stopping = self.stopped and not self.options.keep_going
+        if item.status in AGAIN and process.attempt <= self.options.retries and not stopping:
             self.waiting.insert(0, (plan, process.attempt + 1))
             return
         self.journal.end(item)
         self.watch.ended(item)
         if item.status not in WRITTEN and not self.options.keep_going:
+            self.stopped = True
             self.waiting.clear()
 
 

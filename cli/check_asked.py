@@ -11,6 +11,7 @@ from ..configs.inputs import with_flags, with_limit
 from ..configs.load import load_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.recipe import Recipe
+from ..core.errors import UsageError
 from .finish import record_at
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ def asked_for(folder: Path, flags: dict[str, Any], against: Path | None) -> Aske
     resolve_target(Recipe(), MachineFlags(**said), ms)  # refuses what can't be
     with_limit(Recipe(), flags.get("max_drop"))
     record = stored(folder)
+    changed = [
+        n for n in ("percentile", "batch") if said.get(n) not in (None, getattr(record.target, n))
+    ]
+    if ms is None and changed and record.target.ms is None and record.target.speedup is not None:
+        raise UsageError(
+            f"the artifact's target is a ratio at its own {' and '.join(changed)}; name what it "
+            "must reach at another with `--target-ms`."
+        )
     named = flags.get("config") or find_recipe(Path(record.source), Path.cwd())
     recipe = load_recipe(Path(named)) if named else Recipe()
     recipe = with_flags(recipe, data=flags.get("data"), cwd=Path.cwd())
     if ms is None:
         # The flags' threads are part of what a latency holds for.
-        prepare_machine(replace(record.target, **said), 0)
+        prepare_machine(replace(record.target, runtime="lowered", **said), 0)
         device = said.get("device", record.target.device)
         target = target_of(record, fingerprint(device))
     else:

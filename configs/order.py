@@ -94,6 +94,13 @@ def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
                 "one set of widths, so it would not know which step to set. Join them, using "
                 "`match` for the differences."
             )
+        for i in _places(recipe, "low_rank"):
+            if places and i < places[0]:
+                yield (
+                    f"`adjust[{i}]` is `low_rank` before `adjust[{places[0]}]`, a `prune` that "
+                    "`tune` searches widths for: channels of split layers are no channels. "
+                    "Put it after."
+                )
         return
     for i in _places(recipe, "drop_blocks"):
         if _is_open(recipe, i):

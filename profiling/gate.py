@@ -96,8 +96,7 @@ class Enrolment:
             raise MeasureError(f"`{gate}` belongs to another user; remove it, or set `TMPDIR`.")
         self.gate, self.group = gate, group
         self.path = gate / str(group)
-        self._file = _open(self.path)
-        _flock(self._file)
+        self._file = _locked_anew(self.path)
         if (free := _try(gate / "device")) is None:  # someone measures at this moment
             _kill(group, signal.SIGSTOP)
         else:
@@ -110,8 +109,11 @@ class Enrolment:
             _unlock(free)
 
     def close(self) -> None:
-        self.path.unlink(missing_ok=True)
-        _unlock(self._file)
+        """Once; again does nothing."""
+        if self._file >= 0:
+            self.path.unlink(missing_ok=True)
+            _unlock(self._file)
+            self._file = -1
 
 
 def _signal(gate: Path, what: signal.Signals) -> None:
@@ -137,6 +139,17 @@ def _enrolled(path: Path) -> bool:
 def _kill(group: int, what: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, what)
+
+
+def _locked_anew(path: Path) -> int:
+    """A locked file at `path`; one that was taken for stale in between is made anew."""
+    while True:
+        file = _open(path)
+        _flock(file)
+        with suppress(FileNotFoundError):
+            if os.fstat(file).st_ino == path.stat().st_ino:
+                return file
+        _unlock(file)
 
 
 @contextmanager

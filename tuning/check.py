@@ -81,7 +81,8 @@ def check(asked: Asked, talk: Talk) -> Check:
 
     Raises the errors of core/errors.py where one can't be found out.
     """
-    prepare_machine(asked.target, 0)
+    # An artifact made for the compiler also runs where there is none.
+    prepare_machine(replace(asked.target, runtime="lowered"), 0)
     record = stored(asked.folder)
     cases, started = [], time.monotonic()
     talk.stage("loading")
@@ -89,7 +90,10 @@ def check(asked: Asked, talk: Talk) -> Check:
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
     module = load(asked.folder, runtime=asked.runtime).to(asked.target.device)
     batch = asked.target.batch
-    specs = [{**s, "shape": [batch, *s["shape"][1:]]} for s in artifact.manifest["inputs"]]
+    specs = [
+        {**s, "shape": [batch, *s["shape"][1:]]} if s["shape"] else s
+        for s in artifact.manifest["inputs"]
+    ]
     inputs = draw_inputs(specs, 0).map(lambda x: x.to(asked.target.device))
     started = time.monotonic()
     talk.stage("measuring")
@@ -181,8 +185,15 @@ def _accuracy(
     now, count = data.accuracy(module, asked.target.device)
     quality = Quality(data.metric_name, True, before, now, None, count)
     text = f"{data.metric_name} {now:.4f} on {count} examples"
-    if before is None:
-        return Case("accuracy", "skipped", f"{text}; that of the original is not known"), quality
+    unlike = record.quality is not None and record.quality.metric != data.metric_name
+    if before is None or unlike:
+        text += "; that of the original is not known"
+        if unlike and record.quality is not None:
+            text += f" by this metric, only `{record.quality.metric}`"
+        asks = asked.max_drop is not None
+        return Case("accuracy", "inconclusive" if asks else "skipped", text, 5 if asks else 0), (
+            replace(quality, baseline=None) if unlike else quality
+        )
     limit = asked.max_drop if asked.max_drop is not None else asked.recipe.limits.max_drop  # type: ignore[union-attr]
     text += f", {before:.4f} of the original; at most {limit:g} may be lost"
     broken = before - now > limit + 1e-9

@@ -63,7 +63,8 @@ class Compiled(nn.Module):
         flat: Sequence[Any] = Inputs(args, kwargs).in_order(self._names) if kwargs else args
         if [_kind(x) for x in flat] != self._kinds:
             return self.usual(*args, **kwargs)
-        outputs = self.fast(*flat)
+        # Compiled code insists on the strides that it was made for.
+        outputs = self.fast(*(x.contiguous() if isinstance(x, Tensor) else x for x in flat))
         return outputs[0] if self._spec is None else pytree.tree_unflatten(outputs, self._spec)
 
 
@@ -83,7 +84,7 @@ def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> Compiled:
     flat_graph.graph.set_codegen(CodeGen())
     flat_graph.recompile()
     names = [n.name for n in flat_graph.graph.nodes if n.op == "placeholder"]
-    given = inputs.in_order(names)
+    given = [x.contiguous() for x in inputs.in_order(names)]
     try:
         # Frozen: weights are constants, so that they can be packed for the kernels.
         with settings.patch(freezing=True), torch.no_grad():

@@ -23,7 +23,7 @@ from ..graph.replay import replayed
 from ..profiling.machine import fingerprint
 from ..profiling.notices import no_compiler, other_machine
 from .compiling import INDUCTOR, why_not
-from .runtimes import realise
+from .runtimes import named, realise
 
 TOLERANCE = 1e-3
 
@@ -36,7 +36,8 @@ def load(
 ) -> nn.Module:
     """The variant in `folder` as an eval-mode module for this machine.
 
-    `runtime`: `plain` overrides the recorded one. `model`: your own class as it was before tuning.
+    `runtime`: `plain`, `lowered` or another overrides the recorded one. `model`: your own class
+    as it was before tuning.
     A copy of it comes back with the recorded edits carried out on its modules; it is checked
     against the stored sample and runs as PyTorch runs it, without this machine's fast kernels.
     Warns (`MachineWarning`) where CPU, threads or torch are not those that a graph was tuned for.
@@ -48,9 +49,10 @@ def load(
         return _onto(model, Path(folder))
     artifact = read_artifact(Path(folder))
     inputs = draw_inputs([dict(spec) for spec in artifact.manifest["inputs"]], 0)
-    chosen = runtime or str(artifact.manifest["runtime"])
+    module = module_of(artifact.program)
+    chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     _warn(artifact.manifest, chosen, str(inputs[0].device))
-    return realise(module_of(artifact.program), inputs, chosen)
+    return realise(module, inputs, chosen)
 
 
 def _warn(manifest: dict[str, Any], runtime: str, device: str) -> None:

@@ -16,6 +16,7 @@ from ..graph.edits import to_json
 from .bench import Bench
 from .building import fit, fresh, plan_step
 from .chosen import Chosen
+from .forms import takes_a_format
 from .goal import wanted
 from .talk import VERIFYING
 from .variant import Done, Variant
@@ -81,7 +82,7 @@ class Run:
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
         bench = self.bench
         changed = plan.carry_out(clone(variant.module))
-        runtime = bench.runtime_for(changed) if plan.for_speed else bench.runtime
+        runtime = bench.runtime_for(changed) if takes_a_format(plan.edits) else bench.runtime
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])

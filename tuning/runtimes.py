@@ -9,6 +9,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..core.calling import Inputs
+from ..core.errors import UsageError
 from ..graph.capture import clone
 from ..graph.direct import called_directly
 from ..graph.lowering import variants
@@ -16,7 +17,9 @@ from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
 
 PLAIN = "plain"
+LOWERED = "lowered"
 PACKED = ("onednn", "onednn_channels_last")
+NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, INDUCTOR)
 WORTH_TRYING = 1.5
 
 
@@ -39,6 +42,21 @@ def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
     if why_not(str(inputs[0].device)):
         return usual
     return compiled(module, usual, inputs)
+
+
+def named(asked: str | None, recorded: str, module: GraphModule, inputs: Inputs) -> str:
+    """The runtime to load under; `lowered` is the one recorded, or the furthest there is here.
+
+    Raises UsageError for a name that there isn't.
+    """
+    if asked is None:
+        return recorded
+    if asked not in NAMES:
+        raise UsageError(f"the runtime is `{asked}`; allowed are {', '.join(NAMES)}.")
+    if asked != LOWERED:
+        return asked
+    known = recorded not in (PLAIN, INDUCTOR)
+    return recorded if known else packed(module, inputs) or PLAIN
 
 
 def promising(

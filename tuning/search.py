@@ -168,14 +168,24 @@ class Search:
         return self._best(budget_ms)
 
     def exact(self, budget_ms: float) -> Trial | None:
-        """The whole model in half precision where that is enough: nothing need be removed."""
+        """The whole model in half precision where that is enough: nothing need be removed.
+
+        With data it must keep to `limits.max_drop` on what is held out of training.
+        """
         recipe, whole = self.bench.recipe, self.problem.whole()
         for form in self.forms:
             if form != FLOAT and is_exact(recipe, form):
                 trial = self.measure(whole, form)
-                if trial.latency.high_ms <= budget_ms:
+                if trial.latency.high_ms <= budget_ms and self._keeps_to_limit(trial):
                     return trial
         return None
+
+    def _keeps_to_limit(self, trial: Trial) -> bool:
+        bench = self.bench
+        if bench.data is None:
+            return True
+        start = bench.data.held_score(bench.original, bench.device)
+        return start - self.held(trial) <= bench.recipe.limits.max_drop
 
     def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
         """Measure solutions of `problem` until one is in the window below the budget.

@@ -26,26 +26,31 @@ def settle(search: Search, record: Record, out: Path, recipe: str) -> tuple[Tria
     bench, target = search.bench, search.bench.job.target
     bench.talk.stage("searching")
     budget = budget_ms(target, bench.reference)
-    exact = search.exact(budget)
-    fallback = exact or search.smallest()
-    if exact is None:
-        search.say_feasible(fallback)
-    best: tuple[float, Trial] | None = None
-    last: Trial | None = None
+    if search.exact(budget) is None:
+        search.say_feasible(search.smallest())
+    shares: dict[int, float] = {}  # of the target, by the trial's place
     for _ in range(ROUNDS):
         found = search.solve(budget)
-        if found is None or found is last:
+        if found is None or (at := search.trials.index(found)) in shares:
             break
-        last, share = found, _verified(search, found, record, out, recipe)
-        if share <= MARGIN and (best is None or share > best[0]):
-            best = share, found
+        shares[at] = share = _verified(search, found, record, out, recipe)
         enough = share <= MARGIN and (share >= WINDOW or not found.loss)
         if enough or not search.in_time():
             break
-        budget *= 0.5 * (WINDOW + MARGIN) / share
-    chosen = fallback if best is None else best[1]
+        # From what this one took, which may be well below what it was allowed.
+        budget = found.latency.high_ms * 0.5 * (WINDOW + MARGIN) / share
+    chosen = _best(search, shares)
     bench.runtime = chosen.runtime
     return chosen, min(t.latency.value_ms for t in search.trials)
+
+
+def _best(search: Search, shares: dict[int, float]) -> Trial:
+    """What uses most of the target with the margin kept; else what comes nearest to keeping it."""
+    kept = [at for at, share in shares.items() if share <= MARGIN]
+    if kept:
+        return search.trials[max(kept, key=lambda at: shares[at])]
+    met = [at for at, share in shares.items() if share <= 1.0]
+    return search.trials[min(met, key=lambda at: shares[at])] if met else search.smallest()
 
 
 def _verified(search: Search, found: Trial, record: Record, out: Path, recipe: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..adjusters.registry import ADJUSTERS
@@ -13,6 +14,7 @@ from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
 from .building import build
+from .forms import forms
 from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
 from .job import Job
 from .pipeline import Run
@@ -169,9 +171,12 @@ def _whole(bench: Bench, record: Record, tried: list[Candidate], out: Path, forc
 def _lossy(
     bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
 ) -> Outcome:
+    if bench.runtime not in bench.runtimes:  # lossless work ended compiled
+        bench.runtime = bench.runtimes[0]
+    bench.compared = ()
     search = Search.of(bench, step, tried[-1].latency)
     if not search.problem.choices:
-        return _lossless(bench, record, tried, None, out, force)
+        return _unpruned(bench, record, tried, out, force)
     recipe = dump_recipe(bench.recipe)
     choice = bench.journal.kept(
         "choice", Choice, lambda: Choice(*settle(search, record, out, recipe))
@@ -186,6 +191,14 @@ def _lossy(
     return Outcome(record, out)
 
 
+def _unpruned(
+    bench: Bench, record: Record, tried: list[Candidate], out: Path, force: bool
+) -> Outcome:
+    """Nothing can be removed: what is left are number formats, each kept where it helps."""
+    go = _whole if forms(bench.recipe) else partial(_lossless, step=None)
+    return go(bench, record, tried, out=out, force=force)
+
+
 def _fastest(
     bench: Bench, record: Record, tried: list[Candidate], step: Step, out: Path, force: bool
 ) -> Outcome:
@@ -197,7 +210,7 @@ def _fastest(
     assert data is not None
     search = Search.of(bench, step, tried[-1].latency)
     if not search.problem.choices:
-        return _lossless(bench, record, tried, None, out, force)
+        return _unpruned(bench, record, tried, out, force)
     least = data.held_score(bench.original, bench.device) - limit
     before, _ = data.accuracy(bench.original, bench.device)
     found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
@@ -207,6 +220,7 @@ def _fastest(
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:
             break
     else:
+        bench.runtime, bench.compared = bench.runtimes[0], ()
         return _lossless(bench, record, tried, step, out, force)
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.speedup is not None
@@ -236,6 +250,7 @@ def _not_slower(
         return variant, checked
     bench.talk.note("measured slower than the original: going back to lossless work")
     bench.choose_runtime(bench.original)
+    bench.compared = ()
     variant = Run(bench, None, lossless=True).all()
     checked = verify_written(bench, out, variant, record, recipe)
     if checked.comparison.finding == "slower":

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from modelspeed.configs.load import parse_recipe
-from modelspeed.core.records import Latency
+from modelspeed.core.records import Latency, Target
+from modelspeed.tuning import settle as settling
 from modelspeed.tuning.allocation import Choice, Problem, Term
 from modelspeed.tuning.chosen import Chosen
 from modelspeed.tuning.forms import FLOAT, forms, is_exact, name_of
@@ -63,7 +64,13 @@ class Pretended(Search):
 
 def search(recipe, speed, rounding):
     bench = SimpleNamespace(
-        recipe=recipe, data=object(), talk=Quiet(), started=0.0, job=SimpleNamespace(target=None)
+        recipe=recipe,
+        original=None,
+        device="cpu",
+        data=SimpleNamespace(held_score=lambda *_: 1.0),
+        talk=Quiet(),
+        started=0.0,
+        job=SimpleNamespace(target=None),
     )
     made = Pretended(bench, SimpleNamespace(problem=PROBLEM), speed=speed, rounding=rounding)
     made.in_time = lambda: True
@@ -81,8 +88,13 @@ def test_half_precision_is_asked_first_and_int8_weights_alone_are_no_format_to_c
 
 
 def test_nothing_is_removed_where_half_precision_alone_is_enough(recipe):
-    found = search(recipe, {HALF: 0.4, INT8: 0.2}, {HALF: 0.01, INT8: 0.02}).solve(2.5)
+    found = search(recipe, {HALF: 0.4, INT8: 0.2}, {HALF: 0.005, INT8: 0.02}).solve(2.5)
     assert found.form == HALF and found.picks == WHOLE
+
+
+def test_half_precision_that_loses_more_than_the_limit_is_no_shortcut(recipe):
+    found = search(recipe, {HALF: 0.4}, {HALF: 0.3}).solve(4.2)
+    assert found.form == FLOAT and found.picks == {"a": 2}
 
 
 @pytest.mark.parametrize(("rounding", "form"), [(0.01, INT8), (0.8, FLOAT)])
@@ -133,3 +145,41 @@ def test_only_the_format_that_was_taken_is_planned(recipe):
     assert "better way" in chosen.plan(integers, None).left_alone[0].reason
     nothing = chosen.plan(recipe.adjust[0], None)
     assert not nothing.edits and "nothing is removed" in nothing.left_alone[0].reason
+
+
+class Settled(SimpleNamespace):
+    """A search that answers with the slowest of its trials that fits."""
+
+    def exact(self, budget_ms):
+        return None
+
+    def smallest(self):
+        return self.trials[0]
+
+    def say_feasible(self, smallest):
+        pass
+
+    def in_time(self):
+        return True
+
+    def solve(self, budget_ms):
+        fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]
+        return max(fitting, key=lambda t: t.latency.high_ms, default=None)
+
+
+@pytest.mark.parametrize(("slower", "expected"), [(1.0, 4.8), (1.03, 4.0), (1.2, 4.0)])
+def test_what_a_fresh_process_measures_decides_and_the_narrowest_is_the_last_resort(
+    monkeypatch, slower, expected
+):
+    rows = [Trial({"a": i}, ms, 1.0, Latency(50.0, ms, ms, ms), "plain") for i, ms in
+            enumerate((1.0, 4.0, 4.8, 6.0))]  # fmt: skip
+    target = Target(ms=5.0)
+    bench = SimpleNamespace(
+        job=SimpleNamespace(target=target), talk=Quiet(), reference=rows[3].latency, runtime=""
+    )
+    made = Settled(bench=bench, trials=rows)
+    monkeypatch.setattr(
+        settling, "_verified", lambda _, found, *rest: slower * found.latency.high_ms / 5.0
+    )
+    found, least = settling.settle(made, None, None, "")
+    assert (found.latency.high_ms, least) == (expected, 1.0)
