@@ -7,7 +7,7 @@ float32, on the same tables: what it takes end to end is measured, which maps on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
@@ -20,7 +20,7 @@ from .forms import FLOAT, forms, is_exact, name_of, takes_a_format
 from .goal import WINDOW, budget_ms, feasibility, wanted
 from .ground import Ground
 from .talk import expected
-from .trials import Picks, Trial, candidate, interpolated, shortlist
+from .trials import Picks, Trial, candidates, interpolated, shortlist
 from .variant import Variant
 
 TRIALS = 8
@@ -46,19 +46,7 @@ class Search:
     @property
     def candidates(self) -> list[Candidate]:
         """All that was tried beyond lossless work."""
-        recipe = self.bench.recipe
-        labels = [f"tried {n}" for n in range(len(self.trials))]
-        return [
-            replace(
-                candidate(
-                    label if t.form == FLOAT else f"{label}, {name_of(recipe, t.form)}",
-                    t.latency, t.held,
-                ),
-                predicted_ms=t.expected_ms,
-                predicted_rise=t.loss,
-            )
-            for label, t in zip(labels[1:], self.trials[1:], strict=True)
-        ]  # fmt: skip
+        return candidates(self.trials[1:], self.bench.recipe)
 
     @classmethod
     def of(cls, bench: Bench, step: Step, free: Latency) -> Search:
@@ -193,20 +181,23 @@ class Search:
         Predictions err otherwise for blocks than for widths, so what this problem's own solutions
         took says best what to ask of it next.
         """
-        aim = 0.5 * (1 + WINDOW) * budget_ms
-        points, tried = self._in(form), self._in(form)[:1]  # the whole model is the first
-        for _ in range(trials):
+        aim, whole = 0.5 * (1 + WINDOW) * budget_ms, self._in(form)[0]
+        points, tried = self._in(form), [whole]
+        low, high = 0.0, whole.predicted_ms  # asking for the one fitted, for the other did not
+        for _ in range(2 * trials):
             asked = interpolated([(t.latency.high_ms, t.predicted_ms) for t in points], aim)
+            asked = asked if low < asked < high else 0.5 * (low + high)
             found = problem.solve(asked)
-            if found is None:
-                return
+            if found is None:  # nothing is predicted to be so fast
+                low = asked
+                continue
             trial = self.measure(found.picks, form)
-            if any(t is trial for t in tried):
-                return
-            points = tried = [*tried, trial]
             took = trial.latency.high_ms
-            if WINDOW * budget_ms < took <= budget_ms or not self.in_time():
+            if not any(t is trial for t in tried):
+                points = tried = [*tried, trial]
+            if WINDOW * budget_ms < took <= budget_ms or len(tried) > trials or not self.in_time():
                 return
+            low, high = (asked, high) if took <= budget_ms else (low, asked)
 
     def distance(self, trial: Trial) -> float:
         """From the original on held-out training data, after what recovers quickly."""

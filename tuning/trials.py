@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..configs.recipe import Recipe
 from ..core.records import Candidate, Latency
-from .forms import FLOAT
+from .forms import FLOAT, name_of
 
 Picks = Mapping[str, int]
 SHORTLIST = 5
@@ -62,3 +63,13 @@ def candidate(
     return Candidate(
         label, latency.value_ms, latency.low_ms, latency.high_ms, accuracy, chosen=chosen
     )
+
+
+def candidates(trials: Iterable[Trial], recipe: Recipe) -> list[Candidate]:
+    """Rows of the record for what was tried, numbered from 1."""
+    rows = []
+    for number, t in enumerate(trials, start=1):
+        form = "" if t.form == FLOAT else f", {name_of(recipe, t.form)}"
+        row = candidate(f"tried {number}{form}", t.latency, t.held)
+        rows.append(replace(row, predicted_ms=t.expected_ms, predicted_rise=t.loss))
+    return rows

@@ -109,6 +109,30 @@ def test_a_format_and_narrower_layers_go_together_where_neither_is_enough(recipe
     assert found.form == HALF and found.picks == {"a": 1}
 
 
+def test_a_wrong_prediction_of_time_still_ends_just_below_the_budget(recipe):
+    made = search(recipe, {}, {})
+    # What narrow layers take is predicted far too low: the way there is found by halving.
+    widths = tuple(range(4, 68, 4))
+    rises = tuple(1.0 - i / 16 for i in range(1, 17))
+    times = np.array([float(i) ** 3 / 256 for i in range(1, 17)])
+    problem = Problem({"a": Choice(widths, rises)}, [Term(("a",), times)])
+    made.ground.problem, made.trials = problem, []
+    real = {i: 1.0 + i for i in range(16)}
+
+    def measure(picks, form=FLOAT):
+        known = made._known(picks, form)
+        if known is None:
+            ms = real[picks["a"]]
+            latency = Latency(50.0, ms, ms, ms)
+            known = Trial(dict(picks), problem.ms(picks), problem.loss(picks), latency, "plain")
+            made.trials.append(known)
+        return known
+
+    made.measure = measure
+    measure(problem.whole())
+    assert made.solve(10.2).latency.high_ms == 10.0
+
+
 def test_out_of_reach_in_every_format_is_none(recipe):
     assert search(recipe, {HALF: 0.5}, {}).solve(0.9) is None
 
