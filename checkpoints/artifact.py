@@ -128,7 +128,7 @@ def save(
         texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        _swap(partial, folder)
+        swap(partial, folder)
     except (OSError, SafetensorError) as error:
         raise _unwritable(folder, error) from error
     finally:
@@ -146,7 +146,8 @@ def _write_program(path: Path, program: ExportedProgram) -> None:
         raise OSError(str(error)) from error
 
 
-def _swap(partial: Path, folder: Path) -> None:
+def swap(partial: Path, folder: Path) -> None:
+    """Put the complete folder `partial` where `folder` is or shall be."""
     old = folder.parent / f".{folder.name}.old-modelspeed-{os.getpid()}"
     try:
         if folder.exists():

@@ -14,16 +14,23 @@ from .errors import shown
 def export(
     folder: Annotated[Path, typer.Argument(help="artifact folder")],
     format: Annotated[
-        str, typer.Option("--format", help="pt2, state-dict or onnx (extra `onnx`)")
+        str,
+        typer.Option(
+            "--format",
+            help="pt2, state-dict, python (model.py and weights, needs torch and safetensors "
+            "alone), onnx (extra `onnx`) or aoti (compiled for this CPU)",
+        ),
     ] = "pt2",
-    out: Annotated[Path | None, typer.Option("--out", help="file to write")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="file, for python folder, to write")
+    ] = None,
     force: o.ForceOption = False,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
-    """Write the model of an artifact as one file of another form."""
+    """Write the model of an artifact in another form."""
     with shown(debug):
-        from ..checkpoints.exporting import export as write
+        from ..tuning.exporting import export as write
 
         path = write(folder, format, out, force)
         sys.stderr.write(f"written to {path}\n")

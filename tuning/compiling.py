@@ -37,12 +37,13 @@ def why_not(device: str) -> str | None:
     return None
 
 
-def require(device: str) -> None:
+def require(
+    device: str, asked: str = "`--runtime inductor`", instead: str = "`--runtime lowered`"
+) -> None:
     """Raises UsageError where nothing can be compiled here."""
     if reason := why_not(device):
         raise UsageError(
-            f"`--runtime inductor` {reason}; install one, such as the package `g++`, or use "
-            "`--runtime lowered`."
+            f"{asked} {reason}; install one, such as the package `g++`, or use {instead}."
         )
 
 

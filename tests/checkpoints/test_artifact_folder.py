@@ -89,7 +89,7 @@ def test_force_replaces_an_artifact_and_nothing_else(tmp_path):
     assert (folder / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("where", ["save_file", "_write_program", "_swap"])
+@pytest.mark.parametrize("where", ["save_file", "_write_program", "swap"])
 @pytest.mark.parametrize(
     ("error", "raised"),
     [

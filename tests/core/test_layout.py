@@ -56,5 +56,6 @@ def test_a_wheel_holds_one_top_level_name_and_all_data(tmp_path):
     assert {n.partition("/")[0].partition("-")[0] for n in names} == {"modelspeed"}
     for needed in ("reporting/report.js", "reporting/index.js", "batch/child.py",
                    "configs/presets/scale_half.yaml",
-                   "examples/digits/digits_resnet.pt", "graph/rules/table.py"):  # fmt: skip
+                   "examples/digits/digits_resnet.pt", "graph/rules/table.py",
+                   "graph/source/text.py"):  # fmt: skip
         assert f"modelspeed/{needed}" in names

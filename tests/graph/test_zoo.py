@@ -13,8 +13,11 @@ import zoo
 from architectures import document
 from masked import ignoring, pruned
 from modelspeed.checkpoints import artifact
+from modelspeed.core.calling import Inputs
 from modelspeed.graph.capture import capture, export, has_dynamic_batch
 from modelspeed.graph.groups import analyse
+from modelspeed.graph.source.spelling import FALLBACK
+from sources import assert_same
 
 NAMES = sorted(zoo.ZOO)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "architectures.md"
@@ -77,6 +80,14 @@ def test_the_captured_graph_equals_the_model_at_other_batch_sizes(name, captured
     for rows in (1, 3) if entry.batch else (2,):
         inputs = entry.rows(rows)
         torch.testing.assert_close(module(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_source_of_the_graph_gives_the_same_with_every_operator_spelt(name, captured):
+    entry, module, _ = captured(name)
+    for rows in (1, 3) if entry.batch else (2,):
+        source = assert_same(module, Inputs(entry.rows(rows)))
+    assert FALLBACK not in source.text
 
 
 FRESH = """

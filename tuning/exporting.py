@@ -1,4 +1,4 @@
-"""An artifact in one file of another form, written whole or not at all."""
+"""An artifact in another form, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,34 +11,42 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
+from ..checkpoints.artifact import PROGRAM, LoadedArtifact, read_artifact, read_weights
+from ..checkpoints.damage import first_line
+from ..checkpoints.extras import extra
+from ..checkpoints.samples import draw_inputs
 from ..core.errors import ArtifactError, MissingExtra, UsageError
-from .artifact import PROGRAM, LoadedArtifact, read_artifact, read_weights
-from .damage import first_line
-from .extras import extra
-from .samples import draw_inputs
+from . import compiling, source_folder
 
-SUFFIXES = {"pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx"}
+SUFFIXES = {
+    "pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx", "python": "-python", "aoti": ".aoti.pt2",
+}  # fmt: skip
 
 
 def export(folder: Path, form: str, out: Path | None = None, force: bool = False) -> Path:
     """Write the artifact's model to `out` (`FOLDER.SUFFIX` without one) and return where.
 
     `pt2` is the exported program with the safetensors' weights, `state-dict` a file of
-    `torch.save` that needs no more than `weights_only`. Raises UsageError, ArtifactError, and
-    MissingExtra where `onnx` is asked for and not installed.
+    `torch.save` that needs no more than `weights_only`, `python` a folder with `model.py` and its
+    weights, `aoti` a package of code compiled for this machine's CPU. Raises UsageError,
+    ArtifactError, and MissingExtra where `onnx` is asked for and not installed.
     """
     if form not in SUFFIXES:
         raise UsageError(f"`--format` is `{form}`; it must be one of {', '.join(SUFFIXES)}.")
     target = out or folder.absolute().with_name(folder.absolute().name + SUFFIXES[form])
-    if target.is_dir() or (target.exists() and not force):
+    if form == "python":
+        source_folder.check(target, force)
+    elif target.is_dir() or (target.exists() and not force):
         raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
     if form == "state-dict":
         _, held = read_weights(folder)
         _whole(target, lambda path: torch.save(held, path))
         return target
+    if form == "aoti":
+        compiling.require("cpu", "`--format aoti`", "`--format pt2`")
     artifact = read_artifact(folder)
-    if form == "onnx":
-        _onnx(artifact, target)
+    if form in _WRITERS:
+        _WRITERS[form](artifact, target)
     else:
         _whole(target, lambda path: torch.export.save(artifact.program, path))
     return target
@@ -81,3 +89,30 @@ def _onnx(artifact: LoadedArtifact, target: Path) -> None:
         raise ArtifactError(
             f"`{artifact.folder / PROGRAM}` can't be written as ONNX: {first_line(error)}"
         ) from error
+
+
+def _aoti(artifact: LoadedArtifact, target: Path) -> None:
+    if not target.name.endswith(".pt2"):
+        raise UsageError(f"`--out` is `{target}`; a package of AOTInductor must end in `.pt2`.")
+    from torch._inductor import aoti_compile_and_package
+
+    def write(path: Path) -> None:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            aoti_compile_and_package(
+                artifact.program, package_path=str(path), inductor_configs={"freezing": True}
+            )
+
+    try:
+        _whole(target, write)
+    except ArtifactError:
+        raise
+    except Exception as error:  # what the compiler does not take
+        raise ArtifactError(
+            f"`{artifact.folder / PROGRAM}` can't be compiled: {first_line(error)}"
+        ) from error
+
+
+_WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {
+    "onnx": _onnx, "aoti": _aoti, "python": source_folder.write,
+}  # fmt: skip

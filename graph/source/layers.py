@@ -1,0 +1,193 @@
+"""Which tensors of a graph make up a module of torch.nn, and how that module is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.fx import Node
+
+from .layout import Call, call
+from .spelling import operator_of
+from .values import given, single
+
+# Which argument of the operator a module holds under which name.
+_PLAIN = {"weight": "weight", "bias": "bias"}
+_STATISTICS = {**_PLAIN, "running_mean": "running_mean", "running_var": "running_var"}
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`build` makes the module called `name`; it is called with `data` alone."""
+
+    name: str
+    build: str
+    data: Node
+    held: tuple[str, ...]
+
+
+def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> Layer | None:
+    """`node` as the call of a module, None where it is none by its operator, names or types."""
+    kind = _KINDS.get(operator_of(node))
+    if kind is None or str(node.target).endswith("_"):
+        return None
+    held, build, data = kind
+    values = given(node)
+    found = {leaf: values[name] for name, leaf in held.items() if values[name] is not None}
+    if not found or not all(isinstance(n, Node) and n.op == "get_attr" for n in found.values()):
+        return None
+    names = {leaf: str(n.target) for leaf, n in found.items()}
+    owners = {name.rpartition(".")[0] for name in names.values()}
+    if any(not full.endswith(f".{leaf}") for leaf, full in names.items()) or len(owners) != 1:
+        return None
+    own = {leaf: tensors[full] for leaf, full in names.items()}
+    if len({t.dtype for t in own.values()}) != 1:
+        return None
+    made = build(values, own)
+    if made is None:
+        return None
+    (owner,) = owners
+    return Layer(owner, str(_typed(made, own)), values[data], tuple(sorted(names.values())))
+
+
+def _typed(made: Call, own: Mapping[str, Tensor]) -> Call:
+    dtype = str(next(iter(own.values())).dtype)
+    extra = () if dtype == "torch.float32" else (f"dtype={dtype}",)
+    return Call(made.head, (*made.items, *extra), made.close)
+
+
+def _named(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Settings that are not the module's defaults, as keywords."""
+    settings = {k: single(values[k]) for k in defaults}
+    return [
+        f'{k}="{v}"' if isinstance(v, str) else f"{k}={tuple(v) if isinstance(v, list) else v}"
+        for k, v in settings.items()
+        if v != defaults[k] and v != []
+    ]
+
+
+def _bias(own: Mapping[str, Tensor]) -> list[str]:
+    return [] if "bias" in own else ["bias=False"]
+
+
+def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | None]:
+    kind = f"nn.ConvTranspose{space}d" if transposed else f"nn.Conv{space}d"
+    defaults = {"stride": 1, "padding": 0} | ({"output_padding": 0} if transposed else {})
+    defaults |= {"dilation": 1, "groups": 1}
+
+    def build(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+        if "weight" not in own:
+            return None
+        first, second = own["weight"].shape[:2]
+        groups = values["groups"]
+        inputs, outputs = (first, second * groups) if transposed else (second * groups, first)
+        kernel = single(tuple(own["weight"].shape[2:]))
+        sizes = [str(inputs), str(outputs), str(kernel)]
+        return call(kind, [*sizes, *_named(values, defaults), *_bias(own)])
+
+    return build
+
+
+def _linear(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    if "weight" not in own or own["weight"].dim() != 2:
+        return None
+    outputs, inputs = own["weight"].shape
+    return call("nn.Linear", [str(inputs), str(outputs), *_bias(own)])
+
+
+def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    shape = getattr(values["input"].meta.get("val"), "shape", None)
+    space = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
+    both = {"running_mean", "running_var"} <= set(own)
+    if values["training"] or space is None or not both or ("weight" in own) != ("bias" in own):
+        return None
+    settings = _named(values, {"eps": 1e-5, "momentum": 0.1})
+    affine = [] if "weight" in own else ["affine=False"]
+    return call(f"nn.BatchNorm{space}d", [str(len(own["running_mean"])), *settings, *affine])
+
+
+def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    shape = list(values["normalized_shape"])
+    if "weight" not in own or list(own["weight"].shape) != shape:
+        return None
+    size = str(shape[0]) if len(shape) == 1 else str(tuple(shape))
+    return call("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
+
+
+def _rms_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    shape = list(values["normalized_shape"])
+    size = str(shape[0]) if len(shape) == 1 else str(tuple(shape))
+    return call("nn.RMSNorm", [size, *_named(values, {"eps": None})])
+
+
+def _group_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    if set(own) != {"weight", "bias"}:
+        return None
+    sizes = [str(values["num_groups"]), str(len(own["weight"]))]
+    return call("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
+
+
+def _embedding(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    if values["scale_grad_by_freq"] or values["sparse"]:
+        return None
+    rows, width = own["weight"].shape
+    return call("nn.Embedding", [str(rows), str(width), *_named(values, {"padding_idx": -1})])
+
+
+def _prelu(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    return call("nn.PReLU", [] if len(own["weight"]) == 1 else [str(len(own["weight"]))])
+
+
+_KINDS: dict[str, tuple[Mapping[str, str], Callable[..., Call | None], str]] = {
+    "conv1d": (_PLAIN, _convolution(1), "input"),
+    "conv2d": (_PLAIN, _convolution(2), "input"),
+    "conv3d": (_PLAIN, _convolution(3), "input"),
+    "conv_transpose1d": (_PLAIN, _convolution(1, True), "input"),
+    "conv_transpose2d": (_PLAIN, _convolution(2, True), "input"),
+    "conv_transpose3d": (_PLAIN, _convolution(3, True), "input"),
+    "linear": (_PLAIN, _linear, "input"),
+    "batch_norm": (_STATISTICS, _batch_norm, "input"),
+    "layer_norm": (_PLAIN, _layer_norm, "input"),
+    "rms_norm": ({"weight": "weight"}, _rms_norm, "input"),
+    "group_norm": (_PLAIN, _group_norm, "input"),
+    "embedding": ({"weight": "weight"}, _embedding, "indices"),
+    "prelu": ({"weight": "weight"}, _prelu, "self"),
+}
+
+
+def modules_of(
+    nodes: list[Node], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, str], dict[Node, Layer]]:
+    """Module names with how each is built, and the nodes that call them.
+
+    A name is a module only where every use of every tensor under it is such a call, all alike.
+    """
+    layers = {n: layer for n in nodes if (layer := layer_of(n, tensors)) is not None}
+    builds: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
+    for layer in layers.values():
+        builds.setdefault(layer.name, set()).add((layer.build, layer.held))
+    whole = {name: next(iter(made)) for name, made in builds.items() if len(made) == 1}
+    for node in nodes:
+        if node.op != "get_attr":
+            continue
+        for user in node.users:
+            layer = layers.get(user)
+            if layer is None or str(node.target) not in layer.held or user.args[0] is node:
+                whole.pop(_owner(str(node.target), whole), None)
+    for name in list(whole):
+        inside = {t for t in tensors if t.startswith(f"{name}.")}
+        if inside != set(whole[name][1]):
+            del whole[name]
+    return (
+        {name: build for name, (build, _) in whole.items()},
+        {node: layer for node, layer in layers.items() if layer.name in whole},
+    )
+
+
+def _owner(tensor: str, modules: Mapping[str, object]) -> str:
+    parts = tensor.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+    return next((n for n in names if n in modules), "")

@@ -1,0 +1,140 @@
+"""Modules and tensors under dotted names: how `__init__` makes them and `forward` reaches them."""
+
+from __future__ import annotations
+
+import json
+import keyword
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from .layout import Call, Piece, call, lines, listed, prefixed
+
+GROUP = '''class Group(nn.Module):
+    """Modules and tensors under names."""
+
+    def __init__(self, **members: nn.Module | torch.Tensor) -> None:
+        super().__init__()
+        for name, member in members.items():
+            if isinstance(member, (nn.Module, nn.Parameter)):
+                setattr(self, name, member)
+            else:
+                self.register_buffer(name, member)
+'''
+
+
+@dataclass
+class Branch:
+    """What lies under one name: a way to make it, or members with names of their own."""
+
+    make: Piece | None = None
+    kind: str = "module"
+    members: dict[str, Branch] = field(default_factory=dict)
+
+    @property
+    def style(self) -> str:
+        """How its members are held: `list`, `tensors`, `dict`, or `group` (by attribute)."""
+        digits = all(name.isdecimal() for name in self.members)
+        kinds = {member.kind for member in self.members.values()}
+        counted = list(self.members) == [str(n) for n in range(len(self.members))]
+        if digits and kinds == {"module"}:
+            return "list" if counted else "dict"
+        return "tensors" if counted and kinds == {"parameter"} else "group"
+
+
+def tree(modules: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Branch:
+    """`modules` maps names to how each is made; tensors inside of them are theirs."""
+    root = Branch()
+    for name, build in modules.items():
+        _put(root, name, Branch(build))
+    for name, tensor in tensors.items():
+        if name.rpartition(".")[0] not in modules:
+            parameter = isinstance(tensor, nn.Parameter)
+            _put(root, name, Branch(_empty(tensor), "parameter" if parameter else "buffer"))
+    _sort(root)
+    return root
+
+
+def _put(root: Branch, name: str, branch: Branch) -> None:
+    *owners, leaf = name.split(".")
+    for owner in owners:
+        root = root.members.setdefault(owner, Branch())
+    root.members[leaf] = branch
+
+
+def _sort(branch: Branch) -> None:
+    """Numbered members in their order; the others stay in the order of use."""
+    if all(name.isdecimal() for name in branch.members):
+        branch.members = dict(sorted(branch.members.items(), key=lambda item: int(item[0])))
+    for member in branch.members.values():
+        _sort(member)
+
+
+def _empty(tensor: Tensor) -> Call:
+    sizes = [str(n) for n in tensor.shape] or ["()"]
+    dtype = str(tensor.dtype)
+    made = call("torch.empty", sizes + ([] if dtype == "torch.float32" else [f"dtype={dtype}"]))
+    if not isinstance(tensor, nn.Parameter):
+        return made
+    frozen = [] if tensor.is_floating_point() else ["requires_grad=False"]
+    return call("nn.Parameter", [made, *frozen])
+
+
+def plain_name(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def reached(root: Branch, name: str) -> str:
+    """The expression for what is called `name`, from inside a method."""
+    at, text = root, "self"
+    for part in name.split("."):
+        style = at.style if at is not root else "group"
+        if style in ("list", "tensors"):
+            text += f"[{part}]"
+        elif style == "dict":
+            text += f'["{part}"]'
+        elif plain_name(part):
+            text += f".{part}"
+        else:
+            text = f"getattr({text}, {json.dumps(part)})"
+        at = at.members[part]
+    return text
+
+
+def made(branch: Branch) -> Piece:
+    """The expression that makes a branch."""
+    if branch.make is not None:
+        return branch.make
+    if branch.style == "list":
+        return call("nn.ModuleList", [listed(made(m) for m in branch.members.values())])
+    if branch.style == "tensors":
+        return call("nn.ParameterList", [listed(made(m) for m in branch.members.values())])
+    if all(plain_name(name) for name in branch.members):
+        return call("Group", [prefixed(f"{n}=", made(m)) for n, m in branch.members.items()])
+    items = [prefixed(f"{json.dumps(n)}: ", made(m)) for n, m in branch.members.items()]
+    entries = Call("{", tuple(items), "}")
+    return call("nn.ModuleDict", [entries]) if branch.style == "dict" else Call(
+        "Group(**{", entries.items, "})"
+    )  # fmt: skip
+
+
+def init_lines(root: Branch, indent: str) -> list[str]:
+    """The body of `__init__` after `super()`."""
+    written: list[str] = []
+    for name, member in root.members.items():
+        quoted = json.dumps(name)
+        if member.kind == "buffer":
+            piece: Piece = call("self.register_buffer", [quoted, made(member)])
+        elif plain_name(name):
+            piece = prefixed(f"self.{name} = ", made(member))
+        elif member.kind == "module":
+            piece = call("self.add_module", [quoted, made(member)])
+        else:
+            piece = call("self.register_parameter", [quoted, made(member)])
+        written += lines(piece, indent)
+    return written
+
+
+def uses_groups(root: Branch) -> bool:
+    return any("Group(" in str(made(member)) for member in root.members.values())
