@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from ...core.errors import EditError
 from .layers import Layer
-from .layout import WIDTH, Call, Piece, call, lines, prefixed
+from .layout import WIDTH, Call, Piece, call, lines, listed, prefixed
 from .spelling import FALLBACK, operator_of, spelled
 from .tree import Branch, reached
 from .values import given, shown
@@ -54,7 +54,7 @@ class Forward:
             if node.op == "output":
                 self._separate("")
                 self._put(prefixed("return ", self._output(outputs)))
-            elif node.op == "call_module" and node.users:
+            elif node.op == "call_module":
                 raise EditError(f"the graph calls `{node.target}`, which is no operator")
             elif node.op == "call_function" and node not in self._same:
                 self._statement(node, now)
@@ -84,8 +84,6 @@ class Forward:
 
     def _statement(self, node: Node, now: int) -> None:
         name = operator_of(node)
-        if name.startswith(("_assert", "sym_constrain")):
-            return
         if name == "sym_size":
             self._size(node)
         elif node.target in _SCALARS:
@@ -100,8 +98,6 @@ class Forward:
     def _size(self, node: Node) -> None:
         v = given(node)
         expression = f"{self._show(v['self'])}.shape[{v['dim']}]"
-        if not node.users:
-            return
         held = next((n for n in self._text if _same_size(n, node)), None)
         if held is not None:
             self._text[node] = self._text[held]
@@ -125,9 +121,6 @@ class Forward:
         self._put(f"{self._names.give(node, None)} = {expression}")
 
     def _operator(self, node: Node, name: str, now: int) -> None:
-        changes = node.target._schema.is_mutable  # type: ignore[union-attr]
-        if not node.users and not changes:
-            return
         layer = self._layers.get(node)
         if layer is not None:
             path = reached(self._root, layer.name)
@@ -205,14 +198,22 @@ class Forward:
 
     def _output(self, value: Any) -> Piece:
         if isinstance(value, dict):
-            entries = [prefixed(f"{_quoted(k)}: ", self._output(v)) for k, v in value.items()]
-            return "{" + ", ".join(str(e) for e in entries) + "}"
+            items = [prefixed(f"{_quoted(k)}: ", self._output(v)) for k, v in value.items()]
+            return Call("{", tuple(items), "}")
         if isinstance(value, tuple):
-            items = [str(self._output(v)) for v in value]
-            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-        if isinstance(value, list):
-            return f"[{', '.join(str(self._output(v)) for v in value)}]"
-        return self._show(value)
+            parts = tuple(self._output(v) for v in value)
+            return f"({parts[0]},)" if len(parts) == 1 else Call("(", parts, ")")
+        return listed(map(self._output, value)) if isinstance(value, list) else self._show(value)
+
+
+def needed(nodes: list[Node]) -> list[Node]:
+    """Without checks and what nobody reads; changes in place stay."""
+    kept: set[Node] = set()
+    for node in reversed(nodes):
+        changes = bool(operator_of(node)) and node.target._schema.is_mutable  # type: ignore[union-attr]
+        if node.op in ("output", "placeholder") or changes or kept.intersection(node.users):
+            kept.add(node)
+    return [n for n in nodes if n in kept]
 
 
 def _quoted(key: object) -> str:
@@ -245,5 +246,4 @@ def _same_size(one: Node, other: Node) -> bool:
 
 def _has_device(node: Node) -> bool:
     values = [*node.args, *node.kwargs.values()]
-    asserted = operator_of(node).startswith("_assert")
-    return not asserted and any(isinstance(v, torch.device) for v in values)
+    return any(isinstance(v, torch.device) for v in values)

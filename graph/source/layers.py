@@ -175,7 +175,7 @@ def modules_of(
             continue
         for user in node.users:
             layer = layers.get(user)
-            if layer is None or str(node.target) not in layer.held or user.args[0] is node:
+            if layer is None or str(node.target) not in layer.held or layer.data is node:
                 whole.pop(_owner(str(node.target), whole), None)
     for name in list(whole):
         inside = {t for t in tensors if t.startswith(f"{name}.")}

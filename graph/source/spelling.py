@@ -6,6 +6,7 @@ orders agree; listed here is what is written otherwise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -56,7 +57,9 @@ def spelled(node: Node, show: Show) -> Piece:
     name = operator_of(node)
     if name in INFIX and len(node.args) == 2 and not node.kwargs:
         left, right = (_operand(show(a)) for a in node.args)
-        return f"{left} {INFIX[name]} {right}"
+        # `x**2`, as formatters have it, where nothing else is in it.
+        space = "" if name == "pow" and re.fullmatch(r"-?[\w.]+", left + right) else " "
+        return f"{left}{space}{INFIX[name]}{space}{right}"
     if special := SPECIAL.get(name):
         return special(node, show)
     function = _function(name)

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ...core.errors import EditError
 from ..capture import tensor_at
-from .forward import INDENT, Forward
+from .forward import INDENT, Forward, needed
 from .layers import COUNTER, modules_of
 from .tree import GROUP, init_lines, tree, uses_groups
 from .variables import argument
@@ -57,7 +57,7 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     Names of parameters and buffers stay; a tensor with several has the first. Raises EditError
     where the graph holds what can't be written, or has nested inputs. `module` stays as it is.
     """
-    nodes = list(module.graph.nodes)
+    nodes = needed(list(module.graph.nodes))
     held = _tensors(module, nodes)
     modules, layers = modules_of(nodes, held)
     root = tree(_in_order(modules, nodes), held)

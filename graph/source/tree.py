@@ -14,7 +14,7 @@ from .layout import Call, Piece, call, lines, listed, prefixed
 GROUP = '''class Group(nn.Module):
     """Modules and tensors under names."""
 
-    def __init__(self, **members: nn.Module | torch.Tensor) -> None:
+    def __init__(self, /, **members: nn.Module | torch.Tensor) -> None:
         super().__init__()
         for name, member in members.items():
             if isinstance(member, (nn.Module, nn.Parameter)):

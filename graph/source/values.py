@@ -27,6 +27,8 @@ def shown(value: Any, name: Callable[[Node], str]) -> Piece:
         return listed(shown(item, name) for item in value)
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
+    if isinstance(value, float):
+        return repr(value).replace("e+", "e")
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, torch.device):

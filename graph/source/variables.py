@@ -36,7 +36,8 @@ class Variables:
 
     def give(self, node: Node, wanted: str | None) -> str:
         """A name of its own, `wanted` or like it; a generic one for None."""
-        name = self._free(list(GENERIC) if wanted is None else [_clean(wanted)])
+        generic = wanted is None or wanted in TAKEN
+        name = self._free(list(GENERIC) if generic else [_clean(str(wanted))])
         return self._set(node, name)
 
     def follow(self, node: Node, inputs: Iterable[Node], now: int) -> str | None:

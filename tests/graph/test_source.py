@@ -151,6 +151,29 @@ def test_a_name_cannot_bring_code_into_the_file():
     assert "\nimport os" not in text
 
 
+class Self(nn.Module):
+    """A submodule called `self`, embeddings, a branch that nobody reads, powers, a large number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({"self": nn.Linear(4, 4), "words": nn.Embedding(9, 4, 0)})
+        self.unread = nn.Linear(4, 4)
+
+    def forward(self, ids):
+        self.unread(torch.ones(1, 4)).relu()
+        x = self.inner["self"](self.inner["words"](ids))
+        return {"mean": torch.where(x > 0, x**2, -3e38).amax((1, 2)), "x": (x, x.mT)}
+
+
+def test_embeddings_are_modules_and_what_nobody_reads_is_left_out():
+    torch.manual_seed(0)
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0]])
+    source = assert_same(capture(Self().eval(), (ids,)), Inputs((ids,)))
+    assert "words=nn.Embedding(9, 4, padding_idx=0)" in source.text
+    assert "self=nn.Linear(4, 4)" in source.text and "x**2" in source.text
+    assert "unread" not in source.text
+
+
 class Rough(nn.Module):
     """The weight of a convolution is also read by itself; one layer runs at two strides."""
 
