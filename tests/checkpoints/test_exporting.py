@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import artifact, exporting
 from modelspeed.checkpoints.exporting import export
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
@@ -73,3 +73,19 @@ def test_unknown_forms_and_missing_packages_are_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtra, match=r"modelspeed\[onnx\]"):
         export(folder, "onnx")
+
+
+def test_a_second_file_with_weights_lies_beside_under_the_name_that_the_first_knows(folder):
+    target = folder.parent / "m.onnx"
+
+    def write(path):
+        path.write_text(f"{path.name}.data")
+        path.with_name(f"{path.name}.data").write_text("weights")
+
+    exporting._whole(target, write)
+    assert (folder.parent / target.read_text()).read_text() == "weights"
+    assert len(list(folder.parent.iterdir())) == 3
+    target.unlink()
+    with pytest.raises(ArtifactError, match=r"`m\.onnx\.data` is in the way"):
+        exporting._whole(target, write)
+    assert len(list(folder.parent.iterdir())) == 2
