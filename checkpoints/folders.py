@@ -83,8 +83,9 @@ def inputs_of(folder: Path) -> list[dict[str, Any]]:
     found = _config(folder)
     image, channels = found.get("image_size"), found.get("num_channels", 3)
     words, longest = found.get("vocab_size"), found.get("max_position_embeddings", 128)
+    frames = found.get("num_frames")
     if isinstance(image, int):
-        shape = [1, channels, image, image]
+        shape = [1, *([frames] if isinstance(frames, int) else []), channels, image, image]
         return [{"shape": shape, "dtype": "float32", "name": "pixel_values"}]
     if isinstance(words, int) and isinstance(longest, int) and not found.get("is_encoder_decoder"):
         shape = [1, min(128, longest)]

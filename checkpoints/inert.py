@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 # By full name: dicts of settings, whose values are worth having.
@@ -21,17 +23,31 @@ NAMES = {
     "pathlib.PurePosixPath", "pathlib._local.PosixPath", "typing.Any",
     "__builtin__.dict", "builtins.dict", "types.SimpleNamespace", "datetime.datetime",
     "datetime.timedelta",
+    # The best metric so far, or the state of a random generator; no weights of a torch model.
+    "numpy.dtype", "numpy.ndarray", "numpy.float16", "numpy.float32", "numpy.float64",
+    "numpy.int32", "numpy.int64",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core")
+      for name in ("scalar", "_reconstruct")),
 }  # fmt: skip
 
 
 class StandIn:
     """In place of an object of another class: holds its state, has no behaviour."""
 
+    state: Any = None  # of the class: unpickling may skip `__init__`
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: Any = None
+        pass
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+def settings(value: Any) -> Mapping[str, Any]:
+    """What a dict or an `argparse.Namespace` holds, or the stand-in of one; empty for the rest."""
+    held = value.state if isinstance(value, StandIn) else value
+    held = vars(held) if isinstance(held, Namespace) else held
+    return held if isinstance(held, Mapping) else {}
 
 
 def some_dict(*_: Any) -> OrderedDict[Any, Any]:

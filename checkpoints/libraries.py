@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from .factory import load_factory
 from .folders import build_pretrained
 
 Factory = Callable[..., nn.Module]
+FETCH = ("weights", "weights_backbone", "checkpoint_path")
 
 
 def model_factory(spec: str, base: Path) -> Factory:
@@ -38,28 +41,41 @@ def model_factory(spec: str, base: Path) -> Factory:
     return _said(spec, build(reference.place, spec))
 
 
-def library_with(arch: str) -> str | None:
-    """`LIBRARY:arch` of an installed library that has it; timm's own checkpoints name it `arch`."""
+def libraries_with(arch: str) -> list[str]:
+    """`LIBRARY:arch` of the installed libraries that have it; timm's checkpoints name it `arch`."""
+    found: list[str] = []
     for library in ("timm", "torchvision"):
-        try:
+        with suppress(ModelspeedError):
             model_factory(f"{library}:{arch}", Path("."))
-        except ModelspeedError:
-            continue
-        return f"{library}:{arch}"
-    return None
+            found.append(f"{library}:{arch}")
+    return found
 
 
 def _torchvision(name: str, spec: str) -> Factory:
     models = extra("torchvision", spec).models
     _known(name, models.list_models(), spec)
-    return lambda **args: models.get_model(name, **{"weights": None, **args})
+    without: dict[str, Any] = {"weights": None}
+    if "weights_backbone" in signature(models.get_model_builder(name)).parameters:
+        without["weights_backbone"] = None  # by itself it is fetched where `weights` are not
+    return lambda **args: models.get_model(name, **without, **_harmless(args, spec))
 
 
 def _timm(name: str, spec: str) -> Factory:
     timm = extra("timm", spec)
     # `resnet18.a1_in1k`: what follows the full stop names weights, which are not fetched.
     _known(name.partition(".")[0], timm.list_models(), spec)
-    return lambda **args: timm.create_model(name, pretrained=False, **args)
+    return lambda **args: timm.create_model(name, pretrained=False, **_harmless(args, spec))
+
+
+def _harmless(args: dict[str, Any], spec: str) -> dict[str, Any]:
+    """Raises UsageError for arguments that fetch weights or unpickle a file of weights."""
+    for name in args:
+        if name in FETCH or name.startswith("pretrained"):
+            raise UsageError(
+                f"`model.args` gives `{name}` to `{spec}`; weights come from the checkpoint alone, "
+                "so leave it out."
+            )
+    return args
 
 
 def _known(name: str, names: Sequence[str], spec: str) -> None:

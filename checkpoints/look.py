@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .contents import Contents, contents
 from .folders import inputs_of
-from .libraries import library_with, model_factory
-from .read import arch_arguments
+from .libraries import model_factory
+from .read import arch_arguments, library_of
 from .samples import specs_of_program
 
 UNKNOWN = "model.py:build"
@@ -42,7 +42,11 @@ def look(path: Path, *, trust_pickle: bool = False) -> Finding:
                        tuple(specs_of_program(found.program)), True)  # fmt: skip
     if found.kind == "folder":
         what = f"`{type(found.module).__name__}` of transformers"
-        return Finding(what, None, {}, True, tuple(inputs_of(path)), True)
+        inputs = tuple(inputs_of(path))
+        # Vision models of video and text beside images have an `image_size` too.
+        main = getattr(found.module, "main_input_name", None)
+        sure = len(inputs) == 1 and inputs[0]["name"] == main
+        return Finding(what, None, {}, True, inputs, sure)
     if found.module is not None:
         return Finding(f"a pickled `{type(found.module).__name__}`")
     return _weights(found)
@@ -50,7 +54,7 @@ def look(path: Path, *, trust_pickle: bool = False) -> Finding:
 
 def _weights(found: Contents) -> Finding:
     weights, about = found.weights or {}, found.about
-    spec = library_with(about.arch) if about.arch else None
+    spec = library_of(found)
     if spec is not None:
         args = arch_arguments(found)
         return Finding(

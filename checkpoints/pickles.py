@@ -1,16 +1,10 @@
-"""What reading a file would run, found without running it.
-
-`torch.export.load` unpickles parts of an archive with `weights_only=False`, so every part of a
-`.pt2` is looked at before it is loaded.
-"""
+"""What unpickling a file would run, found without running it."""
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import pickletools
-import re
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -21,21 +15,6 @@ from ..core.errors import UnsafePickle
 from .inert import stand_in_for
 
 PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system, each a pickle
-# Parts of a .pt2 that hold compiled code or are unpickled without any allow-list.
-RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
-
-# torch hands symbolic sizes to sympy, which evaluates them as Python. Let through arithmetic, and
-# calls of classes that only hold their arguments (`Symbol('s0', integer=True)`).
-NAMES = (
-    r"s\d+|u\d+|zf\d+|True|False|None|true|false|oo|int_oo|positive|integer|nonnegative|precision|"
-    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Mod|Max|Min|Abs|Not|And|Or|Eq|Ne|Lt|Le|Gt|Ge|"
-    r"Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|FloorDiv|"
-    r"CleanDiv|CeilDiv|PythonMod|ModularIndexing|Where|IntTrueDiv|FloatTrueDiv|FloatPow|PowByNatural|"
-    r"ToFloat|TruncToInt|TruncToFloat|CeilToInt|FloorToInt|RoundToInt|RoundDecimal|Identity"
-)
-EXPRESSION = re.compile(
-    rf"(?:\b(?:{NAMES})\b|'[a-z]*\d+(?:\.\d+)?'|\d+\.?\d*|[\s+\-*/%(),<>=!&|~])*"
-)
 
 
 def load_inert(path: Path) -> Any:
@@ -47,31 +26,13 @@ def load_inert(path: Path) -> Any:
     with path.open("rb") as file:
         found = _of_zip(path) if zipfile.is_zipfile(path) else _of_legacy(file)
     known = {name: stand_in for name in found if (stand_in := stand_in_for(name)) is not None}
-    _refuse(path, [name for name in found if name not in known])
+    refuse(path, [name for name in found if name not in known])
     with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in known.items()]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def refuse_code_in_program(path: Path) -> None:
-    """For a `.pt2`. Raises UnsafePickle naming what loading it would run."""
-    found: list[str] = []
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        found += [n for n in names if any(part in n for part in RUNS_CODE)]
-        pickled: list[str] = []
-        for name in names:
-            if name.endswith(".json"):
-                found += _of_json(archive.read(name), pickled)
-        for name in names:
-            content = archive.read(name)
-            if content.startswith(b"PK\x03\x04") or _unpickled(name, pickled):
-                found += _of_part(content)
-        if len(set(names)) != len(names):
-            found.append("parts of the same name")  # which one torch would take is not ours to say
-    _refuse(path, found)
-
-
-def _refuse(path: Path, found: list[str]) -> None:
+def refuse(path: Path, found: list[str]) -> None:
+    """Raises UnsafePickle that lists `found`, where there is any."""
     listed = sorted(set(found))
     if listed:
         shown = ", ".join(f"`{name}`" for name in listed[:8])
@@ -97,14 +58,8 @@ def _of_legacy(file: IO[bytes]) -> list[str]:
     return [name for name in _imports(file) if name not in allowed]
 
 
-def _unpickled(name: str, pickled: list[str]) -> bool:
-    """Does torch unpickle this part? The parts in `pickled` are what the archive's JSON says."""
-    own = name.endswith(".pt") or (name.startswith("serialized_") and "program" not in name)
-    return own or any(name.lower().endswith(p) for p in pickled)
-
-
-def _of_part(content: bytes) -> list[str]:
-    """A part must pass `weights_only`.
+def imports_of_part(content: bytes) -> list[str]:
+    """What a pickled part of a `.pt2` would run: it must pass `weights_only`.
 
     The restricted unpickler runs the same opcodes as the full one, so what it accepts imports
     nothing beyond its allow-list in the full one either. Scanning opcodes alone can be deceived.
@@ -118,25 +73,6 @@ def _of_part(content: bytes) -> list[str]:
             return _of_zip(io.BytesIO(content)) or ["a pickle that torch does not allow"]
         return _of_legacy(io.BytesIO(content)) or ["a pickle that torch does not allow"]
     return []
-
-
-def _of_json(content: bytes, pickled: list[str]) -> list[str]:
-    """Expressions that are more than arithmetic; names of pickled parts go into `pickled`."""
-    found: list[str] = []
-
-    def look(item: dict[str, Any]) -> dict[str, Any]:
-        text = item.get("expr_str", "")
-        if not isinstance(text, str) or not EXPRESSION.fullmatch(text):
-            found.append(f"the expression {str(text)[:60]}")
-        if item.get("use_pickle"):
-            pickled.append(str(item.get("path_name")).lower().rpartition("/")[2])
-        return item
-
-    try:
-        json.loads(content, object_hook=look)
-    except (ValueError, RecursionError):
-        pass  # Not JSON: loading says so.
-    return found
 
 
 def _imports(file: IO[bytes]) -> list[str]:

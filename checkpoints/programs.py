@@ -8,19 +8,17 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from .pickles import refuse_code_in_program
+from .program_parts import checked
 
 
 def load_program(path: Path, trust: bool = False) -> ExportedProgram:
     """Raises UnsafePickle where reading would run code; torch's own errors otherwise."""
-    if not trust:
-        refuse_code_in_program(path)
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.CRITICAL)  # it logs a traceback of every damaged file
     try:
         # A file object: given a name, torch warns where it does not end in `.pt2`.
-        with path.open("rb") as file:
+        with path.open("rb") if trust else checked(path) as file:
             return torch.export.load(file)
     finally:
         log.setLevel(level)

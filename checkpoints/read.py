@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..core.errors import CheckpointError
+from ..core.errors import CheckpointError, ModelspeedError
 from .contents import Contents, Kind, contents
-from .libraries import library_with, model_factory
+from .libraries import libraries_with, model_factory
 from .weights import fill
+from .wrappings import bare
 
 Factory = Callable[..., nn.Module]
 
@@ -63,6 +64,25 @@ def arch_arguments(found: Contents) -> dict[str, Any]:
     return {"num_classes": matrices[-1].shape[0]} if matrices else {}
 
 
+def library_of(found: Contents) -> str | None:
+    """`LIBRARY:arch` where an installed library has what the file says it is.
+
+    Where several have one of that name, the one whose names of weights are the file's.
+    """
+    specs = libraries_with(found.about.arch) if found.about.arch else []
+    if len(specs) < 2:
+        return next(iter(specs), None)
+    held = {bare(name) for name in found.weights or {}}
+    return max(specs, key=lambda spec: len(held & _names_in(spec, found)))
+
+
+def _names_in(spec: str, found: Contents) -> set[str]:
+    try:
+        return set(model_factory(spec, Path("."))(**arch_arguments(found)).state_dict())
+    except ModelspeedError:
+        return set()
+
+
 def _built(found: Contents, factory: Factory | None, args: Mapping[str, Any]) -> nn.Module:
     if factory is None:
         return _by_arch(found)
@@ -76,8 +96,7 @@ def _built(found: Contents, factory: Factory | None, args: Mapping[str, Any]) ->
 
 def _by_arch(found: Contents) -> nn.Module:
     """Training scripts of timm and torchvision say in the file what the model is."""
-    arch = found.about.arch
-    spec = library_with(arch) if arch else None
+    arch, spec = found.about.arch, library_of(found)
     if spec is None:
         says = f" (it says that it is a `{arch}`, which no installed library has)" if arch else ""
         raise CheckpointError(

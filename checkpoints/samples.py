@@ -13,6 +13,7 @@ from ..core.calling import Inputs, leaves
 from ..core.errors import UsageError
 
 SAMPLE_VALUES = 256
+TOLERANCE, FLOOR = 1e-3, 1e-7  # relative to the largest value; a sample of zeros has none
 
 
 def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> Inputs:
@@ -61,6 +62,18 @@ def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
     if not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor.numel():
         spec["range"] = [int(tensor.min()), int(tensor.max())]
     return spec
+
+
+def reproduces(found: Tensor, wanted: Tensor) -> bool:
+    """Are the samples equal but for rounding, judged by the size of what the model gives?
+
+    Probabilities of a thousand classes are all below 1e-2: a fixed tolerance would take any.
+    """
+    finite = wanted[wanted.isfinite()].abs()
+    scale = float(finite.max()) if len(finite) else 0.0
+    return found.shape == wanted.shape and torch.allclose(
+        found, wanted, rtol=TOLERANCE, atol=max(FLOOR, TOLERANCE * scale), equal_nan=True
+    )
 
 
 def sample_of(outputs: object) -> Tensor:

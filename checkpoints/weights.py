@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..core.errors import CheckpointError
 from .differences import Differences
@@ -27,6 +28,7 @@ def state_dict_of(path: Path, held: Any) -> dict[str, Tensor]:
     if not weights:
         keys = f"its keys are {_some(list(held))}" if held else "it is an empty state dict"
         raise CheckpointError(f"`{path}` holds no tensors; {keys}.")
+    _check_plain(path, weights)
     check_finite(path, weights)
     return weights
 
@@ -36,7 +38,12 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
 
     Raises CheckpointError with a table of the differences where they do not fit.
     """
-    wanted = module.state_dict()
+    wanted = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    if lazy := next((k for k, v in wanted.items() if is_lazy(v)), None):
+        raise CheckpointError(
+            f"`{type(module).__name__}` has a lazy layer: `{lazy}` has no size yet; call the model "
+            "once on an example in the factory before it is returned."
+        )
     weights, notes = matched(path, weights, wanted)
     found = Differences(
         weights,
@@ -48,7 +55,23 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
     if found:
         raise CheckpointError(found.text(path))
     module.load_state_dict(dict(weights), strict=False)
-    return notes
+    extra = [k for k, v in module.state_dict().items() if not isinstance(v, Tensor)]
+    return [*notes, f"no tensors, so not read: {_some(extra)}"] if extra else notes
+
+
+def _check_plain(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        kind = (
+            "has no size yet (of a lazy layer)" if is_lazy(tensor)
+            else "is quantized" if tensor.is_quantized
+            else "is sparse" if tensor.layout != torch.strided
+            else ""
+        )  # fmt: skip
+        if kind:
+            raise CheckpointError(
+                f"`{path}`: `{name}` {kind}; only dense tensors of numbers can be tuned, so save "
+                "the model's plain weights."
+            )
 
 
 def check_finite(path: Path, weights: Mapping[str, Any]) -> None:

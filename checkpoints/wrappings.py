@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .inert import settings
+
 # Averaged weights are what such trainings evaluate and publish, so they come first.
-AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
 PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", "params")
 PREFIXES = ("_orig_mod.", "module.", "model.")
+SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are no model
 DEEPEST = 8
 
 
@@ -27,17 +30,15 @@ class Unwrapped:
     @property
     def arch(self) -> str | None:
         """The architecture's name, as timm and torchvision's training scripts write it."""
-        options = self.facts.get("args")
-        given = options.get("arch") or options.get("model") if isinstance(options, Mapping) else 0
-        named = self.facts.get("arch") or given
+        options = settings(self.facts.get("args"))
+        named = self.facts.get("arch") or options.get("arch") or options.get("model")
         return named if isinstance(named, str) and named.isprintable() else None
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
         """Lightning's plain ones: numbers, texts, and lists of them."""
-        found = self.facts.get("hyper_parameters")
-        items = found.items() if isinstance(found, Mapping) else ()
-        return {str(k): v for k, v in items if _plain(v) and not str(k).startswith("_")}
+        found = settings(self.facts.get(SETTINGS))
+        return {str(k): v for k, v in found.items() if _plain(v) and not str(k).startswith("_")}
 
     @property
     def lightning(self) -> bool:
@@ -51,7 +52,7 @@ def unwrap(held: Any) -> Unwrapped:
     for _ in range(DEEPEST):
         if not isinstance(held, Mapping):
             break
-        inner = {str(k): v for k, v in held.items() if _model_like(v)}
+        inner = {str(k): v for k, v in held.items() if k != SETTINGS and _model_like(v)}
         key = _chosen(inner)
         if (
             key is None
@@ -83,12 +84,13 @@ def _chosen(inner: Mapping[str, Any]) -> str | None:
     return plain
 
 
-def _model_like(value: Any) -> bool:
+def _model_like(value: Any, depth: int = 0) -> bool:
     if isinstance(value, nn.Module):
         return True
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or depth > DEEPEST:  # a pickled dict may hold itself
         return False
-    return _has_tensors(value) or any(_model_like(value.get(k)) for k in (*AVERAGED, *PLAIN))
+    held = (value[k] for k in (*AVERAGED, *PLAIN) if k in value)
+    return _has_tensors(value) or any(_model_like(v, depth + 1) for v in held)
 
 
 def _has_tensors(value: Mapping[Any, Any]) -> bool:
@@ -99,18 +101,19 @@ def _has_tensors(value: Mapping[Any, Any]) -> bool:
 def _alike(a: Any, b: Any) -> bool:
     if not isinstance(a, Mapping) or not isinstance(b, Mapping):
         return type(a) is type(b)
-    left, right = ({_bare(k) for k, v in x.items() if isinstance(v, Tensor)} for x in (a, b))
+    left, right = ({bare(k) for k, v in x.items() if isinstance(v, Tensor)} for x in (a, b))
     return left - {"n_averaged"} == right
 
 
-def _bare(name: Any) -> str:
+def bare(name: Any) -> str:
+    """Without the prefixes that wrappers put before all names."""
     text = str(name)
     for prefix in PREFIXES:
         text = text.removeprefix(prefix)
     return text
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) <= 32 and all(_plain(v) for v in value)
+        return len(value) <= 32 and depth < DEEPEST and all(_plain(v, depth + 1) for v in value)
     return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))

@@ -9,6 +9,7 @@ import typer
 
 from ..configs.presets import read_preset
 from ..core.errors import UsageError
+from ..core.files import write_whole
 from . import options as o
 from .errors import shown
 
@@ -44,7 +45,7 @@ def init(
             name=checkpoint.name, what=found.what, model=_model(found), inputs=_inputs(found),
             adjust=_steps(),
         )  # fmt: skip
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)
         sys.stderr.write(f"`{checkpoint}` is {found.what}\n")
         for note in found.notes:
             sys.stderr.write(f"  {note}\n")
@@ -53,8 +54,7 @@ def init(
 
 def _steps() -> str:
     """What `tune` does without a recipe, to be changed from there."""
-    text = read_preset("balanced")
-    return text[text.index("adjust:") :]
+    return "adjust:" + read_preset("balanced").partition("adjust:")[2]
 
 
 def _model(found: Finding) -> str:

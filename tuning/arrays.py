@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .pieces import Loaders, loaders, parted
 
 NAMES = "`inputs` (or `inputs.KEYWORD`), `targets`, and perhaps `eval_inputs` and `eval_targets`"
 EVAL = "eval_"
+KNOWN = re.compile(rf"(?:{EVAL})?(?:inputs(?:\..+)?|targets)")
 
 
 class Examples(Dataset[tuple[Any, Tensor]]):
@@ -38,8 +40,16 @@ def array_loaders(spec: DataSpec, path: Path) -> Loaders:
     """Raises DataError where the file can't be read or holds something else."""
     held = _tensors(path)
     inputs, targets = _part(path, held, "")
-    if f"{EVAL}targets" in held:
+    strange = next((name for name in held if not KNOWN.fullmatch(name)), None)
+    if strange is not None:
+        raise DataError(f"`{path}` holds `{strange}`; allowed are {NAMES}.")
+    if any(name.startswith(EVAL) for name in held):
         other = _part(path, held, EVAL)
+        if other[0].keys() != inputs.keys():
+            raise DataError(
+                f"`{path}`: `{EVAL}inputs` must have the keywords of `inputs`; found "
+                f"{_names(other[0])} and {_names(inputs)}."
+            )
         train = Examples(inputs, targets, list(range(len(targets))))
         return loaders(train, Examples(*other, list(range(len(other[1])))), spec.batch)
     rest, out = parted(len(targets), spec.share, f"`{path}`")
@@ -64,6 +74,10 @@ def _part(path: Path, held: dict[str, Tensor], prefix: str) -> tuple[dict[str, T
                 f"{list(targets.shape)}; both must have one row per example."
             )
     return inputs, targets
+
+
+def _names(inputs: dict[str, Tensor]) -> str:
+    return ", ".join(f"`{name}`" if name else "none" for name in inputs)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -26,7 +26,14 @@ from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from .data import Data, load_data
 from .group import Group
-from .job import Job, check_runs, example_inputs, open_source, prepare_machine
+from .job import (
+    Job,
+    check_runs,
+    example_inputs,
+    open_source,
+    prepare_machine,
+    program_inputs,
+)
 from .journal import Journal, key_of
 from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
@@ -230,10 +237,15 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     source = open_source(job)
     for note in source.notes:
         talk.note(note)
-    data = load_data(recipe)
+    data = load_data(recipe, program_inputs(source))
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)
-    check_runs(source, inputs)
+    outputs = check_runs(source, inputs)
+    if data is not None and outputs[0].dim() == 2 and data.classes not in (0, outputs[0].shape[1]):
+        talk.note(
+            f"the data has {data.classes} classes, the model {outputs[0].shape[1]}; classes are "
+            "numbered by the names of their folders, from 0: are these the model's numbers?"
+        )
     talk.stage("capturing the graph")
     original = capture(source.module, inputs)
     for parameter in original.parameters():

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -104,7 +105,7 @@ def check(asked: Asked, talk: Talk) -> Check:
         case, found = regression(asked.against, goes, asked.target)
         cases.append(case)
     started = time.monotonic()
-    case, quality = _accuracy(asked, record, module, talk)
+    case, quality = _accuracy(asked, record, module, specs, talk)
     cases.append(_timed(case, started))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = fingerprint(asked.target.device)
@@ -172,10 +173,10 @@ def regression(
 
 
 def _accuracy(
-    asked: Asked, record: Record, module: nn.Module, talk: Talk
+    asked: Asked, record: Record, module: nn.Module, takes: list[dict[str, Any]], talk: Talk
 ) -> tuple[Case, Quality | None]:
     before = record.quality.baseline if record.quality else None
-    data = load_data(asked.recipe) if asked.recipe is not None else None
+    data = load_data(asked.recipe, takes) if asked.recipe is not None else None
     if data is None:
         if asked.max_drop is not None:
             raise UsageError("`--max-drop` needs data: name it with `--data` or in a `--config`.")

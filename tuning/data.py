@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ..adjusters.plan import Batches
 from ..checkpoints.factory import load_factory
-from ..configs.recipe import METRICS, DataSpec, Recipe
+from ..configs.recipe import METRICS, DataSpec, InputSpec, Recipe
 from ..configs.references import DATA, parse_reference
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
 from .arrays import array_loaders
-from .images import image_loaders
+from .images import classes_in, image_loaders
 from .metrics import library_metric
 from .split import split
 
@@ -38,7 +38,7 @@ class Data:
     """`held` is a part of the training data that decides what is kept (`split.py`).
 
     `calibration`: the same few training examples for everything that is fitted in closed form, so
-    that candidates differ by what they are.
+    that candidates differ by what they are. `classes`: how many `folder:DIR` has, 0 elsewhere.
     """
 
     train: Batches
@@ -47,6 +47,7 @@ class Data:
     eval: Batches
     metric: AnyMetric
     metric_name: str
+    classes: int = 0
 
     def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
         """Metric (higher is better) and number of examples on the evaluation data."""
@@ -61,13 +62,16 @@ class Data:
         return divergence(original, module, self.held, device)
 
 
-def load_data(recipe: Recipe) -> Data | None:
-    """What `data.factory` returns, checked. Raises DataError naming what was found instead."""
+def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
+    """What `data.factory` returns, checked. Raises DataError naming what was found instead.
+
+    `takes`: the model's inputs (shape, name), where the recipe has none.
+    """
     if recipe.data is None:
         return None
     name = recipe.data.factory
     try:
-        made = _made(recipe.data, recipe)
+        made = _made(recipe.data, recipe, takes)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"`{name}` failed: {error}") from error
     if not isinstance(made, tuple) or len(made) != 2:
@@ -82,15 +86,19 @@ def load_data(recipe: Recipe) -> Data | None:
     for part, batches in (("training", parts.train), ("held-out", parts.held)):
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)
-    return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric)
+    classes = classes_in(made[1])
+    return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric, classes)
 
 
-def _made(spec: DataSpec, recipe: Recipe) -> Any:
+def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
     """What stands behind the name: files on disk, or what a function of the user's returns."""
     reference = parse_reference(spec.factory, DATA)
     path = reference.path(recipe.base) if reference else None
     if path is not None and reference is not None and reference.kind == "folder":
-        return image_loaders(spec, path, recipe.inputs)
+        shown = tuple(
+            InputSpec.model_construct(shape=tuple(t["shape"]), name=t.get("name")) for t in takes
+        )
+        return image_loaders(spec, path, recipe.inputs or shown)
     if path is not None and reference is not None and reference.kind == "arrays":
         return array_loaders(spec, path)
     return load_factory(spec.factory, recipe.base)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -53,15 +54,21 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> None:
-    partial = target.with_name(f".{target.stem}.tmp-modelspeed-{os.getpid()}{target.suffix}")
+    # A folder: ONNX puts weights above 1.5 GB into a second file, which it names in the first.
+    partial = target.with_name(f".{target.stem}.tmp-modelspeed-{os.getpid()}")
     try:
-        write(partial)
-        partial.replace(target)
+        partial.mkdir()
+        write(partial / target.name)
+        beside = [p.name for p in partial.iterdir() if p.name != target.name]
+        if not target.exists() and (there := [n for n in beside if (target.parent / n).exists()]):
+            raise FileExistsError(17, f"`{there[0]}` is in the way")
+        for name in (*beside, target.name):
+            (partial / name).replace(target.parent / name)
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or first_line(error).rstrip(".")
         raise ArtifactError(f"`{target}` can't be written: {why}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _onnx(artifact: LoadedArtifact, target: Path) -> None:

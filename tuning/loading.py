@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checkpoints.artifact import PROGRAM, read_artifact, read_weights
 from ..checkpoints.damage import first_line
-from ..checkpoints.samples import draw_inputs, sample_of
+from ..checkpoints.samples import draw_inputs, reproduces, sample_of
 from ..core.calling import plain
 from ..core.errors import ArtifactError, CaptureError, EditError, MachineWarning, UsageError
 from ..core.records import Machine
@@ -24,8 +24,6 @@ from ..profiling.machine import fingerprint
 from ..profiling.notices import no_compiler, other_machine
 from .compiling import INDUCTOR, why_not
 from .runtimes import named, realise
-
-TOLERANCE = 1e-3
 
 
 def load(
@@ -94,7 +92,4 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
 def _reproduces(model: nn.Module, sample: dict[str, Any], inputs: Any) -> bool:
     with torch.no_grad():
         found = sample_of(plain(inputs.call(model)))
-    wanted = torch.tensor(sample["outputs"])
-    return found.shape == wanted.shape and torch.allclose(
-        found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-    )
+    return reproduces(found, torch.tensor(sample["outputs"]))

@@ -37,6 +37,8 @@ class LibraryMetric:
         self.metric = None
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
+        if outputs.shape == (*targets.shape, 1):
+            outputs = outputs.squeeze(-1)  # one score an example
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

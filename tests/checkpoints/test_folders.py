@@ -39,7 +39,7 @@ def test_a_folder_of_transformers_is_read_with_its_shards(bert):
     assert inputs_of(folder) == [
         {"shape": [1, 40], "dtype": "int64", "name": "input_ids", "range": [0, 49]}
     ]
-    assert look(folder).factory is None
+    assert look(folder).factory is None and look(folder).inputs_sure
 
 
 def test_its_config_alone_builds_the_class_for_weights_elsewhere(bert, tmp_path):
@@ -69,3 +69,25 @@ def test_a_folder_that_brings_its_own_code_is_not_run(tmp_path):
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UnsafePickle, match="own code"):
         read(tmp_path)
+
+
+def test_inputs_are_sure_only_where_the_model_calls_them_so(tmp_path):
+    import transformers as t
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 24, "image_size": 32, "patch_size": 16}  # fmt: skip
+    made = {
+        "vilt": t.ViltModel(t.ViltConfig(**sizes)),
+        "video": t.VideoMAEModel(t.VideoMAEConfig(**sizes, num_frames=4)),
+        "vit": t.ViTModel(t.ViTConfig(**sizes)),
+    }
+    found = {}
+    for name, model in made.items():
+        model.save_pretrained(tmp_path / name)
+        found[name] = look(tmp_path / name)
+    assert not found["vilt"].inputs_sure
+    for name, shape in (("video", [1, 4, 3, 32, 32]), ("vit", [1, 3, 32, 32])):
+        (spec,) = found[name].inputs
+        assert found[name].inputs_sure and spec["shape"] == shape
+        with torch.no_grad():
+            read(tmp_path / name).module(**{spec["name"]: torch.ones(shape)})

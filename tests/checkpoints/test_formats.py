@@ -8,6 +8,7 @@ import sys
 import types
 from collections import OrderedDict, defaultdict
 
+import numpy as np
 import pico
 import pytest
 import torch
@@ -15,6 +16,7 @@ from modelspeed.checkpoints.contents import contents
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, UnsafePickle
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 
 def build():
@@ -84,7 +86,7 @@ def test_a_class_that_only_looks_harmless_is_not_let_through(tmp_path, weights):
         read(path, factory=build)
 
 
-@pytest.mark.parametrize("key", ["ema", "model_ema", "state_dict_ema"])
+@pytest.mark.parametrize("key", ["ema", "model_ema", "state_dict_ema", "params_ema"])
 def test_averaged_weights_are_preferred_and_that_is_said(tmp_path, weights, key):
     other = {f"module.{k}": torch.zeros_like(v) for k, v in weights.items()}
     averaged = {"n_averaged": torch.tensor(5)} | {f"module.{k}": v for k, v in weights.items()}
@@ -172,3 +174,66 @@ def test_an_index_that_lies_is_refused(tmp_path, weights, change, words):
 def test_a_folder_without_a_checkpoint_says_what_it_lacks(tmp_path):
     with pytest.raises(CheckpointError, match=r"folder without `config\.json`"):
         read(tmp_path)
+
+
+def test_numbers_and_arrays_of_numpy_beside_the_weights_are_passed_over(tmp_path, weights):
+    around = {"best": np.float64(0.7), "loss": np.float32(1), "rng": np.random.get_state(),
+              "dtype": np.dtype("f4"), "kind": np.int64, "seen": np.arange(3)}  # fmt: skip
+    for legacy in (False, True):
+        torch.save({"state_dict": weights, **around}, tmp_path / "m.pt",
+                   _use_new_zipfile_serialization=not legacy)  # fmt: skip
+        assert fits(tmp_path / "m.pt", weights) == ()
+    assert "numpy.ndarray" not in str(contents(tmp_path / "m.pt").about.facts["seen"])
+    torch.save({"w": np.ones(3)}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        read(tmp_path / "m.pt", factory=build)
+
+
+def test_class_weights_among_hyper_parameters_are_no_model(tmp_path, weights):
+    held = lightning(weights, {"width": 8, "class_weights": torch.ones(3)})
+    about = contents(stored(tmp_path, held)).about
+    assert about.hyper_parameters == {"width": 8} and "hyper_parameters" in about.facts
+
+
+def test_what_holds_itself_is_no_endless_search(tmp_path, weights):
+    held = {}
+    held["model"] = held
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        read(stored(tmp_path, held), factory=build)
+    again = [1]
+    again.append(again)
+    about = contents(stored(tmp_path, lightning(weights, {"width": 8, "x": again}))).about
+    assert about.hyper_parameters == {"width": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.to_sparse(), "`w` is sparse"),
+        (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), "`w` is quantized"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_dense_numbers_are_named(tmp_path, change, words):
+    path = stored(tmp_path, {"w": change(torch.ones(2, 2))})
+    with pytest.raises(CheckpointError, match=words):
+        read(path, factory=lambda: nn.Linear(2, 2))
+
+
+def test_a_model_with_lazy_layers_is_told_to_be_called_first(tmp_path):
+    path = stored(tmp_path, nn.Sequential(nn.Linear(3, 2)).state_dict())
+    with pytest.raises(CheckpointError, match=r"lazy layer: `0\.weight` has no size yet"):
+        read(path, factory=lambda: nn.Sequential(nn.LazyLinear(2)))
+
+
+def test_extra_state_that_is_no_tensor_is_left_out_and_said(tmp_path):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"a": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+    path = stored(tmp_path, Extra(3, 2).state_dict())
+    source = read(path, factory=lambda: Extra(3, 2))
+    assert source.notes == ("no tensors, so not read: `_extra_state`",)

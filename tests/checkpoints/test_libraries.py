@@ -64,11 +64,12 @@ def test_a_library_made_for_another_torch_is_no_traceback(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-@pytest.mark.parametrize("key", ["arch", "args"])
+@pytest.mark.parametrize("key", ["arch", "args", "space"])
 def test_a_file_that_names_its_arch_needs_no_model(tmp_path, monkeypatch, key, library):
     vision.install(monkeypatch, library)
     model = vision.build("resnet18", num_classes=5)
-    held = {key: "resnet18" if key == "arch" else {"model": "resnet18"}, "epoch": 3}
+    said = {"arch": "resnet18", "args": {"model": "resnet18"}, "space": Namespace(arch="resnet18")}
+    held = {"args" if key == "space" else key: said[key], "epoch": 3}
     torch.save(held | {"state_dict": model.state_dict()}, tmp_path / "a.pth.tar")
     source = read(tmp_path / "a.pth.tar")
     assert torch.equal(source.module[3].weight, model[3].weight)
@@ -83,3 +84,30 @@ def test_an_arch_that_no_library_has_is_named(tmp_path):
                tmp_path / "a.pt")  # fmt: skip
     with pytest.raises(CheckpointError, match="says that it is a `my_net`, which no installed"):
         read(tmp_path / "a.pt")
+
+
+def test_no_weights_are_fetched_for_a_backbone_either():
+    assert len(model_factory("torchvision:fcn", HERE)(num_classes=3)) == 4
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize(
+    "name", ["weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path"]
+)
+def test_arguments_that_fetch_or_unpickle_weights_are_refused(library, name):
+    with pytest.raises(UsageError, match=f"`model.args` gives `{name}`"):
+        model_factory(f"{library}:resnet18", HERE)(**{name: "x"})
+
+
+def test_of_two_libraries_the_one_with_the_files_names_is_taken(tmp_path, monkeypatch):
+    def other(name, pretrained=False, **args):
+        return torch.nn.ModuleDict({"stem": vision.build(name, **args)})
+
+    monkeypatch.setattr(sys.modules["timm"], "create_model", other)
+    for library, model in (
+        ("torchvision", vision.build("", 5)),
+        ("timm", other("", num_classes=5)),
+    ):
+        torch.save({"arch": "resnet18", "state_dict": model.state_dict()}, tmp_path / "a.pt")
+        assert look(tmp_path / "a.pt").factory == f"{library}:resnet18"
+        assert read(tmp_path / "a.pt").module.state_dict().keys() == model.state_dict().keys()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.checkpoints.samples import draw_inputs, sample_of, specs_of
+from modelspeed.checkpoints.samples import draw_inputs, reproduces, sample_of, specs_of
 from modelspeed.core.errors import UsageError
 
 SPECS = [{"shape": [2, 3], "dtype": "float32"}, {"shape": [4], "dtype": "int64"}]
@@ -43,3 +43,15 @@ def test_a_sample_holds_values_of_every_output():
     outputs = {"a": torch.zeros(1000), "b": (torch.ones(3), torch.full((2,), 2))}
     found = sample_of(outputs).tolist()
     assert set(found) == {0.0, 1.0, 2.0} and len(found) <= 256
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_a_sample_is_judged_by_the_size_of_its_values(size):
+    wanted = torch.linspace(-size, size, 9)
+    assert reproduces(wanted + 5e-4 * size, wanted)
+    assert not reproduces(wanted + 5e-3 * size, wanted)
+    assert not reproduces(wanted.flip(0), wanted) and not reproduces(wanted[:3], wanted)
+    assert reproduces(torch.full((3,), 1e-9), torch.zeros(3))
+    assert not reproduces(torch.full((3,), 1e-5), torch.zeros(3))
+    odd = torch.tensor([float("nan"), float("inf"), size])
+    assert reproduces(odd, odd)

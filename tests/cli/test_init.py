@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pico
 import pytest
 import torch
@@ -49,3 +51,19 @@ def test_an_exported_program_says_what_it_takes(tmp_path, batch):
     torch.export.save(program, tmp_path / "a.pt2")
     code, _, recipe = init(tmp_path / "a.pt2", tmp_path / "r.yaml")
     assert code == 0 and recipe.model is None and recipe.inputs[0].shape == (batch, 1, 12, 12)
+
+
+def test_a_recipe_that_is_there_stays_where_the_disk_refuses(tmp_path, monkeypatch):
+    torch.save(pico.net(["residual"]).state_dict(), tmp_path / "a.pt")
+    (tmp_path / "r.yaml").write_text("version: 1\n")
+    write = Path.write_text
+
+    def fail(path, text, **more):
+        write(path, text[:9], **more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    code, said, _ = init(tmp_path / "a.pt", tmp_path / "r.yaml")
+    assert code != 0 and "the disk is full" in said
+    assert (tmp_path / "r.yaml").read_text() == "version: 1\n"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -33,9 +33,18 @@ def create_model(name, pretrained=False, **args):
     return model
 
 
+def segment(*, weights=None, weights_backbone="fetched", num_classes=10):
+    assert weights is None and weights_backbone is None
+    return build("fcn", num_classes)
+
+
+def get_model_builder(name):
+    return segment if name == "fcn" else lambda weights=None, **args: build(name, **args)
+
+
 def get_model(name, weights=None, **args):
     assert weights is None
-    return build(name, **args)
+    return get_model_builder(name)(**args)
 
 
 def install(monkeypatch, *libraries):
@@ -43,7 +52,8 @@ def install(monkeypatch, *libraries):
     made = {
         "timm": _module("timm", list_models=lambda: NAMES, create_model=create_model),
         "torchvision": _module("torchvision", models=SimpleNamespace(
-            list_models=lambda: NAMES, get_model=get_model)),
+            list_models=lambda: [*NAMES, "fcn"], get_model=get_model,
+            get_model_builder=get_model_builder)),
     }  # fmt: skip
     for name, module in made.items():
         monkeypatch.setitem(sys.modules, name, module if name in libraries else None)

@@ -76,3 +76,16 @@ def test_what_is_no_archive_is_one_sentence(tmp_path, content):
         array_loaders(SPEC, tmp_path / "a.npz")
     with pytest.raises(DataError, match="No such file"):
         array_loaders(SPEC, tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"eval_inputs": np.ones((3, 3))}, "it must hold"),
+        ({"weights": np.ones(20)}, "holds `weights`; allowed are"),
+        ({"eval_inputs.a": np.ones((3, 3)), "eval_targets": np.ones(3)}, "keywords of `inputs`"),
+    ],
+)
+def test_arrays_that_would_be_passed_over_are_refused(tmp_path, more, words):
+    with pytest.raises(DataError, match=words):
+        array_loaders(SPEC, written(tmp_path, arrays(**more)))

@@ -11,7 +11,7 @@ from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
 from modelspeed.core.records import Latency, Machine, Record, Target
 from modelspeed.graph.source import spelling
-from modelspeed.tuning import compiling
+from modelspeed.tuning import compiling, exporting
 from modelspeed.tuning.exporting import export
 from torch import nn
 
@@ -133,3 +133,19 @@ def test_a_package_needs_a_compiler_and_its_ending(folder, monkeypatch):
     monkeypatch.setattr(compiling, "why_not", lambda device: "needs a C++ compiler")
     with pytest.raises(UsageError, match=r"`--format aoti` needs a C.. compiler.*--format pt2"):
         export(folder, "aoti")
+
+
+def test_a_second_file_with_weights_lies_beside_under_the_name_that_the_first_knows(folder):
+    target = folder.parent / "m.onnx"
+
+    def write(path):
+        path.write_text(f"{path.name}.data")
+        path.with_name(f"{path.name}.data").write_text("weights")
+
+    exporting._whole(target, write)
+    assert (folder.parent / target.read_text()).read_text() == "weights"
+    assert len(list(folder.parent.iterdir())) == 3
+    target.unlink()
+    with pytest.raises(ArtifactError, match=r"`m\.onnx\.data` is in the way"):
+        exporting._whole(target, write)
+    assert len(list(folder.parent.iterdir())) == 2

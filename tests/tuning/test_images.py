@@ -8,9 +8,14 @@ import pytest
 import torch
 from modelspeed.configs.recipe import DataSpec, ImageSpec, InputSpec, Recipe
 from modelspeed.core.errors import DataError, MissingExtra
+from modelspeed.core.records import Target
+from modelspeed.tuning.bench import open_bench
 from modelspeed.tuning.data import load_data
 from modelspeed.tuning.images import image_loaders
+from modelspeed.tuning.job import Job
+from modelspeed.tuning.talk import Quiet
 from PIL import Image
+from torch import nn
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0)}
 
@@ -98,3 +103,62 @@ def test_a_recipe_loads_it_with_a_held_out_part(tmp_path):
     found = load_data(Recipe(data=data, base=tmp_path))
     counts = [sum(len(y) for _, y in part) for part in (found.train, found.held, found.eval)]
     assert sum(counts) == 80 and counts[2] == 16 and counts[1] >= 4
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Val"), ("training", "validation"), ("TRAIN", "Test"), ("train", "holdout")]
+)
+def test_parts_are_known_by_their_usual_names_in_any_case(tmp_path, names):
+    drawn(tmp_path / names[0]), drawn(tmp_path / names[1], count=2)
+    train, held = image_loaders(spec(size=8), tmp_path, ())
+    assert (len(train.dataset), len(held.dataset)) == (10, 4)
+
+
+@pytest.mark.parametrize("names", [("train",), ("Train", "x"), ("val", "x"), ("one", "two")])
+def test_folders_of_classes_are_never_taken_for_classes(tmp_path, names):
+    for name in names:
+        drawn(tmp_path / name)
+    with pytest.raises(DataError, match="folders of images"):
+        image_loaders(spec(size=8), tmp_path, ())
+
+
+def test_a_class_may_be_called_train_and_hold_its_images_in_one_folder(tmp_path):
+    for name in ("train", "bus/images", "test"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+    train, _ = image_loaders(spec(size=8), tmp_path, ())
+    assert {label for _, label in train.dataset.items} == {0, 1, 2}
+
+
+def test_the_inputs_of_the_model_give_size_and_keyword_where_the_recipe_has_none(tmp_path):
+    data = DataSpec(factory="folder:.", batch=4)
+    takes = [{"shape": [1, 3, 6, 12], "dtype": "float32", "name": "pixel_values"}]
+    found = load_data(Recipe(data=data, base=drawn(tmp_path, count=40)), takes)
+    for part in (found.train, found.held, found.calibration, found.eval):
+        inputs, targets = next(iter(part))
+        assert set(inputs) == {"pixel_values"} and len(inputs["pixel_values"]) == len(targets)
+        assert inputs["pixel_values"].shape[1:] == (3, 6, 12)
+    assert found.classes == 2
+
+
+@pytest.mark.parametrize("outputs", [2, 5])
+def test_another_number_of_classes_than_the_model_has_is_said(tmp_path, outputs):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(net, nn.Linear(4, outputs)).eval()
+    program = torch.export.export(model, (torch.ones(1, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    drawn(tmp_path / "images", count=20)
+    recipe = Recipe(data=DataSpec(factory="folder:images", batch=1), base=tmp_path)
+    said = Said()
+    bench = open_bench(Job(str(tmp_path / "m.pt2"), Target(threads=1)), recipe, said)
+    assert next(iter(bench.data.eval))[0].shape == (1, 3, 8, 8)
+    assert any("2 classes, the model 5" in note for note in said.notes) is (outputs == 5)
+
+
+class Said(Quiet):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)

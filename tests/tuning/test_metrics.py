@@ -70,3 +70,15 @@ def test_a_recipe_takes_the_name():
     for bad in ("torchmetrics:", "torchmetrics:a b", "F1Score"):
         with pytest.raises(ValidationError, match="torchmetrics:NAME"):
             DataSpec(factory="d.py:f", metric=bad)
+
+
+@pytest.mark.parametrize("name", ["BinaryF1Score", "MeanSquaredError"])
+def test_one_score_an_example_may_be_a_column(name):
+    outputs, targets = torch.tensor([[0.9], [0.2], [0.8], [0.1]]), torch.tensor([1, 0, 0, 0])
+    metric = library_metric(f"torchmetrics:{name}")
+    values = []
+    for shown in (outputs, outputs[:, 0]):
+        metric.reset()
+        metric.add(shown, targets)
+        values.append(metric.result())
+    assert values[0] == values[1]
