@@ -32,7 +32,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
 from modelspeed.graph.edits import kept_indices
-from modelspeed.tuning import search as searching
+from modelspeed.tuning import trials
 from modelspeed.tuning.allocation import Problem
 from modelspeed.tuning.bench import Bench, open_bench
 from modelspeed.tuning.building import build
@@ -161,7 +161,7 @@ def switched_off(options: dict[str, Any]) -> Iterator[None]:
         put(CostTables, "at", _macs)
     if not options.get("others", True):
         put(Problem, "others", lambda self: [])
-        put(searching, "SHORTLIST", 1)
+        put(trials, "SHORTLIST", 1)
     try:
         yield
     finally:
