@@ -30,7 +30,7 @@ from .damage import first_line
 from .detect import detect
 from .manifest import MANIFEST, read_manifest
 from .programs import load_program
-from .samples import draw_inputs, reproduces, sample_of, specs_of
+from .samples import draw_inputs, reproduces, sample_of, specs_of, tolerance_of
 from .shards import load_safetensors
 
 WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
@@ -262,7 +262,7 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
     found = torch.tensor(_sample(program, specs, "cpu"))
-    if not reproduces(found, wanted):
+    if not reproduces(found, wanted, tolerance_of(program.state_dict.values())):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "
             "changed, or this torch computes something else."

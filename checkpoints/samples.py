@@ -13,6 +13,7 @@ from ..core.calling import Inputs, leaves
 from ..core.errors import UsageError
 
 SAMPLE_VALUES = 256
+COARSE = 5e-2
 TOLERANCE, FLOOR = 1e-3, 1e-7  # relative to the largest value; a sample of zeros has none
 
 
@@ -64,7 +65,13 @@ def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
     return spec
 
 
-def reproduces(found: Tensor, wanted: Tensor) -> bool:
+def tolerance_of(weights: Iterable[Tensor]) -> float:
+    """Where values are rounded to few bits another CPU's sums may fall on the next step."""
+    coarse = (torch.float16, torch.bfloat16, torch.int8)
+    return COARSE if any(w.dtype in coarse for w in weights) else TOLERANCE
+
+
+def reproduces(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Are the samples equal but for rounding, judged by the size of what the model gives?
 
     Probabilities of a thousand classes are all below 1e-2: a fixed tolerance would take any.
@@ -72,7 +79,7 @@ def reproduces(found: Tensor, wanted: Tensor) -> bool:
     finite = wanted[wanted.isfinite()].abs()
     scale = float(finite.max()) if len(finite) else 0.0
     return found.shape == wanted.shape and torch.allclose(
-        found, wanted, rtol=TOLERANCE, atol=max(FLOOR, TOLERANCE * scale), equal_nan=True
+        found, wanted, rtol=tolerance, atol=max(FLOOR, tolerance * scale), equal_nan=True
     )
 
 

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.checkpoints.samples import draw_inputs, reproduces, sample_of, specs_of
+from modelspeed.checkpoints.samples import (
+    draw_inputs,
+    reproduces,
+    sample_of,
+    specs_of,
+    tolerance_of,
+)
 from modelspeed.core.errors import UsageError
 
 SPECS = [{"shape": [2, 3], "dtype": "float32"}, {"shape": [4], "dtype": "int64"}]
@@ -37,6 +43,13 @@ def test_inputs_like_others_can_be_drawn():
     again = draw_inputs(specs_of(drawn), 3)
     assert [(x.shape, x.dtype) for x in again] == [(x.shape, x.dtype) for x in drawn]
     assert int(again[2].max()) <= int(drawn[2].max())
+
+
+def test_what_is_rounded_to_few_bits_may_differ_by_a_step():
+    whole, half = torch.ones(2), torch.ones(2, dtype=torch.bfloat16)
+    assert tolerance_of([whole]) < 0.01 < tolerance_of([whole, half])
+    assert reproduces(whole * 1.02, whole, tolerance_of([half]))
+    assert not reproduces(whole * 1.2, whole, tolerance_of([half]))
 
 
 def test_a_sample_holds_values_of_every_output():
