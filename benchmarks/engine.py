@@ -4,7 +4,7 @@ Per net and target (share of the eager model's latency): accuracy before and aft
 fine-tuning, the share of the target that is used, seconds of the search. Every variant runs in the
 same lowering, is measured by the same interleaved timer and trained by the same loop on the same
 data for as many steps. What Torch-Pruning made can't be compared layer by layer with the original,
-so after training it is to be held against "no features" of the ablation. `--ablation` switches the
+so it is trained without features, as is everything by default. `--ablation` switches the
 engine's parts off in turn. Needs the benchmark extra.
 
 Rows are appended to `benchmarks/.trained/engine.jsonl`, and what is there is not run again; the
@@ -67,7 +67,7 @@ OURS: dict[str, dict[str, Any]] = {
     "no blocks": {"blocks": False},
     "one allocation": {"others": False},
     "no distillation": {"train": {"distill": False}},
-    "no features": {"train": {"features": 0.0}},
+    "with features": {"train": {"features": 1.0}},
 }
 
 
@@ -103,7 +103,7 @@ def trained(
     """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning.
 
     `kept` tells which of the original's channels are left; Torch-Pruning's modules don't say it,
-    so they are trained without the comparison of features (as the ablation's "no features" is).
+    so they can't be trained with the comparison of features.
     """
     data = bench.data
     assert data is not None

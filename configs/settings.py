@@ -231,9 +231,10 @@ class Finetune(Settings):
     distill: bool = Field(default=True, description="Also learn from the original's outputs.")
     temperature: float = Field(default=4.0, gt=0, description="Softens the logits to distil.")
     features: float = Field(
-        default=1.0,
+        default=0.0,
         ge=0,
-        description="Weight of what layers read, compared with the original; 0 leaves it out.",
+        description="Weight of what layers read, compared with the original; 0 leaves it out, "
+        "since it brought nothing on four nets.",
     )
     mixed: bool = Field(
         default=True, description="Train in bfloat16 (autocast) where that is measured faster."
