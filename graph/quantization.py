@@ -139,16 +139,13 @@ def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> Non
 
 def rounded_anew(node: Any) -> RoundedAnew | None:
     """The rounding by its own largest value that ends in `node`, if it is one."""
-    value, steps = node, []
-    for target in (aten.mul.Tensor, aten.clamp.default, aten.round.default, aten.div.Tensor):
-        if not isinstance(value, Node) or value.target is not target:
-            return None
-        steps.append(value.args[1:])
-        value = value.args[0]
-    (scale,), (_, half), _, (divisor,) = steps
+    found = _steps_to(node)
+    if found is None:
+        return None
+    value, ((scale,), (_, half), _, (divisor,)) = found
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
         return None
-    return RoundedAnew(node, value, int(half))  # type: ignore[arg-type]
+    return RoundedAnew(node, value, int(half))
 
 
 def int8_weight(node: Any) -> tuple[str, str] | None:
@@ -169,16 +166,24 @@ def int8_weight(node: Any) -> tuple[str, str] | None:
     return (str(held.target), str(scale.target)) if is_int8 else None
 
 
-def rounded(node: Any) -> Rounded | None:
-    """The rounding that ends in `node`, if it is one."""
+def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
+    """What div, round, clamp and mul before `node` start from, and their arguments, last first."""
     value, steps = node, []
     for target in (aten.mul.Tensor, aten.clamp.default, aten.round.default, aten.div.Tensor):
         if not isinstance(value, Node) or value.target is not target:
             return None
         steps.append(value.args[1:])
         value = value.args[0]
-    (scale,), ends, _, (divisor,) = steps
+    return value, steps
+
+
+def rounded(node: Any) -> Rounded | None:
+    """The rounding that ends in `node`, if it is one."""
+    found = _steps_to(node)
+    if found is None:
+        return None
+    value, ((scale,), ends, _, (divisor,)) = found
     if scale != divisor or not isinstance(scale, float) or not isinstance(value, Node):
         return None
-    low, high = (int(e) for e in ends)  # type: ignore[arg-type]
+    low, high = (int(e) for e in ends)
     return Rounded(node, value, scale, -low, high - low)

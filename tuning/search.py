@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
@@ -169,11 +170,15 @@ class Search:
         return None
 
     def _keeps_to_limit(self, trial: Trial) -> bool:
-        bench = self.bench
-        if bench.data is None:
+        if self.bench.data is None:
             return True
-        start = bench.data.held_score(bench.original, bench.device)
-        return start - self.held(trial) <= bench.recipe.limits.max_drop
+        return self.start - self.held(trial) <= self.bench.recipe.limits.max_drop
+
+    @cached_property
+    def start(self) -> float:
+        """The original's metric on held-out training data."""
+        assert self.bench.data is not None
+        return self.bench.data.held_score(self.bench.original, self.bench.device)
 
     def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
         """Measure solutions of `problem` until one is in the window below the budget.

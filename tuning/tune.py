@@ -211,7 +211,7 @@ def _fastest(
     search = Search.of(bench, step, tried[-1].latency)
     if not search.problem.choices:
         return _unpruned(bench, record, tried, out, force)
-    least = data.held_score(bench.original, bench.device) - limit
+    least = search.start - limit
     before, _ = data.accuracy(bench.original, bench.device)
     found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
     for trial in found.trials:
