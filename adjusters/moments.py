@@ -104,6 +104,16 @@ def direction(outputs: Tensor, targets: Any, generator: torch.Generator) -> Tens
     return direction
 
 
+def rise(outputs: Tensor, changed: Tensor, targets: Any) -> float:
+    """1/2 d^T H d per example, d the change of the outputs, H = E[v v^T] of `direction`."""
+    gap = (changed - outputs).double()
+    if not has_classes(outputs, targets):
+        return 0.5 * float(gap.square().mean())
+    likely = (outputs / TEMPERATURE).softmax(1).double()
+    mean = (likely * gap).sum(1)
+    return 0.5 * float(((likely * gap.square()).sum(1) - mean.square()).mean())
+
+
 def asked(value: Tensor) -> Tensor:
     """`value` as something that gradients flow to; a copy, since what follows may work in place."""
     return value if value.requires_grad else value.requires_grad_(True).clone()

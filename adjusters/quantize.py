@@ -6,7 +6,6 @@ Jacob et al. 2018, sections 2 and 3. Batch norms are folded first, as part of th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -65,10 +64,7 @@ def plan(context: Context, settings: Any) -> Plan:
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
-        named = any(fnmatchcase(layer.name, p) for p in settings.match)
-        if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
-            left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
-        elif settings.scheme == "int8_dynamic" and layer.space:
+        if settings.scheme == "int8_dynamic" and layer.space:
             left.append(LeftAlone(layer.name, "`int8_dynamic` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(
@@ -76,6 +72,8 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
             )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
+        elif not settings.takes(layer.name):
+            left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
         else:
             chosen.append(layer.node)
     return chosen, left

@@ -144,7 +144,7 @@ def engine_rows(bench: Bench, options: dict[str, Any], shares: tuple[float, ...]
         if found is None:
             yield share, None, min(t.latency.high_ms for t in search.trials), seconds
             continue
-        made = build(bench, search.chosen(found.picks, found.form), recover=True)
+        made = build(bench, search.chosen(found), recover=True)
         yield share, (made.module, kept_indices(made.edits)), found.latency.high_ms, seconds
 
 

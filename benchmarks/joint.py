@@ -1,10 +1,10 @@
 """Each lever alone against all of them in one search: `python benchmarks/joint.py [net ...]`.
 
 Nets, data, lowering and fine-tuning are those of `engine.py`. Per share of the eager latency:
-accuracy before any gradient step (after compensation, in the format that was taken) and after the
-same brief fine-tuning in float32, the format applied behind it. A lever alone is `prune` with
-`drop_blocks`, `precision`, or `quantize`; a format alone has nothing to train, since it removes
-nothing. Rows go to `benchmarks/.trained/joint.jsonl`; what is there is not run again.
+accuracy before any gradient step (after compensation, in the formats that were taken) and after the
+same brief fine-tuning in float32, the formats applied behind it. A lever alone is `prune` with
+`drop_blocks`, `precision`, or `quantize` of all layers; a format alone has nothing to train, since
+it removes nothing. Rows go to `benchmarks/.trained/joint.jsonl`; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import json
 import sys
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import engine
 import nets
 import torch
-from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import clone
-from modelspeed.graph.edits import apply, kept_indices
+from modelspeed.graph.edits import kept_indices
 from modelspeed.tuning.bench import Bench
-from modelspeed.tuning.building import build
+from modelspeed.tuning.building import build, plan_step
 from modelspeed.tuning.finetuning import finetune
-from modelspeed.tuning.forms import FLOAT, name_of
 from modelspeed.tuning.objective import Objective
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
@@ -58,17 +57,17 @@ def answer(search: Search, lever: str, budget: float) -> Trial | None:
     """What a lever has to offer at a budget, None where it can't reach it."""
     if lever in ("together", "widths and blocks"):
         return search.solve(budget)
-    form = next((f for f in search.forms if f != FLOAT), None)
-    whole = None if form is None else search.measure(search.problem.whole(), form)
-    return whole if whole is not None and whole.latency.high_ms <= budget else None
+    halves = (search.measure(search.problem.whole(), form) for form in search.forms[1:])
+    integers = (search.measure(search.ground.all_by(step).whole()) for step in search.steps)
+    return next((t for t in (*halves, *integers) if t.latency.high_ms <= budget), None)
 
 
 def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[str, float]:
-    raw = build(bench, search.chosen(found.picks, found.form), recover=True)
-    row = {"raw": bench.accuracy(raw.module)}
-    if not found.loss:
+    chosen = search.chosen(found)
+    row = {"raw": bench.accuracy(build(bench, chosen, recover=True).module)}
+    if chosen.removes_nothing:
         return row | {"after": row["raw"]}  # type: ignore[return-value]
-    narrow = build(bench, search.chosen(found.picks), recover=True)
+    narrow = build(bench, replace(chosen, taken=()), recover=True)
     settings = make_step("finetune", epochs=epochs).settings
     data = bench.data
     assert data is not None
@@ -76,12 +75,10 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     objective = Objective(narrow.module, bench.original, kept_indices(narrow.edits), settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
-    module = narrow.module
-    if found.form != FLOAT:
-        step = bench.recipe.adjust[found.form]
-        plan = ADJUSTERS[step.name].plan(bench.context(module), step.settings)
-        module = apply(clone(module), plan.edits)
-    return row | {"after": bench.accuracy(module)}  # type: ignore[return-value]
+    for step, _ in chosen.taken:
+        plan = plan_step(bench, narrow, step, chosen)
+        narrow.module = plan.carry_out(clone(narrow.module))
+    return row | {"after": bench.accuracy(narrow.module)}  # type: ignore[return-value]
 
 
 def run(name: str) -> None:
@@ -101,7 +98,8 @@ def run(name: str) -> None:
             if found is not None:
                 row |= trained(bench, search, found, engine.EPOCHS[name])
                 row |= {"used": found.latency.high_ms / (share * whole)}
-                row |= {"form": name_of(bench.recipe, found.form), "removes": bool(found.loss)}
+                removes = not search.chosen(found).removes_nothing
+                row |= {"form": found.name, "removes": removes}
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, file=sys.stderr, flush=True)

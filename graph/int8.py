@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .fusing import Activation, activation_of, only_user, residual_of
-from .packing import HEIGHT, Packs, as_image, call, conv_arguments, replace, tidy
+from .packing import HEIGHT, LAYER, Packs, as_image, call, conv_arguments, replace, tidy
 from .quantization import LARGEST, int8_weight, rounded, rounded_anew
 
 aten: Any = torch.ops.aten
@@ -217,6 +217,7 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
         kernel = onednn.qconv2d_pointwise if is_conv else onednn.qlinear_pointwise
         overload = kernel.tensor if isinstance(start[1], Node) else kernel.default
         made = call(module, tail, overload, (*start, *output, name, scalars, algorithm))
+    made.meta[LAYER] = node.name
     if signal:
         made = call(module, tail, aten.squeeze.dim, (made, HEIGHT))
     last.replace_all_uses_with(made)

@@ -18,7 +18,7 @@ from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
 from .int8 import float_weights, lower_int8
-from .packing import Packs, as_image, back_to_signal, conv_arguments, replace, tidy
+from .packing import LAYER, Packs, as_image, back_to_signal, conv_arguments, replace, tidy
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
@@ -154,6 +154,7 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
             chosen.name, chosen.scalars, chosen.algorithm,
         )  # fmt: skip
     made = replace(module, tail, target, arguments)
+    made.meta[LAYER] = node.name
     if signal:
         back_to_signal(module, made)
 
@@ -169,4 +170,5 @@ def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> N
     bias = node.args[2] if len(node.args) > 2 else None
     arguments = (node.args[0], packs.add(packed, tail), bias, chosen.name, chosen.scalars,
                  chosen.algorithm)  # fmt: skip
-    replace(module, tail, mkldnn._linear_pointwise.default, arguments)
+    made = replace(module, tail, mkldnn._linear_pointwise.default, arguments)
+    made.meta[LAYER] = node.name

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 HEIGHT = -2
+LAYER = "layer"  # in `meta` of a kernel's node: the layer that it is
 
 
 class Packs:
@@ -57,7 +58,7 @@ def back_to_signal(module: GraphModule, image: Node) -> None:
     with module.graph.inserting_after(image):
         signal = module.graph.call_function(torch.ops.aten.squeeze.dim, (image, HEIGHT))
     signal.meta = dict(image.meta)
-    image.meta = {}
+    image.meta = {LAYER: signal.meta.pop(LAYER, "")}
     image.replace_all_uses_with(signal, delete_user_cb=lambda user: user is not signal)
 
 

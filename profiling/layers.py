@@ -51,10 +51,13 @@ def profile_layers(
 
 
 def node_times(gm: GraphModule, inputs: Inputs, *, repeats: int = 10) -> dict[str, float]:
-    """ms of each node by its name, run one at a time as in `profile_layers`."""
+    """ms of each node by its name, run one at a time as in `profile_layers`.
+
+    A fast kernel's node goes by the name of the layer that it is (`meta["layer"]`).
+    """
     device = str(inputs[0].device) if inputs else "cpu"
     times = _timed(gm, inputs, repeats, clock_for(device))[1]
-    return {node.name: ms for node, ms in times.items()}
+    return {node.meta.get("layer") or node.name: ms for node, ms in times.items()}
 
 
 @alone()

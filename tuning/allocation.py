@@ -1,9 +1,9 @@
-"""Which width each group gets: a multiple-choice knapsack with coupled widths, solved exactly.
+"""Which width each group and which format each layer gets: one multiple-choice knapsack, exactly.
 
-Minimise the predicted rise in loss, sum_g loss_g(w_g), subject to the predicted time: every layer's
-t(w_in, w_out) from the cost tables, whose pairs are tied to the two choices by flow variables
-(Sherali & Adams 1990, level 1). A residual block that is left out is width 0 of all groups that
-live in it alone. scipy's HiGHS solves it.
+Minimise the predicted rise in loss, the sum over all choices, subject to the predicted time: every
+layer's t(w_in, w_out, format) from the cost tables, whose tuples are tied to the choices by flow
+variables (Sherali & Adams 1990, level 1). A residual block that is left out is width 0 of all
+groups that live in it alone. scipy's HiGHS solves it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,26 +27,27 @@ GAP = 1e-2  # the predicted rise in loss is not known better than that
 
 @dataclass(frozen=True)
 class Choice:
-    """Of one group: `widths` rising, the last whole; `losses` the rise in loss at each.
+    """Options rising, the last of which changes nothing; `losses` the rise in loss at each.
 
-    Width 0 leaves out the block that the group lives in.
+    Those of a group are widths (0 leaves out the block that it lives in), those of a layer the
+    numbers of its ways to run.
     """
 
-    widths: tuple[int, ...]
+    options: tuple[int, ...]
     losses: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Term:
-    """ms of a part of the net by the choices of one group [a] or two [a, b]."""
+    """ms of a part of the net by the options of one choice [a] or more [a, b, ...]."""
 
-    groups: tuple[str, ...]
+    names: tuple[str, ...]
     ms: Floats
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """`picks` index each group's widths; `gap` is the solver's relative distance to the bound."""
+    """`picks` index each choice's options; `gap` is the solver's relative distance to the bound."""
 
     picks: dict[str, int]
     ms: float
@@ -59,7 +60,7 @@ class Problem:
     """`fixed_ms` is what no choice changes.
 
     `blocks`: the groups of each block that can be left out, all of them or none; at most `most`
-    blocks are.
+    blocks are. `barred` options are not taken.
     """
 
     choices: dict[str, Choice]
@@ -67,10 +68,11 @@ class Problem:
     fixed_ms: float = 0.0
     blocks: tuple[tuple[str, ...], ...] = ()
     most: int = 0
+    barred: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def ms(self, picks: Mapping[str, int]) -> float:
         return self.fixed_ms + sum(
-            float(t.ms[tuple(picks[g] for g in t.groups)]) for t in self.terms
+            float(t.ms[tuple(picks[n] for n in t.names)]) for t in self.terms
         )
 
     def loss(self, picks: Mapping[str, int]) -> float:
@@ -83,7 +85,15 @@ class Problem:
         return self.whole() if found is None else model.picks(found.x)
 
     def whole(self) -> dict[str, int]:
-        return {g: len(c.widths) - 1 for g, c in self.choices.items()}
+        """The last option of each choice that is not barred."""
+        return {name: max(self.open(name)) for name in self.choices}
+
+    def open(self, name: str) -> list[int]:
+        barred = self.barred.get(name, ())
+        return [i for i in range(len(self.choices[name].options)) if i not in barred]
+
+    def allows(self, picks: Mapping[str, int]) -> bool:
+        return all(picks[name] not in barred for name, barred in self.barred.items())
 
     def others(self) -> list[Problem]:
         """The same choices in other eyes: no block goes; and great losses weigh less, which
@@ -122,7 +132,7 @@ def _silent() -> Iterator[None]:
 
 
 class _Model:
-    """Columns: one per choice of a group, then one per pair of choices of each coupled term."""
+    """Columns: one per option of a choice, then one per tuple of options of each coupled term."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -130,16 +140,19 @@ class _Model:
         column = 0
         for name, choice in problem.choices.items():
             self.start[name] = column
-            column += len(choice.widths)
-        self.singles = column
-        self.pairs: list[tuple[Term, int]] = []
+            column += len(choice.options)
+        singles = column
+        self.coupled: list[tuple[Term, int]] = []
         for term in problem.terms:
-            if len(term.groups) == 2:
-                self.pairs.append((term, column))
+            if len(term.names) > 1:
+                self.coupled.append((term, column))
                 column += term.ms.size
         self.columns = column
         self.whole = np.zeros(column)
-        self.whole[: self.singles] = 1
+        self.whole[:singles] = 1
+        self.most = np.ones(column)
+        for name, barred in problem.barred.items():
+            self.most[[self.start[name] + option for option in barred]] = 0
         self.costs = self._losses()
 
     def solve(self, costs: Floats, limits: list[LinearConstraint], seconds: float) -> Any:
@@ -148,7 +161,7 @@ class _Model:
             found = milp(
                 costs,
                 integrality=self.whole,
-                bounds=Bounds(0, 1),
+                bounds=Bounds(0, self.most),
                 constraints=[self.ties(), *self.blocks(), *limits],
                 options={"time_limit": seconds, "mip_rel_gap": GAP},
             )
@@ -172,24 +185,24 @@ class _Model:
         losses = np.zeros(self.columns)
         scale = max((max(c.losses) for c in self.problem.choices.values()), default=0.0) or 1.0
         for name, choice in self.problem.choices.items():
-            at, count = self.start[name], len(choice.widths)
+            at, count = self.start[name], len(choice.options)
             losses[at : at + count] = np.array(choice.losses) / scale
             # Of equals the wider one.
-            losses[at : at + count] += 1e-7 * (1 - np.array(choice.widths) / choice.widths[-1])
+            losses[at : at + count] += 1e-7 * (1 - np.array(choice.options) / choice.options[-1])
         return losses
 
     def time(self) -> Floats:
         row = np.zeros(self.columns)
         for term in self.problem.terms:
-            if len(term.groups) == 1:
-                at = self.start[term.groups[0]]
+            if len(term.names) == 1:
+                at = self.start[term.names[0]]
                 row[at : at + len(term.ms)] += term.ms
-        for term, at in self.pairs:
+        for term, at in self.coupled:
             row[at : at + term.ms.size] += term.ms.ravel()
         return row
 
     def ties(self) -> LinearConstraint:
-        """One choice per group; the pairs of a term sum to the choices of either side."""
+        """One option per choice; the tuples of a term sum to the options of each of its choices."""
         rows: list[int] = []
         columns: list[int] = []
         values: list[float] = []
@@ -203,21 +216,18 @@ class _Model:
             right.append(equals)
 
         for name, choice in self.problem.choices.items():
-            equation([(self.start[name] + i, 1.0) for i in range(len(choice.widths))], 1.0)
-        for term, at in self.pairs:
-            first, second = (self.start[g] for g in term.groups)
-            height, width = term.ms.shape
-            for a in range(height):
-                row = [(at + a * width + b, 1.0) for b in range(width)]
-                equation([*row, (first + a, -1.0)], 0.0)
-            for b in range(width):
-                row = [(at + a * width + b, 1.0) for a in range(height)]
-                equation([*row, (second + b, -1.0)], 0.0)
+            equation([(self.start[name] + i, 1.0) for i in range(len(choice.options))], 1.0)
+        for term, at in self.coupled:
+            places = at + np.arange(term.ms.size).reshape(term.ms.shape)
+            for axis, name in enumerate(term.names):
+                for option, same in enumerate(np.moveaxis(places, axis, 0)):
+                    row = [(int(place), 1.0) for place in same.ravel()]
+                    equation([*row, (self.start[name] + option, -1.0)], 0.0)
         matrix = coo_matrix((values, (rows, columns)), shape=(len(right), self.columns)).tocsr()
         return LinearConstraint(matrix, right, right)
 
     def picks(self, solution: Floats) -> dict[str, int]:
         return {
-            name: int(np.argmax(solution[self.start[name] :][: len(choice.widths)]))
+            name: int(np.argmax(solution[self.start[name] :][: len(choice.options)]))
             for name, choice in self.problem.choices.items()
         }

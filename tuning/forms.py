@@ -1,34 +1,32 @@
 """Number formats that a search may take: steps that come after pruning and bring nothing but speed.
 
-A form is the place of its step in the recipe; FLOAT is the model without any of them.
+A form is the place of its step in the recipe; FLOAT is the model without any of them. Half
+precision is of the whole model, integers are chosen layer by layer (ways.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..configs.recipe import Recipe, Step
+from ..configs.recipe import Recipe
 from ..configs.settings import Precision, Quantize
 from ..graph.edits import Cast, Edit, QuantizeWeight
 
 FLOAT = -1
 
 
-def forms(recipe: Recipe) -> tuple[int, ...]:
-    """The formats of a recipe, the more exact ones first: half precision, then integers."""
-    steps = list(enumerate(recipe.adjust))
-    halves = [i for i, s in steps if isinstance(s.settings, Precision)]
-    return (*halves, *(i for i, s in steps if in_integers(s)))
+def halves(recipe: Recipe) -> tuple[int, ...]:
+    """It rounds so little that nothing need be removed where it is fast enough."""
+    return tuple(i for i, s in enumerate(recipe.adjust) if isinstance(s.settings, Precision))
 
 
-def is_exact(recipe: Recipe, form: int) -> bool:
-    """Whether the format rounds so little that nothing need be removed where it is fast enough."""
-    return form == FLOAT or isinstance(recipe.adjust[form].settings, Precision)
-
-
-def in_integers(step: Step) -> bool:
+def integers(recipe: Recipe) -> tuple[int, ...]:
     """int8 weights alone are for the size of the file: they run as floats, so they stay."""
-    return isinstance(step.settings, Quantize) and step.settings.scheme != "int8_weight"
+    return tuple(
+        i
+        for i, s in enumerate(recipe.adjust)
+        if isinstance(s.settings, Quantize) and s.settings.scheme != "int8_weight"
+    )
 
 
 def name_of(recipe: Recipe, form: int) -> str:

@@ -1,22 +1,27 @@
-"""What a search starts from: importance of channels and blocks, and what each width takes."""
+"""What a search starts from: importance of channels, blocks and formats, and what each takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from torch.fx import GraphModule
 
 from ..adjusters.importance import Scores
 from ..adjusters.plan import Context
 from ..adjusters.prune import Pruner, seen_by
-from ..configs.recipe import Step
+from ..configs.recipe import Recipe, Step
 from ..configs.settings import DropBlocks, Prune
 from .allocation import Problem
 from .bench import Bench
 from .building import before
+from .chosen import Chosen
 from .costs import CostTables, Store
 from .depth import Depth
+from .forms import FLOAT, halves, integers, name_of
 from .multiples import rewarded_multiple
+from .trials import Picks
+from .ways import Ways, choice_of
 from .widths import Widths
 
 
@@ -25,6 +30,52 @@ class Ground:
     pruner: Pruner
     depth: Depth
     problem: Problem
+    ways: Ways
+
+    @property
+    def groups(self) -> set[str]:
+        """Of the problem's choices, those of widths."""
+        return set(self.problem.choices) - {choice_of(node) for node in self.ways.of}
+
+    def all_by(self, step: int) -> Problem:
+        """Every layer that can runs by this step of the recipe."""
+        return replace(self.problem, barred=self.ways.others(step))
+
+    def problems(self, steps: tuple[int, ...]) -> list[Problem]:
+        """Where layers may run by `steps`: the one with all freedom, those with none in integers
+        and with all, which are there since predictions err."""
+        if not steps:
+            return [self.all_by(FLOAT)]
+        free = replace(self.problem, barred=self.ways.others(FLOAT, *steps))
+        return [free, self.all_by(FLOAT), *map(self.all_by, steps)]
+
+    def chosen(self, recipe: Recipe, picks: Picks, form: int) -> Chosen:
+        """What an allocation means for the recipe's steps, the whole model in format `form`."""
+        widths = {g: self.problem.choices[g].options[i] for g, i in picks.items()
+                  if g in self.groups}  # fmt: skip
+        gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
+        kept = {g: w for g, w in widths.items() if w}
+        nodes: dict[int, set[str]] = {}
+        for node, step in self.ways.taken(picks).items():
+            nodes.setdefault(step, set()).add(node)
+        steps = recipe.adjust
+        taken = [(steps[s], frozenset(found)) for s, found in nodes.items()]
+        return Chosen(
+            self.pruner.keeping(kept), gone, self.depth.reason,
+            formats=tuple(steps[f] for f in (*integers(recipe), *halves(recipe))),
+            taken=(*taken, *([] if form == FLOAT else [(steps[form], None)])),
+        )  # fmt: skip
+
+    def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
+        """The steps of the formats that an allocation takes, and in words."""
+        counts = Counter(self.ways.taken(picks).values())
+        whole = [] if form == FLOAT else [form]
+        names = [name_of(recipe, f) for f in whole]
+        for step, count in sorted(counts.items()):
+            most = sum(any(w.step == step for w in row) for row in self.ways.of.values())
+            part = "" if count == most else f" in {count} of {most} layers"
+            names.append(name_of(recipe, step) + part)
+        return (*whole, *sorted(counts)), ", ".join(names) or name_of(recipe, FLOAT)
 
     @classmethod
     def of(cls, bench: Bench, step: Step) -> Ground:
@@ -36,11 +87,12 @@ class Ground:
         pruner = Pruner(
             context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple
         )
+        ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
         bench.talk.stage("timing layers at other widths")
         problem = bench.journal.kept(
-            "widths", Problem, lambda: _timed(bench, module, pruner, ranking.depth)
+            "widths", Problem, lambda: _timed(bench, module, pruner, ranking.depth, ways)
         )
-        return cls(pruner, ranking.depth, problem)
+        return cls(pruner, ranking.depth, problem, ways)
 
 
 @dataclass(frozen=True)
@@ -69,10 +121,10 @@ def _open_drop(bench: Bench) -> DropBlocks | None:
     return next((s for s in found if s.count is None), None)
 
 
-def _timed(bench: Bench, module: GraphModule, pruner: Pruner, depth: Depth) -> Problem:
+def _timed(bench: Bench, module: GraphModule, pruner: Pruner, depth: Depth, ways: Ways) -> Problem:
     """The knapsack, from timings of layers at other widths."""
     tables = CostTables.of(bench.runtime, bench.device, Store.of(bench.fingerprint, bench.runtime))
-    widths = Widths(module, bench.inputs, pruner, tables, depth)
+    widths = Widths(module, bench.inputs, pruner, tables, depth, ways)
     count = widths.measure(lambda n: bench.talk.advance(n))
     bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
     return widths.problem()

@@ -114,7 +114,7 @@ class Run:
             return None
         if found.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
-        if self.chosen is not None and step is self.chosen.taken:
+        if self.chosen is not None and self.chosen.takes(step):
             return None  # weighed against narrower layers; the limit is judged on the whole
         start, limit = self.bench.accuracy(self.bench.original), self.bench.recipe.limits.max_drop
         if accuracy is not None and start is not None and start - accuracy > limit:

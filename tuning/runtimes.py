@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from ..core.calling import Inputs
 from ..core.errors import UsageError
 from ..graph.capture import clone
-from ..graph.direct import called_directly
+from ..graph.direct import called_directly, holding
 from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
@@ -37,7 +37,8 @@ def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
     Raises MeasureError where the compiler fails; without one the furthest lowering is as near.
     """
     if name != INDUCTOR:
-        return called_directly(lowered(module, inputs, name))
+        ready = called_directly(lowered(module, inputs, name))
+        return ready if name == PLAIN else holding(ready)
     usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
     if why_not(str(inputs[0].device)):
         return usual

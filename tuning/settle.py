@@ -57,7 +57,7 @@ def _verified(search: Search, found: Trial, record: Record, out: Path, recipe: s
     """The part of the target that the written artifact uses in a fresh process."""
     bench = search.bench
     bench.runtime = found.runtime
-    made = build(bench, search.chosen(found.picks, found.form))
+    made = build(bench, search.chosen(found))
     trial = Variant(clone(made.module), made.edits)
     checked = verify_written(bench, out, trial, record, recipe, SECONDS)
     share = used(bench.job.target, checked)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ..configs.recipe import Recipe
 from ..core.records import Candidate, Latency
-from .forms import FLOAT, name_of
+from .forms import FLOAT
 
 Picks = Mapping[str, int]
 SHORTLIST = 5
@@ -16,10 +15,11 @@ FAR = 10.0  # times the least predicted rise in loss
 
 @dataclass
 class Trial:
-    """One allocation in one number format that was built and measured.
+    """One allocation that was built and measured, the whole model in format `form`.
 
-    `predicted_ms` is the sum over the tables of float layers, `expected_ms` the same on the scale
-    of what had been measured in this format by then.
+    `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
+    measured in this format by then. `formats`: the steps of those that
+    all of it or layers of it take, which `name` says in words.
     """
 
     picks: Picks
@@ -31,6 +31,8 @@ class Trial:
     held: float | None = None
     distance: float | None = None
     form: int = FLOAT
+    formats: tuple[int, ...] = ()
+    name: str = "float32"
 
     def same(self, picks: Picks, form: int) -> bool:
         return self.picks == picks and self.form == form
@@ -38,9 +40,9 @@ class Trial:
 
 def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
     """Those of each format that promise not much less than its best; the best of each first."""
-    by_form: dict[int, list[Trial]] = {}
+    by_form: dict[tuple[int, ...], list[Trial]] = {}
     for trial in sorted(fitting, key=lambda t: t.loss):
-        row = by_form.setdefault(trial.form, [])
+        row = by_form.setdefault(trial.formats, [])
         if len(row) < SHORTLIST and (not row or trial.loss <= FAR * row[0].loss):
             row.append(trial)
     places = range(max(map(len, by_form.values()), default=0))
@@ -65,11 +67,11 @@ def candidate(
     )
 
 
-def candidates(trials: Iterable[Trial], recipe: Recipe) -> list[Candidate]:
+def candidates(trials: Iterable[Trial]) -> list[Candidate]:
     """Rows of the record for what was tried, numbered from 1."""
     rows = []
     for number, t in enumerate(trials, start=1):
-        form = "" if t.form == FLOAT else f", {name_of(recipe, t.form)}"
+        form = f", {t.name}" if t.formats else ""
         row = candidate(f"tried {number}{form}", t.latency, t.held)
         rows.append(replace(row, predicted_ms=t.expected_ms, predicted_rise=t.loss))
     return rows

@@ -14,7 +14,8 @@ from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
 from .building import build
-from .forms import forms
+from .fastest import within
+from .forms import halves, integers
 from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
 from .job import Job
 from .pipeline import Run
@@ -182,7 +183,7 @@ def _lossy(
         "choice", Choice, lambda: Choice(*settle(search, record, out, recipe))
     )
     bench.runtime, smallest = choice.trial.runtime, choice.smallest_ms
-    variant = Run(bench, search.chosen(choice.trial.picks, choice.trial.form)).all()
+    variant = Run(bench, search.chosen(choice.trial)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.final is not None
     smallest = min(smallest, record.final.value_ms)
@@ -195,7 +196,7 @@ def _unpruned(
     bench: Bench, record: Record, tried: list[Candidate], out: Path, force: bool
 ) -> Outcome:
     """Nothing can be removed: what is left are number formats, each kept where it helps."""
-    go = _whole if forms(bench.recipe) else partial(_lossless, step=None)
+    go = _whole if halves(bench.recipe) or integers(bench.recipe) else partial(_lossless, step=None)
     return go(bench, record, tried, out=out, force=force)
 
 
@@ -213,10 +214,12 @@ def _fastest(
         return _unpruned(bench, record, tried, out, force)
     least = search.start - limit
     before, _ = data.accuracy(bench.original, bench.device)
-    found = bench.journal.kept("choices", Choices, lambda: Choices(search.within(least)[:ATTEMPTS]))
+    found = bench.journal.kept(
+        "choices", Choices, lambda: Choices(within(search, least)[:ATTEMPTS])
+    )
     for trial in found.trials:
         bench.runtime = trial.runtime
-        variant = Run(bench, search.chosen(trial.picks, trial.form)).all()
+        variant = Run(bench, search.chosen(trial)).all()
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:
             break
     else:

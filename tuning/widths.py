@@ -1,4 +1,4 @@
-"""The widths that pruning may choose from, with their predicted times and losses: the knapsack."""
+"""What the search may choose from, with its predicted times and losses: the knapsack."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .allocation import Choice, Floats, Problem, Term
 from .costs import CostTables, Shape, points_for, shapes_of
 from .depth import Depth
 from .runtimes import lowered
+from .ways import Ways, choice_of
 
 OPTIONS = 12
 CORNER = 0.99  # a width is no option where a wider one takes hardly longer
@@ -64,8 +65,10 @@ class Widths:
         pruner: Pruner,
         tables: CostTables,
         depth: Depth | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self.pruner, self.tables, self.depth = pruner, tables, depth or Depth()
+        self.ways = (ways or Ways()).of
         self.groups = {g.name: g for g in pruner.analysis.prunable if pruner.limit(g) > 0}
         self.whole = {name: g.size for name, g in self.groups.items()}
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
@@ -87,9 +90,10 @@ class Widths:
         return self.tables.measure(wanted, advance)
 
     def problem(self) -> Problem:
-        """The knapsack over corner widths, and width 0 where a block can be left out."""
+        """The knapsack over corner widths, width 0 where a block can be left out, and ways."""
         terms, fixed = self._terms()
         kept = {name: self._corners(name, terms) for name in self.groups}
+        kept |= {choice_of(node): list(range(len(ways))) for node, ways in self.ways.items()}
         leads = self.depth.lead_of_group
         dropping = {d.inner[0]: d.loss for d in self.depth.blocks}
         choices = {}
@@ -100,55 +104,49 @@ class Widths:
             if name in leads:
                 widths, rises = (0, *widths), (dropping.get(name, 0.0), *rises)
             choices[name] = Choice(widths, rises)
-        cut = [Term(t.groups, t.ms[np.ix_(*(kept[g] for g in t.groups))]) for t in terms]
+        for node, ways in self.ways.items():
+            rises = tuple(way.loss for way in ways)
+            choices[choice_of(node)] = Choice(tuple(range(len(ways))), rises)
+        cut = [Term(t.names, t.ms[np.ix_(*(kept[n] for n in t.names))]) for t in terms]
         inner = tuple(d.inner for d in self.depth.blocks)
         return _with_blocks(Problem(choices, cut, fixed, inner, self.depth.most), leads)
 
     def _terms(self) -> tuple[list[Term], float]:
-        """Times by the widths of groups; what no width changes in a block is its lead's."""
+        """Times by the choices that they depend on, and what depends on none."""
         terms: list[Term] = []
-        fixed = 0.0
-        in_block = self.depth.lead_of_node
-
-        def constant(ms: float, node: str) -> None:
-            nonlocal fixed
-            if node in in_block:
-                terms.append(
-                    Term((in_block[node],), np.full(len(self.options[in_block[node]]), ms))
-                )
-            else:
-                fixed += ms
-
         for node, cell in self.cells.items():
             if not cell.shape.tabled:
                 continue
             rows = self._requests(cell)
             times = [np.array([self.tables.at(cell.shape, *pair) for pair in row]) for row in rows]
             whole = self.tables.at(cell.shape, *cell.shape.widths)
-            if not rows:
-                constant(whole, node)
-            elif cell.exact:
+            if cell.exact and rows:
                 shape = tuple(len(self.options[g]) for g in cell.groups)
                 terms.append(self._term(node, cell.groups, times[0].reshape(shape)))
             else:
-                constant(whole, node)
+                terms.append(self._term(node, (), np.array(whole)))
                 terms += [
-                    Term((g,), row - whole) for g, row in zip(cell.groups, times, strict=True)
+                    self._term(node, (g,), row - whole)
+                    for g, row in zip(cell.groups, times, strict=True)
                 ]
         for node, (ms, names) in self._others.items():
-            constant(ms * (1 - LOST) if names else ms, node)
+            terms.append(self._term(node, (), np.array(ms * (1 - LOST) if names else ms)))
             for name in names:
                 share = np.array(self.options[name]) / self.whole[name]
                 terms.append(self._term(node, (name,), LOST * ms / len(names) * share))
-        return _joined(terms), fixed
+        joined = _joined(terms)
+        return [t for t in joined if t.names], sum(float(t.ms) for t in joined if not t.names)
 
     def _term(self, node: str, groups: tuple[str, ...], ms: Floats) -> Term:
-        """In a block that none of its groups tells of, its lead is one of them."""
+        """Also by how the layer runs; in a block that none of `groups` tells of, by its lead."""
         lead = self.depth.lead_of_node.get(node)
         leads = self.depth.lead_of_group
-        if lead is None or len(groups) > 1 or leads.get(groups[0]) == lead:
-            return Term(groups, ms)
-        return Term((*groups, lead), np.repeat(ms[:, None], len(self.options[lead]), 1))
+        if lead is not None and not any(leads.get(g) == lead for g in groups):
+            groups, ms = (*groups, lead), np.repeat(ms[..., None], len(self.options[lead]), -1)
+        if node in self.ways:
+            shares = np.array([way.share for way in self.ways[node]])
+            return Term((*groups, choice_of(node)), ms[..., None] * shares)
+        return Term(groups, ms)
 
     def _requests(self, cell: Cell) -> list[list[tuple[int, int]]]:
         """Widths to look up: one row over all choices where exact, else one row per group."""
@@ -169,8 +167,8 @@ class Widths:
         """Options of a group that are faster than all wider ones, other groups whole."""
         times = np.zeros(len(self.options[name]))
         for term in terms:
-            if name in term.groups:
-                at = tuple(slice(None) if g == name else -1 for g in term.groups)
+            if name in term.names:
+                at = tuple(slice(None) if n == name else -1 for n in term.names)
                 times += term.ms[at]
         kept = [len(times) - 1]
         for index in range(len(times) - 2, -1, -1):
@@ -205,19 +203,18 @@ class Widths:
 
 
 def _joined(terms: Iterable[Term]) -> list[Term]:
-    """Terms of the same groups in one: the solver sees fewer pairs."""
+    """Terms of the same choices in one: the solver sees fewer tuples."""
     found: dict[tuple[str, ...], Floats] = {}
     for term in terms:
-        known = found.get(term.groups)
-        found[term.groups] = term.ms if known is None else known + term.ms
-    return [Term(groups, ms) for groups, ms in found.items()]
+        known = found.get(term.names)
+        found[term.names] = term.ms if known is None else known + term.ms
+    return [Term(names, ms) for names, ms in found.items()]
 
 
 def _with_blocks(problem: Problem, leads: Mapping[str, str]) -> Problem:
     """Every term takes no time at width 0 of a group."""
     terms = [
-        Term(t.groups, np.pad(t.ms, [(int(g in leads), 0) for g in t.groups]))
-        for t in problem.terms
+        Term(t.names, np.pad(t.ms, [(int(n in leads), 0) for n in t.names])) for t in problem.terms
     ]
     return replace(problem, terms=terms)
 

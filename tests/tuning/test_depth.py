@@ -94,7 +94,7 @@ def test_a_block_that_is_left_out_takes_no_time(tmp_path, monkeypatch):
     saved = problem.ms(whole) - problem.ms(whole | {"1.up": 0})
     # Its two layers, and whatever its relu and sum were measured to take.
     assert 2 * (1.0 + 0.01 * 24) <= saved < 2 * (1.0 + 0.01 * 24) + 0.5
-    assert problem.choices["1.up"].widths[0] == 0 and problem.blocks == (("1.up",), ("2.up",))
+    assert problem.choices["1.up"].options[0] == 0 and problem.blocks == (("1.up",), ("2.up",))
     assert problem.loss(whole) == 0 and problem.loss(whole | {"1.up": 0}) > 0
 
 

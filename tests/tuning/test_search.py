@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +12,14 @@ from modelspeed.core.records import Latency, Target
 from modelspeed.tuning import settle as settling
 from modelspeed.tuning.allocation import Choice, Problem, Term
 from modelspeed.tuning.chosen import Chosen
-from modelspeed.tuning.forms import FLOAT, forms, is_exact, name_of
+from modelspeed.tuning.depth import Depth
+from modelspeed.tuning.fastest import within
+from modelspeed.tuning.forms import FLOAT, halves, integers, name_of
+from modelspeed.tuning.ground import Ground
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
 from modelspeed.tuning.trials import Trial, shortlist
+from modelspeed.tuning.ways import AS_IT_IS, Way, Ways, choice_of
 
 RECIPE = """
 version: 1
@@ -26,12 +30,19 @@ adjust:
   - precision
 """
 INT8, HALF = 2, 3
-PROBLEM = Problem(
-    {"a": Choice((8, 16, 24, 32), (0.9, 0.4, 0.1, 0.0))},
-    [Term(("a",), np.array([1.0, 2.0, 3.0, 4.0]))],
-    fixed_ms=1.0,
-)
-WHOLE = PROBLEM.whole()
+RUNS = choice_of("conv")
+WIDTHS = Choice((8, 16, 24, 32), (0.9, 0.4, 0.1, 0.0))
+TIMES = np.array([1.0, 2.0, 3.0, 4.0])
+
+
+def ground(share=None, loss=0.0):
+    """One group of four widths; in integers its layer takes `share` of its time."""
+    if share is None:
+        return Ground(None, Depth(), Problem({"a": WIDTHS}, [Term(("a",), TIMES)], 1.0), Ways())
+    choices = {"a": WIDTHS, RUNS: Choice((0, 1), (loss, 0.0))}
+    term = Term(("a", RUNS), TIMES[:, None] * np.array([share, 1.0]))
+    ways = Ways({"conv": (Way(INT8, share, loss), AS_IT_IS)})
+    return Ground(None, Depth(), Problem(choices, [term], 1.0), ways)
 
 
 @pytest.fixture
@@ -41,28 +52,29 @@ def recipe(tmp_path):
 
 @dataclass
 class Pretended(Search):
-    """A format takes `speed` of the float time; each has a `distance` of its own to start with."""
+    """What takes a format runs in `speed` of what is predicted, and is off by `rounding`."""
 
     speed: dict[int, float] = field(default_factory=dict)
     rounding: dict[int, float] = field(default_factory=dict)
 
     def measure(self, picks, form=FLOAT):
-        known = self._known(picks, form)
+        known = self.known(picks, form)
         if known is None:
-            ms = self.problem.ms(picks) * self.speed.get(form, 1.0)
-            latency = Latency(50.0, ms, ms, ms)
+            formats, name = self.ground.formats(self.bench.recipe, picks, form)
+            ms = self.problem.ms(picks) * np.prod([self.speed.get(f, 1.0) for f in formats])
             known = Trial(
-                picks, self.problem.ms(picks), self.problem.loss(picks), latency, "plain", form=form
-            )
+                picks, self.problem.ms(picks), self.problem.loss(picks),
+                Latency(50.0, ms, ms, ms), "plain", form=form, formats=formats, name=name,
+            )  # fmt: skip
             self.trials.append(known)
         return known
 
     def _recover(self, trial):
-        trial.distance = trial.loss + self.rounding.get(trial.form, 0.0)
+        trial.distance = trial.loss + sum(self.rounding.get(f, 0.0) for f in trial.formats)
         trial.held = 1.0 - trial.distance
 
 
-def search(recipe, speed, rounding):
+def search(recipe, half=None, rounding=None, integers=None):
     bench = SimpleNamespace(
         recipe=recipe,
         original=None,
@@ -72,55 +84,64 @@ def search(recipe, speed, rounding):
         started=0.0,
         job=SimpleNamespace(target=None),
     )
-    made = Pretended(bench, SimpleNamespace(problem=PROBLEM), speed=speed, rounding=rounding)
+    speed = {} if half is None else {HALF: half}
+    made = Pretended(bench, ground(*integers or ()), speed=speed, rounding=rounding or {})
     made.in_time = lambda: True
-    made.measure(WHOLE)
-    made.forms = (FLOAT, *(f for f in forms(recipe) if f in speed))
+    made.measure(made.problem.whole())
+    made.forms = (FLOAT,) if half is None else (FLOAT, HALF)
+    made.steps = (INT8,) if integers else ()
     return made
 
 
-def test_half_precision_is_asked_first_and_int8_weights_alone_are_no_format_to_compute_in(recipe):
-    assert forms(recipe) == (HALF, INT8)
+def test_half_precision_is_of_the_whole_and_int8_weights_alone_are_no_format_to_compute_in(recipe):
+    assert halves(recipe) == (HALF,) and integers(recipe) == (INT8,)
     assert [name_of(recipe, f) for f in (FLOAT, HALF, INT8)] == [
         "float32", "bfloat16", "int8_static",
     ]  # fmt: skip
-    assert [is_exact(recipe, f) for f in (FLOAT, HALF, INT8)] == [True, True, False]
 
 
 def test_nothing_is_removed_where_half_precision_alone_is_enough(recipe):
-    found = search(recipe, {HALF: 0.4, INT8: 0.2}, {HALF: 0.005, INT8: 0.02}).solve(2.5)
-    assert found.form == HALF and found.picks == WHOLE
+    made = search(recipe, 0.4, {HALF: 0.005}, integers=(0.1, 0.01))
+    found = made.solve(2.5)
+    assert found.form == HALF and found.picks == made.problem.whole()
 
 
 def test_half_precision_that_loses_more_than_the_limit_is_no_shortcut(recipe):
-    found = search(recipe, {HALF: 0.4}, {HALF: 0.3}).solve(4.2)
+    found = search(recipe, 0.4, {HALF: 0.3}).solve(4.2)
     assert found.form == FLOAT and found.picks == {"a": 2}
 
 
-@pytest.mark.parametrize(("rounding", "form"), [(0.01, INT8), (0.8, FLOAT)])
-def test_integers_and_narrower_layers_compete_by_distance_from_the_original(recipe, rounding, form):
-    found = search(recipe, {INT8: 0.5}, {INT8: rounding}).solve(3.2)
-    assert found.form == form
-    assert found.latency.high_ms <= 3.2
+@pytest.mark.parametrize(("loss", "formats"), [(0.05, (INT8,)), (0.8, ())])
+def test_integers_and_narrower_layers_compete_by_what_they_cost(recipe, loss, formats):
+    made = search(recipe, integers=(0.5, loss))
+    found = made.solve(3.2)
+    assert found.formats == formats and found.latency.high_ms <= 3.2
+    assert made.ground.ways.taken(found.picks) == ({"conv": INT8} if formats else {})
+
+
+def test_what_is_predicted_of_integers_may_be_wrong_and_is_looked_at(recipe):
+    """By the prediction rounding costs nothing; in truth it is far off, and widths are taken."""
+    found = search(recipe, rounding={INT8: 5.0}, integers=(0.5, 0.0)).solve(3.2)
+    assert found.formats == () and found.picks == {"a": 1, RUNS: 1}
 
 
 def test_a_format_and_narrower_layers_go_together_where_neither_is_enough(recipe):
-    found = search(recipe, {HALF: 0.5, INT8: 0.4}, {INT8: 5.0}).solve(1.6)
-    assert found.form == HALF and found.picks == {"a": 1}
+    found = search(recipe, 0.5, {INT8: 5.0}, integers=(0.4, 0.0)).solve(1.6)
+    assert found.form == HALF and found.picks == {"a": 1, RUNS: 1}
 
 
 def test_a_wrong_prediction_of_time_still_ends_just_below_the_budget(recipe):
-    made = search(recipe, {}, {})
+    made = search(recipe)
     # What narrow layers take is predicted far too low: the way there is found by halving.
     widths = tuple(range(4, 68, 4))
     rises = tuple(1.0 - i / 16 for i in range(1, 17))
     times = np.array([float(i) ** 3 / 256 for i in range(1, 17)])
     problem = Problem({"a": Choice(widths, rises)}, [Term(("a",), times)])
-    made.ground.problem, made.trials = problem, []
+    made.ground, made.trials = replace(made.ground, problem=problem), []
     real = {i: 1.0 + i for i in range(16)}
 
     def measure(picks, form=FLOAT):
-        known = made._known(picks, form)
+        known = made.known(picks, form)
         if known is None:
             ms = real[picks["a"]]
             latency = Latency(50.0, ms, ms, ms)
@@ -134,39 +155,45 @@ def test_a_wrong_prediction_of_time_still_ends_just_below_the_budget(recipe):
 
 
 def test_out_of_reach_in_every_format_is_none(recipe):
-    assert search(recipe, {HALF: 0.5}, {}).solve(0.9) is None
+    assert search(recipe, 0.5).solve(0.9) is None
 
 
 def test_fastest_within_a_limit_looks_at_every_format_that_keeps_to_it(recipe):
-    made = search(recipe, {HALF: 0.5, INT8: 0.3}, {INT8: 0.5})
+    made = search(recipe, 0.5, {INT8: 0.5}, integers=(0.3, 0.0))
     made.say_feasible = lambda smallest: None
-    found = made.within(0.85)
-    assert found[0].form == HALF and found[0].picks == {"a": 2}
-    assert INT8 not in {t.form for t in found}
+    found = within(made, 0.85)
+    assert found[0].form == HALF and found[0].picks == {"a": 2, RUNS: 1}
+    assert not any(INT8 in t.formats for t in found)
 
 
 def test_tried_formats_are_named(recipe):
-    made = search(recipe, {HALF: 0.5}, {})
-    made.measure(WHOLE, HALF)
-    assert [c.label for c in made.candidates] == ["tried 1, bfloat16"]
+    made = search(recipe, 0.5, integers=(0.5, 0.0))
+    made.measure(made.problem.whole(), HALF)
+    made.measure(made.problem.fastest())
+    labels = ["tried 1, bfloat16", "tried 2, int8_static"]
+    assert [c.label for c in made.candidates] == labels
+
+
+def test_how_many_layers_run_in_integers_is_said(recipe):
+    ways = {n: (Way(INT8, 0.5, 0.1), AS_IT_IS) for n in ("conv", "linear")}
+    both = replace(ground(), ways=Ways(ways))
+    picks = {choice_of("conv"): 0, choice_of("linear"): 1}
+    assert both.formats(recipe, picks, FLOAT) == ((INT8,), "int8_static in 1 of 2 layers")
 
 
 def test_the_shortlist_begins_with_the_best_of_each_format():
     def trial(loss, form):
-        return Trial({}, 1.0, loss, Latency(50.0, 1.0, 1.0, 1.0), "plain", form=form)
+        return Trial({}, 1.0, loss, Latency(50.0, 1.0, 1.0, 1.0), "plain", formats=form)
 
-    rows = [trial(0.1, FLOAT), trial(0.2, FLOAT), trial(3.0, FLOAT), trial(2.0, INT8)]
-    assert [(t.loss, t.form) for t in shortlist(rows)] == [
-        (0.1, FLOAT), (2.0, INT8), (0.2, FLOAT),
-    ]  # fmt: skip
+    rows = [trial(0.1, ()), trial(0.2, ()), trial(3.0, ()), trial(2.0, (INT8,))]
+    assert [t.loss for t in shortlist(rows)] == [0.1, 2.0, 0.2]
 
 
 def test_only_the_format_that_was_taken_is_planned(recipe):
-    steps = tuple(recipe.adjust[f] for f in forms(recipe))
-    half, integers = steps
-    chosen = Chosen({}, formats=steps, taken=half)
+    half, whole = recipe.adjust[HALF], recipe.adjust[INT8]
+    chosen = Chosen({}, formats=(half, whole), taken=((half, None),))
     assert chosen.plan(half, None) is None
-    assert "better way" in chosen.plan(integers, None).left_alone[0].reason
+    assert "better way" in chosen.plan(whole, None).left_alone[0].reason
     nothing = chosen.plan(recipe.adjust[0], None)
     assert not nothing.edits and "nothing is removed" in nothing.left_alone[0].reason
 

@@ -1,0 +1,127 @@
+"""Layers in integers: what it is found to cost, and that just the chosen ones are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from modelspeed.adjusters.moments import TEMPERATURE, rise
+from modelspeed.adjusters.plan import Context
+from modelspeed.adjusters.prune import Pruner
+from modelspeed.configs.load import parse_recipe
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.calling import Inputs
+from modelspeed.graph.capture import capture
+from modelspeed.graph.edits import QuantizeWeight
+from modelspeed.graph.int8 import runs_here
+from modelspeed.profiling.layers import node_times
+from modelspeed.tuning import ways as ways_of_layers
+from modelspeed.tuning.chosen import KEPT, Chosen
+from modelspeed.tuning.costs import CostTables, Store
+from modelspeed.tuning.runtimes import PACKED, lowered, packed
+from modelspeed.tuning.talk import Quiet
+from modelspeed.tuning.ways import AS_IT_IS, Way, Ways, choice_of
+from modelspeed.tuning.widths import Widths
+from torch import nn
+
+RECIPE = "{version: 1, adjust: [prune, {quantize: {skip: ['4']}}]}"
+INT8 = 1
+
+
+def net():
+    """Layers 0 and 2 alike, but for one input channel of layer 2 that is a hundred times larger."""
+    torch.manual_seed(0)
+    made = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    with torch.no_grad():
+        made[0].weight[5] *= 100
+        made[0].bias.zero_()
+    return made.eval()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    data = [(torch.randn(32, 3, 12, 12, generator=generator), torch.zeros(32)) for _ in range(2)]
+    inputs = Inputs((torch.randn(1, 3, 12, 12, generator=generator),))
+    return SimpleNamespace(
+        module=capture(net(), tuple(inputs)),
+        inputs=inputs,
+        recipe=parse_recipe(RECIPE, "recipe", tmp_path),
+        runtime="plain",
+        talk=Quiet(),
+        context=lambda module: Context(module, inputs, data),
+        runtime_for=lambda module: packed(module, inputs) or "plain",
+    )
+
+
+def test_rise_is_the_second_order_change_of_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    outputs, gap = (torch.randn(2, 5, generator=generator).double() for _ in range(2))
+    likely = (outputs / TEMPERATURE).softmax(1)
+    curvature = torch.diag_embed(likely) - likely[:, :, None] * likely[:, None]
+    wanted = 0.5 * (gap[:, None] @ curvature @ gap[:, :, None]).mean()
+    assert rise(outputs, outputs + gap, torch.zeros(2)[:0].long()) == pytest.approx(float(wanted))
+    real = rise(outputs, outputs + gap, torch.zeros(2, 5))
+    assert real == pytest.approx(0.5 * float(gap.square().mean()))
+
+
+def test_kernels_go_by_the_names_of_their_layers(bench):
+    runtimes = [r for r in PACKED if packed(bench.module, bench.inputs)]
+    for runtime in ("plain", *runtimes):
+        times = node_times(lowered(bench.module, bench.inputs, runtime), bench.inputs, repeats=1)
+        assert {"conv2d", "conv2d_1", "conv2d_2"} <= set(times), runtime
+
+
+def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(bench, monkeypatch):
+    # Integers take half the time of every layer, whatever the machine says.
+    took = iter((2.0, 1.0))
+    monkeypatch.setattr(
+        ways_of_layers,
+        "node_times",
+        lambda *_: dict.fromkeys(("conv2d", "conv2d_1", "conv2d_2"), next(took)),
+    )
+    found = Ways.measured(bench, bench.module)
+    assert set(found.of) == {"conv2d", "conv2d_1"}  # `skip` keeps the last one
+    for ways in found.of.values():
+        assert ways[-1] == AS_IT_IS and ways[0].step == INT8 and ways[0].share == 0.5
+    assert found.of["conv2d_1"][0].loss > 3 * found.of["conv2d"][0].loss > 0
+
+
+def test_just_the_chosen_layers_run_in_integers_and_the_report_says_why_the_others_do_not(bench):
+    step = bench.recipe.adjust[INT8]
+    chosen = Chosen({}, formats=(step,), taken=((step, frozenset({"conv2d"})),))
+    plan = chosen.plan(step, bench.context(bench.module))
+    assert [e.node for e in plan.edits if isinstance(e, QuantizeWeight)] == ["conv2d"]
+    reasons = {row.what: row.reason for row in plan.left_alone}
+    assert reasons["2"] == KEPT and "`skip`" in reasons["4"]
+
+
+def test_a_way_takes_its_share_of_a_layers_time_at_every_width(bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path))
+    monkeypatch.setattr(CostTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
+    context = bench.context(bench.module)
+    settings = make_step("prune", max_ratio=0.9, round_to=4).settings
+    ways = Ways({"conv2d_1": (Way(INT8, 0.25, 0.1), AS_IT_IS)})
+    tables = CostTables.of("plain", "cpu", Store.of("f", "plain"))
+    widths = Widths(bench.module, bench.inputs, Pruner.of(context, settings), tables, ways=ways)
+    widths.measure(lambda n: None)
+    problem = widths.problem()
+    name = choice_of("conv2d_1")
+    for picks in (problem.whole(), {n: 0 for n in problem.choices}):
+        at = {g: problem.choices[g].options[picks[g]] for g in ("0", "2")}
+        layer = 1.0 + 0.01 * (at["0"] + at["2"])
+        saved = problem.ms(picks | {name: 1}) - problem.ms(picks | {name: 0})
+        assert saved == pytest.approx(0.75 * layer)
+    assert problem.loss(problem.whole() | {name: 0}) == pytest.approx(0.1)
+
+
+def test_what_was_measured_is_that_of_this_machines_kernels(bench):
+    if not runs_here(bench.module) or packed(bench.module, bench.inputs) is None:
+        pytest.skip("no integer kernels here")
+    bench.runtime = packed(bench.module, bench.inputs)
+    for ways in Ways.measured(bench, bench.module).of.values():
+        assert all(0 < w.share < 1 for w in ways[:-1])
