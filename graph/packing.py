@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from .capture import tensor_at
+
 HEIGHT = -2
+_TO_ROWS, _TO_IMAGE = [0, 2, 3, 1], [0, 3, 1, 2]
 LAYER = "layer"  # in `meta` of a kernel's node: the layer that it is
 
 
@@ -60,6 +64,41 @@ def back_to_signal(module: GraphModule, image: Node) -> None:
     signal.meta = dict(image.meta)
     image.meta = {LAYER: signal.meta.pop(LAYER, "")}
     image.replace_all_uses_with(signal, delete_user_cb=lambda user: user is not signal)
+
+
+def is_pointwise(node: Node) -> bool:
+    """A conv2d that looks at one place at a time, all of them in turn."""
+    _, weight, _, stride, padding, _, groups = conv_arguments(node)
+    module = node.graph.owning_module
+    if node.target is not torch.ops.aten.conv2d.default or module is None:
+        return False
+    one_each = (tuple(stride), tuple(padding), groups) == ((1, 1), (0, 0), 1)
+    return one_each and tensor_at(module, str(weight.target)).shape[2:] == (1, 1)
+
+
+def places_of(node: Node, batch: int) -> int:
+    """How many places an image layer's output has, the batch included."""
+    value = node.meta.get("val")
+    sizes = value.shape[2:] if isinstance(value, Tensor) else ()
+    return math.prod((batch, *(size for size in sizes if isinstance(size, int))))
+
+
+def as_rows(module: GraphModule, image: Node, before: Node) -> Node:
+    """[N, C, H, W] as [N, H, W, C], a view where it lies as NHWC; `back_to_image` is undone."""
+    if image.target is torch.ops.aten.permute.default and image.args[1] == _TO_IMAGE:
+        rows = image.args[0]
+        assert isinstance(rows, Node)
+        return rows
+    with module.graph.inserting_before(before):
+        return module.graph.call_function(torch.ops.aten.permute.default, (image, _TO_ROWS))
+
+
+def back_to_image(module: GraphModule, rows: Node) -> None:
+    with module.graph.inserting_after(rows):
+        image = module.graph.call_function(torch.ops.aten.permute.default, (rows, _TO_IMAGE))
+    image.meta = {k: v for k, v in rows.meta.items() if k != LAYER}
+    rows.meta = {LAYER: rows.meta.get(LAYER, "")}
+    rows.replace_all_uses_with(image, delete_user_cb=lambda user: user is not image)
 
 
 def call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:

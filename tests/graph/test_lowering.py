@@ -4,6 +4,7 @@ import pico
 import pytest
 import torch
 from modelspeed.graph.capture import capture
+from modelspeed.graph.edits import Cast, apply
 from modelspeed.graph.folding import foldable, folded
 from modelspeed.graph.lowering import variants
 
@@ -52,3 +53,39 @@ def test_folding_follows_the_formula():
     w, b = folded(weight, None, (gamma, beta, mean, var), 1.0)
     assert w.tolist() == [[1.0], [3.0]]
     assert b.tolist() == [-3.0, 0.0]
+
+
+class Pointwise(torch.nn.Module):
+    """1x1 convolutions in a row, with an activation, a residual, and both; and one of stride 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down, self.same = (torch.nn.Conv2d(*s, 1) for s in ((1, 8), (8, 4), (4, 4)))
+        self.last, self.apart = torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 1, stride=2)
+
+    def forward(self, x):
+        y = self.down(torch.nn.functional.relu6(self.up(x)))
+        y = y + self.same(y)
+        return self.apart(torch.relu(y + self.last(y)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pointwise_convolutions_run_as_linear_layers_on_places(dtype):
+    torch.manual_seed(0)
+    module = capture(Pointwise().eval(), (pico.images(2),))
+    if dtype == "bfloat16":
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            pytest.skip("no bfloat16 here")
+        module = apply(module, [Cast(dtype)])
+    build = variants(module, (pico.images(2),)).get("onednn_channels_last")
+    if build is None:
+        pytest.skip("no packed kernels here")
+    lowered = build()
+    kernels = [str(n.target) for n in lowered.graph.nodes if "pointwise" in str(n.target)]
+    linear, binary = "mkldnn._linear_pointwise.default", "mkldnn._linear_pointwise.binary"
+    assert kernels[:3] == [linear, linear, binary] and linear not in kernels[3:]
+    for x in (pico.images(2), pico.images(5)):
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                lowered(x), module(x), rtol=2e-2, atol=2e-2 if dtype != "float32" else 1e-5
+            )
