@@ -23,6 +23,7 @@ NEUTRAL = {
     "drop_blocks": {"count": 0},
     "precision": {"dtype": "float32"},
     "low_rank": {"ratio": 1.0},
+    "input_size": {"ratio": 1.0},
 }
 
 
