@@ -21,7 +21,7 @@ from ..graph.alone import alone
 from ..graph.capture import clone, tensor_at
 from ..graph.direct import called_directly
 from ..graph.edits import Edit, Factor, apply
-from ..graph.factoring import factorable, factors, full_rank, second_name
+from ..graph.factoring import factorable, factors, full_rank, new_name
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering import lower
 from ..profiling import gate
@@ -153,7 +153,7 @@ def _held(module: GraphModule, layer: Layer) -> tuple[Tensor, Tensor]:
 
 def _values(module: GraphModule, layer: Layer, found: Spectrum, rank: int) -> dict[str, Tensor]:
     weight, bias = _held(module, layer)
-    second = second_name(module, layer.weight)
+    second = new_name(module, layer.weight)
     first, other = factors(weight, found.basis[:, :rank])
     shift = found.bias(rank, bias).to(weight.dtype)
     name = layer.bias or second.removesuffix("weight") + "bias"

@@ -18,6 +18,7 @@ from .factoring import factor
 from .folding import fold_batchnorm
 from .quantization import quantize_anew, quantize_input, quantize_weight
 from .resizing import resize
+from .separating import separate_channels, separate_space
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,22 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class SeparateSpace:
+    """Split convolution `node` in two along the axes of its kernel."""
+
+    node: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class SeparateChannels:
+    """Let convolution `node` work between few channels, `ranks` in and out, 1x1 around it."""
+
+    node: str
+    ranks: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Resize:
     """Make what comes in at `nodes` smaller first: images to `size` (height, width), sequences to
     the first `size` = (length,)."""
@@ -142,6 +159,8 @@ Edit: TypeAlias = (
     | QuantizeAnew
     | Cast
     | Factor
+    | SeparateSpace
+    | SeparateChannels
     | Resize
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
@@ -257,6 +276,8 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     QuantizeAnew: lambda m, e: quantize_anew(m, _node(m, e.node), e.place, e.half),
     Cast: lambda m, e: cast(m, e.dtype),
     Factor: lambda m, e: factor(m, _node(m, e.node), e.rank),
+    SeparateSpace: lambda m, e: separate_space(m, _node(m, e.node), e.rank),
+    SeparateChannels: lambda m, e: separate_channels(m, _node(m, e.node), e.ranks),
     Resize: lambda m, e: resize(m, [_node(m, name) for name in e.nodes], e.size),
 }
 

@@ -32,6 +32,8 @@ from .edits import (
     QuantizeInput,
     QuantizeWeight,
     Resize,
+    SeparateChannels,
+    SeparateSpace,
     apply,
 )
 from .failing import failure, owner_of, stack_of
@@ -95,8 +97,8 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
             raise EditError(
                 f"`{type(base).__name__}` gets inputs resized to {list(edit.size)} in the artifact"
             )
-        if isinstance(edit, Factor):
-            raise EditError(f"`{owner_of(node)}` is two layers in the artifact")
+        if isinstance(edit, (Factor, SeparateSpace, SeparateChannels)):
+            raise EditError(f"`{owner_of(node)}` is several layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
             raise EditError(f"`{owner_of(node)}` is int8 in the artifact")
         if isinstance(edit, FoldBatchNorm) and node is not None:
