@@ -135,13 +135,18 @@ class Compensate(Settings):
 
 
 class LowRank(Settings):
-    """Split layers into two of a lower rank, where two measure faster here than one."""
+    """Split layers into smaller ones of a lower rank, where those measure faster here."""
 
     max_error: float = Field(
         default=0.02,
         ge=0,
         lt=1,
         description="Most of the variance of a layer's outputs that may be lost; it sets the rank.",
+    )
+    form: Literal["auto", "channels", "spatial", "tucker"] = Field(
+        default="auto",
+        description="How convolutions are split: k x k to few channels and 1x1; k x 1 and 1 x k; "
+        "1x1, k x k and 1x1; auto takes what is fastest here.",
     )
     rank: int | None = Field(
         default=None,
