@@ -1,13 +1,15 @@
-"""Layers as two of a lower rank, by what their outputs vary in, where that measures faster here.
+"""Layers as smaller ones of a lower rank, by what passes through them, where those are faster here.
 
-The rank of each layer is the least that loses at most `max_error` of its outputs' variance, taken
-up to the next step of this machine's kernels; sources in graph/factoring.py.
+Each layer is split in every form it has (graph/factoring.py, graph/separating.py), at the least
+ranks that lose at most `max_error` of its outputs' variance and the next steps of this machine's
+kernels; the fastest is taken.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,38 +22,41 @@ from ..core.records import LeftAlone
 from ..graph.alone import alone
 from ..graph.capture import clone, tensor_at
 from ..graph.direct import called_directly
-from ..graph.edits import Edit, Factor, apply
-from ..graph.factoring import factorable, factors, full_rank, second_name
+from ..graph.edits import Edit, apply
+from ..graph.factoring import factorable, full_rank
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering import lower
+from ..graph.separating import spatial, tucker
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
 from .plan import Adjuster, Context, Plan
-from .spectrum import Spectrum, inputs_of, look, spectrum
+from .separation import spatial_ways, tucker_ways
+from .spectrum import Seen, Spectrum, inputs_of, look, spectrum
+from .ways import Split, Way, by_outputs, held, stepped
 
-STEPS = (8, 16, 32)  # kernels work on so many channels at once
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.05, 100, 5
-SAME, WORTH = 1.02, 0.95  # of the fastest rank's time; of the whole layer's
-Times = dict[tuple[object, ...], dict[int, float]]
+SAME, WORTH = 1.02, 0.95  # of the fastest split's time; of the whole layer's
+Times = dict[tuple[object, ...], list[float]]
 
 
 def plan(context: Context, settings: Any) -> Plan:
     layers, left = _chosen(context.module, settings)
-    seen, inputs = look(context, layers, settings.examples), inputs_of(context, layers)
+    kernels = {o.node for o in layers if {"spatial", "tucker"} & set(_forms(context, o, settings))}
+    seen = look(context, layers, settings.examples, kernels)
+    inputs = inputs_of(context, layers)
     edits: list[Edit] = []
     weights: dict[str, Tensor] = {}
     times: Times = {}
     for layer in layers:
-        weight, bias = _held(context.module, layer)
-        found = spectrum(weight, bias, seen.get(layer.node))
-        rank, reason = _wanted(found, weight, settings)
-        if rank and not _asked(settings):
-            rank, reason = _measured(context, layer, inputs[layer.node], rank, times)
-        if not rank:
+        ways = _ways(context, layer, seen.get(layer.node), settings)
+        way, reason = ways[0] if ways else None, _no_way(settings)
+        if ways and not _asked(settings):
+            way, reason = _measured(context, layer, inputs[layer.node], ways, times)
+        if way is None:
             left.append(LeftAlone(layer.name, reason))
             continue
-        edits.append(Factor(layer.node.name, rank))
-        weights |= _values(context.module, layer, found, rank)
+        edits.append(way.edit)
+        weights |= way.weights()
     return Plan(tuple(edits), tuple(left), for_speed=True, weights=weights)
 
 
@@ -72,52 +77,73 @@ def _asked(settings: Any) -> bool:
     return settings.rank is not None or settings.ratio is not None
 
 
-def _wanted(found: Spectrum, weight: Tensor, settings: Any) -> tuple[int, str]:
-    """The rank before anything is timed, or 0 and why the layer stays."""
-    full = full_rank(weight)
+def _no_way(settings: Any) -> str:
+    rank = "that rank" if _asked(settings) else f"an error of at most {settings.max_error:g}"
+    return f"split with {rank} it would take no fewer operations than as it is"
+
+
+def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
+    """How the layer may be split. A rank that is asked for is that of the usual form."""
+    kernel = tuple(tensor_at(context.module, layer.weight).shape[2:])
+    if _asked(settings) or not tucker(layer, kernel):
+        return ("channels",)
+    possible = (
+        ("channels", "spatial", "tucker") if spatial(layer, kernel) else ("channels", "tucker")
+    )
+    return tuple(form for form in possible if settings.form in ("auto", form))
+
+
+def _ways(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> list[Way]:
+    module, made = context.module, list[Way]()
+    forms = _forms(context, layer, settings)
+    if "channels" in forms:
+        weight, bias = held(module, layer)
+        found = spectrum(weight, bias, seen)
+        ranks = _ranks(found, full_rank(weight), settings)
+        made += by_outputs(module, layer, found, ranks)
+    if "spatial" in forms:
+        made += spatial_ways(module, layer, seen, settings.max_error)
+    if "tucker" in forms:
+        made += tucker_ways(module, layer, seen, settings.max_error)
+    return made
+
+
+def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
+    """What is asked for, or the least within `max_error` and the steps above it."""
     if settings.rank is not None:
-        rank = int(settings.rank)
-    elif settings.ratio is not None:
-        rank = max(1, round(settings.ratio * full))
-    else:
-        rank = found.rank(settings.max_error)
-    if rank < full and _saves(weight, rank):
-        return rank, ""
-    return 0, f"rank {rank} of {full} would take no fewer operations than the layer as it is"
-
-
-def _saves(weight: Tensor, rank: int) -> bool:
-    return rank * (weight[0].numel() + len(weight)) < weight.numel()
+        return [int(settings.rank)]
+    if settings.ratio is not None:
+        return [max(1, round(settings.ratio * full))]
+    return stepped(found.rank(settings.max_error), full)
 
 
 def _measured(
-    context: Context, layer: Layer, example: Tensor, least: int, times: Times
-) -> tuple[int, str]:
-    """The largest rank that is as fast as the fastest, or 0 and why the layer stays."""
+    context: Context, layer: Layer, example: Tensor, ways: list[Way], times: Times
+) -> tuple[Way | None, str]:
+    """Of those as fast as the fastest the most exact, or None and why the layer stays."""
     weight = tensor_at(context.module, layer.weight)
-    steps = {-(-least // step) * step for step in STEPS} | {least}
-    ranks = sorted(r for r in steps if r < full_rank(weight) and _saves(weight, r))
-    key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *ranks)
+    splits = [replace(way.edit, node="") for way in ways]
+    key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *splits)
     if key not in times:
-        times[key] = _time(context, alone(context.module, layer, example), example, ranks)
-    took = times[key]
-    fastest = min(took[r] for r in ranks)
-    rank = max(r for r in ranks if took[r] <= SAME * fastest)
-    if took[rank] < WORTH * took[0]:
-        return rank, ""
-    return 0, f"rank {least} takes {took[least]:.3g} ms here, the layer as it is {took[0]:.3g} ms"
+        times[key] = _time(context, alone(context.module, layer, example), example, splits)
+    whole, *took = times[key]
+    fastest = min(took)
+    fast = [(way, ms) for way, ms in zip(ways, took, strict=True) if ms <= SAME * fastest]
+    way, ms = min(fast, key=lambda pair: pair[0].error)
+    if ms < WORTH * whole:
+        return way, ""
+    return None, f"{way.name}: takes {ms:.3g} ms here, the layer as it is {whole:.3g} ms"
 
 
 def _time(
-    context: Context, whole: GraphModule, example: Tensor, ranks: list[int]
-) -> dict[int, float]:
-    """ms by rank, 0 for the whole layer."""
+    context: Context, whole: GraphModule, example: Tensor, splits: list[Split]
+) -> list[float]:
+    """ms of the whole layer, then of each split."""
     name = next(layers_of(whole)).node.name
-    split = [apply(clone(whole), [Factor(name, rank)]) for rank in ranks]
+    split = [apply(clone(whole), [replace(edit, node=name)]) for edit in splits]
     runs = [_call(context, module, example) for module in (whole, *split)]
     with gate.alone():
-        took = undisturbed_ms(runs, clock_for(context.device))
-    return dict(zip((0, *ranks), took, strict=True))
+        return undisturbed_ms(runs, clock_for(context.device))
 
 
 def undisturbed_ms(runs: Sequence[Callable[[], object]], clock: Clock) -> list[float]:
@@ -145,19 +171,6 @@ def _call(context: Context, module: GraphModule, example: Tensor) -> Callable[[]
     return run
 
 
-def _held(module: GraphModule, layer: Layer) -> tuple[Tensor, Tensor]:
-    weight = tensor_at(module, layer.weight).detach()
-    bias = tensor_at(module, layer.bias).detach() if layer.bias else weight.new_zeros(len(weight))
-    return weight, bias
-
-
-def _values(module: GraphModule, layer: Layer, found: Spectrum, rank: int) -> dict[str, Tensor]:
-    weight, bias = _held(module, layer)
-    second = second_name(module, layer.weight)
-    first, other = factors(weight, found.basis[:, :rank])
-    shift = found.bias(rank, bias).to(weight.dtype)
-    name = layer.bias or second.removesuffix("weight") + "bias"
-    return {layer.weight: first, second: other, name: shift}
-
-
-ADJUSTER = Adjuster("low_rank", "split layers into two of a lower rank where that is faster", plan)
+ADJUSTER = Adjuster(
+    "low_rank", "split layers into smaller ones of a lower rank where that is faster", plan
+)

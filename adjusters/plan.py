@@ -27,6 +27,7 @@ class Context:
     """The model as it stands, with what is known about its use. `train` is None without data.
 
     `through_norms`: as in `graph.groups.analyse`. `lowered`: it will run on packed kernels.
+    `model`: the user's own, which `module` is a capture of, where it's at hand.
     """
 
     module: GraphModule
@@ -36,6 +37,7 @@ class Context:
     seed: int = 0
     through_norms: bool = False
     lowered: bool = True
+    model: nn.Module | None = None
 
     @cached_property
     def analysis(self) -> Analysis:

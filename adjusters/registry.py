@@ -10,6 +10,7 @@ from . import (
     finetune,
     flush_subnormals,
     fold_batchnorm,
+    input_size,
     low_rank,
     precision,
     prune,
@@ -21,6 +22,7 @@ from .plan import Adjuster
 ADJUSTERS: dict[str, Adjuster] = {
     "fold_batchnorm": fold_batchnorm.ADJUSTER,
     "channels_last": channels_last.ADJUSTER,
+    "input_size": input_size.ADJUSTER,
     "flush_subnormals": flush_subnormals.ADJUSTER,
     "drop_dead": drop_dead.ADJUSTER,
     "prune": prune.ADJUSTER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,13 @@ from .calibration import batches
 from .plan import Context
 
 ROWS = 8192
+WIDE = 1024
 
 
 @dataclass
 class Seen:
-    """Sums of rows [n] and their outer products [n, n], float64: of a layer's outputs, or of its
-    inputs where those are fewer numbers."""
+    """Sums of rows [n] and their outer products [n, n]: of a layer's outputs, or of its inputs
+    where those are fewer numbers or are what is wanted."""
 
     of_outputs: bool
     rows: int
@@ -31,16 +32,18 @@ class Seen:
     square: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor) -> Seen:
+    def of(cls, weight: Tensor, inputs: bool = False) -> Seen:
         outs, features = len(weight), weight[0].numel()
-        size, device = min(outs, features), weight.device
-        new = {"dtype": torch.float64, "device": device}
-        return cls(outs <= features, 0, torch.zeros(size, **new), torch.zeros(size, size, **new))  # type: ignore[call-overload]
+        size = features if inputs else min(outs, features)
+        # Patches are wide: 512 channels of 3x3 would take 170 MB in float64.
+        new = {"dtype": torch.float32 if size > WIDE else torch.float64, "device": weight.device}
+        outputs = not inputs and outs <= features
+        return cls(outputs, 0, torch.zeros(size, **new), torch.zeros(size, size, **new))  # type: ignore[call-overload]
 
     def note(self, rows: Tensor) -> None:
         self.rows += len(rows)
-        self.total += rows.sum(0).double()
-        self.square += (rows.T @ rows).double()
+        self.total += rows.sum(0)
+        self.square += rows.T @ rows
 
     def mean(self) -> Tensor:
         return self.total / max(1, self.rows)
@@ -84,16 +87,26 @@ def spectrum(weight: Tensor, bias: Tensor, seen: Seen | None) -> Spectrum:
     if seen.of_outputs:
         values, vectors = torch.linalg.eigh(seen.covariance())
         return Spectrum(vectors.flip(1), values.flip(0).clamp_min(0), seen.mean())
+    if len(wide) <= wide.shape[1]:
+        read = wide.to(seen.square.dtype)
+        values, vectors = torch.linalg.eigh((read @ seen.covariance() @ read.T).double())
+        mean = wide @ seen.mean().double() + shift
+        return Spectrum(vectors.flip(1), values.flip(0).clamp_min(0), mean)
     # The root of the inputs' covariance, from its eigenvectors: it may well be singular.
-    values, vectors = torch.linalg.eigh(seen.covariance())
+    values, vectors = torch.linalg.eigh(seen.covariance().double())
     root = vectors * values.clamp_min(0).sqrt()
     basis, values, _ = torch.linalg.svd(wide @ root, full_matrices=False)
     return Spectrum(basis, values.square(), wide @ seen.mean() + shift)
 
 
-def look(context: Context, layers: Iterable[Layer], examples: int) -> dict[Node, Seen]:
-    """What passes through `layers` of the context's module on training data; empty without."""
-    watched = _Watched(context, layers)
+def look(
+    context: Context, layers: Iterable[Layer], examples: int, inputs: Collection[Node] = ()
+) -> dict[Node, Seen]:
+    """What passes through `layers` of the context's module on training data; empty without.
+
+    Of those in `inputs` what they read.
+    """
+    watched = _Watched(context, layers, inputs)
     with torch.no_grad():
         for given in batches(context, examples):
             watched.rows = ROWS * len(given[0]) // examples + 1
@@ -102,19 +115,19 @@ def look(context: Context, layers: Iterable[Layer], examples: int) -> dict[Node,
 
 
 class _Watched(Watch):
-    def __init__(self, context: Context, layers: Iterable[Layer]) -> None:
+    def __init__(self, context: Context, layers: Iterable[Layer], inputs: Collection[Node]) -> None:
         super().__init__(context.module)
         self.layers = {layer.node: layer for layer in layers}
         self.weights = {n: tensor_at(context.module, o.weight) for n, o in self.layers.items()}
         self.seen: dict[Node, Seen] = {}
-        self.rows, self.number = ROWS, 0
+        self.rows, self.number, self.inputs = ROWS, 0, inputs
 
     def run_node(self, n: Node) -> Any:
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)
         read, weight = self.env[layer.source], self.weights[n]
-        seen = self.seen.get(n) or self.seen.setdefault(n, Seen.of(weight))
+        seen = self.seen.get(n) or self.seen.setdefault(n, Seen.of(weight, n in self.inputs))
         found = super().run_node(n)
         self.number += 1
         where = places(layer, found, self.rows, seed=self.number)

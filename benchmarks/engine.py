@@ -3,9 +3,8 @@
 Per net and target (share of the eager model's latency): accuracy before and after the same brief
 fine-tuning, the share of the target that is used, seconds of the search. Every variant runs in the
 same lowering, is measured by the same interleaved timer and trained by the same loop on the same
-data for as many steps. What Torch-Pruning made can't be compared layer by layer with the original,
-so it is trained without features, as is everything by default. `--ablation` switches the
-engine's parts off in turn. Needs the benchmark extra.
+data for as many steps. `--ablation` switches the engine's parts off in turn. Needs the benchmark
+extra.
 
 Rows are appended to `benchmarks/.trained/engine.jsonl`, and what is there is not run again; the
 table is printed at the end. Two processes may run at once, each with nets of its own: only one of
@@ -31,7 +30,6 @@ from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
-from modelspeed.graph.edits import kept_indices
 from modelspeed.tuning import trials
 from modelspeed.tuning.allocation import Problem
 from modelspeed.tuning.bench import Bench, open_bench
@@ -39,7 +37,7 @@ from modelspeed.tuning.building import build
 from modelspeed.tuning.costs import CostTables
 from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.objective import Kept, Objective
+from modelspeed.tuning.objective import Objective
 from modelspeed.tuning.search import Search
 from modelspeed.tuning.talk import Quiet
 from modelspeed.tuning.trainer import Trainer
@@ -67,7 +65,6 @@ OURS: dict[str, dict[str, Any]] = {
     "no blocks": {"blocks": False},
     "one allocation": {"others": False},
     "no distillation": {"train": {"distill": False}},
-    "with features": {"train": {"features": 1.0}},
 }
 
 
@@ -97,31 +94,23 @@ def bench_of(name: str) -> Bench:
     return bench
 
 
-def trained(
-    bench: Bench, module: GraphModule, epochs: float, kept: Kept | None = None, **options: Any
-) -> dict[str, float]:
-    """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning.
-
-    `kept` tells which of the original's channels are left; Torch-Pruning's modules don't say it,
-    so they can't be trained with the comparison of features.
-    """
+def trained(bench: Bench, module: GraphModule, epochs: float, **options: Any) -> dict[str, float]:
+    """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning."""
     data = bench.data
     assert data is not None
     normed = clone(module)
     reestimate_batch_norm(normed, data.train, 20, "cpu")
     row = {"raw": bench.accuracy(module), "norms": bench.accuracy(normed)}
-    if kept is None:
-        options = {"features": 0.0, **options}
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
-    objective = Objective(module, bench.original, kept or {}, settings)
+    objective = Objective(module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
     return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]
 
 
 def engine_rows(bench: Bench, options: dict[str, Any], shares: tuple[float, ...]) -> Iterator[Any]:
-    """(share, (module, kept), ms used, seconds) by the engine with parts switched off."""
+    """(share, module, ms used, seconds) by the engine with parts switched off."""
     started = time.monotonic()
     prune = make_step(
         "prune", max_ratio=MOST, importance=options.get("importance", "compensated"),
@@ -145,7 +134,7 @@ def engine_rows(bench: Bench, options: dict[str, Any], shares: tuple[float, ...]
             yield share, None, min(t.latency.high_ms for t in search.trials), seconds
             continue
         made = build(bench, search.chosen(found), recover=True)
-        yield share, (made.module, kept_indices(made.edits)), found.latency.high_ms, seconds
+        yield share, made.module, found.latency.high_ms, seconds
 
 
 @contextmanager
@@ -197,8 +186,7 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
             row = base | {"method": method, "share": share, "seconds": round(seconds, 1)}
             row["used"] = used / (share * whole)
             if made is not None:
-                module, kept = made if isinstance(made, tuple) else (made, None)
-                row |= trained(bench, module, EPOCHS[name], kept, **options.get("train", {}))
+                row |= trained(bench, made, EPOCHS[name], **options.get("train", {}))
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, file=sys.stderr, flush=True)

@@ -22,7 +22,6 @@ import nets
 import torch
 from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import clone
-from modelspeed.graph.edits import kept_indices
 from modelspeed.tuning.bench import Bench
 from modelspeed.tuning.building import build, plan_step
 from modelspeed.tuning.finetuning import finetune
@@ -72,7 +71,7 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     data = bench.data
     assert data is not None
     torch.manual_seed(0)
-    objective = Objective(narrow.module, bench.original, kept_indices(narrow.edits), settings)
+    objective = Objective(narrow.module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
     for step, _ in chosen.taken:

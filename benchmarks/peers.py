@@ -14,12 +14,11 @@ from modelspeed.adjusters.plan import task_loss
 from modelspeed.adjusters.prune import Pruner
 from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply, kept_indices
+from modelspeed.graph.edits import apply
 from modelspeed.graph.groups import keep_units
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.tuning.bench import Bench
 from modelspeed.tuning.multiples import rewarded_multiple
-from modelspeed.tuning.objective import Kept
 from torch import nn
 from torch.fx import GraphModule
 
@@ -28,8 +27,7 @@ MOST = 0.95
 TRIALS = 9
 # Above some ratio Torch-Pruning's `round_to` undoes the pruning, so the most it can do is tried.
 LEVELS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-Made = GraphModule | tuple[GraphModule, Kept]
-Make = Callable[[float], Made]
+Make = Callable[[float], GraphModule]
 SETTINGS = {
     f"torch-pruning {scope} {importance}": (scope, importance)
     for scope in ("uniform", "global")
@@ -76,9 +74,9 @@ def global_bisection(bench: Bench) -> Make:
     context = bench.context(bench.original)
     pruner = Pruner.of(context, settings, costs, rewarded_multiple("cpu"))
 
-    def make(level: float) -> Made:
+    def make(level: float) -> GraphModule:
         edits = keep_units(context.analysis, pruner.at_level(level))
-        return apply(clone(bench.original), edits), kept_indices(edits)
+        return apply(clone(bench.original), edits)
 
     return make
 
@@ -90,14 +88,13 @@ def furthest(bench: Bench, make: Make, levels: tuple[float, ...]) -> tuple[float
     return level, least
 
 
-def took(bench: Bench, made: Made) -> float:
-    module = made[0] if isinstance(made, tuple) else made
-    return bench.latency_on_reference(module)[0].high_ms
+def took(bench: Bench, made: GraphModule) -> float:
+    return bench.latency_on_reference(made)[0].high_ms
 
 
 def bisected(
     bench: Bench, make: Make, budget: float, most: tuple[float, float]
-) -> tuple[Made | None, float]:
+) -> tuple[GraphModule | None, float]:
     """The least level whose measured upper bound is in the window, or the nearest below."""
     low, high = 0.0, most[0]
     if most[1] > budget:

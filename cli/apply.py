@@ -18,6 +18,7 @@ def apply(
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,
+    input_size: o.InputSizeOption = None,
     config: o.ConfigOption = None,
     preset: o.PresetOption = None,
     out: o.OutOption = None,
@@ -48,7 +49,7 @@ def apply(
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
-            without_data,
+            without_data, input_size=input_size,
         )  # fmt: skip
         recipe = recipe_for(asked, "apply")
         job = job_for(asked, recipe, flags)

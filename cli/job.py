@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.discovery import find_recipe
-from ..configs.inputs import with_flags, with_limit
+from ..configs.inputs import with_flags, with_input_size, with_limit
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
 from ..configs.presets import read_preset
 from ..configs.recipe import Recipe, Step, make_step
+from ..core.errors import UsageError
 
 if TYPE_CHECKING:
     from ..tuning.job import Job
@@ -38,6 +39,7 @@ class Asked:
     target_speedup: float | None = None
     fastest: bool = False
     max_drop: float | None = None
+    input_size: str | None = None
 
 
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
@@ -52,6 +54,7 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
         recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
     )
     recipe = _without_data(with_limit(recipe, asked.max_drop), asked.without_data)
+    recipe = _resized(recipe, asked)
     check_order(recipe, mode)
     return recipe
 
@@ -69,6 +72,18 @@ def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
         return recipe.model_copy(update={"adjust": steps})
     steps = tuple(_blind(s) for s in recipe.adjust if not _wants_data(s))
     return recipe.model_copy(update={"adjust": steps})
+
+
+def _resized(recipe: Recipe, asked: Asked) -> Recipe:
+    """`--input-size` in place of the recipe's own."""
+    if asked.input_size is None:
+        return recipe
+    if recipe.data is None and not asked.without_data:
+        raise UsageError(
+            "`--input-size` costs accuracy, and there is no data to measure it by; give `--data`, "
+            "or allow it with `--without-data`."
+        )
+    return with_input_size(recipe, asked.input_size)
 
 
 def _wants_data(step: Step) -> bool:

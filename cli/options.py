@@ -61,6 +61,10 @@ FastestOption = Annotated[
 MaxDropOption = Annotated[
     float | None, typer.Option("--max-drop", help="accuracy limit, such as 0.01")
 ]
+InputSizeOption = Annotated[
+    str | None,
+    typer.Option("--input-size", help="run at 160 pixels (160x200: height x width) or tokens"),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="folder of the artifact")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an earlier artifact")]
 SeedOption = Annotated[int, typer.Option("--seed", help="seed of everything random")]

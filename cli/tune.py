@@ -14,6 +14,7 @@ def tune(
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,
+    input_size: o.InputSizeOption = None,
     config: o.ConfigOption = None,
     preset: o.PresetOption = None,
     out: o.OutOption = None,
@@ -44,7 +45,7 @@ def tune(
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
-            target_ms, target_speedup, fastest, max_drop,
+            target_ms, target_speedup, fastest, max_drop, input_size,
         )  # fmt: skip
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, flags)

@@ -9,7 +9,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from ..core.errors import UsageError
-from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe
+from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe, make_step
 from .references import DATA, MODELS, allowed, parse_reference
 from .sentences import nearest, show
 
@@ -109,3 +109,17 @@ def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:
         raise UsageError(f"`--max-drop` is {max_drop:g}; it must be a fraction from 0 to 1.")
     limits = recipe.limits.model_copy(update={"max_drop": max_drop})
     return recipe.model_copy(update={"limits": limits})
+
+
+def with_input_size(recipe: Recipe, text: str) -> Recipe:
+    """The recipe with `--input-size` as its first step, in place of its own. Raises UsageError."""
+    sides = text.split("x")
+    if len(sides) > 2 or not all(s.isascii() and s.isdigit() and int(s) for s in sides):
+        raise UsageError(
+            f"`--input-size` is {show(text)}; write a number such as 160, or 160x200 for "
+            "height x width."
+        )
+    numbers = tuple(int(side) for side in sides)
+    step = make_step("input_size", size=numbers if len(numbers) == 2 else numbers[0])
+    rest = tuple(s for s in recipe.adjust if s.name != "input_size")
+    return recipe.model_copy(update={"adjust": (step, *rest)})

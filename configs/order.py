@@ -18,7 +18,7 @@ def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
     """Raises ConfigError with every bad order. Flags must be in the recipe (`with_flags`).
 
     `need_data=False` is for a caller that itself leaves out the steps that want data."""
-    rules = [*_repeated(recipe), *_prunes(recipe, mode), *_after_formats(recipe)]
+    rules = [*_repeated(recipe), *_resizes(recipe), *_prunes(recipe, mode), *_after_formats(recipe)]
     if need_data:
         rules += [*_finetune_without_data(recipe), *_quantize_without_data(recipe)]
     if mode == "apply" and not recipe.adjust:
@@ -43,6 +43,15 @@ def _repeated(recipe: Recipe) -> Iterator[str]:
             yield (
                 f"`adjust[{i}]` is `{name}` again after `adjust[{places[0]}]`, which leaves it "
                 "nothing to do. Take it out."
+            )
+
+
+def _resizes(recipe: Recipe) -> Iterator[str]:
+    for i in _places(recipe, "input_size"):
+        if i:
+            yield (
+                f"`adjust[{i}]` is `input_size` after `adjust[0]`; every other step decides by "
+                "what the model does at its size. Put it first, once."
             )
 
 

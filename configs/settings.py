@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import escape
 from typing import Annotated, Any, Literal
@@ -38,6 +37,9 @@ SkipOrRatio = Annotated[
 ]
 
 
+Side = Annotated[int, Field(ge=1)]
+
+
 class FoldBatchnorm(Settings):
     """Fold each batch norm into the convolution or linear layer before it (lossless)."""
 
@@ -52,6 +54,24 @@ class FlushSubnormals(Settings):
 
 class DropDead(Settings):
     """Remove units that no layer reads or that are zero for every input (lossless)."""
+
+
+class InputSize(Settings):
+    """Run at a smaller resolution or shorter sequence: the model itself resizes what comes in."""
+
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None,
+        description="Shorter side in pixels, [height, width], or tokens of a sequence.",
+    )
+    ratio: float | None = Field(
+        default=None, gt=0, le=1, description="Instead: share of each side, or of the length."
+    )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> InputSize:
+        if (self.size is None) == (self.ratio is None):
+            raise ValueError("it must set either `size` or `ratio`, one of the two")
+        return self
 
 
 class Prune(Settings):
@@ -89,10 +109,6 @@ class Prune(Settings):
         description="Layer name pattern (`*` and `?`) to `skip` or a ratio; the first match wins.",
     )
 
-    def rule_for(self, layer: str) -> float | Literal["skip"] | None:
-        """The value of the first pattern that matches `layer`, or None."""
-        return next((v for pattern, v in self.match.items() if fnmatchcase(layer, pattern)), None)
-
 
 class DropBlocks(Settings):
     """Leave out whole residual blocks, the least important first."""
@@ -122,13 +138,18 @@ class Compensate(Settings):
 
 
 class LowRank(Settings):
-    """Split layers into two of a lower rank, where two measure faster here than one."""
+    """Split layers into smaller ones of a lower rank, where those measure faster here."""
 
     max_error: float = Field(
         default=0.02,
         ge=0,
         lt=1,
         description="Most of the variance of a layer's outputs that may be lost; it sets the rank.",
+    )
+    form: Literal["auto", "channels", "spatial", "tucker"] = Field(
+        default="auto",
+        description="How convolutions are split: k x k to few channels and 1x1; k x 1 and 1 x k; "
+        "1x1, k x k and 1x1; auto takes what is fastest here.",
     )
     rank: int | None = Field(
         default=None,
@@ -243,12 +264,6 @@ class Finetune(Settings):
     )
     distill: bool = Field(default=True, description="Also learn from the original's outputs.")
     temperature: float = Field(default=4.0, gt=0, description="Softens the logits to distil.")
-    features: float = Field(
-        default=0.0,
-        ge=0,
-        description="Weight of what layers read, compared with the original; 0 leaves it out, "
-        "since it brought nothing on four nets.",
-    )
     mixed: bool = Field(
         default=True, description="Train in bfloat16 (autocast) where that is measured faster."
     )
@@ -268,6 +283,7 @@ class Finetune(Settings):
 SETTINGS: dict[str, type[Settings]] = {
     "fold_batchnorm": FoldBatchnorm,
     "channels_last": ChannelsLast,
+    "input_size": InputSize,
     "flush_subnormals": FlushSubnormals,
     "drop_dead": DropDead,
     "prune": Prune,
@@ -279,23 +295,3 @@ SETTINGS: dict[str, type[Settings]] = {
     "scale": Scale,
     "finetune": Finetune,
 }
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as `modelspeed list` shows it; `default` is None where one must be given."""
-
-    name: str
-    default: str | None
-    description: str
-
-
-def setting_rows(adjuster: str) -> tuple[SettingRow, ...]:
-    return tuple(
-        SettingRow(
-            name,
-            None if f.is_required() else str(f.get_default(call_default_factory=True)),
-            f.description or "",
-        )
-        for name, f in SETTINGS[adjuster].model_fields.items()
-    )

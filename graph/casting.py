@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
+from .resizing import RESIZE, resized
 
 aten: Any = torch.ops.aten
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,9 +42,10 @@ def _at_border(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.dtype != torch.float32:
         return
+    node = resized(node) or node  # CPUs have no half-precision kernel that resizes
     with module.graph.inserting_after(node):
         made = module.graph.call_function(aten.to.dtype, (node, dtype))
-    made.meta["val"] = value.to(dtype)
+    made.meta["val"] = node.meta["val"].to(dtype)
     node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
 
 
@@ -63,6 +65,6 @@ def _back(module: GraphModule, node: Node) -> None:
 def _note(node: Node, dtype: torch.dtype) -> None:
     """Later passes look at what a node gives."""
     value = node.meta.get("val")
-    inner = node.op != "placeholder" and node.target is not aten.to.dtype
+    inner = node.op != "placeholder" and node.target not in (aten.to.dtype, RESIZE)
     if inner and isinstance(value, Tensor) and value.dtype == torch.float32:
         node.meta["val"] = value.to(dtype)

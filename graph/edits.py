@@ -17,6 +17,8 @@ from .dropping import drop_block
 from .factoring import factor
 from .folding import fold_batchnorm
 from .quantization import quantize_anew, quantize_input, quantize_weight
+from .resizing import resize
+from .separating import separate_channels, separate_space
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,31 @@ class Factor:
     rank: int
 
 
+@dataclass(frozen=True)
+class SeparateSpace:
+    """Split convolution `node` in two along the axes of its kernel."""
+
+    node: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class SeparateChannels:
+    """Let convolution `node` work between few channels, `ranks` in and out, 1x1 around it."""
+
+    node: str
+    ranks: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Make what comes in at `nodes` smaller first: images to `size` (height, width), sequences to
+    the first `size` = (length,)."""
+
+    nodes: tuple[str, ...]
+    size: tuple[int, ...]
+
+
 Edit: TypeAlias = (
     Slice
     | Constant
@@ -132,6 +159,9 @@ Edit: TypeAlias = (
     | QuantizeAnew
     | Cast
     | Factor
+    | SeparateSpace
+    | SeparateChannels
+    | Resize
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
@@ -216,10 +246,6 @@ def _scale(module: GraphModule, edit: Scale) -> None:
     replace_tensor(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
 
 
-def _fold(module: GraphModule, edit: FoldBatchNorm) -> None:
-    fold_batchnorm(module, _node(module, edit.node))
-
-
 def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
     node = _node(module, edit.node)
     with module.graph.inserting_after(node):
@@ -235,44 +261,24 @@ def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
-def _drop_block(module: GraphModule, edit: DropBlock) -> None:
-    drop_block(module, _node(module, edit.node), _node(module, edit.skip))
-
-
-def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
-    quantize_weight(module, _node(module, edit.node))
-
-
-def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
-    node = _node(module, edit.node)
-    quantize_input(module, node, edit.place, edit.scale, edit.zero_point, edit.levels)
-
-
-def _quantize_anew(module: GraphModule, edit: QuantizeAnew) -> None:
-    quantize_anew(module, _node(module, edit.node), edit.place, edit.half)
-
-
-def _cast(module: GraphModule, edit: Cast) -> None:
-    cast(module, edit.dtype)
-
-
-def _factor(module: GraphModule, edit: Factor) -> None:
-    factor(module, _node(module, edit.node), edit.rank)
-
-
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     Slice: _slice,
     Constant: _constant,
     Scale: _scale,
-    FoldBatchNorm: _fold,
+    FoldBatchNorm: lambda m, e: fold_batchnorm(m, _node(m, e.node)),
     ChannelsLast: _channels_last,
     FlushSubnormals: _flush,
-    DropBlock: _drop_block,
-    QuantizeWeight: _quantize_weight,
-    QuantizeInput: _quantize_input,
-    QuantizeAnew: _quantize_anew,
-    Cast: _cast,
-    Factor: _factor,
+    DropBlock: lambda m, e: drop_block(m, _node(m, e.node), _node(m, e.skip)),
+    QuantizeWeight: lambda m, e: quantize_weight(m, _node(m, e.node)),
+    QuantizeInput: lambda m, e: quantize_input(
+        m, _node(m, e.node), e.place, e.scale, e.zero_point, e.levels
+    ),
+    QuantizeAnew: lambda m, e: quantize_anew(m, _node(m, e.node), e.place, e.half),
+    Cast: lambda m, e: cast(m, e.dtype),
+    Factor: lambda m, e: factor(m, _node(m, e.node), e.rank),
+    SeparateSpace: lambda m, e: separate_space(m, _node(m, e.node), e.rank),
+    SeparateChannels: lambda m, e: separate_channels(m, _node(m, e.node), e.ranks),
+    Resize: lambda m, e: resize(m, [_node(m, name) for name in e.nodes], e.size),
 }
 
 

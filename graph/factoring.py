@@ -63,10 +63,10 @@ def leading(square: Tensor, rank: int) -> Tensor:
     return vectors.flip(1)[:, :rank]
 
 
-def second_name(module: GraphModule, weight: str) -> str:
-    """The parameter that the second of two layers gets, beside `weight` of the first."""
+def new_name(module: GraphModule, weight: str, stem: str = "expand") -> str:
+    """The parameter that another layer gets, beside `weight` of the first."""
     owner, _, leaf = weight.rpartition(".")
-    stem = "expand" if leaf == "weight" else f"{leaf}_expand"
+    stem = stem if leaf == "weight" else f"{leaf}_{stem}"
     name, number, holder = stem, 1, module.get_submodule(owner)
     while hasattr(holder, name):
         number += 1
@@ -89,11 +89,11 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
         raise EditError(f"`{layer.weight}` has rank {full_rank(held)}, so it can't have {rank}.")
     wide = held.double().flatten(1)
     parts = factors(held, leading(wide @ wide.T, rank))
-    name = second_name(module, layer.weight)
+    name = new_name(module, layer.weight)
     holder, _, leaf = layer.weight.rpartition(".")
     setattr(module.get_submodule(holder), leaf, nn.Parameter(parts[0], requires_grad=False))
-    _hold(module, name, parts[1])
-    bias = _bias(module, layer, name, len(held))
+    hold(module, name, parts[1])
+    bias = bias_of(module, layer, name, len(held))
     target = _POINTWISE[layer.space] if node.target in CONVOLUTIONS else node.target
     graph = module.graph
     with graph.inserting_after(node):
@@ -107,7 +107,7 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
     node.kwargs = {k: v for k, v in node.kwargs.items() if k != "bias"}
 
 
-def _hold(module: GraphModule, name: str, value: Tensor) -> None:
+def hold(module: GraphModule, name: str, value: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     above, _, child = owner.rpartition(".")
     holder = module.get_submodule(above)
@@ -116,13 +116,13 @@ def _hold(module: GraphModule, name: str, value: Tensor) -> None:
     setattr(module.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
 
 
-def _bias(module: GraphModule, layer: Layer, second: str, size: int) -> str:
+def bias_of(module: GraphModule, layer: Layer, second: str, size: int) -> str:
     """The layer's own, or one of zeros: what is cut off has a mean that a bias can hold."""
     if layer.bias is not None:
         return layer.bias
     name = second.removesuffix("weight") + "bias"
     like = tensor_at(module, layer.weight)
-    _hold(module, name, torch.zeros(size, dtype=like.dtype, device=like.device))
+    hold(module, name, torch.zeros(size, dtype=like.dtype, device=like.device))
     return name
 
 

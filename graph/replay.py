@@ -31,8 +31,12 @@ from .edits import (
     FoldBatchNorm,
     QuantizeInput,
     QuantizeWeight,
+    Resize,
+    SeparateChannels,
+    SeparateSpace,
     apply,
 )
+from .failing import failure, owner_of, stack_of
 from .modules import Absent, neutral, put_tensors, set_groups, without_norm
 
 TRIALS = 64
@@ -74,7 +78,7 @@ def replayed(
         made = copy.deepcopy(base)
         for path, name, old, new in settings:
             _set(_at(made, path), name, old, new)
-        problem = _fails(made, inputs)
+        problem = failure(made, inputs)
         if not problem and accepts(made):
             return made
     unsettled = (s for s in open_sizes if not _candidates(base, s.modules, s.old)[1])
@@ -89,30 +93,24 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
         node = node_named(graph, name) if name else None
         if isinstance(edit, Cast):
             raise EditError(f"`{type(base).__name__}` computes in {edit.dtype} in the artifact")
-        if isinstance(edit, Factor):
-            raise EditError(f"`{_owner(node)}` is two layers in the artifact")
+        if isinstance(edit, Resize):
+            raise EditError(
+                f"`{type(base).__name__}` gets inputs resized to {list(edit.size)} in the artifact"
+            )
+        if isinstance(edit, (Factor, SeparateSpace, SeparateChannels)):
+            raise EditError(f"`{owner_of(node)}` is several layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
-            raise EditError(f"`{_owner(node)}` is int8 in the artifact")
+            raise EditError(f"`{owner_of(node)}` is int8 in the artifact")
         if isinstance(edit, FoldBatchNorm) and node is not None:
-            _fold(base, _owner(node))
+            _fold(base, owner_of(node))
         elif isinstance(edit, DropBlock) and node is not None:
             _leave_out(base, graph, node, edit.skip)
         elif isinstance(edit, Constant) and node is not None:
             key = (edit.node, edit.path)
             old = sizes[key].old if key in sizes else _argument(node, edit.path)
-            sizes[key] = Size(_stack(node)[::-1], old, edit.value, _is_groups(node, edit.path))
+            sizes[key] = Size(stack_of(node)[::-1], old, edit.value, _is_groups(node, edit.path))
         apply(graph, [edit])
     return [s for s in sizes.values() if s.old != s.new]
-
-
-def _stack(node: Node) -> tuple[str, ...]:
-    """Paths of the modules whose forward made the node, the outermost first."""
-    entries = (node.meta.get("nn_module_stack") or {}).values()
-    return tuple(str(path) for path, _ in entries) or ("",)
-
-
-def _owner(node: Node | None) -> str:
-    return _stack(node)[-1] if node is not None else "the model"
 
 
 def _at(model: nn.Module, path: str) -> nn.Module:
@@ -127,7 +125,7 @@ def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
 def _folded(graph: GraphModule, edits: list[Edit]) -> list[tuple[str, str]]:
     """Each batch norm that is folded, and the weight it goes into."""
     nodes = [node_named(graph, e.node) for e in edits if isinstance(e, FoldBatchNorm)]
-    return [(_owner(n), str(n.args[0].args[1].target)) for n in nodes if n is not None]  # type: ignore[union-attr]
+    return [(owner_of(n), str(n.args[0].args[1].target)) for n in nodes if n is not None]  # type: ignore[union-attr]
 
 
 def _fold(base: nn.Module, path: str) -> None:
@@ -141,11 +139,11 @@ def _leave_out(base: nn.Module, graph: GraphModule, total: Node, skip: str) -> N
     """The modules of the branch become copies, the last one zeros."""
     start = node_named(graph, skip)
     other = next((n for n in total.all_input_nodes if n is not start), None)
-    depth, owner = len(_stack(total)), _owner(total)
-    if start is None or other is None or len(_stack(other)) <= depth:
+    depth, owner = len(stack_of(total)), owner_of(total)
+    if start is None or other is None or len(stack_of(other)) <= depth:
         raise EditError(f"`{owner}` computes a dropped branch itself, not by a module of its own")
-    last = _stack(other)[depth]
-    inside = {_stack(n)[depth] for n in branch_of(total, start) if len(_stack(n)) > depth}
+    last = stack_of(other)[depth]
+    inside = {stack_of(n)[depth] for n in branch_of(total, start) if len(stack_of(n)) > depth}
     for path in sorted(inside):
         module = _at(base, path)
         if path == last or any(True for _ in module.parameters()):
@@ -201,32 +199,6 @@ def _set(module: nn.Module, name: str, old: int, new: int) -> None:
         setattr(module, name, type(value)(new if v == old else v for v in value))
     else:
         setattr(module, name, new)
-
-
-def _fails(model: nn.Module, inputs: Inputs) -> str:
-    """Why it can't be called, naming the module that failed; empty where it can."""
-    open_calls: list[str] = []
-    handles = []
-    for path, module in model.named_modules():
-
-        def enter(_m: nn.Module, _a: Any, path: str = path) -> None:
-            open_calls.append(path)
-
-        def leave(_m: nn.Module, _a: Any, _o: Any) -> None:
-            open_calls.pop()
-
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        with torch.no_grad():
-            inputs.call(model)
-    except Exception as error:
-        path = open_calls[-1] if open_calls else ""
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        return f"`{path or 'forward'}` ({type(_at(model, path)).__name__}) fails: {first}"
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ""
 
 
 def _unlike(size: Size | None, base: nn.Module) -> str:

@@ -1,10 +1,11 @@
-"""The shapes a graph notes at its nodes, brought up to date after slices."""
+"""The shapes a graph notes at its nodes, brought up to date after edits."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torch import Tensor
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import GraphModule, Interpreter, Node
 
@@ -12,16 +13,26 @@ from .capture import tensor_at
 
 
 def refresh(module: GraphModule) -> None:
-    """Compute `meta["val"]` of all nodes anew where a parameter has another shape than noted.
+    """Compute `meta["val"]` of all nodes anew where a parameter has another shape than noted."""
+    if any(_stale(module, node) for node in module.graph.nodes):
+        renew(module)
+
+
+def renew(module: GraphModule) -> None:
+    """Compute `meta["val"]` of all nodes anew.
 
     Nothing runs: fake tensors carry shapes, the batch stays a symbol.
     """
-    if not any(_stale(module, node) for node in module.graph.nodes):
-        return
     inputs = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
     mode = next((x.fake_mode for x in inputs if isinstance(x, FakeTensor)), None)
     if mode is not None:
         _Shapes(module, mode).run(*inputs, enable_io_processing=False)
+
+
+def output_shapes(module: GraphModule) -> list[str]:
+    """As noted; the batch is a symbol."""
+    values = [n.meta.get("val") for n in module.graph.output_node().all_input_nodes]
+    return [str(list(value.shape)) for value in values if isinstance(value, Tensor)]
 
 
 def _stale(module: GraphModule, node: Node) -> bool:
@@ -39,7 +50,8 @@ class _Shapes(Interpreter):
     def run_node(self, n: Node) -> Any:
         if n.op == "call_module":  # torch.export's input checks, not part of the model
             return None
-        with self._mode:
+        # Composite operators written in C++ would make a number of the batch.
+        with enable_python_dispatcher(), self._mode:
             value = super().run_node(n)
             if n.op == "get_attr" and isinstance(value, Tensor):
                 value = self._mode.from_tensor(value, static_shapes=True)

@@ -112,8 +112,10 @@ class Bench:
 
     def context(self, module: GraphModule) -> Context:
         train = self.data.train if self.data else None
-        lowered = self.job.target.runtime != PLAIN
-        return Context(module, self.inputs, train, self.device, self.job.seed, lowered=lowered)
+        return Context(
+            module, self.inputs, train, self.device, self.job.seed,
+            lowered=self.job.target.runtime != PLAIN, model=self.source.module,
+        )  # fmt: skip
 
     def choose_runtime(self, module: GraphModule) -> None:
         target = self.job.target

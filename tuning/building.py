@@ -9,7 +9,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate
 from ..graph.capture import clone
-from ..graph.edits import DropBlock, FoldBatchNorm, kept_indices
+from ..graph.edits import DropBlock, FoldBatchNorm, Resize, apply, kept_indices
 from .bench import Bench
 from .chosen import Chosen
 from .compensation import compensate
@@ -74,6 +74,12 @@ def _recover(bench: Bench, variant: Variant, step: RecipeStep) -> None:
         reestimate_batch_norm(variant.module, bench.data.calibration, BN_BATCHES, bench.device)
 
 
+def _whole(bench: Bench, variant: Variant) -> GraphModule:
+    """The original at the input size of the variant: layers are compared output by output."""
+    ends = [i for i, e in enumerate(variant.edits, 1) if isinstance(e, Resize)]
+    return apply(clone(bench.original), variant.edits[: ends[-1]]) if ends else bench.original
+
+
 def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensate) -> int:
     """Compensate `module`, made by the variant's edits, in place; how many layers were fitted."""
     assert bench.data is not None
@@ -82,7 +88,7 @@ def fit(bench: Bench, variant: Variant, module: GraphModule, settings: Compensat
         return 0  # layers give batch-normed outputs now, which the original's are not
     return compensate(
         module,
-        bench.original,
+        _whole(bench, variant),
         bench.data.calibration if few else bench.data.train,
         kept_indices(variant.edits),
         bench.device,

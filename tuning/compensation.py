@@ -99,6 +99,7 @@ class _Shown(_Nodes):
         super().__init__(module)
         self.where: dict[str, Tensor] = {}
         self.wanted: dict[str, Tensor] = {}
+        self.kernels: dict[str, torch.Size] = {}
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
@@ -109,6 +110,7 @@ class _Shown(_Nodes):
             where = places(layer, result, rows, seed=len(self.where))
             self.where[n.name] = where
             self.wanted[n.name] = outputs_at(layer, result, where).clone()
+            self.kernels[n.name] = tensor_at(self.graph_module, layer.weight).shape[2:]
         return result
 
 
@@ -137,7 +139,9 @@ class _Fitted(_Nodes):
         rows = self.kept.get((layer.weight, 0))
         if rows is not None:
             wanted = wanted[:, list(rows)]
-        if wanted.shape[1] != weight.shape[0]:
+        # The first part of a layer that was split bears its name, but gives something else.
+        split = weight.shape[2:] != self.shown.kernels[layer.node.name]
+        if split or wanted.shape[1] != weight.shape[0]:
             return
         patches = patches_at(layer, read, weight.shape[2:], self.shown.where[layer.node.name])
         shift = _shift_of(self.graph_module, layer)

@@ -23,7 +23,7 @@ from ..configs.recipe import Recipe
 from ..configs.settings import Finetune
 from ..core.errors import DataError, ModelspeedError
 from ..graph.capture import clone
-from ..graph.edits import Edit, apply, from_json, kept_indices, to_json
+from ..graph.edits import Edit, apply, from_json, to_json
 from ..profiling.machine import threads
 from .bench import Bench, open_bench
 from .finetuning import Trained, finetune
@@ -83,7 +83,7 @@ def together(
     bench: Bench, student: GraphModule, edits: Sequence[Edit], settings: Finetune, deadline: float
 ) -> Trained:
     """Train `student`, made by `edits`, in place, by all processes of the group."""
-    trainer = _trainer(bench, student, edits, settings)
+    trainer = _trainer(bench, student, settings)
     trainer.deadline = deadline
     if bench.group.size == 1:
         return finetune(trainer)
@@ -112,10 +112,9 @@ def _help(request: Request, group: Group) -> None:
     trainer, problem = None, None
     try:
         bench = open_bench(_here(request.job), request.recipe, Quiet())
-        edits = from_json(request.edits)
-        student = apply(clone(bench.original), edits)
+        student = apply(clone(bench.original), from_json(request.edits))
         student.load_state_dict(request.weights)
-        trainer = _trainer(bench, student, edits, request.settings)
+        trainer = _trainer(bench, student, request.settings)
     except (ModelspeedError, OSError) as error:
         problem = f"process {group.rank}: {error}"
     with suppress(ModelspeedError):  # the first process tells
@@ -131,13 +130,11 @@ def _here(job: Job) -> Job:
     return replace(job, target=replace(job.target, device=device))
 
 
-def _trainer(
-    bench: Bench, student: GraphModule, edits: Sequence[Edit], settings: Finetune
-) -> Trainer:
+def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
     data = bench.data
     assert data is not None
     return Trainer(
-        Objective(student, bench.original, kept_indices(edits), settings),
+        Objective(student, bench.original, settings),
         data.train,
         data.held,
         lambda m: data.held_score(m, bench.device),

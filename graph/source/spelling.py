@@ -211,7 +211,8 @@ def _resize(mode: str) -> Callable[[Node, Show], Piece]:
             items.append(f"scale_factor={show(v['scale_factors'])}")
         aligned = "" if v.get("align_corners") is None else f"{v['align_corners']}"
         aligned_item = [f"align_corners={aligned}"] if aligned else []
-        return call("F.interpolate", [*items, f'mode="{mode}"', *aligned_item])
+        smooth = ["antialias=True"] if operator_of(node).endswith("_aa") else []
+        return call("F.interpolate", [*items, f'mode="{mode}"', *aligned_item, *smooth])
 
     return spell
 
@@ -267,6 +268,7 @@ SPECIAL: dict[str, Callable[[Node, Show], Piece]] = {
     "_upsample_nearest_exact2d": _resize("nearest-exact"),
     "upsample_linear1d": _resize("linear"),
     "upsample_bilinear2d": _resize("bilinear"),
+    "_upsample_bilinear2d_aa": _resize("bilinear"),
     "upsample_bicubic2d": _resize("bicubic"),
     "upsample_trilinear3d": _resize("trilinear"),
     "adaptive_max_pool1d": _both("F.adaptive_max_pool1d"),

@@ -16,13 +16,14 @@ from modelspeed.graph.edits import apply
 
 FOLDER = Path(__file__).parents[2] / "adjusters"
 HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon", "block_loss",
-           "calibration", "spectrum", "bias_correction"}  # fmt: skip
+           "calibration", "spectrum", "ways", "separation", "bias_correction"}  # fmt: skip
 NEUTRAL = {
     "prune": {"ratio": 0.0, "importance": "magnitude"},
     "scale": {"factor": 1.0, "first": 9},
     "drop_blocks": {"count": 0},
     "precision": {"dtype": "float32"},
     "low_rank": {"ratio": 1.0},
+    "input_size": {"ratio": 1.0},
 }
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelspeed.configs.inputs import parse_inputs, with_flags
-from modelspeed.configs.recipe import DataSpec, InputSpec, ModelSpec, Recipe
+from modelspeed.configs.inputs import parse_inputs, with_flags, with_input_size
+from modelspeed.configs.recipe import DataSpec, InputSpec, ModelSpec, Recipe, make_step
 from modelspeed.core.errors import UsageError
 
 CWD = Path("/here")
@@ -73,3 +73,13 @@ def test_inputs_may_have_a_name_and_a_range() -> None:
 def test_a_bad_name_or_range_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="`--inputs`"):
         parse_inputs(text)
+
+
+def test_an_input_size_is_the_first_step_in_place_of_the_recipes_own() -> None:
+    recipe = Recipe(adjust=(make_step("input_size", ratio=0.5), make_step("prune")))
+    for text, size in (("160", 160), ("160x200", (160, 200))):
+        made = with_input_size(recipe, text).adjust
+        assert made == (make_step("input_size", size=size), make_step("prune"))
+    for text in ("0", "1x2x3", "small", "160x", "-3"):
+        with pytest.raises(UsageError, match="write a number such as 160"):
+            with_input_size(recipe, text)

@@ -70,5 +70,13 @@ def test_ranges_of_activations_want_data_and_weights_alone_do_not() -> None:
     check_order(Recipe(adjust=(make_step("quantize", scheme="int8_weight"),)), "tune")
 
 
+def test_the_input_size_is_set_first_and_once() -> None:
+    size = make_step("input_size", size=160)
+    check_order(Recipe(adjust=(size, PRUNE), data=DATA), "tune")
+    for steps in ((PRUNE, size), (size, size)):
+        (text,) = refusals("tune", *steps)
+        assert text.startswith("`r.yaml`: `adjust[1]` is `input_size` after `adjust[0]`")
+
+
 def test_every_bad_order_is_shown_at_once() -> None:
     assert len(refusals("apply", FOLD, FOLD, PRUNE, TUNE, data=None)) == 3

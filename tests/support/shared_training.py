@@ -29,9 +29,9 @@ def trained(group: Group, size: int) -> tuple[dict[str, torch.Tensor], dict[str,
     net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
     teacher = capture(net, torch.randn(2, 5))
     student = clone(teacher)
-    settings = make_step("finetune", epochs=1, lr=1e-2, mixed=False, features=0.0).settings
+    settings = make_step("finetune", epochs=1, lr=1e-2, mixed=False).settings
     data = batches(size)
-    objective = Objective(student, teacher, {}, settings)
+    objective = Objective(student, teacher, settings)
     trainer = Trainer(objective, data, data, lambda m: 0.0, settings, Quiet(), group=group)
     for parameter in student.parameters():
         parameter.requires_grad_(True)

@@ -5,13 +5,9 @@ import time
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.plan import task_loss
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import DataError
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply, kept_indices
-from modelspeed.graph.groups import analyse, keep_units
 from modelspeed.tuning.data import several
 from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
 from modelspeed.tuning.objective import Objective
@@ -27,17 +23,16 @@ def closeness(teacher):
 
 def trained(student, teacher, **settings):
     chosen = make_step("finetune", bn_batches=0, **settings).settings
-    objective = Objective(student, teacher, {}, chosen)
+    objective = Objective(student, teacher, chosen)
     return finetune(Trainer(objective, DATA, DATA[:1], closeness(teacher), chosen, Quiet()))
 
 
-@pytest.mark.parametrize("features", [0.0, 1.0])
-def test_training_towards_the_teacher_helps_and_ends_in_evaluation_mode(features):
+def test_training_towards_the_teacher_helps_and_ends_in_evaluation_mode():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     student = clone(teacher)
     for parameter in student.parameters():
         parameter.data.mul_(0.7)
-    done = trained(student, teacher, epochs=8, alpha=1.0, features=features)
+    done = trained(student, teacher, epochs=8, alpha=1.0)
     assert done.kept == "trained" and done.after > done.before and done.rate in RATES
     assert torch.equal(student(DATA[0][0]), student(DATA[0][0]))
     assert not any(p.requires_grad for p in student.parameters())
@@ -46,7 +41,7 @@ def test_training_towards_the_teacher_helps_and_ends_in_evaluation_mode(features
 def test_a_training_that_harms_is_undone():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     student = clone(teacher)
-    done = trained(student, teacher, epochs=1, lr=1.0, alpha=0.0, features=0.0)
+    done = trained(student, teacher, epochs=1, lr=1.0, alpha=0.0)
     assert done.kept == "nothing"
     torch.testing.assert_close(student(DATA[0][0]), teacher(DATA[0][0]))
 
@@ -63,7 +58,7 @@ def test_a_rate_that_diverges_is_only_not_taken(monkeypatch):
 def test_training_ends_its_schedule_before_the_deadline():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     settings = make_step("finetune", epochs=1000.0, lr=1e-3, patience=None).settings
-    objective = Objective(clone(teacher), teacher, {}, settings)
+    objective = Objective(clone(teacher), teacher, settings)
     trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Quiet())
     assert trainer._affordable(3000, 1.0) == 3000
     trainer.deadline = time.monotonic() + 10.0
@@ -81,23 +76,10 @@ def test_a_last_batch_of_one_tells_a_batch_norm_nothing():
 def test_training_stops_where_the_held_out_metric_no_longer_rises():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     settings = make_step("finetune", epochs=8, lr=1e-3, patience=1).settings
-    objective = Objective(clone(teacher), teacher, {}, settings)
+    objective = Objective(clone(teacher), teacher, settings)
     trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Quiet())
     trainer.score = lambda: (0.0, 0.0)
     assert trainer.run() == 3  # one check of the eight
-
-
-def test_the_features_are_those_of_the_channels_that_are_left():
-    teacher = capture(pico.net(["residual"]), (pico.images(),))
-    analysis = analyse(teacher)
-    edits = keep_units(analysis, {analysis.prunable[0].name: [0, 2]})
-    settings = make_step("finetune", alpha=0.0, features=1.0).settings
-    whole = Objective(clone(teacher), teacher, {}, settings)
-    x, y = Inputs.of(DATA[0][0]), DATA[0][1]
-    task = task_loss(teacher(DATA[0][0]), y)
-    torch.testing.assert_close(whole(x, y), task)
-    cut = Objective(apply(clone(teacher), edits), teacher, kept_indices(edits), settings)
-    assert float((cut(x, y) - task_loss(cut.student(DATA[0][0]), y)).detach()) > 1e-6
 
 
 def test_batch_norm_statistics_become_the_mean_of_the_batches():

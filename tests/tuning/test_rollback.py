@@ -99,5 +99,5 @@ def test_a_layer_split_in_two_comes_back_from_the_artifact_with_the_fitted_weigh
         wanted = torch.export.load(folder / "fast" / "model.pt2").module()(x)
         loaded = modelspeed.load(folder / "fast")
         torch.testing.assert_close(loaded(x), wanted, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ArtifactError, match="is two layers in the artifact"):
+    with pytest.raises(ArtifactError, match="is several layers in the artifact"):
         modelspeed.load(folder / "fast", model=scope["build"]())

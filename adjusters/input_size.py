@@ -1,0 +1,91 @@
+"""The model at a smaller input size, as far as it allows one: the graph resizes what comes in.
+
+Where a class computes with the size (views, positions of tokens), it is captured again at the
+smaller one, and the numbers that differ become edits. Layers are not trained for it here; a
+following `finetune` does that (Touvron et al. 2019, section 3, on what a change of size costs).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from ..core.calling import Inputs
+from ..core.errors import CaptureError, EditError
+from ..core.records import LeftAlone
+from ..graph.capture import capture, clone
+from ..graph.edits import Edit, Resize, apply
+from ..graph.failing import failure
+from ..graph.recapture import sizes_between
+from ..graph.resizing import smaller
+from ..graph.shapes import output_shapes
+from .plan import Adjuster, Context, Plan
+
+NEITHER = "no input is a float image [N, C, H, W] or an integer sequence [N, T]"
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    edits, reason = _edits(context, settings)
+    return Plan(edits, (LeftAlone("input size", reason),) if reason else ())
+
+
+def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
+    """What makes the model run at the size asked for, or why nothing does."""
+    resizable = _resizable(context.inputs)
+    sizes = {tuple(x.shape[2 if x.dim() == 4 else 1 :]) for x in resizable}
+    if len(sizes) != 1:
+        return (), f"its inputs have several sizes: {sorted(sizes)}" if sizes else NEITHER
+    (whole,) = sizes
+    size = _wanted(whole, settings)
+    if len(size) != len(whole):
+        return (), f"{list(size)} is no length of a sequence"
+    if size == whole or any(new > old for new, old in zip(size, whole, strict=True)):
+        return (), f"{list(size)} is not smaller than its input, {list(whole)}"
+    ids = {id(x) for x in resizable}
+    small = context.inputs.map(lambda x: smaller(x, size) if id(x) in ids else x)
+    model = context.model or context.module
+    if reason := failure(model, small):
+        return (), f"at {list(size)} {reason}"
+    edit = Resize(_names(context, ids), size)
+    try:
+        edits = (*_constants(model, context.inputs, small), edit)
+        made = apply(clone(context.module), edits)
+    except (CaptureError, EditError) as error:
+        return (), f"at {list(size)} {error}"
+    for old, new in zip(output_shapes(context.module), output_shapes(made), strict=True):
+        if old != new:
+            return (), f"at {list(size)} its output {old} would become {new}"
+    return edits, ""
+
+
+def _constants(model: nn.Module, whole: Inputs, small: Inputs) -> tuple[Edit, ...]:
+    """A graph has all its numbers written out: there is no class to ask for others."""
+    if isinstance(model, GraphModule):
+        return ()
+    return sizes_between(capture(model, whole), capture(model, small))
+
+
+def _resizable(inputs: Inputs) -> list[Tensor]:
+    """The images; without any, the sequences."""
+    images = [x for x in inputs if x.dim() == 4 and x.is_floating_point()]
+    return images or [x for x in inputs if x.dim() == 2 and not x.is_floating_point()]
+
+
+def _wanted(whole: tuple[int, ...], settings: Any) -> tuple[int, ...]:
+    """One number is the shorter side, whose ratio the other one keeps."""
+    if settings.ratio is not None:
+        return tuple(max(1, round(settings.ratio * side)) for side in whole)
+    if isinstance(settings.size, tuple):
+        return settings.size
+    return tuple(max(1, round(settings.size * side / min(whole))) for side in whole)
+
+
+def _names(context: Context, ids: set[int]) -> tuple[str, ...]:
+    nodes = [n.name for n in context.module.graph.nodes if n.op == "placeholder"]
+    values = context.inputs.in_order(nodes)
+    return tuple(n for n, x in zip(nodes, values, strict=True) if id(x) in ids)
+
+
+ADJUSTER = Adjuster("input_size", "make what comes in smaller first, and run at that size", plan)
