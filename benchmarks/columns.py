@@ -19,7 +19,8 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.tuning.compiling import Compiled
+from modelspeed.tuning.compiling import why_not
+from modelspeed.tuning.packages import build
 from modelspeed.tuning.runtimes import realise
 from torch import Tensor, nn
 
@@ -88,11 +89,11 @@ def int8(case: Case) -> nn.Module:
 
 
 def inductor(case: Case) -> nn.Module:
-    """What `--runtime inductor` is: torch.compile's back end without dynamo in front."""
-    made = _ours(case, "inductor")
-    if not isinstance(made, Compiled):
-        raise RuntimeError("no C++ compiler")
-    return made
+    """What `--runtime inductor` is: a package of AOTInductor, called without dynamo in front."""
+    module = capture(case.model, tuple(case.inputs))
+    if reason := why_not(str(case.x.device)):
+        raise RuntimeError(reason)
+    return realise(module, case.inputs, "inductor", build(module, case.inputs))
 
 
 def compiled(case: Case) -> Any:

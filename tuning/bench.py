@@ -14,7 +14,7 @@ from ..checkpoints.read import Source
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, Notice, Quality, RuntimeCost
+from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost
 from ..graph.capture import capture
 from ..profiling.accuracy import agreement
 from ..profiling.gate import working
@@ -55,7 +55,8 @@ class Bench:
     """`runtimes` are worth trying, by measurement on the lossless variant; `runtime` is in use.
 
     `reference` is the original's latency that candidates are put in relation to; `quiet_ms` the
-    least it took in any measurement of this run.
+    least it took in any measurement of this run. `package` is the finished variant compiled ahead
+    of time, where it runs compiled, or `unpackaged` says why there is none.
     """
 
     job: Job
@@ -73,6 +74,8 @@ class Bench:
     reference: Latency = UNMEASURED
     quiet_ms: float = math.inf
     compared: tuple[RuntimeCost, ...] = ()
+    package: bytes | None = None
+    unpackaged: tuple[LeftAlone, ...] = ()
 
     @property
     def deadline(self) -> float:

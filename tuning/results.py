@@ -22,6 +22,8 @@ from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
 from .bench import Bench, parameters_of
+from .compiling import INDUCTOR
+from .packages import remember
 from .runtimes import PLAIN, lowered
 from .variant import Variant
 from .verify import Verification, verify
@@ -88,7 +90,7 @@ def finished(
         candidates=candidates,
         layers_before=layers(bench, bench.original),
         layers_after=layers(bench, variant.module, bench.runtime),
-        left_alone=tuple(dict.fromkeys(variant.left_alone)),
+        left_alone=tuple(dict.fromkeys((*variant.left_alone, *bench.unpackaged))),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
 
@@ -97,6 +99,9 @@ def write(
     bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool
 ) -> None:
     """The artifact with its reports, complete or not at all."""
+    package = bench.package if bench.runtime == INDUCTOR else None
+    if package is not None:
+        remember(package)
     save(
         folder,
         program=export(variant.module, bench.inputs),
@@ -107,6 +112,7 @@ def write(
         runtime=bench.runtime,
         reports=reports(record),
         force=force,
+        package=package,
     )
 
 

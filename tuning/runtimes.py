@@ -15,6 +15,7 @@ from ..graph.direct import called_directly
 from ..graph.lowering import variants
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
+from .packages import opened
 
 PLAIN = "plain"
 LOWERED = "lowered"
@@ -31,14 +32,19 @@ def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
     return variants(module, inputs).get(name, lambda: clone(module))()
 
 
-def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
+def realise(
+    module: GraphModule, inputs: Inputs, name: str, package: bytes | None = None
+) -> nn.Module:
     """`lowered`, or compiled, ready to be called. Its operators are no longer the graph's own.
 
-    Raises MeasureError where the compiler fails; without one the furthest lowering is as near.
+    `package`: the same, compiled before (tuning/packages.py); its native code runs. Raises
+    MeasureError where the compiler fails; without one the furthest lowering is as near.
     """
     if name != INDUCTOR:
         return called_directly(lowered(module, inputs, name))
     usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
+    if package is not None:
+        return opened(package, usual, module, inputs)
     if why_not(str(inputs[0].device)):
         return usual
     return compiled(module, usual, inputs)

@@ -87,24 +87,31 @@ def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
         prepare_machine(Target(runtime=INDUCTOR), 0)
 
 
-def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False):
+def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=False):
     """The bench after a variant was tried under runtimes that take these ms."""
 
-    def realise(module, inputs, name):
+    def realise(module, inputs, name, package=None):
         if fails and name == INDUCTOR:
             raise MeasureError("torch.compile fails on this model: no")
+        assert package == (None if unpackaged or name != INDUCTOR else b"native")
         return name
+
+    def build(module, inputs):
+        if unpackaged:
+            raise MeasureError("AOTInductor fails on this model: no")
+        return b"native"
 
     def measure(runs, **_):
         rows = [[times[run()] * (1 + 0.001 * (i % 7)) for i in range(100)] for run in runs]
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
     monkeypatch.setattr(sidebyside, "realise", realise)
+    monkeypatch.setattr(sidebyside, "build", build)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
     bench = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",
-        inputs=ONE, talk=Quiet(), compared=(),
+        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(),
     )  # fmt: skip
     sidebyside.compile_where_faster(bench, None)
     return bench
@@ -112,7 +119,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False):
 
 def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(monkeypatch):
     bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5})
-    assert bench.runtime == INDUCTOR
+    assert bench.runtime == INDUCTOR and bench.package == b"native" and not bench.unpackaged
     assert [(r.name, r.chosen) for r in bench.compared] == [
         ("plain", False), ("onednn", False), (INDUCTOR, True)]  # fmt: skip
     assert all(isinstance(r, RuntimeCost) for r in bench.compared)
@@ -124,6 +131,13 @@ def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(mon
 def test_it_is_not_used_where_it_brings_nothing(monkeypatch, ms):
     bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: ms})
     assert bench.runtime == "onednn" and bench.compared[1].chosen and len(bench.compared) == 3
+    assert bench.package is None
+
+
+def test_a_model_that_compiles_in_the_process_alone_says_so_and_runs_so(monkeypatch):
+    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, unpackaged=True)
+    assert bench.runtime == INDUCTOR and bench.package is None
+    assert "AOTInductor fails" in bench.unpackaged[0].reason
 
 
 def test_a_model_that_does_not_compile_stays_lowered(monkeypatch):
