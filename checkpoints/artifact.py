@@ -115,8 +115,8 @@ def save(
 ) -> Path:
     """Write everything to a temporary sibling and rename it to `folder`.
 
-    `package`: the program compiled for this machine (tuning/packages.py). Raises ArtifactError
-    where the disk refuses; an artifact that was there stays as it was.
+    The `program` is on the CPU; `package`: it compiled for this machine (tuning/packages.py).
+    Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
     """
     folder = _absolute(folder)
     check_writable(folder, force)
@@ -193,7 +193,7 @@ def _manifest(
         "runtime": runtime,
         "inputs": specs,
         "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs, inputs[0].device)},
+        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs)},
         "environment": {
             "modelspeed": record.version,
             "torch": torch.__version__,
@@ -204,10 +204,8 @@ def _manifest(
     }
 
 
-def _sample(
-    program: ExportedProgram, specs: list[dict[str, Any]], device: torch.device | str
-) -> list[float]:
-    drawn = draw_inputs(specs, SAMPLE_SEED).map(lambda x: x.to(device))
+def _sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[float]:
+    drawn = draw_inputs(specs, SAMPLE_SEED)
     with torch.no_grad():
         outputs = drawn.call(program.module(check_guards=False))
     return [float(value) for value in sample_of(outputs)]
@@ -286,7 +284,7 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
-    found = torch.tensor(_sample(program, specs, "cpu"))
+    found = torch.tensor(_sample(program, specs))
     if not reproduces(found, wanted, tolerance_of(program.state_dict.values())):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "

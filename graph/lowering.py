@@ -1,7 +1,8 @@
-"""Lowering: a captured graph rewritten to this CPU's fast kernels. Done at load, never stored.
+"""Lowering: a captured graph rewritten to this device's fast kernels. Done at load, never stored.
 
-Batch norms are folded, dropout goes, weights of convolutions and linear layers are prepacked for
-oneDNN, activations and residual adds are fused into them, images run channels-last.
+Batch norms are folded, dropout goes, images run channels-last. On a CPU, weights of convolutions
+and linear layers are prepacked for oneDNN, activations and residual adds are fused into them; on
+a GPU, a call is recorded as one CUDA graph (tuning/cuda_graph.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .packing import Packs, as_image, back_to_signal, conv_arguments, replace, t
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
+CUDA_GRAPHS = ("cuda_graph", "cuda_graph_channels_last")  # run so, of the graphs without it
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
 
@@ -41,6 +43,8 @@ def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Grap
             found["onednn_channels_last"] = lambda: prepacked(
                 channels_last(folded_copy(module)), inputs, nhwc=True
             )
+    if all(x.device.type == "cuda" for x in inputs):
+        found |= dict(zip(CUDA_GRAPHS, list(found.values()), strict=False))
     return found
 
 

@@ -26,6 +26,7 @@ CODES = (
     "no_compiler",
     "untrusted_package",
     "broken_package",
+    "runtime_fails",
 )
 DRIFT = 0.05
 WIDTH = 0.01
@@ -224,4 +225,14 @@ def broken_package(reason: str) -> Notice:
         f"The artifact's compiled code (`model.aoti.pt2`) is not used: {reason.rstrip('.')}.",
         "Another build of torch, or a package of another model.",
         "Run `modelspeed tune` here; the model is compiled anew now.",
+    )
+
+
+def runtime_fails(runtime: str, reason: str) -> Notice:
+    """Seen when an artifact is loaded where what it was tuned to run under does not work."""
+    return Notice(
+        "runtime_fails",
+        f"The artifact was tuned for `{runtime}`, which fails here: {reason.rstrip('.')}.",
+        "Another GPU, driver, compiler or torch than the ones it was tuned with.",
+        "Run `modelspeed tune` here; it runs without that now.",
     )

@@ -122,7 +122,10 @@ class Bench:
         target = self.job.target
 
         def measured() -> Kernels:
-            return Kernels(promising(module, self.inputs, target.runtime, target.percentile))
+            names = promising(
+                module, self.inputs, target.runtime, target.percentile, self.talk.note
+            )
+            return Kernels(names)
 
         self.runtimes = self.journal.kept("kernels", Kernels, measured).runtimes
         self.runtime = self.runtimes[0]

@@ -90,8 +90,11 @@ def check(asked: Asked, talk: Talk) -> Check:
     talk.stage("loading")
     artifact = read_artifact(asked.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
-    module = load(asked.folder, runtime=asked.runtime, trust_compiled=asked.trust_compiled).to(
-        asked.target.device
+    module = load(
+        asked.folder,
+        runtime=asked.runtime,
+        device=asked.target.device,
+        trust_compiled=asked.trust_compiled,
     )
     batch = asked.target.batch
     specs = [

@@ -24,7 +24,7 @@ from ..core.calling import Inputs
 from ..core.errors import MeasureError
 from ..graph.lowering import folded_copy
 from .cache import cache_folder
-from .compiling import Compiled
+from .specialised import Specialised, for_inputs
 
 
 def write_package(program: ExportedProgram, path: Path) -> None:
@@ -58,7 +58,7 @@ def build(module: GraphModule, inputs: Inputs) -> bytes:
         return path.read_bytes()
 
 
-def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs) -> Compiled:
+def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs) -> Specialised:
     """`module` as `build` compiled it for `inputs`; `usual` is how other shapes run.
 
     This runs native code of the package. Raises MeasureError where it can't be loaded.
@@ -71,7 +71,7 @@ def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs
         except Exception as error:
             raise MeasureError(f"`{PACKAGE}` can't be loaded: {first_line(error)}") from error
     # Called by place: rebuilding nested arguments takes longer than a small net.
-    return Compiled(usual, lambda *flat: loader.boxed_run(list(flat)), module, inputs)
+    return for_inputs(usual, module, inputs, lambda *flat: loader.boxed_run(list(flat)))
 
 
 def remember(package: bytes) -> None:

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
 from ..core.records import Candidate, Latency, LayerCost, Record
-from ..graph.capture import export
+from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -104,7 +104,7 @@ def write(
         remember(package)
     save(
         folder,
-        program=export(variant.module, bench.inputs),
+        program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine
         edits=to_json(variant.edits),
         record=record,
         recipe_yaml=recipe,

@@ -9,18 +9,19 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..core.calling import Inputs
-from ..core.errors import UsageError
+from ..core.errors import MeasureError, UsageError
 from ..graph.capture import clone
 from ..graph.direct import called_directly
-from ..graph.lowering import variants
+from ..graph.lowering import CUDA_GRAPHS, variants
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
+from .cuda_graph import recorded
 from .packages import opened
 
 PLAIN = "plain"
 LOWERED = "lowered"
 PACKED = ("onednn", "onednn_channels_last")
-NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, INDUCTOR)
+NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, *CUDA_GRAPHS, INDUCTOR)
 WORTH_TRYING = 1.5
 
 
@@ -38,10 +39,13 @@ def realise(
     """`lowered`, or compiled, ready to be called. Its operators are no longer the graph's own.
 
     `package`: the same, compiled before (tuning/packages.py); its native code runs. Raises
-    MeasureError where the compiler fails; without one the furthest lowering is as near.
+    MeasureError where the compiler or CUDA refuses; without a compiler the furthest lowering is
+    as near.
     """
     if name != INDUCTOR:
-        return called_directly(lowered(module, inputs, name))
+        made = called_directly(lowered(module, inputs, name))
+        recordable = name in CUDA_GRAPHS and inputs[0].device.type == "cuda"
+        return recorded(made, module, inputs) if recordable else made
     usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
     if package is not None:
         return opened(package, usual, module, inputs)
@@ -66,9 +70,15 @@ def named(asked: str | None, recorded: str, module: GraphModule, inputs: Inputs)
 
 
 def promising(
-    module: GraphModule, inputs: Inputs, runtime: str, percentile: float
+    module: GraphModule,
+    inputs: Inputs,
+    runtime: str,
+    percentile: float,
+    say: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
+
+    `say` is told why one is left out that doesn't work with this model.
 
     `plain` comes first unless a lowering is measurably faster. A variant with other widths may
     run fastest under another one, so the second stays in where it is within 1.5x. Compiling takes
@@ -76,8 +86,12 @@ def promising(
     """
     if runtime == PLAIN:
         return (PLAIN,)
-    names = (PLAIN, *variants(module, inputs))
-    made = {name: realise(module, inputs, name) for name in names}
+    made: dict[str, nn.Module] = {}
+    for name in (PLAIN, *variants(module, inputs)):
+        try:
+            made[name] = realise(module, inputs, name)
+        except MeasureError as error:
+            say(f"`{name}` is left out: {error}")
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device

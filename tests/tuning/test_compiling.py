@@ -13,8 +13,9 @@ from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.records import Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.tuning import compiling, runtimes, sidebyside
-from modelspeed.tuning.compiling import INDUCTOR, Compiled, compiled, why_not
+from modelspeed.tuning.compiling import INDUCTOR, compiled, why_not
 from modelspeed.tuning.job import prepare_machine
+from modelspeed.tuning.specialised import Specialised, for_inputs
 from modelspeed.tuning.talk import Quiet
 from torch import nn
 
@@ -41,7 +42,7 @@ def test_compiled_gives_the_same_in_every_mode_and_for_other_shapes():
     module = capture(Keyed().eval(), inputs)
     fast = compiled(module, clone(module), inputs)
     calls = []
-    inner, fast.fast = fast.fast, lambda *x: calls.append(1) or inner(*x)
+    pick, fast.pick = fast.pick, lambda x: (found := pick(x)) and (calls.append(1) or found)
     for rows, mode in ((1, torch.inference_mode), (1, torch.enable_grad), (3, torch.no_grad)):
         with mode():
             x, mask = torch.randn(rows, 4), torch.rand(rows, 4)
@@ -56,7 +57,7 @@ def test_compiled_gives_the_same_in_every_mode_and_for_other_shapes():
 
 def test_other_types_and_devices_are_not_what_was_compiled():
     module = capture(pico.net([]), tuple(ONE))
-    fast = Compiled(lambda x: "usual", lambda x: ["fast"], module, ONE)
+    fast = for_inputs(lambda x: "usual", module, ONE, lambda x: ["fast"])
     assert fast(pico.images(1)) == "fast" == fast(x=pico.images(1))
     assert fast(pico.images(2)) == fast(pico.images(1).double()) == "usual"
     assert fast(pico.images(1).to("meta")) == "usual"
@@ -76,7 +77,7 @@ def test_an_artifact_tuned_for_it_loads_without_a_compiler_as_lowered(monkeypatc
     monkeypatch.setattr(runtimes, "why_not", lambda _: "needs a compiler")
     module = capture(pico.net(["residual"]), tuple(ONE))
     ready = runtimes.realise(module, ONE, INDUCTOR)
-    assert not isinstance(ready, Compiled)
+    assert not isinstance(ready, Specialised)
     torch.testing.assert_close(ready(pico.images()), module(pico.images()), rtol=1e-4, atol=1e-5)
 
 

@@ -16,7 +16,8 @@ from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, export
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.tuning import packages, runtimes
-from modelspeed.tuning.compiling import INDUCTOR, Compiled, why_not
+from modelspeed.tuning.compiling import INDUCTOR, why_not
+from modelspeed.tuning.specialised import Specialised, for_inputs
 from torch import nn
 
 ONE = Inputs.of((torch.ones(1, 3),))
@@ -56,7 +57,7 @@ def world(monkeypatch, tmp_path):
     def watched(package, usual, module, inputs):
         ran.append(package)
         if package == b"native":
-            return Compiled(usual, lambda x: [usual(x)], module, inputs)
+            return for_inputs(usual, module, inputs, lambda x: [usual(x)])
         return opened(package, usual, module, inputs)
 
     monkeypatch.setattr(runtimes, "opened", watched)
@@ -70,7 +71,7 @@ def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path
     package = packages.build(module, ONE)
     packages.remember(package)
     loaded = modelspeed.load(save(tmp_path / "fast", package))
-    assert isinstance(loaded, Compiled)
+    assert isinstance(loaded, Specialised)
     loaded.usual = None
     x = torch.randn(1, 3)
     torch.testing.assert_close(loaded(x), module(x))
@@ -87,9 +88,9 @@ def test_code_from_elsewhere_is_not_run_unless_it_is_trusted(tmp_path, world):
     with pytest.warns(MachineWarning, match="trust_compiled=True"):
         assert isinstance(modelspeed.load(folder), Bare)
     assert world == []
-    assert isinstance(modelspeed.load(folder, trust_compiled=True), Compiled)
+    assert isinstance(modelspeed.load(folder, trust_compiled=True), Specialised)
     packages.remember(b"native")
-    assert isinstance(modelspeed.load(folder), Compiled) and world == [b"native"] * 2
+    assert isinstance(modelspeed.load(folder), Specialised) and world == [b"native"] * 2
 
 
 def test_code_for_another_machine_is_not_run_even_if_it_is_trusted(tmp_path, world):
