@@ -17,6 +17,7 @@ from .dropping import drop_block
 from .factoring import factor
 from .folding import fold_batchnorm
 from .quantization import quantize_anew, quantize_input, quantize_weight
+from .sparsity import two_of_four
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ class Factor:
     rank: int
 
 
+@dataclass(frozen=True)
+class Sparsify:
+    """Set the two smallest of every four weights along the inputs of `param` [out, in] to zero."""
+
+    param: str
+
+
 Edit: TypeAlias = (
     Slice
     | Constant
@@ -132,6 +140,7 @@ Edit: TypeAlias = (
     | QuantizeAnew
     | Cast
     | Factor
+    | Sparsify
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
@@ -260,6 +269,16 @@ def _factor(module: GraphModule, edit: Factor) -> None:
     factor(module, _node(module, edit.node), edit.rank)
 
 
+def _sparsify(module: GraphModule, edit: Sparsify) -> None:
+    tensor = _tensor(module, edit.param).detach()
+    if tensor.dim() != 2 or tensor.shape[1] % 4:
+        raise EditError(
+            f"`{edit.param}` has shape {tuple(tensor.shape)}; 2:4 sparsity takes two axes, the "
+            "second a multiple of 4."
+        )
+    replace_tensor(module, edit.param, two_of_four(tensor))
+
+
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     Slice: _slice,
     Constant: _constant,
@@ -273,6 +292,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     QuantizeAnew: _quantize_anew,
     Cast: _cast,
     Factor: _factor,
+    Sparsify: _sparsify,
 }
 
 

@@ -2,7 +2,8 @@
 
 Batch norms are folded, dropout goes, images run channels-last. On a CPU, weights of convolutions
 and linear layers are prepacked for oneDNN, activations and residual adds are fused into them; on
-a GPU, a call is recorded as one CUDA graph (tuning/cuda_graph.py).
+a GPU, weights that are 2:4 sparse go to its sparse kernels, and a call is recorded as one CUDA
+graph (tuning/cuda_graph.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
 from .int8 import float_weights, lower_int8
 from .packing import Packs, as_image, back_to_signal, conv_arguments, replace, tidy
+from .sparsity import sparse_weights
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
@@ -31,12 +33,14 @@ _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.de
 
 def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
     """Named lowerings worth timing here; which one is fastest differs from net to net."""
-    found: dict[str, Callable[[], GraphModule]] = {
-        "folded": lambda: float_weights(folded_copy(module))
-    }
+
+    def folded() -> GraphModule:
+        return sparse_weights(float_weights(folded_copy(module)))
+
+    found: dict[str, Callable[[], GraphModule]] = {"folded": folded}
     images = any(x.dim() == 4 for x in inputs)
     if images:
-        found["channels_last"] = lambda: channels_last(float_weights(folded_copy(module)))
+        found["channels_last"] = lambda: channels_last(folded())
     if can_prepack(inputs):
         found["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
         if images:

@@ -16,6 +16,7 @@ from ..configs.recipe import Recipe
 from ..core.calling import Inputs
 from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost
 from ..graph.capture import capture
+from ..graph.lowering import CUDA_GRAPHS
 from ..profiling.accuracy import agreement
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
@@ -134,6 +135,8 @@ class Bench:
         """What a graph in another number format runs under: its kernels, where there are any."""
         if self.job.target.runtime == PLAIN:
             return PLAIN
+        if self.runtime in CUDA_GRAPHS:
+            return self.runtime
         return packed(module, self.inputs) or self.runtime
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:

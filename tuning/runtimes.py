@@ -20,8 +20,8 @@ from .packages import opened
 
 PLAIN = "plain"
 LOWERED = "lowered"
-PACKED = ("onednn", "onednn_channels_last")
-NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, *CUDA_GRAPHS, INDUCTOR)
+PACKED = ("onednn", "onednn_channels_last", *CUDA_GRAPHS)
+NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, INDUCTOR)
 WORTH_TRYING = 1.5
 
 
@@ -106,7 +106,8 @@ def promising(
 
 
 def packed(module: GraphModule, inputs: Inputs) -> str | None:
-    """The furthest runtime with packed weights. int8 and half precision are fast on no other."""
+    """The furthest runtime: int8 and half precision are fast on packed weights alone, and sparse
+    weights on those of a GPU."""
     return next((n for n in reversed(list(variants(module, inputs))) if n in PACKED), None)
 
 
