@@ -16,6 +16,7 @@ from . import (
     prune,
     quantize,
     scale,
+    sparsity_2_4,
 )
 from .plan import Adjuster
 
@@ -31,6 +32,7 @@ ADJUSTERS: dict[str, Adjuster] = {
     "low_rank": low_rank.ADJUSTER,
     "quantize": quantize.ADJUSTER,
     "precision": precision.ADJUSTER,
+    "sparsity_2_4": sparsity_2_4.ADJUSTER,
     "scale": scale.ADJUSTER,
     "finetune": finetune.ADJUSTER,
 }

@@ -1,9 +1,10 @@
 """modelspeed beside what a user would pick instead: every engine on the same net, interleaved.
 
 python benchmarks/alternatives.py [resnet18 mobilenet bert digits] [--seconds 5] [--threads 2]
-    [--only int8 openvino] [--json FILE]
+    [--only int8 openvino] [--device cuda] [--json FILE]
 
-`pip install '.[bench]'` brings the other engines; a column whose package is missing says so.
+`pip install '.[bench]'` brings the other engines; a column whose package is missing says so. On a
+GPU calls are timed by events; float32 means what torch takes it for (TF32 in convolutions).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def made(case: Case, only: list[str]) -> tuple[dict[str, tuple[Any, float]], dic
     ready: dict[str, tuple[Any, float]] = {}
     missing: dict[str, str] = {}
     usual = 0.0  # the first column's, which is eager
-    for name, make in COLUMNS.items():
+    for name, make in COLUMNS[torch.device(case.device).type].items():
         if only and name != "eager" and not any(word in name for word in only):
             continue
         started = time.perf_counter()
@@ -126,7 +127,7 @@ def made(case: Case, only: list[str]) -> tuple[dict[str, tuple[Any, float]], dic
 
 
 def _least_ms(module: Any, case: Case) -> float:
-    run, clock = runner(module, case.inputs), clock_for("cpu")
+    run, clock = runner(module, case.inputs), clock_for(case.device)
     return min(clock.time(run) for _ in range(4))
 
 
@@ -145,14 +146,14 @@ def report(case: Case, seconds: float, only: list[str]) -> list[dict[str, Any]]:
     ready, missing = made(case, only)
     runs = [runner(module, case.inputs) for module, _ in ready.values()]
     slowest = max(_least_ms(module, case) for module, _ in ready.values())
-    rows = measure_interleaved(runs, max_seconds=max(seconds, 0.015 * slowest))
+    rows = measure_interleaved(runs, max_seconds=max(seconds, 0.015 * slowest), device=case.device)
     print(f"\n{case.name}\n")
     print("| engine | p50 ms | least ms | over eager | ready in s | same answer | error |")
     print("|---|---|---|---|---|---|---|")
     found = []
     for (name, (module, took)), row in zip(ready.items(), rows, strict=True):
         against = compare(rows[0].samples_ms, row.samples_ms, 50)
-        same = agreement(case.model, module, [(x, None) for x in case.held])
+        same = agreement(case.model, module, [(x, None) for x in case.held], case.device)
         entry = {
             "net": case.name, "engine": name, "p50_ms": row.value_ms,
             "least_ms": min(row.samples_ms), "speedup": against.speedup, "low": against.low,
@@ -177,15 +178,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time bound per engine")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="*", default=[], help="engines with one of these words")
+    parser.add_argument("--device", choices=list(COLUMNS), default="cpu")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     flags = parser.parse_args()
     if unknown := set(flags.nets) - set(CASES):
         parser.error(f"no net `{unknown.pop()}`; known: {', '.join(CASES)}")
+    if flags.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device here")
     torch.set_num_threads(flags.threads)
     warnings.simplefilter("ignore")  # the engines' talk about their next versions
-    found = [row for name in flags.nets for row in report(CASES[name](), flags.seconds, flags.only)]
-    machine = fingerprint()
-    print(f"\nMachine: {machine.cpu}, {machine.threads} threads, torch {machine.torch}.")
+    cases = (CASES[name]().on(flags.device) for name in flags.nets)
+    found = [row for case in cases for row in report(case, flags.seconds, flags.only)]
+    machine = fingerprint(flags.device)
+    print(
+        f"\nMachine: {machine.cpu}, {machine.threads} threads, {machine.device}, "
+        f"torch {machine.torch}."
+    )
     if flags.json:
         flags.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 

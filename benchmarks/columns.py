@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.tuning.compiling import Compiled
+from modelspeed.graph.lowering import CUDA_GRAPHS
+from modelspeed.tuning.compiling import why_not
+from modelspeed.tuning.packages import build
 from modelspeed.tuning.runtimes import realise
 from torch import Tensor, nn
 
@@ -39,6 +41,15 @@ class Case:
     shown: list[Tensor]
     held: list[Tensor]
     images: bool = True
+
+    @property
+    def device(self) -> str:
+        return str(self.x.device)
+
+    def on(self, device: str) -> Case:
+        x, *rows = (t.to(device) for t in (self.x, *self.shown, *self.held))
+        shown, held = rows[: len(self.shown)], rows[len(self.shown) :]
+        return replace(self, model=self.model.to(device), x=x, shown=shown, held=held)
 
     @property
     def inputs(self) -> Inputs:
@@ -68,7 +79,8 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
     module = capture(case.model, tuple(case.inputs))
     if adjuster:
         step = make_step(adjuster, **settings).settings
-        plan = ADJUSTERS[adjuster].plan(Context(module, case.inputs, case.batches), step)
+        context = Context(module, case.inputs, case.batches, case.device)
+        plan = ADJUSTERS[adjuster].plan(context, step)
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
         module = plan.carry_out(clone(module))
@@ -88,11 +100,11 @@ def int8(case: Case) -> nn.Module:
 
 
 def inductor(case: Case) -> nn.Module:
-    """What `--runtime inductor` is: torch.compile's back end without dynamo in front."""
-    made = _ours(case, "inductor")
-    if not isinstance(made, Compiled):
-        raise RuntimeError("no C++ compiler")
-    return made
+    """What `--runtime inductor` is: a package of AOTInductor, called without dynamo in front."""
+    module = capture(case.model, tuple(case.inputs))
+    if reason := why_not(case.device):
+        raise RuntimeError(reason)
+    return realise(module, case.inputs, "inductor", build(module, case.inputs))
 
 
 def compiled(case: Case) -> Any:
@@ -102,6 +114,21 @@ def compiled(case: Case) -> Any:
     with settings.patch(freezing=True), torch.inference_mode():
         made(case.x)
     return made
+
+
+def max_autotune(case: Case) -> Any:
+    made = torch.compile(copy.deepcopy(case.model), mode="max-autotune")
+    with torch.inference_mode():
+        made(case.x)
+    return made
+
+
+def cuda_graph(case: Case) -> nn.Module:
+    return _ours(case, CUDA_GRAPHS[case.images])
+
+
+def cuda_graph_half(case: Case) -> nn.Module:
+    return _ours(case, CUDA_GRAPHS[case.images], "precision", dtype="float16")
 
 
 def fx_static(case: Case) -> nn.Module:
@@ -205,7 +232,8 @@ def openvino_int8(case: Case) -> nn.Module:
     return _openvino(case, True)
 
 
-COLUMNS: dict[str, Callable[[Case], Any]] = {
+Columns = dict[str, Callable[[Case], Any]]
+CPU: Columns = {
     "eager": eager,
     "modelspeed, lowered": lowered,
     "modelspeed, inductor": inductor,
@@ -220,3 +248,11 @@ COLUMNS: dict[str, Callable[[Case], Any]] = {
     "OpenVINO": openvino,
     "OpenVINO int8": openvino_int8,
 }
+CUDA: Columns = {
+    "eager": eager,
+    "modelspeed, CUDA graph": cuda_graph,
+    "modelspeed, CUDA graph, float16": cuda_graph_half,
+    "modelspeed, inductor": inductor,
+    "torch.compile, max-autotune": max_autotune,
+}
+COLUMNS = {"cpu": CPU, "cuda": CUDA}

@@ -6,6 +6,7 @@ Safetensors and manifest are the durable truth, `model.pt2` is derived. Nothing 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -34,8 +35,10 @@ from .samples import draw_inputs, reproduces, sample_of, specs_of, tolerance_of
 from .shards import load_safetensors
 
 WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
-OURS = {MANIFEST, WEIGHTS, PROGRAM, RECIPE, "report.json", "report.md", "report.html"}
+PACKAGE = "model.aoti.pt2"
+OURS = {MANIFEST, WEIGHTS, PROGRAM, PACKAGE, RECIPE, "report.json", "report.md", "report.html"}
 SAMPLE_SEED = 7
+MOST_PACKAGE = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,11 @@ def save(
     runtime: str,
     reports: Mapping[str, str],
     force: bool,
+    package: bytes | None = None,
 ) -> Path:
     """Write everything to a temporary sibling and rename it to `folder`.
 
+    The `program` is on the CPU; `package`: it compiled for this machine (tuning/packages.py).
     Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
     """
     folder = _absolute(folder)
@@ -124,6 +129,9 @@ def save(
         weights = _write_weights(partial / WEIGHTS, program)
         _write_program(partial / PROGRAM, program)
         hashes = {"weights_sha256": weights, "program_sha256": sha256(partial / PROGRAM)}
+        if package is not None:
+            (partial / PACKAGE).write_bytes(package)
+            hashes["package_sha256"] = sha256(partial / PACKAGE)
         manifest = _manifest(program, edits, record, inputs, runtime, hashes)
         texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
         for name, text in texts.items():
@@ -185,7 +193,7 @@ def _manifest(
         "runtime": runtime,
         "inputs": specs,
         "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs, inputs[0].device)},
+        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs)},
         "environment": {
             "modelspeed": record.version,
             "torch": torch.__version__,
@@ -196,10 +204,8 @@ def _manifest(
     }
 
 
-def _sample(
-    program: ExportedProgram, specs: list[dict[str, Any]], device: torch.device | str
-) -> list[float]:
-    drawn = draw_inputs(specs, SAMPLE_SEED).map(lambda x: x.to(device))
+def _sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[float]:
+    drawn = draw_inputs(specs, SAMPLE_SEED)
     with torch.no_grad():
         outputs = drawn.call(program.module(check_guards=False))
     return [float(value) for value in sample_of(outputs)]
@@ -220,15 +226,32 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     """Open an artifact; weights come from the safetensors, whose hash must match the manifest.
 
-    `verify` also runs the program on the stored sample. Raises ArtifactError, or UnsafePickle
-    where `model.pt2` was replaced by one that would run code.
+    `verify` also runs the program on the stored sample and hashes the package. Raises
+    ArtifactError, or UnsafePickle where `model.pt2` was replaced by one that would run code.
     """
     manifest, held = read_weights(folder)
     program = _read_program(folder / PROGRAM, manifest.get("program_sha256"))
     _put_weights(folder, program, held)
     if verify:
         _check_sample(folder, program, manifest)
+        read_package(folder, manifest)
     return LoadedArtifact(folder, program, manifest)
+
+
+def read_package(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
+    """`model.aoti.pt2`, native code that nothing here runs; None where there is none, or no more.
+
+    Raises ArtifactError where it is not the one that was written.
+    """
+    path, digest = folder / PACKAGE, manifest.get("package_sha256")
+    if digest is None or not path.is_file():
+        return None
+    if path.stat().st_size > MOST_PACKAGE:
+        raise ArtifactError(f"`{path}` is larger than {MOST_PACKAGE >> 30} GB; it is refused.")
+    package = path.read_bytes()
+    if hashlib.sha256(package).hexdigest() != digest:
+        raise ArtifactError(f"`{path}` was changed after it was written.")
+    return package
 
 
 def _read_program(path: Path, digest: Any) -> ExportedProgram:
@@ -261,7 +284,7 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
-    found = torch.tensor(_sample(program, specs, "cpu"))
+    found = torch.tensor(_sample(program, specs))
     if not reproduces(found, wanted, tolerance_of(program.state_dict.values())):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "

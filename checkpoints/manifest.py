@@ -94,4 +94,5 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "edits": _edits,
     "runtime": lambda value: isinstance(value, str),
     "weights_sha256": lambda value: isinstance(value, str),
+    "package_sha256": lambda value: value is None or isinstance(value, str),
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def check(
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N")] = None,
     threads: o.ThreadsOption = None,
     runtime: Annotated[str | None, typer.Option("--runtime", help="such as plain")] = None,
+    trust_compiled: Annotated[
+        bool, typer.Option("--trust-compiled", help="run compiled code that came with the artifact")
+    ] = False,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
@@ -42,7 +46,8 @@ def check(
             config=str(config) if config else None,
         )  # fmt: skip
         try:
-            found = run(asked_for(folder, given(flags), against))
+            asked = asked_for(folder, given(flags), against)
+            found = run(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)
             raise

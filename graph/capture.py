@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule, Node
 
 from ..core.calling import Inputs, plain
@@ -77,6 +78,15 @@ def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
     kwargs = dict(shown.kwargs)
     wanted = shapes.dynamic_shapes(model, shown.args, kwargs)  # type: ignore[no-untyped-call]
     return torch.export.export(model, shown.args, kwargs, dynamic_shapes=wanted)
+
+
+def moved(program: ExportedProgram, device: str) -> ExportedProgram:
+    """`program` on `device`, sizes and constants that it makes itself included. Changes it."""
+    held = [*program.state_dict.values(), *program.constants.values()]
+    wanted = torch.device(device).type
+    if all(x.device.type == wanted for x in held if isinstance(x, Tensor)):
+        return program
+    return move_to_device_pass(program, device)
 
 
 def module_of(program: ExportedProgram) -> GraphModule:

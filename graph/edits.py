@@ -19,6 +19,7 @@ from .folding import fold_batchnorm
 from .quantization import quantize_anew, quantize_input, quantize_weight
 from .resizing import resize
 from .separating import separate_channels, separate_space
+from .sparsity import two_of_four
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,13 @@ class Resize:
     size: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Sparsify:
+    """Set the two smallest of every four weights along the inputs of `param` [out, in] to zero."""
+
+    param: str
+
+
 Edit: TypeAlias = (
     Slice
     | Constant
@@ -162,6 +170,7 @@ Edit: TypeAlias = (
     | SeparateSpace
     | SeparateChannels
     | Resize
+    | Sparsify
 )
 KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
 
@@ -261,6 +270,16 @@ def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
+def _sparsify(module: GraphModule, edit: Sparsify) -> None:
+    tensor = _tensor(module, edit.param).detach()
+    if tensor.dim() != 2 or tensor.shape[1] % 4:
+        raise EditError(
+            f"`{edit.param}` has shape {tuple(tensor.shape)}; 2:4 sparsity takes two axes, the "
+            "second a multiple of 4."
+        )
+    replace_tensor(module, edit.param, two_of_four(tensor))
+
+
 _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     Slice: _slice,
     Constant: _constant,
@@ -279,6 +298,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
     SeparateSpace: lambda m, e: separate_space(m, _node(m, e.node), e.rank),
     SeparateChannels: lambda m, e: separate_channels(m, _node(m, e.node), e.ranks),
     Resize: lambda m, e: resize(m, [_node(m, name) for name in e.nodes], e.size),
+    Sparsify: _sparsify,
 }
 
 

@@ -1,7 +1,9 @@
-"""Lowering: a captured graph rewritten to this CPU's fast kernels. Done at load, never stored.
+"""Lowering: a captured graph rewritten to this device's fast kernels. Done at load, never stored.
 
-Batch norms are folded, dropout goes, weights of convolutions and linear layers are prepacked for
-oneDNN, activations and residual adds are fused into them, images run channels-last.
+Batch norms are folded, dropout goes, images run channels-last. On a CPU, weights of convolutions
+and linear layers are prepacked for oneDNN, activations and residual adds are fused into them; on
+a GPU, weights that are 2:4 sparse go to its sparse kernels, and a call is recorded as one CUDA
+graph (tuning/cuda_graph.py).
 """
 
 from __future__ import annotations
@@ -31,28 +33,34 @@ from .packing import (
     replace,
     tidy,
 )
+from .sparsity import sparse_weights
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
+CUDA_GRAPHS = ("cuda_graph", "cuda_graph_channels_last")  # run so, of the graphs without it
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
 
 
 def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
     """Named lowerings worth timing here; which one is fastest differs from net to net."""
-    found: dict[str, Callable[[], GraphModule]] = {
-        "folded": lambda: float_weights(folded_copy(module))
-    }
+
+    def folded() -> GraphModule:
+        return sparse_weights(float_weights(folded_copy(module)))
+
+    found: dict[str, Callable[[], GraphModule]] = {"folded": folded}
     images = any(x.dim() == 4 for x in inputs)
     if images:
-        found["channels_last"] = lambda: channels_last(float_weights(folded_copy(module)))
+        found["channels_last"] = lambda: channels_last(folded())
     if can_prepack(inputs):
         found["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
         if images:
             found["onednn_channels_last"] = lambda: prepacked(
                 channels_last(folded_copy(module)), inputs, nhwc=True
             )
+    if all(x.device.type == "cuda" for x in inputs):
+        found |= dict(zip(CUDA_GRAPHS, list(found.values()), strict=False))
     return found
 
 

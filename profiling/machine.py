@@ -67,5 +67,5 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 def _device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        return f"cuda ({torch.cuda.get_device_name(device)})"  # the same GPU twice is one machine
     return device

@@ -24,6 +24,9 @@ CODES = (
     "subnormal_weights",
     "other_machine",
     "no_compiler",
+    "untrusted_package",
+    "broken_package",
+    "runtime_fails",
 )
 DRIFT = 0.05
 WIDTH = 0.01
@@ -202,4 +205,34 @@ def no_compiler(reason: str) -> Notice:
         f"The artifact was tuned for `--runtime inductor`, which {reason}.",
         "A smaller image or machine than the one it was tuned on.",
         "Install a compiler, or tune with `--runtime lowered`; it runs lowered now.",
+    )
+
+
+def untrusted_package() -> Notice:
+    """Seen when an artifact holds compiled code that this user's modelspeed did not make here."""
+    return Notice(
+        "untrusted_package",
+        "The artifact holds compiled code (`model.aoti.pt2`), which was not run.",
+        "It was compiled elsewhere, or the cache of modelspeed was emptied since.",
+        "Pass `trust_compiled=True` if you trust where it comes from; else it is compiled anew.",
+    )
+
+
+def broken_package(reason: str) -> Notice:
+    """Seen when an artifact's compiled code does not load or gives other outputs."""
+    return Notice(
+        "broken_package",
+        f"The artifact's compiled code (`model.aoti.pt2`) is not used: {reason.rstrip('.')}.",
+        "Another build of torch, or a package of another model.",
+        "Run `modelspeed tune` here; the model is compiled anew now.",
+    )
+
+
+def runtime_fails(runtime: str, reason: str) -> Notice:
+    """Seen when an artifact is loaded where what it was tuned to run under does not work."""
+    return Notice(
+        "runtime_fails",
+        f"The artifact was tuned for `{runtime}`, which fails here: {reason.rstrip('.')}.",
+        "Another GPU, driver, compiler or torch than the ones it was tuned with.",
+        "Run `modelspeed tune` here; it runs without that now.",
     )

@@ -14,8 +14,9 @@ from ..checkpoints.read import Source
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, Notice, Quality, RuntimeCost
+from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost
 from ..graph.capture import capture
+from ..graph.lowering import CUDA_GRAPHS
 from ..profiling.accuracy import agreement
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
@@ -55,7 +56,8 @@ class Bench:
     """`runtimes` are worth trying, by measurement on the lossless variant; `runtime` is in use.
 
     `reference` is the original's latency that candidates are put in relation to; `quiet_ms` the
-    least it took in any measurement of this run.
+    least it took in any measurement of this run. `package` is the finished variant compiled ahead
+    of time, where it runs compiled, or `unpackaged` says why there is none.
     """
 
     job: Job
@@ -73,6 +75,8 @@ class Bench:
     reference: Latency = UNMEASURED
     quiet_ms: float = math.inf
     compared: tuple[RuntimeCost, ...] = ()
+    package: bytes | None = None
+    unpackaged: tuple[LeftAlone, ...] = ()
 
     @property
     def deadline(self) -> float:
@@ -121,7 +125,10 @@ class Bench:
         target = self.job.target
 
         def measured() -> Kernels:
-            return Kernels(promising(module, self.inputs, target.runtime, target.percentile))
+            names = promising(
+                module, self.inputs, target.runtime, target.percentile, self.talk.note
+            )
+            return Kernels(names)
 
         self.runtimes = self.journal.kept("kernels", Kernels, measured).runtimes
         self.runtime = self.runtimes[0]
@@ -130,6 +137,8 @@ class Bench:
         """What a graph in another number format runs under: its kernels, where there are any."""
         if self.job.target.runtime == PLAIN:
             return PLAIN
+        if self.runtime in CUDA_GRAPHS:
+            return self.runtime
         return packed(module, self.inputs) or self.runtime
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:

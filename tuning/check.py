@@ -44,6 +44,7 @@ class Asked:
     recipe: Recipe | None = None
     against: Record | None = None
     runtime: str | None = None
+    trust_compiled: bool = False
 
 
 def stored(folder: Path) -> Record:
@@ -89,7 +90,12 @@ def check(asked: Asked, talk: Talk) -> Check:
     talk.stage("loading")
     artifact = read_artifact(asked.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
-    module = load(asked.folder, runtime=asked.runtime).to(asked.target.device)
+    module = load(
+        asked.folder,
+        runtime=asked.runtime,
+        device=asked.target.device,
+        trust_compiled=asked.trust_compiled,
+    )
     batch = asked.target.batch
     specs = [
         {**s, "shape": [batch, *s["shape"][1:]]} if s["shape"] else s

@@ -18,6 +18,7 @@ from ..checkpoints.extras import extra
 from ..checkpoints.samples import draw_inputs
 from ..core.errors import ArtifactError, MissingExtra, UsageError
 from . import compiling, source_folder
+from .packages import write_package
 
 SUFFIXES = {
     "pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx", "python": "-python", "aoti": ".aoti.pt2",
@@ -101,17 +102,8 @@ def _onnx(artifact: LoadedArtifact, target: Path) -> None:
 def _aoti(artifact: LoadedArtifact, target: Path) -> None:
     if not target.name.endswith(".pt2"):
         raise UsageError(f"`--out` is `{target}`; a package of AOTInductor must end in `.pt2`.")
-    from torch._inductor import aoti_compile_and_package
-
-    def write(path: Path) -> None:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            aoti_compile_and_package(
-                artifact.program, package_path=str(path), inductor_configs={"freezing": True}
-            )
-
     try:
-        _whole(target, write)
+        _whole(target, lambda path: write_package(artifact.program, path))
     except ArtifactError:
         raise
     except Exception as error:  # what the compiler does not take

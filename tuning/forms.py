@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..configs.recipe import Recipe
 from ..configs.settings import Precision, Quantize
-from ..graph.edits import Cast, Edit, QuantizeWeight
+from ..graph.edits import Cast, Edit, QuantizeWeight, Sparsify
 
 FLOAT = -1
 
@@ -40,4 +40,5 @@ def name_of(recipe: Recipe, form: int) -> str:
 
 
 def takes_a_format(edits: Iterable[Edit]) -> bool:
-    return any(isinstance(e, (Cast, QuantizeWeight)) for e in edits)
+    """Whether what the edits make is fast on packed or sparse kernels alone."""
+    return any(isinstance(e, (Cast, QuantizeWeight, Sparsify)) for e in edits)

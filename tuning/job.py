@@ -61,13 +61,19 @@ def prepare_machine(target: Target, seed: int) -> None:
 
     Raises UsageError where the device, or a compiler for the runtime, is missing.
     """
-    if target.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"`--device {target.device}`: this torch build sees no CUDA device.")
+    check_device(target.device)
     if target.runtime == INDUCTOR:
         require(target.device)
     if target.threads:
         torch.set_num_threads(target.threads)
     torch.manual_seed(seed)
+
+
+def check_device(device: str) -> None:
+    """Raises UsageError where torch sees no such GPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and (torch.device(device).index or 0) >= count:
+        raise UsageError(f"the device is `{device}`, but torch sees {count} CUDA devices here.")
 
 
 def check_runs(source: Source, inputs: Inputs) -> list[Tensor]:

@@ -51,7 +51,8 @@ def profile(
 def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and compiled."""
     bench.talk.stage("comparing runtimes")
-    best = promising(bench.original, bench.inputs, "lowered", bench.job.target.percentile)
+    percentile = bench.job.target.percentile
+    best = promising(bench.original, bench.inputs, "lowered", percentile, bench.talk.note)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
     if reason := why_not(bench.device):

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
 from ..core.records import Candidate, Latency, LayerCost, Record
-from ..graph.capture import export
+from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -22,6 +22,8 @@ from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
 from .bench import Bench, parameters_of
+from .compiling import INDUCTOR
+from .packages import remember
 from .runtimes import PLAIN, lowered
 from .variant import Variant
 from .verify import Verification, verify
@@ -88,7 +90,7 @@ def finished(
         candidates=candidates,
         layers_before=layers(bench, bench.original),
         layers_after=layers(bench, variant.module, bench.runtime),
-        left_alone=tuple(dict.fromkeys(variant.left_alone)),
+        left_alone=tuple(dict.fromkeys((*variant.left_alone, *bench.unpackaged))),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
 
@@ -97,9 +99,12 @@ def write(
     bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool
 ) -> None:
     """The artifact with its reports, complete or not at all."""
+    package = bench.package if bench.runtime == INDUCTOR else None
+    if package is not None:
+        remember(package)
     save(
         folder,
-        program=export(variant.module, bench.inputs),
+        program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine
         edits=to_json(variant.edits),
         record=record,
         recipe_yaml=recipe,
@@ -107,6 +112,7 @@ def write(
         runtime=bench.runtime,
         reports=reports(record),
         force=force,
+        package=package,
     )
 
 

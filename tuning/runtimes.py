@@ -9,16 +9,18 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ..core.calling import Inputs
-from ..core.errors import UsageError
+from ..core.errors import MeasureError, UsageError
 from ..graph.capture import clone
 from ..graph.direct import called_directly, holding
-from ..graph.lowering import variants
+from ..graph.lowering import CUDA_GRAPHS, variants
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
+from .cuda_graph import recorded
+from .packages import opened
 
 PLAIN = "plain"
 LOWERED = "lowered"
-PACKED = ("onednn", "onednn_channels_last")
+PACKED = ("onednn", "onednn_channels_last", *CUDA_GRAPHS)
 NAMES = (PLAIN, LOWERED, "folded", "channels_last", *PACKED, INDUCTOR)
 WORTH_TRYING = 1.5
 
@@ -31,15 +33,23 @@ def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
     return variants(module, inputs).get(name, lambda: clone(module))()
 
 
-def realise(module: GraphModule, inputs: Inputs, name: str) -> nn.Module:
+def realise(
+    module: GraphModule, inputs: Inputs, name: str, package: bytes | None = None
+) -> nn.Module:
     """`lowered`, or compiled, ready to be called. Its operators are no longer the graph's own.
 
-    Raises MeasureError where the compiler fails; without one the furthest lowering is as near.
+    `package`: the same, compiled before (tuning/packages.py); its native code runs. Raises
+    MeasureError where the compiler or CUDA refuses; without a compiler the furthest lowering is
+    as near.
     """
     if name != INDUCTOR:
-        ready = called_directly(lowered(module, inputs, name))
-        return ready if name == PLAIN else holding(ready)
+        made = called_directly(lowered(module, inputs, name))
+        if name in CUDA_GRAPHS and inputs[0].device.type == "cuda":
+            return recorded(made, module, inputs)
+        return made if name == PLAIN else holding(made)
     usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
+    if package is not None:
+        return opened(package, usual, module, inputs)
     if why_not(str(inputs[0].device)):
         return usual
     return compiled(module, usual, inputs)
@@ -61,9 +71,15 @@ def named(asked: str | None, recorded: str, module: GraphModule, inputs: Inputs)
 
 
 def promising(
-    module: GraphModule, inputs: Inputs, runtime: str, percentile: float
+    module: GraphModule,
+    inputs: Inputs,
+    runtime: str,
+    percentile: float,
+    say: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
+
+    `say` is told why one is left out that doesn't work with this model.
 
     `plain` comes first unless a lowering is measurably faster. A variant with other widths may
     run fastest under another one, so the second stays in where it is within 1.5x. Compiling takes
@@ -71,8 +87,12 @@ def promising(
     """
     if runtime == PLAIN:
         return (PLAIN,)
-    names = (PLAIN, *variants(module, inputs))
-    made = {name: realise(module, inputs, name) for name in names}
+    made: dict[str, nn.Module] = {}
+    for name in (PLAIN, *variants(module, inputs)):
+        try:
+            made[name] = realise(module, inputs, name)
+        except MeasureError as error:
+            say(f"`{name}` is left out: {error}")
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
@@ -87,7 +107,8 @@ def promising(
 
 
 def packed(module: GraphModule, inputs: Inputs) -> str | None:
-    """The furthest runtime with packed weights. int8 and half precision are fast on no other."""
+    """The furthest runtime: int8 and half precision are fast on packed weights alone, and sparse
+    weights on those of a GPU."""
     return next((n for n in reversed(list(variants(module, inputs))) if n in PACKED), None)
 
 

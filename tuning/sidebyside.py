@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from ..checkpoints.artifact import PACKAGE
 from ..core.errors import MeasureError
-from ..core.records import Latency, RuntimeCost
+from ..core.records import Latency, LeftAlone, RuntimeCost
 from ..profiling.statistics import compare
 from ..profiling.timer import measure_interleaved
 from .bench import Bench
 from .compiling import INDUCTOR
+from .packages import build
 from .runtimes import PLAIN, realise, runner
 
 SECONDS = 3.0
@@ -32,6 +34,8 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
         found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
             bench.runtime = INDUCTOR
+    if bench.runtime != INDUCTOR:
+        bench.package, bench.unpackaged = None, ()
     bench.compared = costs(rows, bench.runtime)
 
 
@@ -44,7 +48,7 @@ def measured(
         started = time.monotonic()
         try:
             with torch.no_grad():
-                made = realise(module, bench.inputs, name)
+                made = _made(bench, module, name)
         except MeasureError as error:
             bench.talk.note(str(error))
             continue
@@ -56,6 +60,19 @@ def measured(
         device=bench.device,
     )
     return {name: (row, took) for (name, (_, took)), row in zip(ready.items(), rows, strict=True)}
+
+
+def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module:
+    """Compiled ahead of time where that works, so that what is measured is what is stored."""
+    if name != INDUCTOR:
+        return realise(module, bench.inputs, name)
+    bench.package, bench.unpackaged = None, ()
+    try:
+        bench.package = build(module, bench.inputs)
+    except MeasureError as error:
+        bench.talk.note(f"{error}; it is compiled in the process instead")
+        bench.unpackaged = (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
+    return realise(module, bench.inputs, name, bench.package)
 
 
 def costs(rows: dict[str, tuple[Latency, float]], chosen: str) -> tuple[RuntimeCost, ...]:

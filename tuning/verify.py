@@ -69,7 +69,7 @@ def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Ver
         raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
     inputs = example_inputs(job, source)
     device, percentile = job.target.device, job.target.percentile
-    original, variant = source.module.to(device), load(folder).to(device)
+    original, variant = source.module.to(device), load(folder, device=device)
 
     def attempt() -> list[Latency]:
         return measure_interleaved(

@@ -65,7 +65,7 @@ def test_every_problem_is_shown_at_once_in_file_order_with_its_line() -> None:
         "`r.yaml:7`: `adjust[0].prune.max_ratio` is 1.4; it must be less than 1.",
         "`r.yaml:8`: `adjust[1]` is the unknown adjuster `finetun`; did you mean `finetune`? "
         "Allowed: fold_batchnorm, channels_last, input_size, flush_subnormals, drop_dead, prune, "
-        "drop_blocks, compensate, low_rank, quantize, precision, scale, finetune.",
+        "drop_blocks, compensate, low_rank, quantize, precision, sparsity_2_4, scale, finetune.",
     )
 
 

@@ -13,7 +13,7 @@ from modelspeed.core.errors import UsageError
 
 def test_the_presets_are_the_files_of_the_folder() -> None:
     assert preset_names() == ["balanced", "int8", "lossless", "low_rank", "scale_half",
-                              "shallow", "smaller_input"]  # fmt: skip
+                              "shallow", "smaller_input", "sparsity_2_4"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", preset_names())

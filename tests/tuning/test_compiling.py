@@ -13,8 +13,9 @@ from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.records import Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.tuning import compiling, runtimes, sidebyside
-from modelspeed.tuning.compiling import INDUCTOR, Compiled, compiled, why_not
+from modelspeed.tuning.compiling import INDUCTOR, compiled, why_not
 from modelspeed.tuning.job import prepare_machine
+from modelspeed.tuning.specialised import Specialised, for_inputs
 from modelspeed.tuning.talk import Quiet
 from torch import nn
 
@@ -41,7 +42,7 @@ def test_compiled_gives_the_same_in_every_mode_and_for_other_shapes():
     module = capture(Keyed().eval(), inputs)
     fast = compiled(module, clone(module), inputs)
     calls = []
-    inner, fast.fast = fast.fast, lambda *x: calls.append(1) or inner(*x)
+    pick, fast.pick = fast.pick, lambda x: (found := pick(x)) and (calls.append(1) or found)
     for rows, mode in ((1, torch.inference_mode), (1, torch.enable_grad), (3, torch.no_grad)):
         with mode():
             x, mask = torch.randn(rows, 4), torch.rand(rows, 4)
@@ -56,7 +57,7 @@ def test_compiled_gives_the_same_in_every_mode_and_for_other_shapes():
 
 def test_other_types_and_devices_are_not_what_was_compiled():
     module = capture(pico.net([]), tuple(ONE))
-    fast = Compiled(lambda x: "usual", lambda x: ["fast"], module, ONE)
+    fast = for_inputs(lambda x: "usual", module, ONE, lambda x: ["fast"])
     assert fast(pico.images(1)) == "fast" == fast(x=pico.images(1))
     assert fast(pico.images(2)) == fast(pico.images(1).double()) == "usual"
     assert fast(pico.images(1).to("meta")) == "usual"
@@ -76,7 +77,7 @@ def test_an_artifact_tuned_for_it_loads_without_a_compiler_as_lowered(monkeypatc
     monkeypatch.setattr(runtimes, "why_not", lambda _: "needs a compiler")
     module = capture(pico.net(["residual"]), tuple(ONE))
     ready = runtimes.realise(module, ONE, INDUCTOR)
-    assert not isinstance(ready, Compiled)
+    assert not isinstance(ready, Specialised)
     torch.testing.assert_close(ready(pico.images()), module(pico.images()), rtol=1e-4, atol=1e-5)
 
 
@@ -87,24 +88,31 @@ def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
         prepare_machine(Target(runtime=INDUCTOR), 0)
 
 
-def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False):
+def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=False):
     """The bench after a variant was tried under runtimes that take these ms."""
 
-    def realise(module, inputs, name):
+    def realise(module, inputs, name, package=None):
         if fails and name == INDUCTOR:
             raise MeasureError("torch.compile fails on this model: no")
+        assert package == (None if unpackaged or name != INDUCTOR else b"native")
         return name
+
+    def build(module, inputs):
+        if unpackaged:
+            raise MeasureError("AOTInductor fails on this model: no")
+        return b"native"
 
     def measure(runs, **_):
         rows = [[times[run()] * (1 + 0.001 * (i % 7)) for i in range(100)] for run in runs]
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
     monkeypatch.setattr(sidebyside, "realise", realise)
+    monkeypatch.setattr(sidebyside, "build", build)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
     bench = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",
-        inputs=ONE, talk=Quiet(), compared=(),
+        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(),
     )  # fmt: skip
     sidebyside.compile_where_faster(bench, None)
     return bench
@@ -112,7 +120,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False):
 
 def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(monkeypatch):
     bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5})
-    assert bench.runtime == INDUCTOR
+    assert bench.runtime == INDUCTOR and bench.package == b"native" and not bench.unpackaged
     assert [(r.name, r.chosen) for r in bench.compared] == [
         ("plain", False), ("onednn", False), (INDUCTOR, True)]  # fmt: skip
     assert all(isinstance(r, RuntimeCost) for r in bench.compared)
@@ -124,6 +132,13 @@ def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(mon
 def test_it_is_not_used_where_it_brings_nothing(monkeypatch, ms):
     bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: ms})
     assert bench.runtime == "onednn" and bench.compared[1].chosen and len(bench.compared) == 3
+    assert bench.package is None
+
+
+def test_a_model_that_compiles_in_the_process_alone_says_so_and_runs_so(monkeypatch):
+    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, unpackaged=True)
+    assert bench.runtime == INDUCTOR and bench.package is None
+    assert "AOTInductor fails" in bench.unpackaged[0].reason
 
 
 def test_a_model_that_does_not_compile_stays_lowered(monkeypatch):

@@ -1,0 +1,94 @@
+"""Two of every four weights of linear layers go, where a GPU multiplies what is left faster.
+
+With training data the others make up for those that went (SparseGPT, Frantar & Alistarh 2023,
+algorithm 1 with n:m blocks); without, the smallest go.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ..core.records import LeftAlone
+from ..graph.capture import tensor_at
+from ..graph.edits import Sparsify
+from ..graph.layers import Layer, layers_of
+from ..graph.sparsity import sparsifiable, two_of_four, why_not
+from ..graph.watching import Watch
+from .calibration import batches
+from .plan import Adjuster, Context, Plan
+
+RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse
+
+
+def plan(context: Context, settings: Any) -> Plan:
+    if reason := why_not(context.device):
+        return Plan((), (LeftAlone("sparsity_2_4", reason),))
+    return chosen(context, settings)
+
+
+def chosen(context: Context, settings: Any) -> Plan:
+    """The plan for a GPU that has the kernels."""
+    layers, left = [], []
+    for layer in layers_of(context.module):
+        named = any(fnmatchcase(layer.name, p) for p in settings.match)
+        if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
+            left.append(LeftAlone(layer.name, "`match` and `skip` leave it dense"))
+        elif reason := sparsifiable(context.module, layer):
+            left.append(LeftAlone(layer.name, reason))
+        else:
+            layers.append(layer)
+    seen = grams(context, layers, settings.examples)
+    weights = {
+        layer.weight: compensated(
+            tensor_at(context.module, layer.weight).detach(), seen[layer.node]
+        )
+        for layer in layers
+        if layer.node in seen
+    }
+    edits = tuple(Sparsify(layer.weight) for layer in layers)
+    return Plan(edits, tuple(left), for_speed=True, weights=weights)
+
+
+def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Tensor]:
+    """By layer: sum of x x^T [in, in], float64, of what it reads; empty without training data."""
+    found: dict[Node, Tensor] = {}
+    watched = Watch(context.module, {layer.source.name for layer in layers}, copy=True)
+    with torch.no_grad():
+        for given in batches(context, examples) if layers else ():
+            watched.of(given)
+            for layer in layers:
+                rows = watched.values[layer.source.name].flatten(0, -2).float()
+                square = (rows.T @ rows).double()
+                found[layer.node] = found.get(layer.node, 0.0) + square
+    return found
+
+
+def compensated(weight: Tensor, gram: Tensor) -> Tensor:
+    """`weight` [out, in] at 2:4, what is left fitted to the inputs that sum to `gram` [in, in].
+
+    Columns are settled from first to last; each column's error goes to the later ones.
+    """
+    size = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+    ridge = RIDGE * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    inverse = torch.linalg.inv(gram + ridge)
+    root = torch.linalg.cholesky(inverse, upper=True)
+    held = weight.double().clone()
+    for start in range(0, held.shape[1], 4):
+        block = slice(start, start + 4)
+        score = held[:, block].square() / root.diagonal()[block].square()
+        kept = two_of_four(torch.ones_like(score), score)
+        for place in range(start, start + 4):
+            error = held[:, place] * (1 - kept[:, place - start])
+            held[:, place:] -= torch.outer(error / root[place, place], root[place, place:])
+            held[:, place] *= kept[:, place - start]  # exactly, not but for rounding
+    return held.to(weight.dtype)
+
+
+ADJUSTER = Adjuster(
+    "sparsity_2_4", "zero two of every four weights where a GPU runs that faster", plan
+)

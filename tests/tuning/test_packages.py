@@ -1,0 +1,130 @@
+"""Compiled code in an artifact: quick where it was made, never run where it came from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import modelspeed
+import pytest
+import torch
+from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints.artifact import PACKAGE, read_artifact
+from modelspeed.core.calling import Inputs
+from modelspeed.core.errors import ArtifactError, MachineWarning, MeasureError
+from modelspeed.core.records import Latency, Record, Target
+from modelspeed.graph.capture import capture, export
+from modelspeed.profiling.machine import fingerprint
+from modelspeed.tuning import packages, runtimes
+from modelspeed.tuning.compiling import INDUCTOR, why_not
+from modelspeed.tuning.specialised import Specialised, for_inputs
+from torch import nn
+
+ONE = Inputs.of((torch.ones(1, 3),))
+RECORD = Record(
+    "tune", "now", "0", "m.pt", "0" * 64, fingerprint(), Target(), "none", "", Latency(50, 1, 1, 1)
+)
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
+
+class Bare(nn.Module):
+    """Compiled here and now."""
+
+
+def net(bias=0.0):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    nn.init.constant_(model[2].bias, bias)
+    return model
+
+
+def save(folder, package=b"native", machine=RECORD.machine, model=None):
+    machine = replace(machine, threads=torch.get_num_threads()) if machine else machine
+    return artifact.save(
+        folder, program=export(model or net(), ONE), edits=[],
+        record=replace(RECORD, machine=machine), recipe_yaml="version: 1\n", inputs=ONE,
+        runtime=INDUCTOR, reports={}, force=True, package=package,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch, tmp_path):
+    """A cache of its own, a compiler that takes no time, and what was opened."""
+    monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtimes, "compiled", lambda *_: Bare())
+    opened, ran = packages.opened, []
+
+    def watched(package, usual, module, inputs):
+        ran.append(package)
+        if package == b"native":
+            return for_inputs(usual, module, inputs, lambda x: [usual(x)])
+        return opened(package, usual, module, inputs)
+
+    monkeypatch.setattr(runtimes, "opened", watched)
+    return ran
+
+
+@pytest.mark.skipif(why_not("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
+def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path):
+    module = capture(net(), ONE)
+    package = packages.build(module, ONE)
+    packages.remember(package)
+    loaded = modelspeed.load(save(tmp_path / "fast", package))
+    assert isinstance(loaded, Specialised)
+    loaded.usual = None
+    x = torch.randn(1, 3)
+    torch.testing.assert_close(loaded(x), module(x))
+    with pytest.warns(MachineWarning, match="does not reproduce the stored sample"):
+        other = modelspeed.load(save(tmp_path / "other", package, model=net(bias=9.0)))
+    assert isinstance(other, Bare)
+
+
+def test_code_from_elsewhere_is_not_run_unless_it_is_trusted(tmp_path, world):
+    folder = save(tmp_path / "fast")
+    with pytest.warns(MachineWarning, match="which was not run"):
+        assert isinstance(modelspeed.load(folder), Bare)
+    packages.remember(b"another")
+    with pytest.warns(MachineWarning, match="trust_compiled=True"):
+        assert isinstance(modelspeed.load(folder), Bare)
+    assert world == []
+    assert isinstance(modelspeed.load(folder, trust_compiled=True), Specialised)
+    packages.remember(b"native")
+    assert isinstance(modelspeed.load(folder), Specialised) and world == [b"native"] * 2
+
+
+def test_code_for_another_machine_is_not_run_even_if_it_is_trusted(tmp_path, world):
+    folder = save(tmp_path / "fast", machine=replace(RECORD.machine, isa="AVX9"))
+    with pytest.warns(MachineWarning, match="instructions: AVX9"):
+        assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare)
+    manifest = folder / "modelspeed.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "record": {}}))
+    assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare) and world == []
+
+
+def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_missed(tmp_path):
+    folder = save(tmp_path / "fast")
+    (folder / PACKAGE).write_bytes(b"other native")
+    for read in (lambda: modelspeed.load(folder), lambda: read_artifact(folder, verify=True)):
+        with pytest.raises(ArtifactError, match=r"aoti\.pt2` was changed"):
+            read()
+    modelspeed.load(folder, runtime="plain")
+    (folder / PACKAGE).unlink()
+    read_artifact(folder, verify=True)
+    assert isinstance(modelspeed.load(folder), Bare)
+    save(folder)  # `--force` knows the file as ours
+
+
+def test_a_package_that_does_not_open_is_said_and_compiled_anew(tmp_path):
+    folder = save(tmp_path / "fast", b"no package")
+    with pytest.warns(MachineWarning, match="can't be loaded"):
+        assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare)
+
+
+def test_what_the_compiler_does_not_take_is_one_sentence(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no kernel for this\nand a long trace")
+
+    monkeypatch.setattr(packages, "write_package", fail)
+    with pytest.raises(MeasureError, match=r"fails on this model: no kernel for this$"):
+        packages.build(capture(net(), ONE), ONE)
