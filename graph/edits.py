@@ -16,7 +16,8 @@ from .casting import cast
 from .dropping import drop_block
 from .factoring import factor
 from .folding import fold_batchnorm
-from .quantization import quantize_anew, quantize_input, quantize_weight
+from .integer_weights import quantize_weight
+from .quantization import quantize_anew, quantize_input
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,13 @@ class DropBlock:
 
 @dataclass(frozen=True)
 class QuantizeWeight:
-    """Hold the weight of layer `node` as int8, one scale per output channel."""
+    """Hold the weight of layer `node` as int8, one scale per output channel.
+
+    With `group` in 4 bits, a scale and a least value for each so many inputs of a linear layer.
+    """
 
     node: str
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def _drop_block(module: GraphModule, edit: DropBlock) -> None:
 
 
 def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
-    quantize_weight(module, _node(module, edit.node))
+    quantize_weight(module, _node(module, edit.node), edit.group)
 
 
 def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:

@@ -92,7 +92,7 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
         if isinstance(edit, Factor):
             raise EditError(f"`{_owner(node)}` is two layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
-            raise EditError(f"`{_owner(node)}` is int8 in the artifact")
+            raise EditError(f"`{_owner(node)}` holds integers in the artifact")
         if isinstance(edit, FoldBatchNorm) and node is not None:
             _fold(base, _owner(node))
         elif isinstance(edit, DropBlock) and node is not None:

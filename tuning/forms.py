@@ -27,8 +27,9 @@ def is_exact(recipe: Recipe, form: int) -> bool:
 
 
 def in_integers(step: Step) -> bool:
-    """int8 weights alone are for the size of the file: they run as floats, so they stay."""
-    return isinstance(step.settings, Quantize) and step.settings.scheme != "int8_weight"
+    """Integer weights alone are for the size of the file first: asked for, they are part of every
+    candidate, which is measured with them."""
+    return isinstance(step.settings, Quantize) and not step.settings.scheme.endswith("_weight")
 
 
 def name_of(recipe: Recipe, form: int) -> str:
