@@ -26,6 +26,7 @@ from ..graph.layers import layers_of
 from ..graph.quantization import LAYERS, quantizable
 from .bias_correction import corrected
 from .calibration import batches, observe
+from .equalization import equalised
 from .plan import Adjuster, Context, Plan
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
@@ -39,6 +40,8 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("quantize", reason),))
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     module = apply(clone(context.module), folds)
+    scales = equalised(context, module, settings.examples) if settings.equalize else []
+    apply(module, scales)
     chosen, left = _chosen(module, settings)
     steps = _steps(context, module, _reads(chosen), settings) if static else {}
     if settings.keep_float:
@@ -56,7 +59,7 @@ def plan(context: Context, settings: Any) -> Plan:
         else {}
     )
     for_speed = settings.scheme in ("int8_static", "int8_dynamic")
-    every = (*folds, *edits) if edits else ()
+    every = (*folds, *scales, *edits) if edits else ()
     return Plan(every, tuple(left), for_speed=for_speed, weights=biases)
 
 

@@ -179,6 +179,10 @@ class Quantize(Settings):
     examples: int = Field(
         default=256, ge=1, description="Training examples that the ranges are taken from."
     )
+    equalize: bool = Field(
+        default=False,
+        description="First scale the channels between layers to ranges alike (exact in float).",
+    )
     bias_correction: bool = Field(
         default=False,
         description="Take the mean error of each layer's outputs on training data out of its bias.",

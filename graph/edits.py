@@ -14,6 +14,7 @@ from .blocks import Block
 from .capture import node_named, replace_tensor, tensor_at
 from .casting import cast
 from .dropping import drop_block
+from .equalizing import equalize
 from .factoring import factor
 from .folding import fold_batchnorm
 from .integer_weights import quantize_weight
@@ -76,6 +77,14 @@ class DropBlock:
 
 
 @dataclass(frozen=True)
+class Equalize:
+    """Divide the outputs of layer `node` by `factors`, and multiply the weights that read them."""
+
+    node: str
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class QuantizeWeight:
     """Hold the weight of layer `node` as int8, one scale per output channel.
 
@@ -132,6 +141,7 @@ Edit: TypeAlias = (
     | ChannelsLast
     | FlushSubnormals
     | DropBlock
+    | Equalize
     | QuantizeWeight
     | QuantizeInput
     | QuantizeAnew
@@ -217,14 +227,6 @@ def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
     return type(values)(items) if isinstance(values, tuple) else items
 
 
-def _scale(module: GraphModule, edit: Scale) -> None:
-    replace_tensor(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
-
-
-def _fold(module: GraphModule, edit: FoldBatchNorm) -> None:
-    fold_batchnorm(module, _node(module, edit.node))
-
-
 def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
     node = _node(module, edit.node)
     with module.graph.inserting_after(node):
@@ -240,44 +242,25 @@ def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
     replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
 
 
-def _drop_block(module: GraphModule, edit: DropBlock) -> None:
-    drop_block(module, _node(module, edit.node), _node(module, edit.skip))
-
-
-def _quantize_weight(module: GraphModule, edit: QuantizeWeight) -> None:
-    quantize_weight(module, _node(module, edit.node), edit.group)
-
-
 def _quantize_input(module: GraphModule, edit: QuantizeInput) -> None:
     node = _node(module, edit.node)
     quantize_input(module, node, edit.place, edit.scale, edit.zero_point, edit.levels)
 
 
-def _quantize_anew(module: GraphModule, edit: QuantizeAnew) -> None:
-    quantize_anew(module, _node(module, edit.node), edit.place, edit.half)
-
-
-def _cast(module: GraphModule, edit: Cast) -> None:
-    cast(module, edit.dtype)
-
-
-def _factor(module: GraphModule, edit: Factor) -> None:
-    factor(module, _node(module, edit.node), edit.rank)
-
-
-_APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
+_APPLY: dict[type, Callable[[GraphModule, Any], object]] = {
     Slice: _slice,
     Constant: _constant,
-    Scale: _scale,
-    FoldBatchNorm: _fold,
+    Scale: lambda m, e: replace_tensor(m, e.param, _tensor(m, e.param).detach() * e.factor),
+    FoldBatchNorm: lambda m, e: fold_batchnorm(m, _node(m, e.node)),
     ChannelsLast: _channels_last,
     FlushSubnormals: _flush,
-    DropBlock: _drop_block,
-    QuantizeWeight: _quantize_weight,
+    DropBlock: lambda m, e: drop_block(m, _node(m, e.node), _node(m, e.skip)),
+    Equalize: lambda m, e: equalize(m, _node(m, e.node), torch.tensor(e.factors)),
+    QuantizeWeight: lambda m, e: quantize_weight(m, _node(m, e.node), e.group),
     QuantizeInput: _quantize_input,
-    QuantizeAnew: _quantize_anew,
-    Cast: _cast,
-    Factor: _factor,
+    QuantizeAnew: lambda m, e: quantize_anew(m, _node(m, e.node), e.place, e.half),
+    Cast: lambda m, e: cast(m, e.dtype),
+    Factor: lambda m, e: factor(m, _node(m, e.node), e.rank),
 }
 
 
