@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..graph.capture import tensor_at
+from ..graph.integer_weights import rounded_weight
 from ..graph.layers import Layer, layers_of
-from ..graph.quantization import rounded_weight
 from ..graph.watching import Watch
 from .calibration import batches
 from .plan import Context

@@ -18,8 +18,8 @@ from ..graph.capture import clone, tensor_at
 from ..graph.casting import HALVES
 from ..graph.edits import Cast, Edit, FoldBatchNorm, apply
 from ..graph.folding import foldable
+from ..graph.integer_weights import integer_weight
 from ..graph.layers import Layer, layers_of
-from ..graph.quantization import int8_weight
 from ..profiling.timer import measure_interleaved
 from .plan import Adjuster, Context, Plan
 
@@ -32,7 +32,7 @@ def plan(context: Context, settings: Any) -> Plan:
     name = settings.dtype
     if name not in HALVES:
         return Plan((), (LeftAlone("precision", f"`dtype` is {name}"),))
-    if any(int8_weight(n) for n in context.module.graph.nodes):
+    if any(integer_weight(n) for n in context.module.graph.nodes):
         return Plan((), (LeftAlone("precision", "the model is in int8 already"),))
     # Folded in float32 first: statistics rounded to half precision would cost accuracy.
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]

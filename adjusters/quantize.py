@@ -1,11 +1,12 @@
-"""Convolutions and linear layers in int8: weights per output channel, activations per tensor.
+"""Convolutions and linear layers in integers: weights per output channel, activations per tensor.
 
-Jacob et al. 2018, sections 2 and 3. Batch norms are folded first, as part of the same step.
+Jacob et al. 2018, sections 2 and 3; 4 bits in groups of inputs as in Frantar et al. 2022. Batch
+norms are folded first, as part of the same step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,15 +15,17 @@ from torch.fx import GraphModule, Node
 
 from ..core.calling import Inputs, primary
 from ..core.records import LeftAlone
-from ..graph.capture import clone
+from ..graph.capture import clone, tensor_at
 from ..graph.edits import Edit, FoldBatchNorm, QuantizeAnew, QuantizeInput, QuantizeWeight, apply
 from ..graph.folding import foldable
 from ..graph.fusing import residual_of
 from ..graph.int8 import largest_level
+from ..graph.integer_weights import group_of
 from ..graph.layers import layers_of
 from ..graph.quantization import LAYERS, quantizable
 from .bias_correction import corrected
 from .calibration import batches, observe
+from .equalization import equalised
 from .plan import Adjuster, Context, Plan
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
@@ -36,42 +39,42 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("quantize", reason),))
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     module = apply(clone(context.module), folds)
+    scales = equalised(context, module, settings.examples) if settings.equalize else []
+    apply(module, scales)
     chosen, left = _chosen(module, settings)
-    if settings.scheme == "int8_dynamic":
-        anew = [e for n in chosen for e in (QuantizeWeight(n.name), _anew(n))]
-        return Plan((*folds, *anew) if anew else (), tuple(left), for_speed=True)
-    reads = _reads(chosen) if static else {}
-    steps = _steps(context, module, reads, settings)
+    steps = _steps(context, module, _reads(chosen), settings) if static else {}
     if settings.keep_float:
-        errors = sensitivity(context, module, chosen, reads, steps)
+        errors = sensitivity(context, module, chosen, lambda node: _edits([node], steps, settings))
         kept = sorted(chosen, key=lambda n: -errors[n.name])[: settings.keep_float]
         left += [
-            LeftAlone(_name(n), f"kept in float: int8 here alone moves the outputs by "
+            LeftAlone(_name(n), f"kept in float: integers here alone move the outputs by "
                       f"{errors[n.name]:.2g} of their size") for n in kept
         ]  # fmt: skip
         chosen = [n for n in chosen if n not in kept]
-        reads = _reads(chosen) if static else {}
-    edits = _edits(chosen, reads, steps)
+    edits = _edits(chosen, steps, settings)
     biases = (
         corrected(context, module, chosen, steps, largest_level(), settings.examples)
         if settings.bias_correction
         else {}
     )
-    every = (*folds, *edits) if edits else ()
-    return Plan(every, tuple(left), for_speed=static, weights=biases)
+    for_speed = settings.scheme in ("int8_static", "int8_dynamic")
+    every = (*folds, *scales, *edits) if edits else ()
+    return Plan(every, tuple(left), for_speed=for_speed, weights=biases)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
-        if settings.scheme == "int8_dynamic" and layer.space:
-            left.append(LeftAlone(layer.name, "`int8_dynamic` is for linear layers"))
+        if settings.scheme in ("int8_dynamic", "int4_weight") and layer.space:
+            left.append(LeftAlone(layer.name, f"`{settings.scheme}` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(
                 LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantised")
             )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
+        elif settings.scheme == "int4_weight" and not _group(layer.node, settings):
+            left.append(LeftAlone(layer.name, "its inputs do not divide into groups of 16 or more"))
         elif not settings.takes(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
         else:
@@ -79,8 +82,10 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
     return chosen, left
 
 
-def _anew(node: Node) -> QuantizeAnew:
-    return QuantizeAnew(node.name, 0, largest_level() // 2)
+def _group(node: Node, settings: Any) -> int | None:
+    weight, module = node.args[1], node.graph.owning_module
+    assert isinstance(weight, Node) and module is not None
+    return group_of(tensor_at(module, str(weight.target)), settings.group)
 
 
 def _name(node: Node) -> str:
@@ -112,30 +117,34 @@ def _steps(
     return {name: one.steps(settings.calibration, largest_level()) for name, one in seen.items()}
 
 
-def _edits(chosen: Iterable[Node], reads: dict[Node, set[int]], steps: Steps) -> list[Edit]:
+def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
+    chosen, level = list(chosen), largest_level()
+    if settings.scheme == "int4_weight":
+        return [QuantizeWeight(n.name, _group(n, settings)) for n in chosen]
     edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
-    for node, places in reads.items():
+    if settings.scheme == "int8_dynamic":
+        edits += [QuantizeAnew(n.name, 0, level // 2) for n in chosen]
+    for node, places in _reads(chosen).items() if settings.scheme == "int8_static" else ():
         for place in places:
             source = node.args[place]
             assert isinstance(source, Node)
-            edits.append(QuantizeInput(node.name, place, *steps[source.name], largest_level()))
+            if source.name in steps:  # with other layers in float other sides of sums are rounded
+                edits.append(QuantizeInput(node.name, place, *steps[source.name], level))
     return edits
 
 
 def sensitivity(
     context: Context,
     module: GraphModule,
-    chosen: list[Node],
-    reads: dict[Node, set[int]],
-    steps: Steps,
+    chosen: Iterable[Node],
+    edits_of: Callable[[Node], list[Edit]],
 ) -> dict[str, float]:
-    """By node name: |outputs with this layer alone in int8 - outputs| / |outputs|."""
+    """By node name: |outputs with this layer alone in integers - outputs| / |outputs|."""
     given = list(batches(context, JUDGED)) or [context.inputs]
     wanted = _outputs(module, given)
     errors = {}
     for node in chosen:
-        own = {node: reads[node]} if node in reads else {}
-        trial = apply(clone(module), _edits([node], own, steps))
+        trial = apply(clone(module), edits_of(node))
         errors[node.name] = float((_outputs(trial, given) - wanted).norm() / wanted.norm())
     return errors
 
@@ -145,4 +154,6 @@ def _outputs(module: GraphModule, given: Iterable[Inputs]) -> Tensor:
         return torch.cat([primary(inputs.call(module)).double().flatten() for inputs in given])
 
 
-ADJUSTER = Adjuster("quantize", "run convolutions and linear layers in int8", plan)
+ADJUSTER = Adjuster(
+    "quantize", "run convolutions and linear layers in int8, or hold weights in 4 bits", plan
+)

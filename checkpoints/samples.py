@@ -67,7 +67,7 @@ def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
 
 def tolerance_of(weights: Iterable[Tensor]) -> float:
     """Where values are rounded to few bits another CPU's sums may fall on the next step."""
-    coarse = (torch.float16, torch.bfloat16, torch.int8)
+    coarse = (torch.float16, torch.bfloat16, torch.int8, torch.uint8)
     return COARSE if any(w.dtype in coarse for w in weights) else TOLERANCE
 
 

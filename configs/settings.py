@@ -182,10 +182,17 @@ class LowRank(Settings):
 class Quantize(Settings):
     """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
 
-    scheme: Literal["int8_static", "int8_dynamic", "int8_weight"] = Field(
+    scheme: Literal["int8_static", "int8_dynamic", "int8_weight", "int4_weight"] = Field(
         default="int8_static",
         description="Weights and activations in int8 with ranges from training data, or for linear "
-        "layers with ranges of the moment (needs no data), or weights alone (a smaller file).",
+        "layers with ranges of the moment (needs no data), or weights alone (a smaller file), for "
+        "linear layers also in 4 bits.",
+    )
+    group: int = Field(
+        default=128,
+        ge=16,
+        description="Inputs of a layer that share a scale under `int4_weight`; the largest divisor "
+        "of their number up to it.",
     )
     calibration: Literal["minmax", "percentile", "mse"] = Field(
         default="mse",
@@ -194,6 +201,10 @@ class Quantize(Settings):
     )
     examples: int = Field(
         default=256, ge=1, description="Training examples that the ranges are taken from."
+    )
+    equalize: bool = Field(
+        default=False,
+        description="First scale the channels between layers to ranges alike (exact in float).",
     )
     bias_correction: bool = Field(
         default=False,

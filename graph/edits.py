@@ -14,9 +14,11 @@ from .blocks import Block
 from .capture import node_named, replace_tensor, tensor_at
 from .casting import cast
 from .dropping import drop_block
+from .equalizing import equalize
 from .factoring import factor
 from .folding import fold_batchnorm
-from .quantization import quantize_anew, quantize_input, quantize_weight
+from .integer_weights import quantize_weight
+from .quantization import quantize_anew, quantize_input
 from .resizing import resize
 from .separating import separate_channels, separate_space
 from .sparsity import two_of_four
@@ -78,10 +80,22 @@ class DropBlock:
 
 
 @dataclass(frozen=True)
-class QuantizeWeight:
-    """Hold the weight of layer `node` as int8, one scale per output channel."""
+class Equalize:
+    """Divide the outputs of layer `node` by `factors`, and multiply the weights that read them."""
 
     node: str
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class QuantizeWeight:
+    """Hold the weight of layer `node` as int8, one scale per output channel.
+
+    With `group` in 4 bits, a scale and a least value for each so many inputs of a linear layer.
+    """
+
+    node: str
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +176,7 @@ Edit: TypeAlias = (
     | ChannelsLast
     | FlushSubnormals
     | DropBlock
+    | Equalize
     | QuantizeWeight
     | QuantizeInput
     | QuantizeAnew
@@ -251,10 +266,6 @@ def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
     return type(values)(items) if isinstance(values, tuple) else items
 
 
-def _scale(module: GraphModule, edit: Scale) -> None:
-    replace_tensor(module, edit.param, _tensor(module, edit.param).detach() * edit.factor)
-
-
 def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
     node = _node(module, edit.node)
     with module.graph.inserting_after(node):
@@ -280,15 +291,16 @@ def _sparsify(module: GraphModule, edit: Sparsify) -> None:
     replace_tensor(module, edit.param, two_of_four(tensor))
 
 
-_APPLY: dict[type, Callable[[GraphModule, Any], None]] = {
+_APPLY: dict[type, Callable[[GraphModule, Any], object]] = {
     Slice: _slice,
     Constant: _constant,
-    Scale: _scale,
+    Scale: lambda m, e: replace_tensor(m, e.param, _tensor(m, e.param).detach() * e.factor),
     FoldBatchNorm: lambda m, e: fold_batchnorm(m, _node(m, e.node)),
     ChannelsLast: _channels_last,
     FlushSubnormals: _flush,
     DropBlock: lambda m, e: drop_block(m, _node(m, e.node), _node(m, e.skip)),
-    QuantizeWeight: lambda m, e: quantize_weight(m, _node(m, e.node)),
+    Equalize: lambda m, e: equalize(m, _node(m, e.node), torch.tensor(e.factors)),
+    QuantizeWeight: lambda m, e: quantize_weight(m, _node(m, e.node), e.group),
     QuantizeInput: lambda m, e: quantize_input(
         m, _node(m, e.node), e.place, e.scale, e.zero_point, e.levels
     ),

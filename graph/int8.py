@@ -16,8 +16,9 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .fusing import Activation, activation_of, only_user, residual_of
+from .integer_weights import int8_weight
 from .packing import HEIGHT, LAYER, Packs, as_image, call, conv_arguments, replace, tidy
-from .quantization import LARGEST, int8_weight, rounded, rounded_anew
+from .quantization import LARGEST, rounded, rounded_anew
 
 aten: Any = torch.ops.aten
 onednn: Any = getattr(torch.ops, "onednn", None)
@@ -53,9 +54,9 @@ def dequantize(x: Tensor, scale: float | Tensor, zero_point: int) -> Tensor:
 
 
 def lower_int8(module: GraphModule, rows: int) -> None:
-    """In place: layers with int8 weights and inputs run on integers, other int8 weights as floats.
+    """In place: layers with int8 weights and inputs run on integers, the rest stays as it is.
 
-    `rows` is the batch that kernels are laid out for. Graphs without int8 weights stay as they are.
+    `rows` is the batch that kernels are laid out for.
     """
     layers = [n for n in module.graph.nodes if n.target in _FUSED and int8_weight(n.args[1])]
     if layers and runs_here(module):
@@ -69,20 +70,6 @@ def lower_int8(module: GraphModule, rows: int) -> None:
                 _lower(module, node, packs, rows)
         tidy(module)
         _keep_accumulated(module)
-    float_weights(module)
-
-
-def float_weights(module: GraphModule) -> GraphModule:
-    """In place: int8 weights that no kernel reads are multiplied out once, not on every call."""
-    packs = Packs(module)
-    for node in list(module.graph.nodes):
-        names = int8_weight(node)
-        if names is not None:
-            integers, scale = (tensor_at(module, n).detach() for n in names)
-            value = packs.add(integers.to(torch.float32) * scale, node)
-            value.meta = dict(node.meta)
-            node.replace_all_uses_with(value)
-    return tidy(module)
 
 
 def runs_here(module: GraphModule) -> bool:
@@ -231,10 +218,10 @@ def _inputs(
     module: GraphModule, node: Node, before: Node, packs: Packs, rows: int
 ) -> tuple[Any, ...]:
     """What the kernels are given first: integers, scales, packed weight, bias, strides."""
-    read, names = node.args[0], int8_weight(node.args[1])
-    assert isinstance(read, Node) and names is not None
+    read, held = node.args[0], int8_weight(node.args[1])
+    assert isinstance(read, Node) and held is not None
     integers, scale, zero_point = read.args
-    weight, scales = (tensor_at(module, n).detach() for n in names)
+    weight, scales = (tensor_at(module, n).detach() for n in (held.integers, held.scale))
     weight, scales = weight.contiguous(), scales.reshape(-1)
     signal = node.target is aten.conv1d.default  # runs as an image of height 1
     if signal:
@@ -242,7 +229,7 @@ def _inputs(
         weight, integers = weight.unsqueeze(2), as_image(module, integers, before)
     if node.target in _CONVOLUTIONS:
         bias, *strides = conv_arguments(node)[2:]
-        shape = _shape(read, rows, 1, weight.shape[1] * strides[-1])
+        shape = shape_read(read, rows, 1, weight.shape[1] * strides[-1])
         if signal and shape is not None:
             shape = [*shape[:2], 1, *shape[2:]]
         stride, padding, dilation, groups = strides
@@ -251,15 +238,15 @@ def _inputs(
         )
     else:
         bias, strides = (node.args[2] if len(node.args) > 2 else None), []
-        packed = onednn.qlinear_prepack(weight, _shape(read, rows, -1, weight.shape[1]))
+        packed = onednn.qlinear_prepack(weight, shape_read(read, rows, -1, weight.shape[1]))
     if isinstance(scale, Node):  # known at the call only, and then both are tensors
         zero_point = packs.add(torch.tensor(zero_point), before)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
-    held = [packs.add(t, before) for t in (packed, scales, zeros)]
-    return (integers, scale, zero_point, *held, bias, *strides)
+    added = [packs.add(t, before) for t in (packed, scales, zeros)]
+    return (integers, scale, zero_point, *added, bias, *strides)
 
 
-def _shape(node: Node, rows: int, axis: int, channels: int) -> list[int] | None:
+def shape_read(node: Node, rows: int, axis: int, channels: int) -> list[int] | None:
     """Of a layer's input. Example values are those of the capture, before channels were pruned."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor):

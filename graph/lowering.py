@@ -19,7 +19,7 @@ from ..core.calling import Inputs
 from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
-from .int8 import float_weights, lower_int8
+from .int8 import lower_int8
 from .packing import (
     LAYER,
     Packs,
@@ -34,6 +34,7 @@ from .packing import (
     tidy,
 )
 from .sparsity import sparse_weights
+from .weight_only import float_weights, lower_weights
 
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
@@ -127,6 +128,8 @@ def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule
     """
     rows = inputs[0].shape[0] if inputs[0].dim() else 1
     lower_int8(module, rows)
+    lower_weights(module, rows)
+    float_weights(module)
     packs = Packs(module)
     for node in list(module.graph.nodes):
         if node.target in _CONVOLUTIONS and _fits(node):

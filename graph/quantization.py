@@ -1,7 +1,6 @@
-"""The int8 form of a graph: integer weights and rounded activations, spelt out in ATen arithmetic.
+"""Rounded activations, spelt out in ATen arithmetic; weights: integer_weights.py.
 
-    activation   clamp(round(x / scale), low, high) * scale        uint8: the integer - low
-    weight       int8 [out, ...] as float * scale [out, 1, ...]    symmetric, per output channel
+    clamp(round(x / scale), low, high) * scale        uint8: the integer - low
 
 torch's own `quantized_decomposed` operators exist only after torch.ao is imported, so a `.pt2` that
 holds them does not load with torch alone; `fake_quantize_per_tensor_affine` has no meta kernel and
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
@@ -50,35 +48,6 @@ def quantizable(node: Node) -> bool:
     held = tensor_at(module, name)
     tied = sum(p is held for _, p in module.named_parameters(remove_duplicate=False))
     return held.dtype == torch.float32 and tied <= 1
-
-
-def quantize_weight(module: GraphModule, node: Node) -> None:
-    """Store the weight of layer `node` as int8 beside its scales; the graph multiplies the two."""
-    if not quantizable(node):
-        raise EditError(f"`{node.name}` is no layer with a float32 weight of its own.")
-    weight = node.args[1]
-    assert isinstance(weight, Node)
-    name = str(weight.target)
-    owner, _, leaf = name.rpartition(".")
-    holder = module.get_submodule(owner)
-    integers, scale = rounded_weight(tensor_at(module, name).detach())
-    setattr(holder, leaf, nn.Parameter(integers, requires_grad=False))
-    holder.register_buffer(f"{leaf}_scale", scale)
-    with module.graph.inserting_before(node):
-        scales = module.graph.get_attr(f"{name}_scale")
-        floats = module.graph.call_function(aten.to.dtype, (weight, torch.float32))
-        product = module.graph.call_function(aten.mul.Tensor, (floats, scales))
-    for made in (weight, floats, product):
-        made.meta["val"] = torch.empty_like(integers, device="meta", dtype=torch.float32)
-    weight.meta["val"] = torch.empty_like(integers, device="meta")
-    node.args = (node.args[0], product, *node.args[2:])
-
-
-def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 [out, ...] and float32 scales [out, 1, ...]."""
-    largest = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True)
-    scale = (largest / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
-    return (weight / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
 
 
 def quantize_input(
@@ -146,24 +115,6 @@ def rounded_anew(node: Any) -> RoundedAnew | None:
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
         return None
     return RoundedAnew(node, value, int(half))
-
-
-def int8_weight(node: Any) -> tuple[str, str] | None:
-    """Names of the integers and their scales, where `node` is a weight held as int8."""
-    if not isinstance(node, Node) or node.target is not aten.mul.Tensor:
-        return None
-    floats, scale = node.args
-    if not isinstance(floats, Node) or floats.target is not aten.to.dtype:
-        return None
-    held = floats.args[0]
-    both = (held, scale)
-    if not all(isinstance(n, Node) and n.op == "get_attr" for n in both):
-        return None
-    assert isinstance(held, Node) and isinstance(scale, Node)
-    module = node.graph.owning_module
-    assert module is not None
-    is_int8 = tensor_at(module, str(held.target)).dtype == torch.int8
-    return (str(held.target), str(scale.target)) if is_int8 else None
 
 
 def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:

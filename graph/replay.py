@@ -100,7 +100,7 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
         if isinstance(edit, (Factor, SeparateSpace, SeparateChannels)):
             raise EditError(f"`{owner_of(node)}` is several layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
-            raise EditError(f"`{owner_of(node)}` is int8 in the artifact")
+            raise EditError(f"`{owner_of(node)}` holds integers in the artifact")
         if isinstance(edit, FoldBatchNorm) and node is not None:
             _fold(base, owner_of(node))
         elif isinstance(edit, DropBlock) and node is not None:

@@ -21,11 +21,12 @@ def halves(recipe: Recipe) -> tuple[int, ...]:
 
 
 def integers(recipe: Recipe) -> tuple[int, ...]:
-    """int8 weights alone are for the size of the file: they run as floats, so they stay."""
+    """Integer weights alone are for the size of the file first: asked for, they are part of every
+    candidate, which is measured with them."""
     return tuple(
         i
         for i, s in enumerate(recipe.adjust)
-        if isinstance(s.settings, Quantize) and s.settings.scheme != "int8_weight"
+        if isinstance(s.settings, Quantize) and not s.settings.scheme.endswith("_weight")
     )
 
 

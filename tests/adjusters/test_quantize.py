@@ -14,7 +14,14 @@ from modelspeed.checkpoints.read import read
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import QuantizeInput, QuantizeWeight, apply, from_json, to_json
+from modelspeed.graph.edits import (
+    QuantizeAnew,
+    QuantizeInput,
+    QuantizeWeight,
+    apply,
+    from_json,
+    to_json,
+)
 from modelspeed.graph.lowering import variants
 from modelspeed.profiling.accuracy import agreement
 from torch import nn
@@ -156,3 +163,23 @@ def test_ranges_of_the_moment_are_for_linear_layers_and_need_no_data():
     made = plan(context(train=None), settings(scheme="int8_dynamic"))
     assert layers(made) == ["linear"] and made.for_speed
     assert {item.what for item in made.left_alone} == {"stem", "blocks.0.conv1", "blocks.0.conv2"}
+
+
+def test_the_most_sensitive_layers_are_kept_in_float_with_ranges_of_the_moment_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)).eval()
+    model[1].weight.data[:, 0] = 40.0  # one weight in each row takes the range of all
+    inputs = Inputs.of((torch.randn(8, 16),))
+    at = Context(capture(model, tuple(inputs)), inputs)
+    made = plan(at, settings(scheme="int8_dynamic", keep_float=1))
+    assert [item.what for item in made.left_alone] == ["1"] and len(layers(made)) == 2
+    assert [e.node for e in made.edits if isinstance(e, QuantizeAnew)] == layers(made)
+
+
+def test_four_bits_are_for_linear_layers_with_enough_inputs():
+    at = context(pico.net(["residual"], width=32), train=None)
+    made = plan(at, settings(scheme="int4_weight", group=16))
+    assert made.edits[-1] == QuantizeWeight("linear", 16) and len(layers(made)) == 1
+    assert not made.for_speed
+    few = plan(context(train=None), settings(scheme="int4_weight"))
+    assert not few.edits and "groups of 16" in few.left_alone[-1].reason

@@ -160,7 +160,10 @@ def test_a_class_that_cant_follow_is_told_which_module(name, words):
 def test_int8_and_half_precision_are_refused_by_name():
     model = pico.net(["residual"])
     graph = capture(copy.deepcopy(model), pico.images())
-    for edit, words in ((QuantizeWeight("conv2d"), "`stem` is int8"), (Cast("bfloat16"), "`Net`")):
+    for edit, words in (
+        (QuantizeWeight("conv2d"), "`stem` holds int"),
+        (Cast("bfloat16"), "`Net`"),
+    ):
         with pytest.raises(EditError, match=words):
             follow(model, pico.images(), graph, [edit])
 
