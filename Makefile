@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := core configs checkpoints graph profiling adjusters tuning reporting batch cli
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean architectures fuzz
+.PHONY: demo test test-ray check format clean architectures fuzz
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,11 @@ demo: $(READY)
 # One process a core, each computing with one thread.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# A batch on a Ray cluster, which `make test` skips: Ray is heavy.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pytest tests/batch/test_ray.py
 
 check: $(READY)
 	$(BIN)/ruff check .

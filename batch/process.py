@@ -26,16 +26,39 @@ _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "Cannot allocate
 _TALK = "modelspeed: "
 
 
-@dataclass
-class Process:
-    """A running item; `log` gets all it prints."""
+@dataclass(frozen=True)
+class Running:
+    """An item at work, here or elsewhere; what it says is in its log from byte `begin` on."""
 
     plan: Plan
     log: Path
+    begin: int
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def stage(self) -> str:
+        """What it said last that it was doing."""
+        lines = [t.strip() for t in self.said().splitlines() if t.rstrip().endswith(" ...")]
+        return lines[-1].removesuffix(" ...") if lines else "starting"
+
+    def said(self) -> str:
+        """The end of it."""
+        with self.log.open("rb") as file:
+            file.seek(max(self.begin, self.log.stat().st_size - TAIL))
+            return file.read().decode("utf-8", "replace")
+
+
+@dataclass
+class Process:
+    """A running item and the process that does it."""
+
+    seen: Running
     child: subprocess.Popen[bytes]
     enrolment: Enrolment
     attempt: int
-    begin: int  # where in the log this attempt starts
     started: float = field(default_factory=time.monotonic)
     overdue: bool = False
 
@@ -52,19 +75,11 @@ class Process:
                 (*before, *words), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 env=_environment(os.environ, gate), start_new_session=True,
             )  # fmt: skip
-        return cls(plan, log, child, Enrolment(gate, child.pid), attempt, begin)
+        return cls(Running(plan, log, begin), child, Enrolment(gate, child.pid), attempt)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
-
-    @property
-    def name(self) -> str:
-        return self.plan.name
-
-    @property
-    def stage(self) -> str:
-        return stage_of(self.log, self.begin)
 
     def done(self) -> bool:
         self.enrolment.relieve()
@@ -105,32 +120,19 @@ class Process:
 
     def item(self) -> Item:
         """The row of an item that has ended by itself."""
-        code = self.child.returncode
-        status, reason = ending(code, said(self.log, self.begin))
+        code, plan = self.child.returncode, self.seen.plan
+        status, reason = ending(code, self.seen.said())
         if self.overdue:
             status, reason, code = "too slow", f"still running after {self.seconds:.0f} s.", 1
-        made = self.plan.item(
+        made = plan.item(
             status, reason=reason, code=code, attempts=self.attempt, seconds=round(self.seconds, 2)
         )
         if code not in OF_CODE:
             return made
         try:
-            return made.measured(record_of(self.plan.folder))
+            return made.measured(record_of(plan.folder))
         except (ModelspeedError, OSError) as error:
-            return self.plan.item("failed", reason=str(error), code=1, attempts=self.attempt)
-
-
-def said(log: Path, begin: int) -> str:
-    """The end of what a log got since it was `begin` bytes long."""
-    with log.open("rb") as file:
-        file.seek(max(begin, log.stat().st_size - TAIL))
-        return file.read().decode("utf-8", "replace")
-
-
-def stage_of(log: Path, begin: int) -> str:
-    """What an item said last that it was doing."""
-    lines = [t.strip() for t in said(log, begin).splitlines() if t.rstrip().endswith(" ...")]
-    return lines[-1].removesuffix(" ...") if lines else "starting"
+            return plan.item("failed", reason=str(error), code=1, attempts=self.attempt)
 
 
 def ending(code: int, text: str) -> tuple[Status, str]:

@@ -8,11 +8,12 @@ on nodes of one fingerprint, that of the largest group.
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..core.errors import MissingExtra, UsageError
@@ -20,27 +21,11 @@ from ..core.items import WRITTEN, Item
 from ..profiling.gate import usual_folder
 from .journal import Journal
 from .plan import Options, Plan
-from .process import Process, stage_of
+from .process import PATIENCE, Process, Running
 from .run import AGAIN, POLL, Watch, clean, log_of, rows_of, to_do, written_since
 
 WAIT = 0.5  # seconds between looks at the cluster
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A task that Ray has; its log is on the shared disk."""
-
-    plan: Plan
-    log: Path
-    begin: int
-
-    @property
-    def name(self) -> str:
-        return self.plan.name
-
-    @property
-    def stage(self) -> str:
-        return stage_of(self.log, self.begin)
+NODE_ID = "ray.io/node-id"  # the label that Ray gives each node
 
 
 def run_on_ray(
@@ -70,31 +55,54 @@ def connected(address: str) -> Any:
 
 
 def _all(ray: Any, plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch) -> None:
-    running: dict[Any, Remote] = {}
+    waiting, running = list(plans), dict[Any, Running]()
     nodes = group(ray, watch)
-    for number, plan in enumerate(plans):
-        journal.begin(plan.name, plan.key, 1)
-        log = log_of(plan, options.out)
-        log.touch()
-        task = ray.remote(_item).options(
-            num_cpus=_threads(plan), max_retries=options.retries, retry_exceptions=False,
-            scheduling_strategy=_strategy(nodes, number), **_more(plan, options),
-        )  # fmt: skip
-        begun = time.time()
-        running[task.remote(plan, options, begun)] = Remote(plan, log, log.stat().st_size)
     try:
-        while running:
+        while waiting or running:
+            for plan in _startable(waiting, running.values()):
+                waiting.remove(plan)
+                running.update([_begun(ray, plan, options, journal, nodes)])
             done, _ = ray.wait(list(running), timeout=WAIT)
             for task in done:
                 item = _result(ray, task, running.pop(task).plan)
                 journal.end(item)
                 watch.ended(item)
                 if item.status not in WRITTEN and not options.keep_going:
-                    return
-            watch.show(list(running.values()), len(plans))
+                    waiting.clear()
+                    for queued in [t for t, seen in running.items() if not _at_work(seen)]:
+                        ray.cancel(queued)
+                        del running[queued]
+            watch.show([seen for seen in running.values() if _at_work(seen)], len(plans))
     finally:
         for task in running:
-            ray.cancel(task, force=True)
+            ray.cancel(task)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=PATIENCE + WAIT)
+
+
+def _startable(waiting: Sequence[Plan], running: Iterable[Running]) -> list[Plan]:
+    """All that are not the same work as one that Ray has: the two would share a journal."""
+    first = {plan.key: plan for plan in reversed(waiting)}
+    busy = {seen.plan.key for seen in running}
+    return [plan for key, plan in reversed(first.items()) if key not in busy]
+
+
+def _begun(
+    ray: Any, plan: Plan, options: Options, journal: Journal, nodes: Sequence[str]
+) -> tuple[Any, Running]:
+    journal.begin(plan.name, plan.key, 1)
+    log = log_of(plan, options.out)
+    log.touch()
+    seen = Running(plan, log, log.stat().st_size)
+    task = ray.remote(_item).options(
+        num_cpus=_threads(plan), max_retries=options.retries, retry_exceptions=False,
+        scheduling_strategy="SPREAD", **_more(plan, options, nodes),
+    )  # fmt: skip
+    return task.remote(plan, options, time.time()), seen
+
+
+def _at_work(seen: Running) -> bool:
+    return seen.log.stat().st_size > seen.begin
 
 
 def _result(ray: Any, task: Any, plan: Plan) -> Item:
@@ -108,21 +116,24 @@ def _result(ray: Any, task: Any, plan: Plan) -> Item:
 
 def _item(plan: Plan, options: Options, begun: float) -> Item:
     """What a task does on its node. Ray calls it again, elsewhere, where the node was lost."""
+    log = log_of(plan, options.out)
+    with log.open("a") as file:
+        file.write(f"on {platform.node()}\n")
     attempt = 1
     while True:
         # A worker that was lost may have finished before that.
         if (found := written_since(plan, begun)) is not None:
-            return found
+            return replace(found, reused=False, attempts=attempt)
         clean(plan.folder)
         process = Process.start(
-            plan, log_of(plan, options.out), attempt, gate=usual_folder(), memory=options.memory,
-            more=plan.resuming,
-        )  # fmt: skip
+            plan, log, attempt, gate=usual_folder(), memory=options.memory, more=plan.resuming
+        )
         try:
             while not process.done() and not process.ended_late(options.minutes):
                 time.sleep(POLL)
         except BaseException:
             process.end()
+            clean(plan.folder)
             raise
         item = process.item()
         clean(plan.folder)
@@ -151,7 +162,8 @@ def group(ray: Any, watch: Watch) -> list[str]:
     }
     groups: dict[str, list[str]] = defaultdict(list)
     for node, answer in answers.items():
-        groups[ray.get(answer)].append(node)
+        with suppress(ray.exceptions.RayError):  # it was lost meanwhile
+            groups[ray.get(answer)].append(node)
     if len(groups) < 2:
         return []
     best = max(groups, key=lambda key: len(groups[key]))
@@ -159,21 +171,15 @@ def group(ray: Any, watch: Watch) -> list[str]:
     return groups[best]
 
 
-def _strategy(nodes: Sequence[str], number: int) -> Any:
-    if not nodes:
-        return "SPREAD"
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(nodes[number % len(nodes)], soft=False)
-
-
 def _threads(plan: Plan) -> int:
     words = [w for w in plan.command if w.startswith("--threads=")]
     return int(words[-1].partition("=")[2]) if words else 1
 
 
-def _more(plan: Plan, options: Options) -> dict[str, Any]:
+def _more(plan: Plan, options: Options, nodes: Sequence[str]) -> dict[str, Any]:
     asked: dict[str, Any] = {"memory": options.memory} if options.memory else {}
     if any(w.startswith("--device=cuda") for w in plan.command):
         asked["num_gpus"] = 1
+    if nodes:
+        asked["label_selector"] = {NODE_ID: f"in({','.join(nodes)})"}
     return asked

@@ -16,18 +16,10 @@ from ..core.errors import ModelspeedError
 from ..core.items import OF_CODE, WRITTEN, Item
 from .journal import Journal
 from .plan import Options, Plan
-from .process import Process, record_of
+from .process import Process, Running, record_of
 
 POLL = 0.1  # seconds
 AGAIN = ("killed",)  # what another attempt may change; a refusal stays one
-
-
-class Running(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def stage(self) -> str: ...
 
 
 class Watch(Protocol):
@@ -51,7 +43,7 @@ def run_batch(
             process.ask_to_end()
         for process in runner.running:
             process.end()
-            clean(process.plan.folder)
+            clean(process.seen.plan.folder)
     return rows_of(plans, journal)
 
 
@@ -126,13 +118,13 @@ class _Runner:
             for process in [p for p in self.running if self._over(p)]:
                 self.running.remove(process)
                 self._ended(process)
-            self.watch.show(self.running, total)
+            self.watch.show([p.seen for p in self.running], total)
             if self.running:
                 self.sleep(POLL)
 
     def _ready(self) -> tuple[Plan, int] | None:
         """The next that is not the same work as one that runs: the two would share a journal."""
-        busy = {p.plan.key for p in self.running}
+        busy = {p.seen.plan.key for p in self.running}
         return next((w for w in self.waiting if w[0].key not in busy), None)
 
     def _start(self, plan: Plan, attempt: int) -> None:
@@ -152,7 +144,7 @@ class _Runner:
         return process.ended_late(self.options.minutes)
 
     def _ended(self, process: Process) -> None:
-        plan, item = process.plan, process.item()
+        plan, item = process.seen.plan, process.item()
         clean(plan.folder)
         if item.status in AGAIN:  # it may have finished before it was killed
             done = written_since(plan, self.journal.begun[plan.name][1])

@@ -1,10 +1,13 @@
 """A batch of many checkpoints with planted failures, killed half way and resumed; its cost.
 
-    python benchmarks/batch.py [--count 50] [--sample 8] [--workers 2] [--folder DIR]
+    python benchmarks/batch.py [--count 50] [--sample 8] [--workers 2] [--folder DIR] [--ray]
 
 Prints JSON. Exit code 1 where a row is not as planted, something was repeated or lost, the overhead
 of an item is over 3 s, or latencies measured in the full batch are more than 3 % (median over the
 sample) from those measured alone. Needs a quiet machine.
+
+With `--ray` the same items on a local Ray cluster of two nodes, one of which is lost half way:
+exit code 1 where a row is not as planted, or something done was repeated or lost.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,18 +102,19 @@ def make(folder: Path, count: int) -> Path:
 
 
 def batch(
-    words: list[str], env: dict[str, str], kill_after: int | None = None
-) -> tuple[int, float]:
-    """Exit code and seconds; killed as soon as so many items have ended."""
+    words: list[str], env: dict[str, str], after: int = 0,
+    then: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
+) -> tuple[int, float]:  # fmt: skip
+    """Exit code and seconds; `then` is called once, as soon as `after` items have ended."""
     start = time.monotonic()
     out = Path(words[words.index("--out") + 1])
     command = [sys.executable, "-m", "modelspeed", "batch", *words]
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while child.poll() is None:
         time.sleep(0.2)
-        if kill_after is not None and len(events(out, "end")) >= kill_after:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        if after and len(events(out, "end")) >= after:
+            then(child)
+            after = 0
     return child.returncode, time.monotonic() - start
 
 
@@ -156,27 +160,23 @@ def gaps(folder: Path, names: list[str]) -> list[float]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--sample", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None)
-    options = parser.parse_args()
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="modelspeed-batch-"))
-    jobs = make(folder, options.count)
-    env = {**os.environ, "MODELSPEED_CACHE": str(folder / "cache")}
-    names = [f"net{i:02}" for i in range(min(options.sample, options.count - len(PLANTED)))]
-    # Fill the cache of layer timings first, so that no side pays for the other.
-    one_by_one(folder, names[:1], env)
-    common = [str(jobs), "--out", str(folder / "fast"), "--workers", str(options.workers)]
-    _, before = batch(common, env, kill_after=options.count // 2)
-    ended = set(events(folder / "fast", "end"))
-    begun_before = len(events(folder / "fast", "begin"))
+def rows(out: Path) -> dict[str, Any]:
+    """What the index says, and where that is not as planted."""
+    found = {r["name"]: r for r in json.loads((out / "index.json").read_text())["items"]}
+    wrong = {n: r["status"] for n, r in found.items() if r["status"] != PLANTED.get(n, "met")}
+    statuses = dict(Counter(r["status"] for r in found.values()))
+    return {"items": len(found), "statuses": statuses, "unexpected": wrong}
+
+
+def killed(jobs: Path, names: list[str], options: argparse.Namespace, env: dict[str, str]) -> int:
+    """Half way the batch is killed; then it is resumed. Timings beside those of single runs."""
+    folder, out = jobs.parent, jobs.parent / "fast"
+    common = [str(jobs), "--out", str(out), "--workers", str(options.workers)]
+    _, before = batch(common, env, options.count // 2, subprocess.Popen.kill)
+    ended = set(events(out, "end"))
+    begun_before = len(events(out, "begin"))
     code, after = batch([*common, "--resume"], env)
-    again = events(folder / "fast", "begin")[begun_before:]
-    rows = {r["name"]: r for r in json.loads((folder / "fast" / "index.json").read_text())["items"]}
-    wrong = {n: r["status"] for n, r in rows.items() if r["status"] != PLANTED.get(n, "met")}
+    again = events(out, "begin")[begun_before:]
     files = [str(folder / "ckpts" / f"{n}.pt") for n in names]
     flags = [*files, "--target-speedup", SPEEDUP, "--threads", "1"]
     single = one_by_one(folder, names[1:], env) / max(1, len(names) - 1)
@@ -184,18 +184,74 @@ def main() -> int:
     _, full = batch([*flags, "--out", str(folder / "full"), "--workers", str(options.workers)], env)
     differences = gaps(folder, names)
     report = {
-        "items": len(rows), "statuses": dict(Counter(r["status"] for r in rows.values())),
-        "unexpected": wrong, "exit_code": code, "repeated": sorted(ended & set(again)),
+        **rows(out), "exit_code": code, "repeated": sorted(ended & set(again)),
         "seconds": round(before + after, 1), "one_by_one_seconds_an_item": round(single, 2),
         "overhead_seconds_an_item": round(serial / len(names) - single, 2),
         "throughput_ratio": round(single / (full / len(names)), 2),
         "batch_against_alone_median": round(median(differences), 4),
         "batch_against_alone_worst": round(max(differences), 4),
     }  # fmt: skip
-    print(json.dumps(report, indent=2))
-    bad = wrong or report["repeated"] or code != 1 or len(rows) != options.count
     slow = report["overhead_seconds_an_item"] > 3 or report["batch_against_alone_median"] > 0.03
-    return int(bool(bad or slow))
+    return int(bad(report, options.count) or slow)
+
+
+def on_ray(jobs: Path, options: argparse.Namespace, env: dict[str, str]) -> int:
+    """Half way one of two nodes is lost; what then ends is resumed, which begins nothing."""
+    from ray.cluster_utils import Cluster
+
+    out = jobs.parent / "fast"
+    os.environ.update(env)  # the nodes'
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ended: list[str] = []
+
+    def lose(child: subprocess.Popen[bytes]) -> None:
+        ended.extend(events(out, "end"))
+        cluster.remove_node(second, allow_graceful=False)
+
+    common = [str(jobs), "--out", str(out), "--ray", cluster.address]
+    code, seconds = batch(common, env, options.count // 2, lose)
+    begun = len(events(out, "begin"))
+    batch([*common, "--resume"], env)
+    cluster.shutdown()
+    twice = {n for n, runs in Counter(tasks(out)).items() if runs > 1}
+    report = {
+        **rows(out), "exit_code": code, "ended_before_the_loss": len(ended),
+        "begun_again_elsewhere": sorted(twice - set(ended)),
+        "repeated": sorted(twice & set(ended)) + events(out, "begin")[begun:],
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+    return int(bad(report, options.count))
+
+
+def tasks(out: Path) -> list[str]:
+    """The item of each task that began: the first line it writes says on which node."""
+    logs = sorted((out / "logs").glob("*.log"))
+    return [p.stem for p in logs for line in p.read_text().splitlines() if line.startswith("on ")]
+
+
+def bad(report: dict[str, Any], count: int) -> bool:
+    print(json.dumps(report, indent=2))
+    wrong = report["unexpected"] or report["repeated"] or report["exit_code"] != 1
+    return bool(wrong or report["items"] != count)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--sample", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--ray", action="store_true")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="modelspeed-batch-"))
+    jobs = make(folder, options.count)
+    env = {**os.environ, "MODELSPEED_CACHE": str(folder / "cache")}
+    names = [f"net{i:02}" for i in range(min(options.sample, options.count - len(PLANTED)))]
+    # Fill the cache of layer timings first, so that no side pays for the other.
+    one_by_one(folder, names[:1], env)
+    return on_ray(jobs, options, env) if options.ray else killed(jobs, names, options, env)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from .shards import load_safetensors, load_shards, shards_of
 from .weights import check_finite, state_dict_of
 from .wrappings import Unwrapped, unwrap
 
-Kind = Literal["pt2", "state_dict", "safetensors", "pickle", "folder"]
+Kind = Literal["pt2", "state_dict", "safetensors", "pickle", "folder", "torchscript"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ def contents(path: Path, *, trust_pickle: bool = False, build: bool = True) -> C
     if path.is_dir():
         return _folder(path, trust_pickle, build)
     kind = detect(path)
+    if kind == "torchscript":
+        raise CheckpointError(
+            f"`{path}` is a TorchScript archive, which holds no graph that could be changed; "
+            "export the model it was made from with `torch.export.save`, or give its state dict "
+            "and `--model FILE.py:factory`. `modelspeed profile` measures it as it is."
+        )
     shards = sorted(set(shards_of(path).values())) if kind == "index" else ()
     digest = sha256(path, *(path.parent / name for name in shards))
     if kind == "pt2":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..core.errors import CheckpointError
 
-Found = Literal["pt2", "safetensors", "torch", "index"]
+Found = Literal["pt2", "safetensors", "torch", "index", "torchscript"]
 INDEX = ".safetensors.index.json"
 # A stored (uncompressed) torch archive is about as large as what it declares.
 MAX_INFLATION = 20
@@ -39,7 +39,12 @@ def detect(path: Path) -> Found:
     )
 
 
-def _archive(path: Path, size: int) -> Literal["pt2", "torch"]:
+def is_script(path: Path) -> bool:
+    """Whether it is a TorchScript archive. Raises CheckpointError as `detect` does."""
+    return not path.is_dir() and detect(path) == "torchscript"
+
+
+def _archive(path: Path, size: int) -> Literal["pt2", "torch", "torchscript"]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -49,11 +54,7 @@ def _archive(path: Path, size: int) -> Literal["pt2", "torch"]:
         raise CheckpointError(f"`{path}` would inflate to far more than its size; it is refused.")
     names = [e.filename.partition("/")[2] for e in entries]
     if any(n == "constants.pkl" or n.startswith("code/") for n in names) and "data.pkl" in names:
-        raise CheckpointError(
-            f"`{path}` is a TorchScript archive, which holds no graph that could be changed; "
-            "export the model it was made from with `torch.export.save`, or give its state dict "
-            "and `--model FILE.py:factory`."
-        )
+        return "torchscript"
     if "data.pkl" in names:
         return "torch"
     if any(

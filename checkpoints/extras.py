@@ -14,7 +14,7 @@ from .damage import first_line
 EXTRAS = {
     "torchvision": "torchvision", "timm": "timm", "transformers": "transformers",
     "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx", "torchmetrics": "metrics",
-    "torchmetrics.classification": "metrics",
+    "torchmetrics.classification": "metrics", "datasets": "datasets",
 }  # fmt: skip
 
 

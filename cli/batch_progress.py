@@ -13,7 +13,7 @@ from ..core.items import Item
 from ..reporting.facts import ms
 
 if TYPE_CHECKING:
-    from ..batch.run import Running
+    from ..batch.process import Running
 
 _COLOURS = {"met": "green", "done": "green", "missed": "yellow", "inconclusive": "yellow"}
 
@@ -47,11 +47,11 @@ class BatchLive:
         self.progress.update(self._all, description=text, completed=self._done, total=total)
         for name in set(self._tasks) - {p.name for p in running}:
             self.progress.remove_task(self._tasks.pop(name))  # type: ignore[arg-type]
-        for process in running:
-            text = f"  {escape(process.name)}: {escape(process.stage)}"
-            if process.name not in self._tasks:
-                self._tasks[process.name] = self.progress.add_task(text, total=None)
-            self.progress.update(self._tasks[process.name], description=text)  # type: ignore[arg-type]
+        for item in running:
+            text = f"  {escape(item.name)}: {escape(item.stage)}"
+            if item.name not in self._tasks:
+                self._tasks[item.name] = self.progress.add_task(text, total=None)
+            self.progress.update(self._tasks[item.name], description=text)  # type: ignore[arg-type]
 
     def note(self, text: str) -> None:
         self.console.print(f"  {text}", highlight=False, markup=False)

@@ -21,7 +21,8 @@ TEMPLATE = """\
 version: 1
 {model}{inputs}
 # data: {{factory: "data.py:loaders", metric: accuracy}}   # returns (train, eval) batches; or
-#                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz
+#                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz,
+#                                        # datasets:NAME
 target: {{percentile: 50, batch: 1}}       # add ms: 5.0, or pass --target-ms
 limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric; time budget
 {adjust}"""

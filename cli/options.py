@@ -28,7 +28,7 @@ ModelOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="FILE.py:NAME of (train, eval) batches, folder:DIR or arrays:FILE"),
+    typer.Option("--data", help="FILE.py:NAME, folder:DIR, arrays:FILE or datasets:NAME"),
 ]
 InputsOption = Annotated[
     str | None,

@@ -127,23 +127,51 @@ class ImageSpec(BaseModel):
         return self
 
 
+class ColumnSpec(BaseModel):
+    """Columns of `datasets:NAME`, where its features do not say what is what."""
+
+    model_config = CONFIG
+    inputs: tuple[str, ...] = Field(
+        default=(), description="What the model takes; several are passed by their names."
+    )
+    target: str | None = Field(default=None, description="What it is to tell.")
+
+
+class AugmentSpec(BaseModel):
+    """Random changes of images [batch, channels, height, width] in fine-tuning, each time anew."""
+
+    model_config = CONFIG
+    flip: bool = Field(default=False, description="Mirror every second image, left to right.")
+    shift: int = Field(
+        default=0, ge=0, description="Move by up to so many pixels; the border is repeated."
+    )
+
+
 class DataSpec(BaseModel):
     """Where training and evaluation data come from."""
 
     model_config = CONFIG
     factory: Annotated[str, AfterValidator(_data)] = Field(
         description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets), "
-        "`folder:DIR` of images with one folder a class, or `arrays:FILE.npz`."
+        "`folder:DIR` of images with one folder a class, `arrays:FILE.npz`, or `datasets:NAME` "
+        "of Hugging Face's library (a folder, or OWNER/NAME/CONFIG of its hub)."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="accuracy",
         description="`accuracy`, `top5`, `mse`, `mae`, `FILE.py:NAME` or `torchmetrics:NAME`.",
     )
     images: ImageSpec | None = Field(
-        default=None, description="Preprocessing of `folder:DIR`; must be what training did."
+        default=None, description="Preprocessing of image files; must be what training did."
+    )
+    columns: ColumnSpec | None = Field(
+        default=None, description="Of `datasets:NAME`, where they are not clear."
+    )
+    augment: AugmentSpec = Field(
+        default=AugmentSpec(),
+        description="Random changes of images in fine-tuning; none if unsaid.",
     )
     batch: int = Field(
-        default=32, ge=1, description="Examples of a batch of `folder` and `arrays`."
+        default=32, ge=1, description="Examples of a batch, where no function makes them."
     )
     share: float = Field(
         default=0.2,

@@ -6,6 +6,7 @@ or opened here.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ MODELS = {
     "timm": "timm:resnet18",
     "transformers": "transformers:FOLDER",
 }
-DATA = {"folder": "folder:DIR", "arrays": "arrays:FILE.npz"}
-ON_DISK = ("transformers", *DATA)
+HUB = "datasets"
+DATA = {"folder": "folder:DIR", "arrays": "arrays:FILE.npz", HUB: "datasets:NAME"}
+ON_DISK = ("transformers", "folder", "arrays")
 _FUNCTION = re.compile(r"(?P<file>[^\x00\n]+\.py):(?P<name>[^:]+)")
 
 
@@ -33,8 +35,13 @@ class Reference:
         return f"{self.place}:{self.name}" if self.kind == FILE else f"{self.kind}:{self.place}"
 
     def path(self, base: Path) -> Path | None:
-        """What it names on disk, relative to `base`; None for a library's model."""
-        return base / self.place if self.kind == FILE or self.kind in ON_DISK else None
+        """What it names on disk, relative to `base`; None for a library's model.
+
+        Of `datasets` a folder, where there is one; else the hub has what is meant.
+        """
+        path = base / self.place
+        there = self.kind == HUB and os.path.isdir(path)
+        return path if there or self.kind == FILE or self.kind in ON_DISK else None
 
     def below(self, base: Path) -> Reference:
         path = self.path(base)

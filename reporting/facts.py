@@ -91,7 +91,7 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("parameters", _change(record.parameters_before, record.parameters_after)))
         rows.append(("MACs", _change(record.macs_before, record.macs_after)))
         rows.append(("runtime", record.runtime_used))
-    else:
+    elif record.macs_before:  # TorchScript is only run
         rows.append(("parameters", f"{record.parameters_before:,}"))
         rows.append(("MACs", f"{record.macs_before:,}"))
     if record.smallest_reachable_ms is not None:

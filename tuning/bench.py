@@ -14,7 +14,7 @@ from ..checkpoints.read import Source
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost
+from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost, Target
 from ..graph.capture import capture
 from ..graph.lowering import CUDA_GRAPHS
 from ..profiling.accuracy import agreement
@@ -143,14 +143,7 @@ class Bench:
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
-        target = self.job.target
-        return measure(
-            runner(module, self.inputs),
-            percentile=target.percentile,
-            max_seconds=max(seconds, _least_seconds(target.percentile)),
-            min_seconds=0.2,
-            device=target.device,
-        )
+        return latency_of(module, self.inputs, self.job.target, seconds)
 
     def latency_on_reference(
         self, module: GraphModule, runtimes: tuple[str, ...] | None = None
@@ -233,6 +226,16 @@ class Bench:
         """Random inputs stand in for data that is not there."""
         specs, first = specs_of(self.inputs), self.job.seed + 1
         return [(draw_inputs(specs, first + number), None) for number in range(DRAWN)]
+
+
+def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:
+    return measure(
+        runner(module, inputs),
+        percentile=target.percentile,
+        max_seconds=max(seconds, _least_seconds(target.percentile)),
+        min_seconds=0.2,
+        device=target.device,
+    )
 
 
 def _least_seconds(percentile: float) -> float:

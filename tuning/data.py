@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from ..adjusters.plan import Batches
 from ..checkpoints.factory import load_factory
 from ..configs.recipe import METRICS, DataSpec, InputSpec, Recipe
-from ..configs.references import DATA, parse_reference
+from ..configs.references import DATA, FILE, HUB, parse_reference
 from ..core.calling import Inputs
 from ..core.errors import DataError
 from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
 from .arrays import array_loaders
+from .datasets import dataset_loaders
 from .images import classes_in, image_loaders
 from .metrics import library_metric
 from .split import split
@@ -91,17 +92,20 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
 
 
 def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
-    """What stands behind the name: files on disk, or what a function of the user's returns."""
+    """What stands behind the name: data on disk or the hub, or what a function of the user's
+    returns."""
     reference = parse_reference(spec.factory, DATA)
-    path = reference.path(recipe.base) if reference else None
-    if path is not None and reference is not None and reference.kind == "folder":
-        shown = tuple(
-            InputSpec.model_construct(shape=tuple(t["shape"]), name=t.get("name")) for t in takes
-        )
-        return image_loaders(spec, path, recipe.inputs or shown)
-    if path is not None and reference is not None and reference.kind == "arrays":
-        return array_loaders(spec, path)
-    return load_factory(spec.factory, recipe.base)()
+    if reference is None or reference.kind == FILE:
+        return load_factory(spec.factory, recipe.base)()
+    path = reference.path(recipe.base)
+    inputs = recipe.inputs or tuple(
+        InputSpec.model_construct(shape=tuple(t["shape"]), name=t.get("name")) for t in takes
+    )
+    if reference.kind == HUB or path is None:
+        return dataset_loaders(spec, path or reference.place, inputs)
+    if reference.kind == "folder":
+        return image_loaders(spec, path, inputs)
+    return array_loaders(spec, path)
 
 
 def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:

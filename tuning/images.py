@@ -2,76 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..checkpoints.extras import extra
-from ..configs.recipe import DataSpec, ImageSpec, InputSpec
+from ..checkpoints.damage import first_line
+from ..configs.recipe import DataSpec, InputSpec
 from ..core.errors import DataError
 from .pieces import Loaders, loaders, parted
+from .pixels import Pixels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TRAINING = ("train", "training", "trn")
 EVALUATION = (
     "val", "valid", "validation", "dev", "eval", "evaluation", "holdout", "test", "testing",
 )  # fmt: skip
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published models take it
-SIDE = 224
 KEPT_BYTES = 512 << 20  # decoded images are kept up to here: a search passes over them many times
-Item = tuple[Path, int]
+Item = tuple[Any, Any]
 
 
-class Images(Dataset[tuple[Any, int]]):
-    """(float32 [channels, height, width], class) of each file; by `name` where one is given."""
+class Images(Dataset[tuple[Any, Any]]):
+    """(pixels, target) of each item, a place that `opened` opens with its target; by keyword
+    where the model's input has one."""
 
-    def __init__(
-        self, items: list[Item], size: tuple[int, int], spec: ImageSpec, name: str | None = None
-    ) -> None:
-        self.name = name
-        self.items, self.size, self.crop = items, size, spec.crop
-        self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in (spec.mean, spec.std))
-        self.image = extra("PIL.Image", "folder:DIR")
-        room = KEPT_BYTES // (4 * size[0] * size[1] * len(self.mean))
+    def __init__(self, items: list[Item], opened: Callable[[Any], Any], pixels: Pixels) -> None:
+        self.items, self.opened, self.pixels = items, opened, pixels
         self._kept: dict[int, Tensor] = {}
-        self._room = room
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        path, label = self.items[index]
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        place, target = self.items[index]
         found = self._kept.get(index)
         if found is None:
-            found = self._read(path)
-            if len(self._kept) < self._room:
+            found = self._read(place)
+            if len(self._kept) < KEPT_BYTES // self.pixels.bytes:
                 self._kept[index] = found
-        return {self.name: found} if self.name else found, label
+        name = self.pixels.name
+        return {name: found} if name else found, target
 
-    def _read(self, path: Path) -> Tensor:
-        height, width = self.size
+    def _read(self, place: Any) -> Tensor:
         try:
-            with self.image.open(path) as opened:
-                image = opened.convert("RGB" if len(self.mean) == 3 else "L")
-                image = self._cropped(image)
-                pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+            with self.opened(place) as image:
+                return self.pixels.of(image)
         except Exception as error:  # Pillow's readers raise whatever they meet
-            first = (str(error).strip() or repr(error)).splitlines()[0]
-            raise DataError(f"`{path}` can't be read as an image: {first.rstrip('.')}.") from error
-        values = pixels.view(height, width, -1).permute(2, 0, 1).float() / 255
-        return (values - self.mean) / self.std
-
-    def _cropped(self, image: Any) -> Any:
-        """The middle of the image, as wide and high as asked for, resized in one step."""
-        height, width = self.size
-        # So that the crop is `crop` of the shorter side after resizing.
-        scale = min(image.width / width, image.height / height) * self.crop
-        left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
-        box = (left, top, left + width * scale, top + height * scale)
-        return image.resize((width, height), self.image.Resampling.BILINEAR, box=box)
+            raise DataError(f"`{place}` can't be read as an image: {first_line(error)}") from error
 
 
 def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -> Loaders:
@@ -79,19 +58,19 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
 
     Raises DataError where there are no images, MissingExtra without Pillow.
     """
-    images, size = _settled(spec.images or ImageSpec(), inputs)
+    pixels = Pixels(spec.images, inputs, "folder:DIR")
     if not folder.is_dir():
         raise DataError(f"`folder:{folder}`: there is no such folder.")
     train, held = _parts(folder, spec.share)
-    name = inputs[0].name if inputs else None
-    made = [Images(items, size, images, name) for items in (train, held)]
+    made = [Images(items, pixels.pillow.open, pixels) for items in (train, held)]
     return loaders(made[0], made[1], spec.batch)
 
 
 def classes_in(batches: Any) -> int:
-    """How many classes the folder behind these batches has; 0 where there is none."""
+    """How many classes the images behind these batches have; 0 where there are none."""
     held = getattr(batches, "dataset", None)
-    return 1 + max(label for _, label in held.items) if isinstance(held, Images) else 0
+    items = held.items if isinstance(held, Images) else []
+    return 1 + max((target for _, target in items if isinstance(target, int)), default=-1)
 
 
 def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
@@ -158,17 +137,3 @@ def _classes(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"`{folder}` has no sub-folders; it must have one for each class.")
     return found
-
-
-def _settled(images: ImageSpec, inputs: tuple[InputSpec, ...]) -> tuple[ImageSpec, tuple[int, int]]:
-    """With mean and std, and the size: what is not said is taken from the model's input."""
-    shape = inputs[0].shape if inputs and len(inputs[0].shape) == 4 else (1, 3, SIDE, SIDE)
-    size = images.size if images.size is not None else shape[2:]
-    height, width = (size, size) if isinstance(size, int) else size
-    if images.mean is None and shape[1] != 3:
-        raise DataError(
-            f"`data.images` must give `mean` and `std`: the model takes {shape[1]} channels, and "
-            "only for 3 there are usual ones."
-        )
-    mean, std = images.mean or MEAN, images.std or STD
-    return images.model_copy(update={"mean": mean, "std": std}), (height, width)

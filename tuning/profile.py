@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
+from ..core.errors import UsageError
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..graph.groups import Analysis, is_kernel_axis
 from .bench import Bench, open_bench
@@ -12,6 +15,7 @@ from .compiling import INDUCTOR, why_not
 from .job import Job
 from .results import Outcome, base_record, layers
 from .runtimes import PLAIN, promising
+from .scripts import profile_script
 from .sidebyside import costs, measured
 from .talk import Talk
 
@@ -22,8 +26,12 @@ def profile(
     """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
 
     `groups` also lists the channel groups, and why some can't be pruned; `runtimes` measures the
-    checkpoint as it is, lowered and compiled.
+    checkpoint as it is, lowered and compiled. Of a TorchScript archive there is the latency alone.
     """
+    if is_script(Path(job.checkpoint)):
+        if groups or runtimes:
+            raise UsageError("`--groups` and `--runtimes` need a graph; TorchScript holds none.")
+        return profile_script(job, talk)
     bench = open_bench(job, recipe, talk)
     talk.stage("measuring")
     baseline = bench.latency(bench.source.module, 10.0)

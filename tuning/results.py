@@ -13,7 +13,8 @@ from typing import Literal
 from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
-from ..core.records import Candidate, Latency, LayerCost, Record
+from ..checkpoints.read import Source
+from ..core.records import Candidate, Latency, LayerCost, Record, Target
 from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
@@ -28,6 +29,8 @@ from .runtimes import PLAIN, lowered
 from .variant import Variant
 from .verify import Verification, verify
 
+Kind = Literal["tune", "apply", "profile"]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -37,26 +40,33 @@ class Outcome:
     folder: Path | None
 
 
-def base_record(
-    bench: Bench, kind: Literal["tune", "apply", "profile"], baseline: Latency
-) -> Record:
+def base_record(bench: Bench, kind: Kind, baseline: Latency) -> Record:
     """The part of a record that is known before anything is adjusted."""
-    parameters = list(bench.original.parameters())
+    return replace(
+        source_record(bench.source, kind, bench.job.target, baseline),
+        parameters_before=parameters_of(bench.original),
+        macs_before=bench.macs(bench.original),
+        notices=(*baseline.notices, *bench.notices()),
+    )
+
+
+def source_record(source: Source, kind: Kind, target: Target, baseline: Latency) -> Record:
+    """What is known of a model that is only run."""
+    parameters = list(source.module.parameters())
     dtype = {"dtype": parameters[0].dtype} if parameters else {}
     return Record(
         kind=kind,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=version("modelspeed"),
-        source=str(bench.source.path),
-        source_sha256=bench.source.sha256,
-        machine=fingerprint(bench.device, **dtype),
-        target=bench.job.target,
+        source=str(source.path),
+        source_sha256=source.sha256,
+        machine=fingerprint(target.device, **dtype),
+        target=target,
         verdict="none",
         summary="",
         baseline=baseline,
-        parameters_before=parameters_of(bench.original),
-        macs_before=bench.macs(bench.original),
-        notices=(*baseline.notices, *bench.notices()),
+        parameters_before=parameters_of(source.module),
+        notices=baseline.notices,
     )
 
 

@@ -25,17 +25,20 @@ def counts(cores: int) -> tuple[int, ...]:
     return (*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores)
 
 
-def with_fastest(target: Target, module: GraphModule, inputs: Inputs, talk: Talk) -> Target:
+def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Talk) -> Target:
     """The target with the count in it, which this process uses from here on; others as they are.
 
-    What is timed is the original after lossless work, since that's what variants are made of.
+    Of a graph what is timed is the original after lossless work, since that's what variants are
+    made of.
     """
     if not target.auto_threads or target.threads or not target.device.startswith("cpu"):
         return target
     talk.stage("choosing threads")
     with torch.no_grad():
-        name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
-        rows = measured(realise(module, inputs, name), inputs)
+        if isinstance(module, GraphModule):
+            name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
+            module = realise(module, inputs, name)
+        rows = measured(module, inputs)
     found = fewest(rows)
     times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())
     talk.note(f"`--threads auto` takes {found} ({times})")

@@ -25,6 +25,7 @@ from ..core.errors import DataError, ModelspeedError
 from ..graph.capture import clone
 from ..graph.edits import Edit, apply, from_json, to_json
 from ..profiling.machine import threads
+from .augmenting import Augmented
 from .bench import Bench, open_bench
 from .finetuning import Trained, finetune
 from .group import Group
@@ -131,11 +132,11 @@ def _here(job: Job) -> Job:
 
 
 def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
-    data = bench.data
-    assert data is not None
+    data, spec = bench.data, bench.recipe.data
+    assert data is not None and spec is not None
     return Trainer(
         Objective(student, bench.original, settings),
-        data.train,
+        Augmented(data.train, spec.augment, bench.job.seed) if spec.augment else data.train,
         data.held,
         lambda m: data.held_score(m, bench.device),
         settings,

@@ -1,4 +1,7 @@
-"""A batch on a local Ray cluster of two nodes, one of which is lost half way."""
+"""A batch on a local Ray cluster of two nodes, one of which is lost half way.
+
+`make test-ray` installs Ray for it; elsewhere it is skipped.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,15 @@ out, watch = Path(sys.argv[1]), Watch()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
+
+def run(plans, **options):
+    with Journal.open(out) as journal:
+        options = Options(out, **options)
+        return run_on_ray(plans, options, journal, watch, address=cluster.address)
+
+failing = [plan(out, "f", "refuse late"), *(plan(out, n, "slow") for n in ("g", "h", "i"))]
+stopped = run(failing, keep_going=False)
+(out / "runs").unlink()
 names = ("a", "b", "c", "d")
 plans = [plan(out, n, "slow") for n in names] + [plan(out, "e", "refuse")]
 
@@ -43,12 +55,8 @@ def lose():
     cluster.remove_node(second, allow_graceful=False)
 
 threading.Thread(target=lose, daemon=True).start()
-options = Options(out, retries=2)
-with Journal.open(out) as journal:
-    rows = run_on_ray(plans, options, journal, watch, address=cluster.address)
-with Journal.open(out) as journal:
-    again = run_on_ray(plans, Options(out, resume=True), journal, watch, address=cluster.address)
-print(json.dumps([[r.name, r.status, r.reason, r.reused] for r in rows + again]))
+rows = run(plans, retries=2) + run(plans, resume=True) + stopped
+print(json.dumps([[r.name, r.status, r.reason, r.reused] for r in rows]))
 cluster.shutdown()
 """
 
@@ -74,6 +82,8 @@ def test_all_items_are_done_although_a_node_is_lost(tmp_path):
     rows = json.loads(done.stdout.strip().splitlines()[-1])
     assert [row[1] for row in rows[:5]] == ["met"] * 4 + ["failed"], rows
     assert "truncated" in rows[4][2]
-    assert all(row[3] for row in rows[5:])  # resuming repeats nothing
+    assert all(row[3] for row in rows[5:10])  # resuming repeats nothing
+    # After the first failure what runs is done; the last one is never begun.
+    assert [rows[i][1] for i in (10, 11, 13)] == ["failed", "met", "stopped"], rows[10:]
     runs = (tmp_path / "runs").read_text().splitlines()
     assert 6 <= len(runs) <= 7, runs  # the one on the lost node was begun again

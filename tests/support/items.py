@@ -28,7 +28,8 @@ if mode in ("met", "missed", "late", "slow"):
     time.sleep({"late": 0.5, "slow": 4.0}.get(mode, 0.0))
     write()
     sys.exit(3 if mode == "missed" else 0)
-if mode == "refuse":
+if mode in ("refuse", "refuse late"):
+    time.sleep(2.0 if mode == "refuse late" else 0.0)
     say("`x.pt` is truncated or damaged.")
     sys.exit(1)
 if mode == "once" and "--resume" in words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from modelspeed.configs.recipe import DataSpec, ImageSpec, InputSpec, Recipe
@@ -67,6 +68,20 @@ def test_the_middle_is_cropped_resized_and_normalised(tmp_path):
     whole = spec(size=(20, 40), crop=1.0, mean=(0.5,), std=(0.5,))
     inputs, _ = next(iter(image_loaders(whole, tmp_path, ())[1]))
     assert (inputs == 1).double().mean() == 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_of_16_bits_is_scaled_like_8_bits(tmp_path, channels):
+    (tmp_path / "a").mkdir()
+    for i, value in enumerate((1000, 40000)):
+        image = Image.fromarray(np.full((8, 8), value, dtype=np.uint16))
+        assert image.mode == "I;16"
+        image.save(tmp_path / "a" / f"{i}.png")
+    made = spec(size=4, mean=(0.0,) * channels, std=(1.0,) * channels)
+    parts = [next(iter(part))[0] for part in image_loaders(made, tmp_path, ())]
+    assert parts[0].shape == (1, channels, 4, 4)
+    means = sorted(float(part.mean()) for part in parts)
+    assert means == pytest.approx([1000 / 65535, 40000 / 65535])
 
 
 def test_size_comes_from_the_models_input_and_statistics_of_other_channels_are_asked_for(tmp_path):

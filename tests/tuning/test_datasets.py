@@ -1,0 +1,106 @@
+"""`datasets:NAME`: which column is what, which split is for what; what is unclear is asked for."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from modelspeed.configs.recipe import ColumnSpec, DataSpec, ImageSpec, InputSpec, Recipe
+from modelspeed.core.errors import DataError, MissingExtra
+from modelspeed.tuning.data import load_data
+from modelspeed.tuning.datasets import dataset_loaders
+from PIL import Image
+
+datasets = pytest.importorskip("datasets")
+datasets.disable_progress_bars()
+IDS, MASK = [[1, 2], [3, 4]] * 5, [[1, 1], [1, 0]] * 5
+LABEL = [0, 1] * 5
+CLASSES = datasets.ClassLabel(names=["no", "yes"])
+
+
+def rows(held, **features):
+    made = datasets.Dataset.from_dict(held)
+    for name, feature in features.items():
+        made = made.cast_column(name, feature)
+    return made
+
+
+def images(count=10):
+    held = {"image": [Image.new("RGB", (8, 8), (0, 255, 0)) for _ in range(count)]}
+    made = datasets.Dataset.from_dict(held, features=datasets.Features(image=datasets.Image()))
+    return made.add_column("label", (LABEL * 5)[:count]).cast_column("label", CLASSES)
+
+
+def loaded(made, folder, inputs=(), **spec):
+    made.save_to_disk(folder)
+    return dataset_loaders(DataSpec(factory="datasets:x", batch=4, **spec), folder, inputs)
+
+
+def test_an_image_with_its_class_is_preprocessed_like_files(tmp_path):
+    plain = ImageSpec(size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    takes = (InputSpec(shape=(1, 3, 4, 4), name="pixel_values"),)
+    train, held = loaded(images(), tmp_path, takes, images=plain)
+    inputs, targets = next(iter(held))
+    assert inputs["pixel_values"][0, :, 0, 0].tolist() == [0.0, 1.0, 0.0]
+    assert (len(train.dataset), len(held.dataset), targets.dtype) == (8, 2, torch.int64)
+
+
+def test_a_recipe_names_a_folder_and_its_splits_are_taken_as_they_are(tmp_path):
+    parts = {"train": images(40), "test": images(6), "validation": images(3)}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "pictures")
+    spec = DataSpec(factory="datasets:pictures", batch=4)
+    found = load_data(Recipe(data=spec, base=tmp_path))
+    assert sum(len(y) for _, y in found.eval) == 3 and found.classes == 2
+    datasets.DatasetDict(a=images(), b=images()).save_to_disk(tmp_path / "odd")
+    with pytest.raises(DataError, match="has the splits `a`, `b`; it must have `train`"):
+        dataset_loaders(spec, tmp_path / "odd", ())
+
+
+def test_tokens_go_by_keyword_as_many_as_the_model_takes(tmp_path):
+    text = ["a"] * 10
+    made = rows({"text": text, "label": LABEL, "input_ids": IDS, "attention_mask": MASK})
+    inputs, targets = next(iter(loaded(made, tmp_path / "a")[0]))
+    assert set(inputs) == {"input_ids", "attention_mask"} and len(targets) == 4
+    takes = (InputSpec(shape=(1, 2), dtype="int64", name="input_ids"),)
+    inputs, _ = next(iter(loaded(made, tmp_path / "b", takes)[0]))
+    assert set(inputs) == {"input_ids"} and inputs["input_ids"].dtype == torch.int64
+
+
+def test_files_of_a_folder_are_read_and_columns_may_be_said(tmp_path):
+    made = rows({"features": [[0.5, 1.0]] * 10, "price": [0.1] * 10, "id": list(range(10))})
+    made.to_parquet(tmp_path / "data" / "all.parquet")
+    said = ColumnSpec(inputs=("features",), target="price")
+    spec = DataSpec(factory="datasets:x", columns=said)
+    inputs, targets = next(iter(dataset_loaders(spec, tmp_path / "data", ())[1]))
+    assert inputs.tolist() == [[0.5, 1.0]] * 2 and targets.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("held", "said", "words"),
+    [
+        ({"text": ["a"] * 10, "label": LABEL}, None, "`text` is text, which no model takes"),
+        ({"x": IDS, "score": LABEL}, None, "say which one is the target"),
+        ({"x": IDS, "z": IDS, "label": LABEL}, None, "say which are the inputs"),
+        ({"x": IDS, "label": LABEL}, ColumnSpec(target="y"), "names `y`; .* columns `x`, `label`"),
+        ({"x": [[1]] * 9 + [[1, 2]], "label": LABEL}, None, "as many in each row"),
+        ({"x": IDS, "label": [-1] * 10}, None, "are hidden"),
+        ({"x": IDS[:1], "label": [0]}, None, "takes 2 at least"),
+    ],
+)
+def test_what_is_unclear_or_unfit_is_said(tmp_path, held, said, words):
+    made = rows(held, label=CLASSES) if "label" in held else rows(held)
+    with pytest.raises(DataError, match=words):
+        loaded(made, tmp_path, columns=said)
+
+
+def test_what_can_not_be_loaded_and_what_is_not_installed_are_named(tmp_path, monkeypatch):
+    spec = DataSpec(factory="datasets:x")
+    with pytest.raises(DataError, match="can't be loaded"):
+        dataset_loaders(spec, tmp_path, ())
+    monkeypatch.setattr(datasets, "__version__", "3.6.0")
+    with pytest.raises(MissingExtra, match="needs `datasets` 4 or later"):
+        dataset_loaders(spec, tmp_path, ())
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match=r"modelspeed\[datasets\]"):
+        dataset_loaders(spec, tmp_path, ())
