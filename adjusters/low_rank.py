@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -63,11 +62,10 @@ def plan(context: Context, settings: Any) -> Plan:
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
-        named = any(fnmatchcase(layer.name, p) for p in settings.match)
-        if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
-            left.append(LeftAlone(layer.name, "`match` and `skip` leave it whole"))
-        elif reason := factorable(layer):
+        if reason := factorable(layer):
             left.append(LeftAlone(layer.name, reason))
+        elif not settings.takes(layer.name):
+            left.append(LeftAlone(layer.name, "`match` and `skip` leave it whole"))
         else:
             chosen.append(layer)
     return chosen, left

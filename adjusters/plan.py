@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,9 @@ from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
-from ..graph.edits import Edit, apply
+from ..graph.edits import Edit, Equalize, FoldBatchNorm, apply
 from ..graph.groups import Analysis, analyse
+from ..graph.layers import Layer
 
 # (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
 Batches = Iterable[tuple[Any, Tensor]]
@@ -57,6 +58,15 @@ class Plan:
     trains: bool = False
     for_speed: bool = False
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def only(self, layer: Layer) -> Plan:
+        """What it has for this one layer, without what is exact."""
+        own = {layer.weight, layer.bias}
+        weights = {n: w for n, w in self.weights.items()
+                   if n in own or n.startswith(f"{layer.name}.")}  # fmt: skip
+        edits = tuple(e for e in self.edits if getattr(e, "node", "") == layer.node.name
+                      and not isinstance(e, (FoldBatchNorm, Equalize)))  # fmt: skip
+        return replace(self, edits=edits, weights=weights)
 
     def carry_out(self, module: GraphModule) -> GraphModule:
         """Edits and weights on `module` itself."""

@@ -74,8 +74,8 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     objective = Objective(narrow.module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
-    for step, _ in chosen.taken:
-        plan = plan_step(bench, narrow, step, chosen)
+    for taken in chosen.taken:
+        plan = plan_step(bench, narrow, taken.step, chosen)
         narrow.module = plan.carry_out(clone(narrow.module))
     return row | {"after": bench.accuracy(narrow.module)}  # type: ignore[return-value]
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Strict: `epochs: "2"` is a typing slip to report, not a number to guess.
 CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -17,6 +20,31 @@ class Settings(BaseModel):
     """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
 
     model_config = CONFIG
+
+
+class ByLayer(Settings):
+    """Of adjusters that take some layers and leave others."""
+
+    match: tuple[str, ...] = Field(
+        default=("*",), description="Layer name patterns (`*` and `?`) to adjust."
+    )
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layer name patterns (`*` and `?`) to leave as they are."
+    )
+
+    def takes(self, layer: str) -> bool:
+        """Whether `match` and `skip` leave the layer to it."""
+        named = any(fnmatchcase(layer, pattern) for pattern in self.match)
+        return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
+
+    def only(self, layers: Iterable[str], **changes: Any) -> Self:
+        """The same for just these layers, with other settings changed."""
+        match = tuple(map(escape, sorted(layers)))
+        return self.model_copy(update={"match": match, **changes})
+
+    def quickly(self) -> Self:
+        """As fast to run, but made in less time and not as accurate."""
+        return self
 
 
 def _skip_or_ratio(value: Any) -> Any:
@@ -137,7 +165,7 @@ class Compensate(Settings):
     )
 
 
-class LowRank(Settings):
+class LowRank(ByLayer):
     """Split layers into smaller ones of a lower rank, where those measure faster here."""
 
     max_error: float = Field(
@@ -165,12 +193,6 @@ class LowRank(Settings):
     examples: int = Field(
         default=256, ge=1, description="Training examples that show what the layers give."
     )
-    match: tuple[str, ...] = Field(
-        default=("*",), description="Layer name patterns (`*` and `?`) to split."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layer name patterns (`*` and `?`) to leave whole."
-    )
 
     @model_validator(mode="after")
     def _one_rank(self) -> LowRank:
@@ -178,8 +200,11 @@ class LowRank(Settings):
             raise ValueError("it must not set both `rank` and `ratio`")
         return self
 
+    def quickly(self) -> Self:
+        return self.model_copy(update={"examples": min(self.examples, 64)})
 
-class Quantize(Settings):
+
+class Quantize(ByLayer):
     """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
 
     scheme: Literal["int8_static", "int8_dynamic", "int8_weight", "int4_weight"] = Field(
@@ -213,23 +238,12 @@ class Quantize(Settings):
     keep_float: int = Field(
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )
-    match: tuple[str, ...] = Field(
-        default=("*",), description="Layer name patterns (`*` and `?`) to quantise."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layer name patterns (`*` and `?`) to leave in float."
-    )
 
-    def takes(self, layer: str) -> bool:
-        """Whether `match` and `skip` leave the layer to it."""
-        named = any(fnmatchcase(layer, pattern) for pattern in self.match)
-        return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
+    def only(self, layers: Iterable[str], **changes: Any) -> Self:
+        return super().only(layers, keep_float=0, **changes)
 
-    def only(self, layers: Iterable[str], quickly: bool = False) -> Quantize:
-        """The same for just these layers. `quickly`: as fast to run, but not as accurate."""
-        rough = {"examples": 1, "bias_correction": False} if quickly else {}
-        match = tuple(map(escape, sorted(layers)))
-        return self.model_copy(update={"match": match, "keep_float": 0, **rough})
+    def quickly(self) -> Self:
+        return self.model_copy(update={"examples": 1, "bias_correction": False})
 
 
 class Precision(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..adjusters import drop_blocks
@@ -10,12 +10,13 @@ from ..adjusters.plan import Context, Plan
 from ..adjusters.prune import left_alone, seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step
-from ..configs.settings import DropBlocks, Quantize
+from ..configs.settings import ByLayer, DropBlocks, LowRank
 from ..core.records import LeftAlone
 from ..graph.blocks import Block
 from ..graph.edits import leave_out
+from ..graph.factoring import factorable
 from ..graph.groups import Group, keep_units, units_in
-from ..graph.layers import layers_of
+from ..graph.layers import Layer, layers_of
 from ..graph.quantization import quantizable
 
 NOT_TAKEN = "the search found a better way to the target, or the format is no faster here"
@@ -25,17 +26,27 @@ Dropped = Mapping[Group, list[int]]
 
 
 @dataclass(frozen=True)
+class Taken:
+    """A step of the recipe that is carried out: for the layers of `nodes`, None for all it can.
+    `rank`: of what layers are split into."""
+
+    step: Step
+    nodes: frozenset[str] | None = None
+    rank: int = 0
+
+
+@dataclass(frozen=True)
 class Chosen:
     """Units to drop of groups of the graph as it was searched, and blocks to leave out, in its
-    order; `no_block` says why there are none. Of the recipe's `formats` only those in `taken` are:
-    by step, the nodes of the layers that take it, None for all. `rough`: only time is asked for.
+    order; `no_block` says why there are none. Of the recipe's `open` steps only those `taken` are
+    carried out. `rough`: only time is asked for.
     """
 
     dropped: Dropped
     blocks: tuple[Block, ...] = ()
     no_block: str = ""
-    formats: tuple[Step, ...] = ()
-    taken: tuple[tuple[Step, frozenset[str] | None], ...] = ()
+    open: tuple[Step, ...] = ()
+    taken: tuple[Taken, ...] = ()
     rough: bool = False
 
     def plan(self, step: Step, context: Context) -> Plan | None:
@@ -48,32 +59,33 @@ class Chosen:
             edits = leave_out(self.blocks)
             left = drop_blocks.left_alone(context, step.settings)
             return Plan(edits, left if edits else (LeftAlone("blocks", self.no_block), *left))
-        if any(step is s for s in self.formats):
-            return self._format(step, context)
+        if any(step is s for s in self.open):
+            return self._layers(step, context)
         return None
 
     def takes(self, step: Step) -> bool:
-        return any(step is s for s, _ in self.taken)
+        return any(step is taken.step for taken in self.taken)
 
     @property
     def removes_nothing(self) -> bool:
         return bool(self.taken) and not self.blocks and not any(self.dropped.values())
 
-    def _format(self, step: Step, context: Context) -> Plan | None:
-        if not self.takes(step):
+    def _layers(self, step: Step, context: Context) -> Plan | None:
+        rows = [taken for taken in self.taken if taken.step is step]
+        if not rows:
             return Plan((), (LeftAlone(step.name, NOT_TAKEN),))
-        nodes = next(nodes for s, nodes in self.taken if s is step)
-        if nodes is None:
+        if rows[0].nodes is None:
             return None
-        open_ones = [layer for layer in layers_of(context.module) if quantizable(layer.node)]
-        wanted = {layer.name for layer in open_ones if layer.node.name in nodes}
-        settings = step.settings
-        assert isinstance(settings, Quantize)
-        only = settings.only(wanted, quickly=self.rough)
-        plan = ADJUSTERS[step.name].plan(context, only)
-        kept = {layer.name for layer in open_ones if settings.takes(layer.name)} - wanted
-        left = (replace(row, reason=KEPT) if row.what in kept else row for row in plan.left_alone)
-        return replace(plan, left_alone=tuple(left))
+        settings, layers = step.settings, list(layers_of(context.module))
+        assert isinstance(settings, ByLayer)
+        plans: list[tuple[set[str], Plan]] = []
+        for taken in rows:
+            names = {la.name for la in layers if la.node.name in (taken.nodes or ())}
+            only = settings.only(names, **({"rank": taken.rank} if taken.rank else {}))
+            only = only.quickly() if self.rough else only
+            plans.append((names, ADJUSTERS[step.name].plan(context, only)))
+        able = (la.name for la in layers if _able(la, settings))
+        return _joined(plans, {name for name in able if settings.takes(name)})
 
     def _prune(self, step: Step, context: Context) -> Plan:
         if self.removes_nothing:
@@ -89,3 +101,25 @@ class Chosen:
         return Plan(
             tuple(keep_units(context.analysis, dropped)), left_alone(context, step.settings)
         )
+
+
+def _able(layer: Layer, settings: ByLayer) -> bool:
+    """Whether the step could have taken the layer."""
+    return not factorable(layer) if isinstance(settings, LowRank) else quantizable(layer.node)
+
+
+def _joined(plans: Sequence[tuple[set[str], Plan]], able: set[str]) -> Plan:
+    """One plan of several, each with the names of its layers; of the `able` the rest is kept."""
+    wanted = set[str]().union(*(names for names, _ in plans))
+    left: dict[str, str] = {}
+    for names, plan in plans:
+        for row in plan.left_alone:
+            if row.what in names or row.what not in wanted:
+                left[row.what] = KEPT if row.what in able - wanted else row.reason
+    first = plans[0][1]
+    return replace(
+        first,
+        edits=tuple(e for _, plan in plans for e in plan.edits),
+        weights={n: w for _, plan in plans for n, w in plan.weights.items()},
+        left_alone=tuple(LeftAlone(what, reason) for what, reason in left.items()),
+    )

@@ -1,7 +1,7 @@
-"""Number formats that a search may take: steps that come after pruning and bring nothing but speed.
+"""What a search may take besides widths: steps after pruning that bring nothing but speed.
 
-A form is the place of its step in the recipe; FLOAT is the model without any of them. Half
-precision is of the whole model, integers are chosen layer by layer (ways.py).
+Number formats and ranks go by the place of their step in the recipe; FLOAT is none of them. Half
+precision is of the whole model, integers and ranks are chosen layer by layer (ways.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..configs.recipe import Recipe
-from ..configs.settings import Precision, Quantize
+from ..configs.settings import LowRank, Precision, Quantize
 from ..graph.edits import Cast, Edit, QuantizeWeight, Sparsify
 
 FLOAT = -1
@@ -30,14 +30,19 @@ def integers(recipe: Recipe) -> tuple[int, ...]:
     )
 
 
+def ranks(recipe: Recipe) -> tuple[int, ...]:
+    """Where the recipe leaves the ranks open."""
+    rows = ((i, s.settings) for i, s in enumerate(recipe.adjust))
+    return tuple(i for i, s in rows if isinstance(s, LowRank) and s.rank is s.ratio is None)
+
+
 def name_of(recipe: Recipe, form: int) -> str:
     if form == FLOAT:
         return "float32"
     settings = recipe.adjust[form].settings
     if isinstance(settings, Precision):
         return settings.dtype
-    assert isinstance(settings, Quantize)
-    return settings.scheme
+    return settings.scheme if isinstance(settings, Quantize) else recipe.adjust[form].name
 
 
 def takes_a_format(edits: Iterable[Edit]) -> bool:

@@ -15,10 +15,10 @@ from ..configs.settings import DropBlocks, Prune
 from .allocation import Problem
 from .bench import Bench
 from .building import before
-from .chosen import Chosen
+from .chosen import Chosen, Taken
 from .costs import CostTables, Store
 from .depth import Depth
-from .forms import FLOAT, halves, integers, name_of
+from .forms import FLOAT, halves, integers, name_of, ranks
 from .multiples import rewarded_multiple
 from .trials import Picks
 from .ways import Ways, choice_of
@@ -42,8 +42,8 @@ class Ground:
         return replace(self.problem, barred=self.ways.others(step))
 
     def problems(self, steps: tuple[int, ...]) -> list[Problem]:
-        """Where layers may run by `steps`: the one with all freedom, those with none in integers
-        and with all, which are there since predictions err."""
+        """Where layers may run by `steps`: the one with all freedom, and those with no layer and
+        with every layer run so, which are there since predictions err."""
         if not steps:
             return [self.all_by(FLOAT)]
         free = replace(self.problem, barred=self.ways.others(FLOAT, *steps))
@@ -55,20 +55,20 @@ class Ground:
                   if g in self.groups}  # fmt: skip
         gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
         kept = {g: w for g, w in widths.items() if w}
-        nodes: dict[int, set[str]] = {}
-        for node, step in self.ways.taken(picks).items():
-            nodes.setdefault(step, set()).add(node)
+        nodes: dict[tuple[int, int], set[str]] = {}
+        for node, way in self.ways.taken(picks).items():
+            nodes.setdefault((way.step, way.rank), set()).add(node)
         steps = recipe.adjust
-        taken = [(steps[s], frozenset(found)) for s, found in nodes.items()]
+        taken = [Taken(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())]
         return Chosen(
             self.pruner.keeping(kept), gone, self.depth.reason,
-            formats=tuple(steps[f] for f in (*integers(recipe), *halves(recipe))),
-            taken=(*taken, *([] if form == FLOAT else [(steps[form], None)])),
+            open=tuple(steps[f] for f in (*ranks(recipe), *integers(recipe), *halves(recipe))),
+            taken=(*taken, *([] if form == FLOAT else [Taken(steps[form])])),
         )  # fmt: skip
 
     def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
-        """The steps of the formats that an allocation takes, and in words."""
-        counts = Counter(self.ways.taken(picks).values())
+        """The steps that an allocation takes besides widths, and in words."""
+        counts = Counter(way.step for way in self.ways.taken(picks).values())
         whole = [] if form == FLOAT else [form]
         names = [name_of(recipe, f) for f in whole]
         for step, count in sorted(counts.items()):

@@ -17,7 +17,7 @@ from .allocation import Problem
 from .bench import Bench
 from .building import build
 from .chosen import Chosen
-from .forms import FLOAT, halves, takes_a_format
+from .forms import FLOAT, halves, integers, takes_a_format
 from .goal import WINDOW, budget_ms, feasibility, wanted
 from .ground import Ground
 from .talk import expected
@@ -35,7 +35,7 @@ class Search:
     """Candidates of one pruning step, measured as they are asked for.
 
     `forms`: formats of the whole model that are faster here, FLOAT first; `steps`: of the recipe,
-    those that make single layers run in integers, where all of them together are faster.
+    those that make layers run in integers or split, where all of them together are faster.
     """
 
     bench: Bench
@@ -85,7 +85,7 @@ class Search:
         trial = self.known(whole, form)
         if trial is None:
             variant = self._built(whole, form)
-            if not takes_a_format(variant.edits):
+            if form != FLOAT and not takes_a_format(variant.edits):
                 return False
             trial = self._measured(whole, form, variant)
         gains = trial.latency.high_ms < self.trials[0].latency.value_ms
@@ -96,7 +96,9 @@ class Search:
         return gains
 
     def problems(self, form: int) -> list[Problem]:
-        return self.ground.problems(self.steps if form == FLOAT else ())
+        """In half precision no layer runs in integers, but it may be split."""
+        integer = integers(self.bench.recipe) if form != FLOAT else ()
+        return self.ground.problems(tuple(s for s in self.steps if s not in integer))
 
     def chosen(self, trial: Trial) -> Chosen:
         return self.ground.chosen(self.bench.recipe, trial.picks, trial.form)
@@ -122,7 +124,8 @@ class Search:
         told = len(same) >= (2 if formats else 1)
         points = [(t.predicted_ms, t.latency.value_ms) for t in same]
         expected = interpolated(points, predicted) if told else None
-        names = (bench.runtime_for(variant.module),) if formats else None
+        packs = takes_a_format(variant.edits)
+        names = (bench.runtime_for(variant.module),) if packs else None
         latency, runtime = bench.latency_on_reference(variant.module, names)
         loss = self.problem.loss(picks)
         made = Trial(

@@ -1,15 +1,15 @@
-"""Ways to run a layer other than as it is: what each takes here, and what it costs.
+"""Ways to run a layer other than as it is, in integers or split: what each takes and costs here.
 
-Times are those of the layer's node in the whole model with every layer run that way: alone, a layer
-would pay for conversions that its neighbours share. The rise in loss is measured with this one
-layer run that way, in the currency of widths and blocks (adjusters/moments.py).
+Times are those of the layer's nodes in the whole model with every layer run that way: alone, a
+layer would pay for conversions that its neighbours share. The rise in loss is measured with this
+one layer run that way, in the currency of widths and blocks (adjusters/moments.py).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,27 +20,32 @@ from torch.fx import GraphModule
 from ..adjusters.moments import rise
 from ..adjusters.plan import Context, Plan, outputs_of
 from ..adjusters.registry import ADJUSTERS
+from ..configs.settings import LowRank, Settings
 from ..core.calling import Inputs
 from ..graph.capture import clone
-from ..graph.edits import Edit, FoldBatchNorm, apply
-from ..graph.layers import layers_of
+from ..graph.edits import Equalize, Factor, FoldBatchNorm, QuantizeWeight, apply
+from ..graph.layers import Layer, layers_of
 from ..profiling.layers import node_times
 from .bench import Bench
-from .forms import FLOAT, integers
+from .forms import FLOAT, integers, ranks
 from .runtimes import lowered
 
 EXAMPLES, FEWEST, SECONDS = 64, 8, 8.0
 FASTER = 0.97  # of the time as it is
+FINER = 4.0
+EXACT = (FoldBatchNorm, Equalize)
+OWN = (Factor, QuantizeWeight)  # edits that say how a layer runs
 
 
 @dataclass(frozen=True)
 class Way:
     """`step`: the place of the recipe's step, FLOAT where the layer stays as it is. `share`: of
-    the time that it takes then."""
+    the time that it takes then. `rank`: of what it is split into."""
 
     step: int
     share: float
     loss: float
+    rank: int = 0
 
 
 AS_IT_IS = Way(FLOAT, 1.0, 0.0)
@@ -56,32 +61,25 @@ class Ways:
     def measured(cls, bench: Bench, module: GraphModule) -> Ways:
         """What the recipe's steps offer for the layers of `module`."""
         found: dict[str, tuple[Way, ...]] = {}
-        context = bench.context(module)
         usual = node_times(lowered(module, bench.inputs, bench.runtime), bench.inputs)
-        for place in integers(bench.recipe):
-            step = bench.recipe.adjust[place]
-            plan = ADJUSTERS[step.name].plan(context, step.settings)
-            if not plan.edits:
-                continue
-            changed = plan.carry_out(clone(module))
-            ready = lowered(changed, bench.inputs, bench.runtime_for(changed))
-            times = node_times(ready, bench.inputs)
-            shares = {n: times[n] / usual[n] for n in _layers(module, plan) if usual.get(n)}
-            faster = {n: s for n, s in shares.items() if s < FASTER}
-            bench.talk.stage("judging layers in other formats", len(faster))
-            for node, loss in _losses(bench, context, plan, faster):
-                if math.isfinite(loss):
-                    found[node] = (*found.get(node, ()), Way(place, faster[node], loss))
+        for place in (*ranks(bench.recipe), *integers(bench.recipe)):
+            for settings in _degrees(bench.recipe.adjust[place].settings):
+                plan = ADJUSTERS[bench.recipe.adjust[place].name].plan(
+                    bench.context(module), settings
+                )
+                for node, way in _ways(bench, module, plan, place, usual):
+                    if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
+                        found[node] = (*found.get(node, ()), way)
         return cls({node: (*ways, AS_IT_IS) for node, ways in found.items()})
 
     @property
     def steps(self) -> tuple[int, ...]:
         return tuple(sorted({w.step for ways in self.of.values() for w in ways} - {FLOAT}))
 
-    def taken(self, picks: Mapping[str, int]) -> dict[str, int]:
-        """By node: the recipe's step by which it runs, of those that are not as they are."""
-        steps = {node: ways[picks[choice_of(node)]].step for node, ways in self.of.items()}
-        return {node: step for node, step in steps.items() if step != FLOAT}
+    def taken(self, picks: Mapping[str, int]) -> dict[str, Way]:
+        """By node: how it runs, of those that are not as they are."""
+        chosen = {node: ways[picks[choice_of(node)]] for node, ways in self.of.items()}
+        return {node: way for node, way in chosen.items() if way.step != FLOAT}
 
     def others(self, *steps: int) -> dict[str, tuple[int, ...]]:
         """By the name of each layer's choice: the options that are none of `steps`, which hold
@@ -98,30 +96,59 @@ def choice_of(node: str) -> str:
     return f"{node} runs"
 
 
-def _layers(module: GraphModule, plan: Plan) -> list[str]:
-    edited = {getattr(e, "node", "") for e in plan.edits if not isinstance(e, FoldBatchNorm)}
-    return [layer.node.name for layer in layers_of(module) if layer.node.name in edited]
+def _degrees(settings: Settings) -> tuple[Settings, ...]:
+    """What is asked of a step for one layer: of ranks, two of which one loses much less."""
+    if not isinstance(settings, LowRank):
+        return (settings,)
+    usual = settings.model_copy(update={"form": "channels"})
+    return (usual, usual.model_copy(update={"max_error": settings.max_error / FINER}))
+
+
+def _ways(
+    bench: Bench, module: GraphModule, plan: Plan, place: int, usual: Mapping[str, float]
+) -> Iterator[tuple[str, Way]]:
+    """By node: how the plan has it run, where that is faster."""
+    if not plan.edits:
+        return
+    changed = plan.carry_out(clone(module))
+    times = node_times(lowered(changed, bench.inputs, bench.runtime_for(changed)), bench.inputs)
+    edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
+    added = [layer for layer in layers_of(changed) if layer.node.name not in usual]
+    shares = {}
+    for layer in layers_of(module):
+        node = layer.node.name
+        if node in edited and usual.get(node):
+            rest = [other.node.name for other in added if other.weight.startswith(f"{layer.name}.")]
+            took = sum(times.get(name, math.inf) for name in (node, *rest))
+            shares[layer] = took / usual[node]
+    faster = {layer: share for layer, share in shares.items() if share < FASTER}
+    bench.talk.stage("judging layers one by one", len(faster))
+    for layer, loss in _losses(bench, bench.context(module), plan, faster):
+        if math.isfinite(loss):
+            node = layer.node.name
+            rank = getattr(edited[node], "rank", 0)
+            yield node, Way(place, faster[layer], loss, rank)
 
 
 def _losses(
-    bench: Bench, context: Context, plan: Plan, nodes: Mapping[str, float]
-) -> Iterator[tuple[str, float]]:
-    """By node: the rise in loss with this layer alone as the plan has it."""
-    folds = [e for e in plan.edits if isinstance(e, FoldBatchNorm)]
-    folded = apply(clone(context.module), folds)
+    bench: Bench, context: Context, plan: Plan, layers: Iterable[Layer]
+) -> Iterator[tuple[Layer, float]]:
+    """The rise in loss with each layer alone as the plan has it."""
+    layers = list(layers)
+    exact = [e for e in plan.edits if isinstance(e, EXACT)]
+    folded = apply(clone(context.module), exact)
     given, started = _examples(context, EXAMPLES), time.monotonic()
     wanted = [_outputs(folded, inputs, context) for inputs, _ in given]
-    took = max(1e-9, time.monotonic() - started) * len(nodes)
+    took = max(1e-9, time.monotonic() - started) * len(layers)
     if took > SECONDS:
         given = _examples(context, max(FEWEST, round(EXAMPLES * SECONDS / took)))
-    for node in nodes:
-        own: list[Edit] = [e for e in plan.edits if getattr(e, "node", "") == node]
-        trial, total, rows = apply(clone(folded), own), 0.0, 0
+    for layer in layers:
+        trial, total, rows = plan.only(layer).carry_out(clone(folded)), 0.0, 0
         for (inputs, targets), outputs in zip(given, wanted, strict=False):
             changed = _outputs(trial, inputs, context)
             total += len(changed) * rise(outputs[: len(changed)], changed, targets)
             rows += len(changed)
-        yield node, total / rows
+        yield layer, total / rows
         bench.talk.advance(1)
 
 

@@ -12,12 +12,12 @@ from modelspeed.adjusters.prune import Pruner
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
-from modelspeed.graph.capture import capture
-from modelspeed.graph.edits import QuantizeWeight
+from modelspeed.graph.capture import capture, clone
+from modelspeed.graph.edits import Factor, QuantizeWeight
 from modelspeed.graph.int8 import runs_here
 from modelspeed.profiling.layers import node_times
 from modelspeed.tuning import ways as ways_of_layers
-from modelspeed.tuning.chosen import KEPT, Chosen
+from modelspeed.tuning.chosen import KEPT, Chosen, Taken
 from modelspeed.tuning.costs import CostTables, Store
 from modelspeed.tuning.runtimes import PACKED, lowered, packed
 from modelspeed.tuning.talk import Quiet
@@ -93,7 +93,7 @@ def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(bench, monkeypatc
 
 def test_just_the_chosen_layers_run_in_integers_and_the_report_says_why_the_others_do_not(bench):
     step = bench.recipe.adjust[INT8]
-    chosen = Chosen({}, formats=(step,), taken=((step, frozenset({"conv2d"})),))
+    chosen = Chosen({}, open=(step,), taken=(Taken(step, frozenset({"conv2d"})),))
     plan = chosen.plan(step, bench.context(bench.module))
     assert [e.node for e in plan.edits if isinstance(e, QuantizeWeight)] == ["conv2d"]
     reasons = {row.what: row.reason for row in plan.left_alone}
@@ -125,3 +125,30 @@ def test_what_was_measured_is_that_of_this_machines_kernels(bench):
     bench.runtime = packed(bench.module, bench.inputs)
     for ways in Ways.measured(bench, bench.module).of.values():
         assert all(0 < w.share < 1 for w in ways[:-1])
+
+
+def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(bench, tmp_path):
+    """Of two layers alike in size, one has rank 4."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.randn(1024, 4) @ torch.randn(4, 1024) / 64)
+        model[0].bias.zero_()
+    x = torch.randn(64, 1024)
+    inputs, data = Inputs((x,)), [(x, torch.zeros(64)) for _ in range(2)]
+    bench.inputs, bench.context = inputs, lambda module: Context(module, inputs, data)
+    bench.module = capture(model, (x,))
+    bench.runtime_for = lambda module: "plain"
+    bench.recipe = parse_recipe(
+        "{version: 1, adjust: [prune, {low_rank: {max_error: 0.01}}]}", "recipe", tmp_path
+    )
+    (way, end) = Ways.measured(bench, bench.module).of["linear"]
+    assert end == AS_IT_IS and way.step == 1 and 4 <= way.rank <= 32
+    assert way.share < 0.5 and way.loss < 1e-6
+    step = bench.recipe.adjust[1]
+    taken = Taken(step, frozenset({"linear"}), rank=4)
+    plan = Chosen({}, open=(step,), taken=(taken,)).plan(step, bench.context(bench.module))
+    assert plan.edits == (Factor("linear", 4),)
+    assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
+    made = plan.carry_out(clone(bench.module))
+    torch.testing.assert_close(made(x), bench.module(x), rtol=1e-3, atol=1e-3)
