@@ -57,6 +57,7 @@ def connected(address: str) -> Any:
 def _all(ray: Any, plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch) -> None:
     waiting, running = list(plans), dict[Any, Running]()
     nodes = group(ray, watch)
+    _note_room(ray, plans, options, watch)
     try:
         while waiting or running:
             for plan in _startable(waiting, running.values()):
@@ -94,9 +95,10 @@ def _begun(
     log = log_of(plan, options.out)
     log.touch()
     seen = Running(plan, log, log.stat().st_size)
+    where = {"label_selector": {NODE_ID: f"in({','.join(nodes)})"}} if nodes else {}
     task = ray.remote(_item).options(
-        num_cpus=_threads(plan), max_retries=options.retries, retry_exceptions=False,
-        scheduling_strategy="SPREAD", **_more(plan, options, nodes),
+        max_retries=options.retries, retry_exceptions=False, scheduling_strategy="SPREAD",
+        **_resources(plan, options), **where,
     )  # fmt: skip
     return task.remote(plan, options, time.time()), seen
 
@@ -171,15 +173,23 @@ def group(ray: Any, watch: Watch) -> list[str]:
     return groups[best]
 
 
-def _threads(plan: Plan) -> int:
+def _note_room(ray: Any, plans: Sequence[Plan], options: Options, watch: Watch) -> None:
+    """Ray waits without a word for a node that an item fits on; a cluster may grow one."""
+    rooms = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    for plan in plans:
+        asked = _resources(plan, options)
+        if not any(all(r.get(names[k], 0) >= v for k, v in asked.items()) for r in rooms):
+            wanted = ", ".join(f"{names[k]} {v:,}" for k, v in asked.items())
+            watch.note(f"`{plan.name}` waits for a node with room for it ({wanted}): there is none")
+
+
+def _resources(plan: Plan, options: Options) -> dict[str, int]:
+    """What a task asks for, by Ray's names."""
     words = [w for w in plan.command if w.startswith("--threads=")]
-    return int(words[-1].partition("=")[2]) if words else 1
-
-
-def _more(plan: Plan, options: Options, nodes: Sequence[str]) -> dict[str, Any]:
-    asked: dict[str, Any] = {"memory": options.memory} if options.memory else {}
+    asked = {"num_cpus": int(words[-1].partition("=")[2]) if words else 1}
+    if options.memory:
+        asked["memory"] = options.memory
     if any(w.startswith("--device=cuda") for w in plan.command):
         asked["num_gpus"] = 1
-    if nodes:
-        asked["label_selector"] = {NODE_ID: f"in({','.join(nodes)})"}
     return asked

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from ..configs.entries import Entry
+from ..core.files import write_whole
 from ..core.items import Index, Item, exit_code
 from ..reporting import batch_index
 from ..reporting.console import print_table
@@ -71,6 +72,4 @@ def _write(index: Index, options: Options) -> None:
         "index.json": batch_index.dumps(index),
     }  # fmt: skip
     for name, text in texts.items():
-        part = options.out / f".{name}.tmp-modelspeed"
-        part.write_text(text, encoding="utf-8")
-        part.replace(options.out / name)
+        write_whole(options.out / name, text)

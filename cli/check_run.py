@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..core.checks import Check, exit_code
+from ..core.files import write_whole
 from ..core.records import to_json
 from ..reporting import checks
 from ..reporting.console import print_table
@@ -30,14 +31,14 @@ def run(asked: Asked) -> Check:
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:
     """A check that could not be made is an error in the files too."""
     if junit:
-        junit.write_text(checks.junit(str(folder), (), error), encoding="utf-8")
+        write_whole(junit, checks.junit(str(folder), (), error))
     if summary:
         _append(summary, f"### modelspeed check `{folder}`\n\n**failed**: {error}\n")
 
 
 def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
     if junit:
-        junit.write_text(checks.junit(found.folder, found.cases), encoding="utf-8")
+        write_whole(junit, checks.junit(found.folder, found.cases))
     if summary:
         _append(summary, checks.summary(found))
     if as_json:

@@ -8,9 +8,9 @@ such that it holds where both are smallest. Points are cached on disk under the 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from ..core.calling import Inputs
+from ..core.files import write_whole
 from ..graph.capture import tensor_at
 from ..graph.fusing import activation_of
 from ..graph.layers import Layer, layers_of
@@ -240,13 +241,9 @@ class Store:
         for key, row in times.items():
             whole.setdefault(key, {}).update(row)
         data = {k: {f"{i},{o}": ms for (i, o), ms in row.items()} for k, row in whole.items()}
-        part = self.path.with_suffix(f".{os.getpid()}.part")
-        try:
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(data), encoding="utf-8")
-            part.replace(self.path)
-        except OSError:
-            part.unlink(missing_ok=True)
+            write_whole(self.path, json.dumps(data))
 
 
 def _point(text: str) -> Point:

@@ -31,6 +31,7 @@ from ..configs.load import dump_recipe
 from ..configs.recipe import METRICS, Recipe
 from ..configs.references import DATA, FILE, MODELS, parse_reference
 from ..core.errors import ArtifactError
+from ..core.files import write_whole
 from ..core.records import from_json, to_json
 from .cache import cache_folder
 from .job import Job
@@ -137,16 +138,12 @@ class Journal:
         facts, tensors = _packed(value)
         entry = Entry(stage, round(self.seconds, 3), facts, self.head, tensors)
         path = self.folder / f"{self.count + 1:03}-{stage}.safetensors"
-        part = path.with_suffix(".part")
         try:
             for stale in self._files()[self.count :]:
                 stale.unlink()
             self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(entry.bytes())
-            part.replace(path)
+            write_whole(path, entry.bytes())
         except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             self.talk.note(f"the journal can't be written ({error.strerror}): no more is kept")
             self.writable = False
         self.left, self.head, self.count = [], entry.digest, self.count + 1

@@ -9,11 +9,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import items
 import pytest
-from modelspeed.batch.ray_run import connected
+from items import plan
+from modelspeed.batch.plan import Options
+from modelspeed.batch.ray_run import _note_room, connected
 from modelspeed.core.errors import MissingExtra
 
 # In a process of its own: Ray warns, and leaves threads behind.
@@ -65,6 +69,21 @@ def test_without_ray_the_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"modelspeed\[ray\]"):
         connected("auto")
+
+
+def test_an_item_that_no_node_has_room_for_is_named(tmp_path):
+    said, size = [], 4 << 30
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "memory": float(size)}},
+             {"Alive": False, "Resources": {"CPU": 64.0, "memory": 64.0 * size}}]  # fmt: skip
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    wide = plan(tmp_path, "wide", "met")
+    wide = replace(wide, command=(*wide.command, "--threads=4"))
+    watch = SimpleNamespace(note=said.append)
+    plans = [plan(tmp_path, "small", "met"), wide]
+    _note_room(ray, plans, Options(tmp_path, memory=size), watch)
+    assert len(said) == 1 and said[0].startswith("`wide` waits") and "CPU 4" in said[0]
+    _note_room(ray, plans[:1], Options(tmp_path, memory=size + 1), watch)
+    assert "memory 4,294,967,297" in said[1]
 
 
 def test_all_items_are_done_although_a_node_is_lost(tmp_path):

@@ -56,13 +56,13 @@ def test_an_exported_program_says_what_it_takes(tmp_path, batch):
 def test_a_recipe_that_is_there_stays_where_the_disk_refuses(tmp_path, monkeypatch):
     torch.save(pico.net(["residual"]).state_dict(), tmp_path / "a.pt")
     (tmp_path / "r.yaml").write_text("version: 1\n")
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def fail(path, text, **more):
-        write(path, text[:9], **more)
+    def fail(path, data):
+        write(path, data[:9])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     code, said, _ = init(tmp_path / "a.pt", tmp_path / "r.yaml")
     assert code != 0 and "the disk is full" in said
     assert (tmp_path / "r.yaml").read_text() == "version: 1\n"
