@@ -11,7 +11,8 @@ def list_all(json: o.JsonOption = False) -> None:
     from rich.console import Console
 
     from ..configs.presets import preset_names, read_preset
-    from ..configs.settings import SETTINGS, setting_rows
+    from ..configs.setting_rows import setting_rows
+    from ..configs.settings import SETTINGS
     from ..reporting.console import print_table
     from ..reporting.facts import Table
 

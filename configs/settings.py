@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -183,6 +182,11 @@ class Quantize(Settings):
         default=False,
         description="First scale the channels between layers to ranges alike (exact in float).",
     )
+    rounding: Literal["nearest", "adaptive"] = Field(
+        default="nearest",
+        description="Each weight to its nearest integer, or all of a layer's so that its outputs "
+        "on training data change least, its bias with them (seconds; most useful in 4 bits).",
+    )
     bias_correction: bool = Field(
         default=False,
         description="Take the mean error of each layer's outputs on training data out of its bias.",
@@ -277,23 +281,3 @@ SETTINGS: dict[str, type[Settings]] = {
     "scale": Scale,
     "finetune": Finetune,
 }
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as `modelspeed list` shows it; `default` is None where one must be given."""
-
-    name: str
-    default: str | None
-    description: str
-
-
-def setting_rows(adjuster: str) -> tuple[SettingRow, ...]:
-    return tuple(
-        SettingRow(
-            name,
-            None if f.is_required() else str(f.get_default(call_default_factory=True)),
-            f.description or "",
-        )
-        for name, f in SETTINGS[adjuster].model_fields.items()
-    )

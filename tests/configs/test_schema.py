@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from modelspeed.configs.schema import json_schema
-from modelspeed.configs.settings import SETTINGS, setting_rows
+from modelspeed.configs.setting_rows import setting_rows
+from modelspeed.configs.settings import SETTINGS
 
 DOCS = Path(__file__).parents[2] / "docs" / "recipe.schema.json"
 
