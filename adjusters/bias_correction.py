@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..graph.capture import tensor_at
-from ..graph.integer_weights import rounded_weight
+from ..graph.capture import node_named, tensor_at
+from ..graph.integer_weights import integer_weight
 from ..graph.layers import Layer, layers_of
 from ..graph.watching import Watch
 from .calibration import batches
@@ -26,6 +26,7 @@ Steps = Mapping[str, tuple[float, int]]
 def corrected(
     context: Context,
     module: GraphModule,
+    integer: GraphModule,
     chosen: Iterable[Node],
     steps: Steps,
     levels: int,
@@ -33,8 +34,9 @@ def corrected(
 ) -> dict[str, Tensor]:
     """New biases by name for the `chosen` layers of `module`, those that have one of their own.
 
-    `steps`: scale and zero point of what a layer reads, by the node's name; what is not among them
-    stays float. Nothing without training data.
+    `integer` is the module with their weights in integers. `steps`: scale and zero point of what a
+    layer reads, by the node's name; what is not among them stays float. Nothing without training
+    data.
     """
     wanted = set(chosen)
     uses = [str(n.target) for n in module.graph.nodes if n.op == "get_attr" for _ in n.users]
@@ -43,6 +45,7 @@ def corrected(
         if one.node in wanted and one.bias is not None and uses.count(one.bias) == 1
     ]  # fmt: skip
     watched = _Both(module, layers, steps, levels)
+    watched.weights = {n: _near(integer, n.name) for n in watched.layers}
     with torch.no_grad():
         for given in batches(context, examples):
             watched.of(given)
@@ -62,7 +65,7 @@ class _Both(Watch):
         super().__init__(module)
         self.layers = {layer.node: layer for layer in layers}
         self.steps, self.levels = steps, levels
-        self.weights = {n: _near(tensor_at(module, o.weight)) for n, o in self.layers.items()}
+        self.weights: dict[Node, Tensor] = {}
         self.gaps: dict[Node, tuple[Tensor, int]] = {}
 
     def run_node(self, n: Node) -> Any:
@@ -89,6 +92,8 @@ class _Both(Watch):
         return total / max(1, count)
 
 
-def _near(weight: Tensor) -> Tensor:
-    integers, scale = rounded_weight(weight.detach())
-    return integers.to(weight.dtype) * scale
+def _near(integer: GraphModule, name: str) -> Tensor:
+    node = node_named(integer, name)
+    held = integer_weight(node.args[1]) if node is not None else None
+    assert held is not None
+    return held.floats(integer)

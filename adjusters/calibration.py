@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 
 from ..core.calling import Inputs
-from .plan import Context
+from .plan import Batches, Context
 
 SAMPLES = 4096  # values kept per batch and activation
 OUTSIDE = 1e-4  # fraction of the values that `percentile` cuts off, half at each end
@@ -67,6 +67,20 @@ def batches(context: Context, examples: int) -> Iterable[Inputs]:
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         seen += len(given[0])
         yield given
+
+
+def gather(train: Batches, examples: int) -> Inputs:
+    """The same as one batch, on the CPU."""
+    rows: list[Inputs] = []
+    count = 0
+    for inputs, _ in train:
+        rows.append(Inputs.of(inputs))
+        count += len(rows[-1][0])
+        if count >= examples:
+            break
+    first = rows[0]
+    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
+    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
 
 
 def observe(

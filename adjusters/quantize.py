@@ -27,6 +27,7 @@ from .bias_correction import corrected
 from .calibration import batches, observe
 from .equalization import equalised
 from .plan import Adjuster, Context, Plan
+from .rounding import adapted
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
 JUDGED = 64  # examples that a layer's sensitivity is measured on
@@ -52,14 +53,18 @@ def plan(context: Context, settings: Any) -> Plan:
         ]  # fmt: skip
         chosen = [n for n in chosen if n not in kept]
     edits = _edits(chosen, steps, settings)
-    biases = (
-        corrected(context, module, chosen, steps, largest_level(), settings.examples)
-        if settings.bias_correction
-        else {}
-    )
+    weights: dict[str, Tensor] = {}
+    integer = apply(clone(module), edits)
+    if settings.rounding == "adaptive" and context.train is None:
+        left.append(LeftAlone("rounding", "there is no training data to round by"))
+    elif settings.rounding == "adaptive":
+        weights = adapted(context, module, integer, chosen, settings.examples)
+    elif settings.bias_correction:
+        levels, few = largest_level(), settings.examples
+        weights = corrected(context, module, integer, chosen, steps, levels, few)
     for_speed = settings.scheme in ("int8_static", "int8_dynamic")
     every = (*folds, *scales, *edits) if edits else ()
-    return Plan(every, tuple(left), for_speed=for_speed, weights=biases)
+    return Plan(every, tuple(left), for_speed=for_speed, weights=weights)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:

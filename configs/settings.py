@@ -231,6 +231,11 @@ class Quantize(ByLayer):
         default=False,
         description="First scale the channels between layers to ranges alike (exact in float).",
     )
+    rounding: Literal["nearest", "adaptive"] = Field(
+        default="nearest",
+        description="Each weight to its nearest integer, or all of a layer's so that its outputs "
+        "on training data change least, its bias with them (seconds; most useful in 4 bits).",
+    )
     bias_correction: bool = Field(
         default=False,
         description="Take the mean error of each layer's outputs on training data out of its bias.",

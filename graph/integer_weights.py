@@ -40,6 +40,37 @@ class IntegerWeight:
         grouped = unpacked(integers).reshape(*scale.shape[:2], -1).to(torch.float32)
         return (grouped * scale + tensor_at(module, self.least).detach()).flatten(1)
 
+    def grid(self, module: GraphModule) -> Grid:
+        """What its integers stand for."""
+        shape, scale = (
+            tensor_at(module, self.integers).shape,
+            tensor_at(module, self.scale).detach(),
+        )
+        if self.least is None:
+            step = scale.flatten(1).expand(-1, shape[1:].numel())
+            return Grid(step, torch.zeros_like(step), -LARGEST, LARGEST)
+        least = tensor_at(module, self.least).detach()
+        step, least = (
+            t.expand(-1, -1, 2 * shape[1] // t.shape[1]).flatten(1) for t in (scale, least)
+        )
+        return Grid(step, least, 0, FOUR_BITS)
+
+    def stored(self, integers: Tensor) -> Tensor:
+        """Integers [out, ...] as they are held."""
+        if self.least is None:
+            return integers.to(torch.int8)
+        return packed(integers.to(torch.uint8))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Weights [out, in] are k * `step` + `least`, for whole k from `low` to `high`."""
+
+    step: Tensor
+    least: Tensor
+    low: int
+    high: int
+
 
 def group_of(weight: Tensor, most: int) -> int | None:
     """The largest group of inputs up to `most` that a weight [out, in] divides into; None where

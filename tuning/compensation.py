@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..adjusters.calibration import gather
 from ..adjusters.plan import Batches
-from ..core.calling import Inputs
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..graph.watching import Watch
@@ -45,28 +45,13 @@ def compensate(
     `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
     `shorter`: blocks were left out too, so that layers with all their inputs read other values.
     """
-    inputs = _gather(train, examples if has_dynamic_batch(module) else 1).map(
-        lambda x: x.to(device)
-    )
+    inputs = gather(train, examples if has_dynamic_batch(module) else 1).map(lambda x: x.to(device))
     with torch.no_grad():
         shown = _Shown(original)
         shown.of(inputs)
         fitted = _Fitted(module, shown, kept, ridge, shorter)
         fitted.of(inputs)
     return fitted.count
-
-
-def _gather(train: Batches, examples: int) -> Inputs:
-    rows: list[Inputs] = []
-    count = 0
-    for inputs, _ in train:
-        rows.append(Inputs.of(inputs))
-        count += len(rows[-1][0])
-        if count >= examples:
-            break
-    first = rows[0]
-    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
-    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
 
 
 class _Nodes(Watch):

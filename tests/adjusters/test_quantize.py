@@ -183,3 +183,53 @@ def test_four_bits_are_for_linear_layers_with_enough_inputs():
     assert not made.for_speed
     few = plan(context(train=None), settings(scheme="int4_weight"))
     assert not few.edits and "groups of 16" in few.left_alone[-1].reason
+
+
+def correlated():
+    """A net in 4 bits whose inputs move together, as neighbours in an image do, and data for it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32, bias=False), nn.ReLU(), nn.Linear(32, 5)
+    ).eval()
+    few, x = torch.randn(8, 64), torch.randn(512, 8)
+    data = [(x @ few + 0.1 * torch.randn(512, 64), None)]
+    inputs = Inputs.of((data[0][0][:1],))
+    return Context(capture(model, tuple(inputs)), inputs, data), data[0][0] + 0.05
+
+
+@pytest.mark.parametrize("scheme", ["int4_weight", "int8_weight"])
+def test_weights_rounded_together_give_outputs_nearer_to_the_original(scheme):
+    at, x = correlated()
+    errors = []
+    for rounding in ("nearest", "adaptive"):
+        given = settings(scheme=scheme, rounding=rounding, group=16)
+        first, second = (plan(at, given) for _ in range(2))
+        assert first.weights.keys() == second.weights.keys()
+        assert all(torch.equal(v, second.weights[k]) for k, v in first.weights.items())
+        made = first.carry_out(clone(at.module))
+        with torch.no_grad():
+            errors.append(float((made(x) - at.module(x)).norm()))
+    assert made.get_parameter("0.weight").dtype in (torch.int8, torch.uint8)
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_convolutions_of_every_kind_are_rounded_together():
+    blocks = ["depthwise", "grouped", "residual"]
+    data = [(pico.images(64, 3), None)]
+    at = context(pico.net(blocks), data)
+    x, errors = pico.images(32, 9), []
+    for rounding in ("nearest", "adaptive"):
+        made = plan(at, settings(scheme="int8_weight", rounding=rounding))
+        with torch.no_grad():
+            out = made.carry_out(clone(at.module))(x)
+            errors.append(float((out - at.module(x)).norm()))
+    assert {f"{layer}.weight" for layer in ("stem", "blocks.0.depth", "blocks.1.mix", "head")} < {
+        *made.weights
+    }
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_without_data_weights_go_to_their_nearest_and_it_says_so():
+    made = plan(context(train=None), settings(scheme="int8_weight", rounding="adaptive"))
+    assert made.edits and not made.weights
+    assert made.left_alone[-1].what == "rounding"

@@ -17,7 +17,7 @@ from modelspeed.graph.edits import apply
 FOLDER = Path(__file__).parents[2] / "adjusters"
 HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon", "block_loss",
            "calibration", "spectrum", "ways", "separation", "bias_correction",
-           "equalization"}  # fmt: skip
+           "equalization", "rounding"}  # fmt: skip
 NEUTRAL = {
     "prune": {"ratio": 0.0, "importance": "magnitude"},
     "scale": {"factor": 1.0, "first": 9},

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import modelspeed
 import pico
 import pytest
 import torch
@@ -11,11 +7,9 @@ import zoo
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.checkpoints import artifact
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs, leaves, plain
-from modelspeed.core.errors import EditError, ModelspeedError
-from modelspeed.core.records import Latency, Record, Target
+from modelspeed.core.errors import EditError
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import (
     QuantizeAnew,
@@ -28,13 +22,8 @@ from modelspeed.graph.edits import (
 from modelspeed.graph.groups import analyse, keep_units
 from modelspeed.graph.int8 import dequantize, quantize, quantize_anew, runs_here
 from modelspeed.graph.lowering import variants
-from modelspeed.profiling.machine import fingerprint
 from torch import nn
 
-RECORD = Record(
-    "tune", "now", "0", "m.pt", "0" * 64, fingerprint(),
-    Target(), "none", "", Latency(50, 1, 1, 1),
-)  # fmt: skip
 KERNELS = ("onednn", "onednn_channels_last")
 DATA = [(pico.images(16, seed), None) for seed in range(2)]
 
@@ -177,42 +166,6 @@ def test_what_is_no_float_layer_is_refused():
     for edit in (QuantizeInput("conv2d", 9, 0.1, 0, 255), QuantizeInput("conv2d", 0, 0.1, 9, 300)):
         with pytest.raises(EditError):
             apply(module, [edit])
-
-
-@pytest.mark.parametrize("scheme", ["int8_static", "int8_weight"])
-def test_an_artifact_gives_equal_outputs_in_a_fresh_process_and_with_torch_alone(tmp_path, scheme):
-    model = pico.net(["residual"], width=32)
-    module, edits = quantised(model, scheme=scheme)
-    inputs = (pico.images(1),)
-    for name, graph, made in (("int8", module, edits), ("float", capture(model, inputs), ())):
-        artifact.save(
-            tmp_path / name, program=export(graph, inputs), edits=to_json(made), record=RECORD,
-            recipe_yaml="version: 1\n", inputs=Inputs.of(inputs), runtime="onednn", reports={},
-            force=False,
-        )  # fmt: skip
-    small, large = ((tmp_path / n / "model.safetensors").stat().st_size for n in ("int8", "float"))
-    assert small < 0.4 * large
-    x = pico.images(3, 5)
-    torch.save(x, tmp_path / "x.pt")
-    scripts = {
-        "alone": "m = torch.export.load('int8/model.pt2').module()",
-        "ours": "import modelspeed; m = modelspeed.load('int8')",
-    }
-    for name, script in scripts.items():
-        code = (
-            f"import sys; import torch; sys.path.append({pico.__file__.rpartition('/')[0]!r}); "
-            f"{script}; y = m(torch.load('x.pt')); torch.save(y.detach(), '{name}.pt'); "
-            f"print('modelspeed' in sys.modules)"
-        )
-        command = [sys.executable, "-W", "ignore", "-c", code]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == str(name != "alone")
-    with torch.no_grad():
-        wanted, here = module(x), modelspeed.load(tmp_path / "int8")(x)
-    assert torch.equal(torch.load(tmp_path / "ours.pt"), here)
-    torch.testing.assert_close(torch.load(tmp_path / "alone.pt"), wanted)
-    with pytest.raises(ModelspeedError, match=r"model\.pt2"):  # a class of the user's holds floats
-        modelspeed.load(tmp_path / "int8", model=pico.net(["residual"], width=32, seed=3))
 
 
 class Signal(nn.Module):
