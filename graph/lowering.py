@@ -36,10 +36,10 @@ def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Grap
     if images:
         found["channels_last"] = lambda: channels_last(float_weights(folded_copy(module)))
     if can_prepack(inputs):
-        found["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
+        found["onednn"] = lambda: prepacked(folded_copy(module), inputs)
         if images:
             found["onednn_channels_last"] = lambda: prepacked(
-                channels_last(folded_copy(module)), inputs, nhwc=True
+                channels_last(folded_copy(module)), inputs
             )
     return found
 
@@ -100,9 +100,8 @@ def channels_last(module: GraphModule) -> GraphModule:
     return tidy(module)
 
 
-def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule:
+def prepacked(module: GraphModule, inputs: Inputs) -> GraphModule:
     """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbours."""
-    del nhwc
     lower_int8(module, inputs[0].shape[0] if inputs[0].dim() else 1)
     packs = Packs(module)
     for node in list(module.graph.nodes):
