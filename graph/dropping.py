@@ -9,6 +9,8 @@ from torch.fx import GraphModule, Node
 from ..core.errors import EditError
 from .blocks import branch_of
 
+_ONCE_IS_ENOUGH = ("relu", "relu6", "hardtanh")
+
 
 def drop_block(module: GraphModule, node: Node, skip: Node) -> None:
     """`skip` takes the place of the sum `node`, in place; weights that nothing reads then go.
@@ -24,10 +26,27 @@ def drop_block(module: GraphModule, node: Node, skip: Node) -> None:
         if not dead.users:
             module.graph.erase_node(dead)
     module.graph.eliminate_dead_code()
+    _once(skip)
     _spare(skip)
     for name in before - _read(module):
         owner, _, leaf = name.rpartition(".")
         delattr(module.get_submodule(owner), leaf)
+
+
+def _once(value: Node) -> None:
+    """An activation of the sum that `value` has been through already changes nothing now."""
+    for user in list(value.users):
+        same = _name(user) in _ONCE_IS_ENOUGH and _name(user) == _name(value)
+        if same and user.args[1:] == value.args[1:]:
+            user.replace_all_uses_with(value)
+            user.graph.erase_node(user)
+
+
+def _name(node: Node) -> str:
+    """Of an operator, whether it works in place or not."""
+    target = node.target
+    name = target._schema.name if isinstance(target, OpOverload) else ""
+    return name.removeprefix("aten::").removesuffix("_")
 
 
 def _spare(value: Node) -> None:

@@ -11,7 +11,7 @@ from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import DropBlock, apply, from_json, to_json
+from modelspeed.graph.edits import DropBlock, apply, from_json, leave_out, to_json
 from torch import nn
 
 IMAGES = pico.images()
@@ -73,6 +73,13 @@ def test_dropping_equals_a_branch_of_zeros_also_after_a_round_trip():
     edits = from_json(to_json([DropBlock(block.total, block.skip)]))
     smaller = module_of(export(apply(clone(at.module), edits), (IMAGES,)))
     torch.testing.assert_close(smaller(IMAGES), zeroed(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_an_activation_that_the_value_has_been_through_goes_with_the_block():
+    module = context().module  # blocks end in a sum and a relu that works in place
+    shorter = apply(clone(module), leave_out(residual_blocks(module)[1:]))
+    relus = [n for n in shorter.graph.nodes if "relu" in n.name]
+    assert len(relus) == 3 and not any("relu" in u.name for n in relus for u in n.users)
 
 
 def test_of_nested_blocks_the_inner_ones_go_and_neighbours_go_together():
