@@ -248,7 +248,8 @@ class Quantize(ByLayer):
         return super().only(layers, keep_float=0, **changes)
 
     def quickly(self) -> Self:
-        return self.model_copy(update={"examples": 1, "bias_correction": False})
+        rough = {"examples": 1, "rounding": "nearest", "bias_correction": False}
+        return self.model_copy(update=rough)
 
 
 class Precision(Settings):
