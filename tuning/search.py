@@ -26,7 +26,7 @@ from .variant import Variant
 
 TRIALS = 8
 OTHER_TRIALS = 4
-RECOVER_SECONDS = 15.0  # for all of a shortlist; a large model takes as long for one
+RECOVER_SECONDS = 15.0  # for the shortlist of a format; a large model takes as long for one
 SEARCH_SHARE = 0.5
 
 
@@ -260,7 +260,7 @@ class Search:
         begun, firsts = working(), len({t.formats for t in ranked})
         near: list[tuple[float, float, Trial]] = []
         for trial in ranked:
-            late = working() - begun > RECOVER_SECONDS or not self.in_time()
+            late = working() - begun > RECOVER_SECONDS * firsts or not self.in_time()
             if len(near) >= firsts and late:
                 break
             near.append((self.distance(trial), trial.loss, trial))

@@ -60,6 +60,6 @@ def test_only_what_weights_are_trained_on_is_changed(tmp_path):
     inputs = ({"shape": [1, 1, 12, 12], "dtype": "float32"},)
     job = Job(str(file), Target(threads=1), "model.py:build", str(tmp_path), inputs=inputs)
     bench = open_bench(job, load_recipe(recipe), Quiet())
-    trainer = _trainer(bench, clone(bench.original), [], make_step("finetune").settings)
+    trainer = _trainer(bench, clone(bench.original), make_step("finetune").settings)
     assert isinstance(trainer.train, Augmented) and trainer.train.batches is bench.data.train
     assert trainer.held is bench.data.held and not isinstance(bench.data.train, Augmented)
