@@ -91,9 +91,10 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("parameters", _change(record.parameters_before, record.parameters_after)))
         rows.append(("MACs", _change(record.macs_before, record.macs_after)))
         rows.append(("runtime", record.runtime_used))
-    elif record.macs_before:  # TorchScript is only run
+    else:
         rows.append(("parameters", f"{record.parameters_before:,}"))
-        rows.append(("MACs", f"{record.macs_before:,}"))
+        if record.macs_before:  # nothing is known of TorchScript, which is only run
+            rows.append(("MACs", f"{record.macs_before:,}"))
     if record.smallest_reachable_ms is not None:
         rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
     if (error := prediction_error(record)) is not None:
