@@ -39,24 +39,25 @@ def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
         return (), f"its inputs have several sizes: {sorted(sizes)}" if sizes else NEITHER
     (whole,) = sizes
     size = _wanted(whole, settings)
+    here = "x".join(map(str, size))
     if len(size) != len(whole):
-        return (), f"{list(size)} is no length of a sequence"
+        return (), f"{here} is no length of a sequence"
     if size == whole or any(new > old for new, old in zip(size, whole, strict=True)):
-        return (), f"{list(size)} is not smaller than its input, {list(whole)}"
+        return (), f"{here} is not smaller than its input, {'x'.join(map(str, whole))}"
     ids = {id(x) for x in resizable}
     small = context.inputs.map(lambda x: smaller(x, size) if id(x) in ids else x)
     model = context.model or context.module
     if reason := failure(model, small):
-        return (), f"at {list(size)} {reason}"
+        return (), f"it can't run at {here}: {reason}"
     edit = Resize(_names(context, ids), size)
     try:
         edits = (*_constants(model, context.inputs, small), edit)
         made = apply(clone(context.module), edits)
     except (CaptureError, EditError) as error:
-        return (), f"at {list(size)} {error}"
+        return (), f"it can't run at {here}: {error}"
     for old, new in zip(output_shapes(context.module), output_shapes(made), strict=True):
         if old != new:
-            return (), f"at {list(size)} its output {old} would become {new}"
+            return (), f"at {here} its output {old} would become {new}"
     return edits, ""
 
 

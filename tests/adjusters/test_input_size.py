@@ -61,11 +61,11 @@ def tokens():
 
 def test_what_is_made_for_one_size_stays_and_the_layer_is_named():
     fixed = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
-    assert "`2` (Linear) fails: mat1 and mat2" in reason(fixed, size=9)
+    assert "it can't run at 9x9: `2` (Linear) fails: mat1 and mat2" in reason(fixed, size=9)
     assert "`2` fails: mat1 and mat2" in reason(module_of(export(fixed, ONE)), size=9)
     assert ", 1, 10, 10] would become [" in reason(nn.Conv2d(1, 1, 3), size=9)
     assert "no input is" in reason(nn.Linear(4, 2), Inputs.of(torch.randn(1, 4)), size=2)
-    assert "not smaller than its input, [12, 12]" in reason(pico.net([]), size=13)
+    assert "13x13 is not smaller than its input, 12x12" in reason(pico.net([]), size=13)
 
 
 def test_a_model_that_takes_another_way_at_another_size_stays():
@@ -109,7 +109,7 @@ def test_a_shorter_sequence_is_what_the_class_computes_of_the_first_tokens():
     made = plan.carry_out(clone(module))
     wanted = inputs.map(lambda x: x[:, :10]).call(model)
     torch.testing.assert_close(inputs.call(made), wanted)
-    assert reason(model, inputs, size=(10, 10)) == "[10, 10] is no length of a sequence"
+    assert reason(model, inputs, size=(10, 10)) == "10x10 is no length of a sequence"
     # Without the class the numbers that its graph holds can't be told.
     assert "fails" in reason(module, inputs, size=10)
 
