@@ -6,7 +6,6 @@ algorithm 1 with n:m blocks); without, the smallest go.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -35,11 +34,10 @@ def chosen(context: Context, settings: Any) -> Plan:
     """The plan for a GPU that has the kernels."""
     layers, left = [], []
     for layer in layers_of(context.module):
-        named = any(fnmatchcase(layer.name, p) for p in settings.match)
-        if not named or any(fnmatchcase(layer.name, p) for p in settings.skip):
-            left.append(LeftAlone(layer.name, "`match` and `skip` leave it dense"))
-        elif reason := sparsifiable(context.module, layer):
+        if reason := sparsifiable(context.module, layer):
             left.append(LeftAlone(layer.name, reason))
+        elif not settings.takes(layer.name):
+            left.append(LeftAlone(layer.name, "`match` and `skip` leave it dense"))
         else:
             layers.append(layer)
     seen = grams(context, layers, settings.examples)

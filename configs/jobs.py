@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from ..core.errors import ConfigError
+from .base_settings import CONFIG
 from .discovery import RESERVED, is_pattern
 from .load import text_of, validate
 from .sentences import show
-from .settings import CONFIG
 from .yaml_tree import Tree, read_tree
 
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]?)i?B?", re.ASCII | re.IGNORECASE)

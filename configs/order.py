@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from ..core.errors import ConfigError
+from .layer_settings import Quantize
 from .recipe import Recipe
-from .settings import DropBlocks, Prune, Quantize
+from .settings import DropBlocks, Prune
 
 Mode = Literal["tune", "apply"]
 FORMATS = ("quantize", "precision")

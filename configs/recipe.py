@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .base_settings import CONFIG, Settings
 from .references import DATA, FILE, MODELS, allowed, parse_reference
-from .settings import CONFIG, SETTINGS, Settings
+from .settings import SETTINGS
 
 Dtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"

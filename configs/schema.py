@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .base_settings import Settings
 from .recipe import Recipe
-from .settings import SETTINGS, Settings
+from .settings import SETTINGS
 
 
 def json_schema() -> dict[str, Any]:

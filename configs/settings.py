@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
-from glob import escape
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-# Strict: `epochs: "2"` is a typing slip to report, not a number to guess.
-CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Settings(BaseModel):
-    """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
-
-    model_config = CONFIG
-
-
-class ByLayer(Settings):
-    """Of adjusters that take some layers and leave others."""
-
-    match: tuple[str, ...] = Field(
-        default=("*",), description="Layer name patterns (`*` and `?`) to adjust."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layer name patterns (`*` and `?`) to leave as they are."
-    )
-
-    def takes(self, layer: str) -> bool:
-        """Whether `match` and `skip` leave the layer to it."""
-        named = any(fnmatchcase(layer, pattern) for pattern in self.match)
-        return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
-
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
-        """The same for just these layers, with other settings changed."""
-        match = tuple(map(escape, sorted(layers)))
-        return self.model_copy(update={"match": match, **changes})
-
-    def quickly(self) -> Self:
-        """As fast to run, but made in less time and not as accurate."""
-        return self
+from .base_settings import Settings
+from .layer_settings import LowRank, Precision, Quantize, SparsityTwoFour
 
 
 def _skip_or_ratio(value: Any) -> Any:
@@ -162,118 +125,6 @@ class Compensate(Settings):
     )
     ridge: float = Field(
         default=0.005, gt=0, description="Pull towards the old weights, in mean squared inputs."
-    )
-
-
-class LowRank(ByLayer):
-    """Split layers into smaller ones of a lower rank, where those measure faster here."""
-
-    max_error: float = Field(
-        default=0.02,
-        ge=0,
-        lt=1,
-        description="Most of the variance of a layer's outputs that may be lost; it sets the rank.",
-    )
-    form: Literal["auto", "channels", "spatial", "tucker"] = Field(
-        default="auto",
-        description="How convolutions are split: k x k to few channels and 1x1; k x 1 and 1 x k; "
-        "1x1, k x k and 1x1; auto takes what is fastest here.",
-    )
-    rank: int | None = Field(
-        default=None,
-        ge=1,
-        description="One rank for all layers, instead of `max_error`; no timing.",
-    )
-    ratio: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Or a share of each layer's full rank; it isn't timed layer by layer either.",
-    )
-    examples: int = Field(
-        default=256, ge=1, description="Training examples that show what the layers give."
-    )
-
-    @model_validator(mode="after")
-    def _one_rank(self) -> LowRank:
-        if self.rank is not None and self.ratio is not None:
-            raise ValueError("it must not set both `rank` and `ratio`")
-        return self
-
-    def quickly(self) -> Self:
-        return self.model_copy(update={"examples": min(self.examples, 64)})
-
-
-class Quantize(ByLayer):
-    """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
-
-    scheme: Literal["int8_static", "int8_dynamic", "int8_weight", "int4_weight"] = Field(
-        default="int8_static",
-        description="Weights and activations in int8 with ranges from training data, or for linear "
-        "layers with ranges of the moment (needs no data), or weights alone (a smaller file), for "
-        "linear layers also in 4 bits.",
-    )
-    group: int = Field(
-        default=128,
-        ge=16,
-        description="Inputs of a layer that share a scale under `int4_weight`; the largest divisor "
-        "of their number up to it.",
-    )
-    calibration: Literal["minmax", "percentile", "mse"] = Field(
-        default="mse",
-        description="How an activation's range is chosen: all values, 99.99 % of them, or the "
-        "range with the least rounding error.",
-    )
-    examples: int = Field(
-        default=256, ge=1, description="Training examples that the ranges are taken from."
-    )
-    equalize: bool = Field(
-        default=False,
-        description="First scale the channels between layers to ranges alike (exact in float).",
-    )
-    rounding: Literal["nearest", "adaptive"] = Field(
-        default="nearest",
-        description="Each weight to its nearest integer, or all of a layer's so that its outputs "
-        "on training data change least, its bias with them (seconds; most useful in 4 bits).",
-    )
-    bias_correction: bool = Field(
-        default=False,
-        description="Take the mean error of each layer's outputs on training data out of its bias.",
-    )
-    keep_float: int = Field(
-        default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
-    )
-
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
-        return super().only(layers, keep_float=0, **changes)
-
-    def quickly(self) -> Self:
-        rough = {"examples": 1, "rounding": "nearest", "bias_correction": False}
-        return self.model_copy(update=rough)
-
-
-class Precision(Settings):
-    """Compute in half precision where this machine has arithmetic for it; faster, not exact."""
-
-    dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        default="bfloat16", description="The number format to compute in; float32 changes nothing."
-    )
-
-
-class SparsityTwoFour(Settings):
-    """Zero two of every four weights of linear layers, where a GPU runs that faster."""
-
-    examples: int = Field(
-        default=128,
-        ge=1,
-        description="Training examples that the weights which stay are fitted to; without data the "
-        "smallest weights go.",
-    )
-    match: tuple[str, ...] = Field(
-        default=("*",), description="Layer name patterns (`*` and `?`) to make sparse."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layer name patterns (`*` and `?`) to leave dense."
     )
 
 

@@ -9,8 +9,10 @@ from ..adjusters import drop_blocks
 from ..adjusters.plan import Context, Plan
 from ..adjusters.prune import left_alone, seen_by
 from ..adjusters.registry import ADJUSTERS
+from ..configs.base_settings import ByLayer
+from ..configs.layer_settings import LowRank
 from ..configs.recipe import Step
-from ..configs.settings import ByLayer, DropBlocks, LowRank
+from ..configs.settings import DropBlocks
 from ..core.records import LeftAlone
 from ..graph.blocks import Block
 from ..graph.edits import leave_out

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..configs.layer_settings import LowRank, Precision, Quantize
 from ..configs.recipe import Recipe
-from ..configs.settings import LowRank, Precision, Quantize
 from ..graph.edits import Cast, Edit, QuantizeWeight, Sparsify
 
 FLOAT = -1

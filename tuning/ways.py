@@ -20,7 +20,8 @@ from torch.fx import GraphModule
 from ..adjusters.moments import rise
 from ..adjusters.plan import Context, Plan, outputs_of
 from ..adjusters.registry import ADJUSTERS
-from ..configs.settings import LowRank, Settings
+from ..configs.base_settings import Settings
+from ..configs.layer_settings import LowRank
 from ..core.calling import Inputs
 from ..graph.capture import clone
 from ..graph.edits import Equalize, Factor, FoldBatchNorm, QuantizeWeight, apply

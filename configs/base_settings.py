@@ -1,0 +1,47 @@
+"""What the settings of all adjusters share, and of those that go layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from glob import escape
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Strict: `epochs: "2"` is a typing slip to report, not a number to guess.
+CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Settings(BaseModel):
+    """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
+
+    model_config = CONFIG
+
+
+class ByLayer(Settings):
+    """Of adjusters that take some layers and leave others."""
+
+    match: tuple[str, ...] = Field(
+        default=("*",), description="Layer name patterns (`*` and `?`) to adjust."
+    )
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layer name patterns (`*` and `?`) to leave as they are."
+    )
+
+    def takes(self, layer: str) -> bool:
+        """Whether `match` and `skip` leave the layer to it."""
+        named = any(fnmatchcase(layer, pattern) for pattern in self.match)
+        return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
+
+    def only(self, layers: Iterable[str], **changes: Any) -> Self:
+        """The same for just these layers, with other settings changed."""
+        match = tuple(map(escape, sorted(layers)))
+        return self.model_copy(update={"match": match, **changes})
+
+    def quickly(self) -> Self:
+        """As fast to run, but made in less time and not as accurate."""
+        return self
