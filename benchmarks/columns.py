@@ -20,7 +20,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.lowering import CUDA_GRAPHS
-from modelspeed.tuning.compiling import why_not
+from modelspeed.tuning.compiling import INDUCTOR, why_not
 from modelspeed.tuning.packages import build
 from modelspeed.tuning.runtimes import realise
 from torch import Tensor, nn
@@ -71,6 +71,17 @@ class Called(nn.Module):
         return torch.from_numpy(self.run(x.numpy()))
 
 
+class Plain(nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
 def eager(case: Case) -> nn.Module:
     return case.model
 
@@ -84,7 +95,12 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
         module = plan.carry_out(clone(module))
-    return realise(module, case.inputs, kernels)
+    package = None
+    if kernels == INDUCTOR:  # a package of AOTInductor, called without dynamo in front
+        if reason := why_not(case.device):
+            raise RuntimeError(reason)
+        package = build(module, case.inputs)
+    return realise(module, case.inputs, kernels, package)
 
 
 def lowered(case: Case) -> nn.Module:
@@ -95,16 +111,17 @@ def bfloat16(case: Case) -> nn.Module:
     return _ours(case, PACKED[case.images], "precision")
 
 
+def bfloat16_inductor(case: Case) -> nn.Module:
+    """What `--runtime inductor` makes of the `precision` step's result."""
+    return _ours(case, INDUCTOR, "precision")
+
+
 def int8(case: Case) -> nn.Module:
     return _ours(case, PACKED[case.images], "quantize", examples=len(case.shown))
 
 
 def inductor(case: Case) -> nn.Module:
-    """What `--runtime inductor` is: a package of AOTInductor, called without dynamo in front."""
-    module = capture(case.model, tuple(case.inputs))
-    if reason := why_not(case.device):
-        raise RuntimeError(reason)
-    return realise(module, case.inputs, "inductor", build(module, case.inputs))
+    return _ours(case, INDUCTOR)
 
 
 def compiled(case: Case) -> Any:
@@ -129,6 +146,22 @@ def cuda_graph(case: Case) -> nn.Module:
 
 def cuda_graph_half(case: Case) -> nn.Module:
     return _ours(case, CUDA_GRAPHS[case.images], "precision", dtype="float16")
+
+
+def compiled_bfloat16(case: Case) -> Any:
+    """Inputs and outputs stay float32, as the user's program has them."""
+    import torch._inductor.config as settings
+
+    half = copy.deepcopy(case.model).to(torch.bfloat16)
+    made = torch.compile(half)
+
+    def run(x: Tensor) -> Tensor:
+        found: Tensor = made(x.to(torch.bfloat16) if x.is_floating_point() else x).float()
+        return found
+
+    with settings.patch(freezing=True), torch.inference_mode():
+        run(case.x)
+    return Plain(run)
 
 
 def fx_static(case: Case) -> nn.Module:
@@ -238,8 +271,10 @@ CPU: Columns = {
     "modelspeed, lowered": lowered,
     "modelspeed, inductor": inductor,
     "modelspeed, bfloat16": bfloat16,
+    "modelspeed, bfloat16, inductor": bfloat16_inductor,
     "modelspeed, int8": int8,
     "torch.compile, freezing": compiled,
+    "torch.compile, bfloat16": compiled_bfloat16,
     "torch.ao FX static int8": fx_static,
     "torch.ao quantize_dynamic": dynamic,
     "torchao int8 dynamic, compiled": torchao,
