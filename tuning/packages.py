@@ -76,6 +76,8 @@ def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs
 
 def remember(package: bytes) -> None:
     """Note that this user's modelspeed compiled `package`; without a cache it compiles at load."""
+    if is_remembered(package):
+        return
     with suppress(OSError):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with _list().open("a", encoding="ascii") as file:

@@ -6,19 +6,23 @@ import json
 from dataclasses import replace
 
 import modelspeed
+import pico
 import pytest
+import quick
 import torch
 from modelspeed.checkpoints import artifact
 from modelspeed.checkpoints.artifact import PACKAGE, read_artifact
+from modelspeed.cli.main import app
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, MachineWarning, MeasureError
-from modelspeed.core.records import Latency, Record, Target
+from modelspeed.core.records import Comparison, Latency, Record, Target
 from modelspeed.graph.capture import capture, export
 from modelspeed.profiling.machine import fingerprint
-from modelspeed.tuning import packages, runtimes
+from modelspeed.tuning import packages, runtimes, sidebyside
 from modelspeed.tuning.compiling import INDUCTOR, why_not
 from modelspeed.tuning.specialised import Specialised, for_inputs
 from torch import nn
+from typer.testing import CliRunner
 
 ONE = Inputs.of((torch.ones(1, 3),))
 RECORD = Record(
@@ -113,6 +117,19 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
     read_artifact(folder, verify=True)
     assert isinstance(modelspeed.load(folder), Bare)
     save(folder)  # `--force` knows the file as ours
+
+
+@pytest.mark.skipif(why_not("cpu") is not None, reason="no C++ compiler")
+def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
+    quick.hasten(monkeypatch.setattr)
+    monkeypatch.setattr(sidebyside, "build", lambda *_: b"native")
+    monkeypatch.setattr(sidebyside, "compare", lambda *_: Comparison(2.0, 2.0, 2.0, "faster"))
+    words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
+             "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "fast" / PACKAGE).is_file() and packages.is_remembered(b"native")
+    assert isinstance(modelspeed.load(tmp_path / "fast"), Specialised)
 
 
 def test_a_package_that_does_not_open_is_said_and_compiled_anew(tmp_path):
