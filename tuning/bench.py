@@ -255,4 +255,5 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
 
 
 def parameters_of(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    # A parameter of bytes holds two weights of 4 bits in each.
+    return sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in module.parameters())
