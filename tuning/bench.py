@@ -130,6 +130,11 @@ class Bench:
             return PLAIN
         return packed(module, self.inputs) or self.runtime
 
+    def fastest_runtime(self, module: GraphModule) -> str:
+        """Measured: of weights alone in integers, most run as floats on whatever suits them."""
+        target = self.job.target
+        return promising(module, self.inputs, target.runtime, target.percentile)[0]
+
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
         target = self.job.target

@@ -90,7 +90,9 @@ class Run:
             # bfloat16 has no bits to spare for values that are rounded to 8.
             settings = Finetune(epochs=_epochs(step), mixed=False)
             trained = f"; {self._trained(changed, [*variant.edits, *plan.edits], settings)[1]}"
-        runtime = bench.runtime_for(changed) if takes_a_format(plan.edits) else bench.runtime
+        runtime = bench.runtime
+        if takes_a_format(plan.edits):
+            runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])
