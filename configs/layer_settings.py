@@ -88,6 +88,11 @@ class Quantize(ByLayer):
         default=False,
         description="Take the mean error of each layer's outputs on training data out of its bias.",
     )
+    finetune: float = Field(
+        default=0.0,
+        ge=0,
+        description="Epochs of training with all roundings in place; kept if it is better.",
+    )
     keep_float: int = Field(
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )

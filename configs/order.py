@@ -75,6 +75,11 @@ def _quantize_without_data(recipe: Recipe) -> Iterator[str]:
                 "activations from. Add `data: {factory: FILE.py:NAME}`, or set "
                 "`scheme: int8_weight`."
             )
+        elif isinstance(settings, Quantize) and settings.finetune:
+            yield (
+                f"`adjust[{i}].quantize.finetune` trains, but there is no `data`. Add "
+                "`data: {factory: FILE.py:NAME}` or take it out."
+            )
 
 
 def _after_formats(recipe: Recipe) -> Iterator[str]:

@@ -122,15 +122,8 @@ class Bench:
         )  # fmt: skip
 
     def choose_runtime(self, module: GraphModule) -> None:
-        target = self.job.target
-
-        def measured() -> Kernels:
-            names = promising(
-                module, self.inputs, target.runtime, target.percentile, self.talk.note
-            )
-            return Kernels(names)
-
-        self.runtimes = self.journal.kept("kernels", Kernels, measured).runtimes
+        found = self.journal.kept("kernels", Kernels, lambda: Kernels(self._promising(module)))
+        self.runtimes = found.runtimes
         self.runtime = self.runtimes[0]
 
     def runtime_for(self, module: GraphModule) -> str:
@@ -140,6 +133,14 @@ class Bench:
         if self.runtime in CUDA_GRAPHS:
             return self.runtime
         return packed(module, self.inputs) or self.runtime
+
+    def fastest_runtime(self, module: GraphModule) -> str:
+        """Measured: of weights alone in integers, most run as floats on whatever suits them."""
+        return self._promising(module)[0]
+
+    def _promising(self, module: GraphModule) -> tuple[str, ...]:
+        target = self.job.target
+        return promising(module, self.inputs, target.runtime, target.percentile, self.talk.note)
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
@@ -269,4 +270,5 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
 
 
 def parameters_of(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    # A parameter of bytes holds two weights of 4 bits in each.
+    return sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in module.parameters())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch.fx import GraphModule
+
 from ..adjusters.plan import Plan
 from ..adjusters.registry import ADJUSTERS
+from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
 from ..core.records import Comparison, Step
 from ..graph.capture import clone
-from ..graph.edits import to_json
+from ..graph.edits import Edit, to_json
 from .bench import Bench
 from .building import fit, fresh, plan_step
 from .chosen import Chosen
@@ -58,7 +62,7 @@ class Run:
         made, plan = self._measured(variant, step)
         variant.steps.append(made)
         variant.left_alone.extend(plan.left_alone)
-        set_anew = made.status == "kept" and (plan.trains or plan.weights)
+        set_anew = made.status == "kept" and (plan.trains or plan.weights or _epochs(step))
         weights = variant.module.state_dict() if set_anew else {}
         edits = to_json(variant.edits[before:])
         done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
@@ -82,7 +86,14 @@ class Run:
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
         bench = self.bench
         changed = plan.carry_out(clone(variant.module))
-        runtime = bench.runtime_for(changed) if takes_a_format(plan.edits) else bench.runtime
+        trained = ""
+        if _epochs(step) and bench.data is not None:
+            # bfloat16 has no bits to spare for values that are rounded to 8.
+            settings = Finetune(epochs=_epochs(step), mixed=False)
+            trained = f"; {self._trained(changed, [*variant.edits, *plan.edits], settings)[1]}"
+        runtime = bench.runtime
+        if takes_a_format(plan.edits):
+            runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])
@@ -94,7 +105,7 @@ class Run:
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
-            objection or _why(found, self.as_written),
+            (objection or _why(found, self.as_written)) + trained,
             before.value_ms,
             after.value_ms,
             *quality,
@@ -152,16 +163,26 @@ class Run:
         return False, reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
-        bench, settings = self.bench, step.settings
-        assert isinstance(settings, Finetune)
+        assert isinstance(step.settings, Finetune)
+        return self._trained(variant.module, variant.edits, step.settings)
+
+    def _trained(
+        self, module: GraphModule, edits: Sequence[Edit], settings: Finetune
+    ) -> tuple[bool, str]:
+        bench = self.bench
         deadline = bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes
-        trained = together(bench, variant.module, variant.edits, settings, deadline)
+        trained = together(bench, module, edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
             f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
+
+
+def _epochs(step: RecipeStep) -> float:
+    """Of training that is part of a step with edits."""
+    return step.settings.finetune if isinstance(step.settings, Quantize) else 0.0
 
 
 def _lossy(variant: Variant) -> bool:

@@ -24,6 +24,7 @@ from ..configs.settings import Finetune
 from ..core.errors import DataError, ModelspeedError
 from ..graph.capture import clone
 from ..graph.edits import Edit, apply, from_json, to_json
+from ..graph.straight_through import settle, trainable
 from ..profiling.machine import threads
 from .augmenting import Augmented
 from .bench import Bench, open_bench
@@ -83,14 +84,26 @@ def follow(device: str) -> None:
 def together(
     bench: Bench, student: GraphModule, edits: Sequence[Edit], settings: Finetune, deadline: float
 ) -> Trained:
-    """Train `student`, made by `edits`, in place, by all processes of the group."""
-    trainer = _trainer(bench, student, settings)
+    """Train `student`, made by `edits`, in place, by all processes of the group.
+
+    Weights in integers are trained as floats that are rounded at every step.
+    """
+    form = trainable(student)
+    trainer = _trainer(bench, form, settings)
     trainer.deadline = deadline
+    trained = _trained(bench, student, edits, trainer)
+    settle(form, student)
+    return trained
+
+
+def _trained(
+    bench: Bench, student: GraphModule, edits: Sequence[Edit], trainer: Trainer
+) -> Trained:
     if bench.group.size == 1:
         return finetune(trainer)
     share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
     weights = {k: v.cpu() for k, v in weights_of(student).items()}
-    request = Request(bench.job, bench.recipe, to_json(edits), weights, settings, share)
+    request = Request(bench.job, bench.recipe, to_json(edits), weights, trainer.settings, share)
     bench.group.agree(request)
     try:
         return _collective(trainer, request, None)
@@ -115,7 +128,7 @@ def _help(request: Request, group: Group) -> None:
         bench = open_bench(_here(request.job), request.recipe, Quiet())
         student = apply(clone(bench.original), from_json(request.edits))
         student.load_state_dict(request.weights)
-        trainer = _trainer(bench, student, request.settings)
+        trainer = _trainer(bench, trainable(student), request.settings)
     except (ModelspeedError, OSError) as error:
         problem = f"process {group.rank}: {error}"
     with suppress(ModelspeedError):  # the first process tells

@@ -59,7 +59,7 @@ class Both(nn.Module):
         self.stem = nn.Conv2d(1, 16, 3, stride=2, padding=1)
         self.conv1, self.conv2 = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(2))
         self.norm = nn.BatchNorm2d(16)
-        self.hidden, self.head = nn.Linear(256, 256), nn.Linear(256, 3)
+        self.hidden, self.head = nn.Linear(256, 2048), nn.Linear(2048, 3)
 
     def forward(self, x):
         x = torch.relu(self.stem(x))

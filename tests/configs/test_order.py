@@ -68,6 +68,8 @@ def test_ranges_of_activations_want_data_and_weights_alone_do_not() -> None:
     (text,) = refusals("tune", make_step("quantize"), data=None)
     assert "`scheme: int8_weight`" in text
     check_order(Recipe(adjust=(make_step("quantize", scheme="int8_weight"),)), "tune")
+    (text,) = refusals("tune", make_step("quantize", scheme="int4_weight", finetune=1.0), data=None)
+    assert "`adjust[0].quantize.finetune` trains" in text
 
 
 def test_the_input_size_is_set_first_and_once() -> None:

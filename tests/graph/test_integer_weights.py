@@ -68,19 +68,19 @@ def test_groups_that_do_not_divide_the_inputs_are_refused(group):
 @pytest.mark.skipif(not AVX512, reason="the kernels were measured with AVX-512")
 @pytest.mark.parametrize(("group", "kernel"), [(None, "linear8"), (128, "linear4")])
 def test_large_layers_that_read_one_row_run_on_integers(group, kernel):
-    module, inputs = captured(256, 512, 128)
+    module, inputs = captured(1024, 512, 1024)
     made = in_integers(module, inputs, group)
     ready = variants(made, inputs)["onednn"]()
     assert ready.code.count(f"{kernel}(") == 2
     for rows in (1, 3):
-        x = torch.randn(rows, 256)
+        x = torch.randn(rows, 1024)
         with torch.inference_mode():
             wanted, found = made(x), ready(x)
         assert float((found - wanted).norm()) < 0.01 * float(wanted.norm())
 
 
 @pytest.mark.parametrize("group", [None, 128])
-@pytest.mark.parametrize(("sizes", "rows"), [((128, 64), 1), ((256, 512), 32)])
+@pytest.mark.parametrize(("sizes", "rows"), [((128, 64), 1), ((1024, 512), 32)])
 def test_small_layers_and_many_rows_run_as_floats(group, sizes, rows):
     module, inputs = captured(*sizes, rows=rows)
     made = in_integers(module, inputs, group)
