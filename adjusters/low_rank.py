@@ -29,9 +29,9 @@ from ..graph.separating import spatial, tucker
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
 from .plan import Adjuster, Context, Plan
-from .separation import spatial_ways, tucker_ways
+from .separation import spatial_splits, tucker_splits
 from .spectrum import Seen, Spectrum, inputs_of, look, spectrum
-from .ways import Split, Way, by_outputs, held, stepped
+from .splits import Split, SplitEdit, by_outputs, held, stepped
 
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.05, 100, 5
 SAME, WORTH = 1.02, 0.95  # of the fastest split's time; of the whole layer's
@@ -47,15 +47,15 @@ def plan(context: Context, settings: Any) -> Plan:
     weights: dict[str, Tensor] = {}
     times: Times = {}
     for layer in layers:
-        ways = _ways(context, layer, seen.get(layer.node), settings)
-        way, reason = ways[0] if ways else None, _no_way(settings)
-        if ways and not _asked(settings):
-            way, reason = _measured(context, layer, inputs[layer.node], ways, times)
-        if way is None:
+        splits = _splits(context, layer, seen.get(layer.node), settings)
+        split, reason = splits[0] if splits else None, _no_split(settings)
+        if splits and not _asked(settings):
+            split, reason = _measured(context, layer, inputs[layer.node], splits, times)
+        if split is None:
             left.append(LeftAlone(layer.name, reason))
             continue
-        edits.append(way.edit)
-        weights |= way.weights()
+        edits.append(split.edit)
+        weights |= split.weights()
     return Plan(tuple(edits), tuple(left), for_speed=True, weights=weights)
 
 
@@ -75,7 +75,7 @@ def _asked(settings: Any) -> bool:
     return settings.rank is not None or settings.ratio is not None
 
 
-def _no_way(settings: Any) -> str:
+def _no_split(settings: Any) -> str:
     rank = "that rank" if _asked(settings) else f"an error of at most {settings.max_error:g}"
     return f"split with {rank} it would take no fewer operations than as it is"
 
@@ -91,8 +91,8 @@ def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
     return tuple(form for form in possible if settings.form in ("auto", form))
 
 
-def _ways(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> list[Way]:
-    module, made = context.module, list[Way]()
+def _splits(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> list[Split]:
+    module, made = context.module, list[Split]()
     forms = _forms(context, layer, settings)
     if "channels" in forms:
         weight, bias = held(module, layer)
@@ -100,9 +100,9 @@ def _ways(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> l
         ranks = _ranks(found, full_rank(weight), settings)
         made += by_outputs(module, layer, found, ranks)
     if "spatial" in forms:
-        made += spatial_ways(module, layer, seen, settings.max_error)
+        made += spatial_splits(module, layer, seen, settings.max_error)
     if "tucker" in forms:
-        made += tucker_ways(module, layer, seen, settings.max_error)
+        made += tucker_splits(module, layer, seen, settings.max_error)
     return made
 
 
@@ -116,29 +116,29 @@ def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
 
 
 def _measured(
-    context: Context, layer: Layer, example: Tensor, ways: list[Way], times: Times
-) -> tuple[Way | None, str]:
+    context: Context, layer: Layer, example: Tensor, splits: list[Split], times: Times
+) -> tuple[Split | None, str]:
     """Of those as fast as the fastest the most exact, or None and why the layer stays."""
     weight = tensor_at(context.module, layer.weight)
-    splits = [replace(way.edit, node="") for way in ways]
-    key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *splits)
+    edits = [replace(split.edit, node="") for split in splits]
+    key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *edits)
     if key not in times:
-        times[key] = _time(context, alone(context.module, layer, example), example, splits)
+        times[key] = _time(context, alone(context.module, layer, example), example, edits)
     whole, *took = times[key]
     fastest = min(took)
-    fast = [(way, ms) for way, ms in zip(ways, took, strict=True) if ms <= SAME * fastest]
-    way, ms = min(fast, key=lambda pair: pair[0].error)
+    fast = [(split, ms) for split, ms in zip(splits, took, strict=True) if ms <= SAME * fastest]
+    split, ms = min(fast, key=lambda pair: pair[0].error)
     if ms < WORTH * whole:
-        return way, ""
-    return None, f"{way.name}: takes {ms:.3g} ms here, the layer as it is {whole:.3g} ms"
+        return split, ""
+    return None, f"{split.name}: takes {ms:.3g} ms here, the layer as it is {whole:.3g} ms"
 
 
 def _time(
-    context: Context, whole: GraphModule, example: Tensor, splits: list[Split]
+    context: Context, whole: GraphModule, example: Tensor, edits: list[SplitEdit]
 ) -> list[float]:
     """ms of the whole layer, then of each split."""
     name = next(layers_of(whole)).node.name
-    split = [apply(clone(whole), [replace(edit, node=name)]) for edit in splits]
+    split = [apply(clone(whole), [replace(edit, node=name)]) for edit in edits]
     runs = [_call(context, module, example) for module in (whole, *split)]
     with gate.alone():
         return undisturbed_ms(runs, clock_for(context.device))

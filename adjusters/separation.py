@@ -26,7 +26,7 @@ from ..graph.separating import (
     tucker_weights,
 )
 from .spectrum import Seen
-from .ways import STEPS, Way, bias_name, held, stepped
+from .splits import STEPS, Split, bias_name, held, stepped
 
 RIDGE = 0.005  # of the codes' mean variance, as `compensate` has it
 SHARES = 12  # input ranks that are looked at for each layer
@@ -89,9 +89,9 @@ class Encoded:
         return (bias.double() + whole - decoder @ codes.flatten()).to(bias.dtype)
 
 
-def spatial_ways(
+def spatial_splits(
     module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
-) -> list[Way]:
+) -> list[Split]:
     """k x 1, then 1 x k, at the least rank that is within `max_error` and steps above it."""
     weight, _ = held(module, layer)
     out, ins, rows, columns = weight.shape
@@ -100,7 +100,7 @@ def spatial_ways(
     found = Encoded(by_rows(weight), seen, most)
     least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -found.error(r)) + 1
     return [
-        Way(f"spatial, rank {rank}", SeparateSpace(layer.node.name, rank), found.error(rank),
+        Split(f"spatial, rank {rank}", SeparateSpace(layer.node.name, rank), found.error(rank),
             rank * each, partial(_spatial, module, layer, found, rank))
         for rank in (stepped(least, most) if least <= most else ())
     ]  # fmt: skip
@@ -114,27 +114,27 @@ def _spatial(module: GraphModule, layer: Layer, found: Encoded, rank: int) -> di
     return _named(module, layer, parts, found.bias(bias, decoder))
 
 
-def tucker_ways(
+def tucker_splits(
     module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
-) -> list[Way]:
+) -> list[Split]:
     """1x1, k x k, 1x1 at the ranks within `max_error` that multiply least, and steps above them."""
     weight, _ = held(module, layer)
     out, ins = weight.shape[:2]
     found = Encoded(by_channels(weight), seen, ins)
 
-    def way(first: int, second: int, error: float) -> Way:
+    def split(first: int, second: int, error: float) -> Split:
         cost = first * (ins * prod(layer.stride) + second * prod(weight.shape[2:])) + second * out
         values = partial(_tucker, module, layer, found, (first, second))
         edit = SeparateChannels(layer.node.name, (first, second))
-        return Way(f"tucker, ranks {first} and {second}", edit, error, cost, values)
+        return Split(f"tucker, ranks {first} and {second}", edit, error, cost, values)
 
-    best: Way | None = None
+    best: Split | None = None
     for first in sorted({-(-ins * share // SHARES) for share in range(1, SHARES)}):
         lost = found.directions(first)[1]
         second = int((lost > max_error).sum()) + 1
         if second > out:
             continue
-        made = way(first, second, float(lost[second - 1]))
+        made = split(first, second, float(lost[second - 1]))
         if best is not None and made.cost >= best.cost:
             break
         best = made
@@ -142,7 +142,7 @@ def tucker_ways(
         return []
     first, second = best.edit.ranks  # type: ignore[union-attr]
     pairs = {(_up(first, step, ins), _up(second, step, out)) for step in STEPS} - {(first, second)}
-    more = (way(a, b, float(found.directions(a)[1][b - 1])) for a, b in sorted(pairs))
+    more = (split(a, b, float(found.directions(a)[1][b - 1])) for a, b in sorted(pairs))
     return [best, *(w for w in more if w.cost < weight.numel())]
 
 

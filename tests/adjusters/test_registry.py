@@ -16,7 +16,7 @@ from modelspeed.graph.edits import apply
 
 FOLDER = Path(__file__).parents[2] / "adjusters"
 HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon", "block_loss",
-           "calibration", "spectrum", "ways", "separation", "bias_correction",
+           "calibration", "spectrum", "splits", "separation", "bias_correction",
            "equalization", "rounding"}  # fmt: skip
 NEUTRAL = {
     "prune": {"ratio": 0.0, "importance": "magnitude"},

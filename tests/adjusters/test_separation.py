@@ -7,7 +7,7 @@ import pytest
 import torch
 from modelspeed.adjusters import low_rank
 from modelspeed.adjusters.plan import Context
-from modelspeed.adjusters.separation import spatial_ways, tucker_ways
+from modelspeed.adjusters.separation import spatial_splits, tucker_splits
 from modelspeed.adjusters.spectrum import look
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs
@@ -83,7 +83,7 @@ def test_the_error_that_is_promised_is_the_error_on_other_data_and_far_below_the
     seen = look(context, [layer], 128, {layer.node})[layer.node]
     x = smooth(64, 123)
     y = module(x)
-    for ways in (spatial_ways, tucker_ways):
+    for ways in (spatial_splits, tucker_splits):
         found = ways(module, layer, seen, 0.05)
         assert found and all(w.error <= 0.05 for w in found)
         for way in found:

@@ -16,16 +16,16 @@ from ..graph.layers import Layer
 from .spectrum import Spectrum
 
 STEPS = (8, 16, 32)  # kernels work on so many channels at once
-Split = Factor | SeparateSpace | SeparateChannels
+SplitEdit = Factor | SeparateSpace | SeparateChannels
 
 
 @dataclass(frozen=True)
-class Way:
+class Split:
     """`error`: fraction of the variance of the layer's outputs that is lost. `cost`: numbers that
     are multiplied for one place of the output. `weights`: what the new layers get, by name."""
 
     name: str
-    edit: Split
+    edit: SplitEdit
     error: float
     cost: float
     weights: Callable[[], dict[str, Tensor]]
@@ -51,7 +51,7 @@ def bias_name(layer: Layer, last: str) -> str:
 
 def by_outputs(
     module: GraphModule, layer: Layer, found: Spectrum, ranks: Iterable[int]
-) -> list[Way]:
+) -> list[Split]:
     """To few channels, then 1x1 to all (graph/factoring.py)."""
     weight, _ = held(module, layer)
     made = []
@@ -60,7 +60,7 @@ def by_outputs(
         if 0 < rank < full_rank(weight) and cost < weight.numel():
             values = partial(_factored, module, layer, found, rank)
             edit = Factor(layer.node.name, rank)
-            made.append(Way(f"channels, rank {rank}", edit, found.error(rank), cost, values))
+            made.append(Split(f"channels, rank {rank}", edit, found.error(rank), cost, values))
     return made
 
 
