@@ -87,7 +87,9 @@ class Ground:
         pruner = Pruner(
             context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple
         )
-        ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
+        ways = Ways()
+        if ranks(bench.recipe) or integers(bench.recipe):
+            ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
         bench.talk.stage("timing layers at other widths")
         problem = bench.journal.kept(
             "widths", Problem, lambda: _timed(bench, module, pruner, ranking.depth, ways)

@@ -23,6 +23,7 @@ from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
 from modelspeed.tuning.search import Trial
 from modelspeed.tuning.talk import Quiet
 from modelspeed.tuning.variant import Done, Variant
+from modelspeed.tuning.ways import AS_IT_IS, Way, Ways
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = Depth(
@@ -64,13 +65,16 @@ def test_values_come_back_as_they_were():
     journal, _ = opened()
     problem = Problem({"a": Choice((1, 2), (0.5, 0.0))}, [Term(("a",), np.arange(2.0))], 3.0)
     ranking = Ranking({"a": np.array([0.1, 0.2])}, {"a": 4.0}, 8, DEPTH)
-    for stage, value in (("widths", problem), ("ranking", ranking), ("trial", TRIAL)):
+    ways = Ways({"conv": (Way(1, 0.5, 0.1, 8), AS_IT_IS)})
+    rows = (("ways", ways), ("widths", problem), ("ranking", ranking), ("trial", TRIAL))
+    for stage, value in rows:
         journal.put(stage, value)
     again, notes = opened()
-    assert notes == ["taken from the journal: widths, ranking, trial"]
+    assert notes == ["taken from the journal: ways, widths, ranking, trial"]
+    assert again.get("ways", Ways) == ways
     found = again.get("widths", Problem)
     assert found.choices == problem.choices and found.fixed_ms == 3.0
-    assert found.terms[0].groups == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
+    assert found.terms[0].names == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
     found = again.get("ranking", Ranking)
     assert found.depth == DEPTH
     scores = found.scores["a"]
