@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..graph.edits import Edit, Equalize, FoldBatchNorm, apply
 from ..graph.groups import Analysis, analyse
 from ..graph.layers import Layer
 
+EXACT = (FoldBatchNorm, Equalize)  # edits that leave outputs as they are
 # (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
 Batches = Iterable[tuple[Any, Tensor]]
 
@@ -59,21 +60,27 @@ class Plan:
     for_speed: bool = False
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def only(self, layer: Layer) -> Plan:
-        """What it has for this one layer, without what is exact."""
-        own = {layer.weight, layer.bias}
-        weights = {n: w for n, w in self.weights.items()
-                   if n in own or n.startswith(f"{layer.name}.")}  # fmt: skip
-        edits = tuple(e for e in self.edits if getattr(e, "node", "") == layer.node.name
-                      and not isinstance(e, (FoldBatchNorm, Equalize)))  # fmt: skip
-        return replace(self, edits=edits, weights=weights)
-
     def carry_out(self, module: GraphModule) -> GraphModule:
         """Edits and weights on `module` itself."""
         apply(module, self.edits)
         for name, value in self.weights.items():
             tensor_at(module, name).data.copy_(value)
         return module
+
+    def carry_out_on(self, layer: Layer, module: GraphModule) -> GraphModule:
+        """Of `layer` alone, on `module` itself, where the plan's exact edits have been made."""
+        before = {name for name, _ in _tensors(module)}
+        edits = [e for e in self.edits if getattr(e, "node", "") == layer.node.name]
+        apply(module, [e for e in edits if not isinstance(e, EXACT)])
+        made = {name for name, _ in _tensors(module)} - before
+        for name in {layer.weight, layer.bias, *made} & set(self.weights):
+            tensor_at(module, str(name)).data.copy_(self.weights[str(name)])
+        return module
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
 
 
 @dataclass(frozen=True)

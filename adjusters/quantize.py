@@ -30,7 +30,8 @@ from .plan import Adjuster, Context, Plan
 from .rounding import adapted
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
-JUDGED = 64  # examples that a layer's sensitivity is measured on
+CALIBRATIONS = ("minmax", "mse", "percentile")
+JUDGED = 64  # examples that outputs are compared on
 
 
 def plan(context: Context, settings: Any) -> Plan:
@@ -43,7 +44,7 @@ def plan(context: Context, settings: Any) -> Plan:
     scales = equalised(context, module, settings.examples) if settings.equalize else []
     apply(module, scales)
     chosen, left = _chosen(module, settings)
-    steps = _steps(context, module, _reads(chosen), settings) if static else {}
+    steps = _steps(context, module, chosen, settings) if static else {}
     if settings.keep_float:
         errors = sensitivity(context, module, chosen, lambda node: _edits([node], steps, settings))
         kept = sorted(chosen, key=lambda n: -errors[n.name])[: settings.keep_float]
@@ -115,11 +116,22 @@ def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
     return found
 
 
-def _steps(
-    context: Context, module: GraphModule, reads: dict[Node, set[int]], settings: Any
-) -> Steps:
+def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Any) -> Steps:
+    """By the calibration asked for, or by the one that leaves the outputs nearest."""
+    reads, level = _reads(chosen), largest_level()
     seen = observe(context, module, reads, settings.examples) if reads else {}
-    return {name: one.steps(settings.calibration, largest_level()) for name, one in seen.items()}
+    names = CALIBRATIONS if settings.calibration == "auto" else (settings.calibration,)
+    tried = [{at: one.steps(name, level) for at, one in seen.items()} for name in names]
+    if len(tried) == 1:
+        return tried[0]
+    given = list(batches(context, JUDGED))
+    wanted = _outputs(module, given)
+
+    def error(steps: Steps) -> float:
+        trial = apply(clone(module), _edits(chosen, steps, settings))
+        return float((_outputs(trial, given) - wanted).norm())
+
+    return min(tried, key=error)
 
 
 def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:

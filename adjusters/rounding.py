@@ -105,10 +105,10 @@ class _Fitted(Watch):
         means = [t.mean(1, keepdim=True) * (bias is not None) for t in (x, y - constant)]
         best, gram = _solved(weight, x - means[0], y - constant - means[1])
         integers = _together(best, gram, held.grid(module))
-        self._set(held.integers, held.stored(integers.view(weight.shape)))
+        self._set(held.integers, held.stored(integers.reshape(weight.shape)))
         floats = self.env[n.args[1]] = held.floats(module)  # type: ignore[index]
         if bias is not None:
-            offset = means[1] - means[0] @ floats.view(len(x), -1, x.shape[2]).transpose(1, 2)
+            offset = means[1] - means[0] @ floats.reshape(len(x), -1, x.shape[2]).transpose(1, 2)
             self._set(bias, tensor_at(module, bias) + offset.flatten())
 
     def _set(self, name: str, value: Tensor) -> None:
@@ -119,7 +119,7 @@ class _Fitted(Watch):
 def _solved(weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Weights [groups, out, features] that give `y` [groups, rows, out] of `x` [groups, rows,
     features] best, drawn to what they are, and the Gram matrix [groups, features, features]."""
-    old = weight.view(len(x), -1, x.shape[2])
+    old = weight.reshape(len(x), -1, x.shape[2])
     gram = (x.transpose(1, 2) @ x).double() / x.shape[1]
     cross = (x.transpose(1, 2) @ (y - x @ old.transpose(1, 2))).double() / x.shape[1]
     size = gram.diagonal(0, 1, 2).mean(1).clamp_min(1e-12)

@@ -47,7 +47,7 @@ def opened(bench: Bench, name: str, formats: tuple[str, ...]) -> Search:
     prune = make_step("prune", max_ratio=engine.MOST, through_norms=through)
     steps = [make_step("drop_blocks"), prune, make_step("compensate")]
     for form in formats:
-        steps.append(make_step(form, **({"calibration": "mse"} if form == "quantize" else {})))
+        steps.append(make_step(form))
     bench.recipe = bench.recipe.model_copy(update={"adjust": tuple(steps)})
     free, bench.runtime = bench.latency_on_reference(bench.original)
     return Search.of(bench, prune, free)
@@ -75,22 +75,25 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     objective = Objective(narrow.module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
-    for taken in chosen.taken:
-        plan = plan_step(bench, narrow, taken.step, chosen)
+    for step in bench.recipe.adjust:
+        if not chosen.takes(step):
+            continue
+        plan = plan_step(bench, narrow, step, chosen)
         narrow.module = plan.carry_out(clone(narrow.module))
     return row | {"after": bench.accuracy(narrow.module)}  # type: ignore[return-value]
 
 
 def run(name: str) -> None:
-    done = {(r["net"], r["lever"]) for r in rows()}
-    wanted = [lever for lever in LEVERS if (name, lever) not in done]
-    if not wanted:
+    done = {(r["net"], r["lever"], r["share"]) for r in rows()}
+    wanted = {lever: [s for s in SHARES if (name, lever, s) not in done] for lever in LEVERS}
+    if not any(wanted.values()):
         return
     bench = engine.bench_of(name)
     base, whole = bench.accuracy(bench.original), bench.reference.value_ms
-    for lever in wanted:
-        search = opened(bench, name, LEVERS[lever])
-        for share in SHARES:
+    for lever, shares in wanted.items():
+        search = opened(bench, name, LEVERS[lever]) if shares else None
+        for share in shares:
+            assert search is not None
             started = time.monotonic()
             bench.started = working()  # each search has the time of a run of its own
             found = answer(search, lever, share * whole)

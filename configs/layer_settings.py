@@ -67,10 +67,10 @@ class Quantize(ByLayer):
         description="Inputs of a layer that share a scale under `int4_weight`; the largest divisor "
         "of their number up to it.",
     )
-    calibration: Literal["minmax", "percentile", "mse"] = Field(
-        default="mse",
+    calibration: Literal["auto", "minmax", "percentile", "mse"] = Field(
+        default="auto",
         description="How an activation's range is chosen: all values, 99.99 % of them, or the "
-        "range with the least rounding error.",
+        "range with the least rounding error; auto: what leaves the outputs nearest.",
     )
     examples: int = Field(
         default=256, ge=1, description="Training examples that the ranges are taken from."
@@ -101,7 +101,8 @@ class Quantize(ByLayer):
         return super().only(layers, keep_float=0, **changes)
 
     def quickly(self) -> Self:
-        rough = {"examples": 1, "rounding": "nearest", "bias_correction": False}
+        rough = {"examples": 1, "calibration": "minmax", "rounding": "nearest"}
+        rough |= {"bias_correction": False}
         return self.model_copy(update=rough)
 
 

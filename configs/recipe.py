@@ -167,9 +167,8 @@ class DataSpec(BaseModel):
     columns: ColumnSpec | None = Field(
         default=None, description="Of `datasets:NAME`, where they are not clear."
     )
-    augment: AugmentSpec = Field(
-        default=AugmentSpec(),
-        description="Random changes of images in fine-tuning; none if unsaid.",
+    augment: AugmentSpec | None = Field(
+        default=None, description="Random changes of images in fine-tuning."
     )
     batch: int = Field(
         default=32, ge=1, description="Examples of a batch, where no function makes them."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -18,8 +19,6 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule
 from torch.fx.graph import CodeGen, _PyTreeCodeGen
 from torch.utils import _pytree as pytree
-
-from .capture import tensor_at
 
 # Operators whose Python binding takes the schema's arguments in the schema's order.
 _FUNCTIONS = (
@@ -60,13 +59,14 @@ def holding(module: GraphModule) -> GraphModule:
 
     For lowered graphs: their weights are laid out for this device, and nobody puts others in place.
     """
-    held = {n.name: str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    named = {n.name: attrgetter(str(n.target)) for n in module.graph.nodes if n.op == "get_attr"}
+    held = {name: get(module) for name, get in named.items() if isinstance(get(module), Tensor)}
     code = module.graph.python_code("self")
-    names = {**code.globals, **{f"_held_{n}": tensor_at(module, t) for n, t in held.items()}}
+    names = {**code.globals, **{f"_held_{name}": tensor for name, tensor in held.items()}}
     source = _LOOKUP.sub(lambda m: f"{m[1]} = _held_{m[1]}" if m[1] in held else m[0], code.src)
     exec(compile(source, "<graph>", "exec"), names)
     kind: Any = type(module)  # torch.fx makes a class for each graph
-    kind.forward, kind._apply = names["forward"], _apply
+    kind.forward, kind._apply, kind.load_state_dict = names["forward"], _apply, _load
     return module
 
 
@@ -74,6 +74,13 @@ def _apply(self: Any, *arguments: Any, **options: Any) -> Any:
     """`.to()` and the like put other tensors in place of buffers."""
     torch.nn.Module._apply(self, *arguments, **options)  # type: ignore[no-untyped-call]
     return holding(self)
+
+
+def _load(self: Any, *arguments: Any, **options: Any) -> Any:
+    """With `assign` other tensors come in place of all."""
+    found = torch.nn.Module.load_state_dict(self, *arguments, **options)
+    holding(self)
+    return found
 
 
 def _unwrap(graph: torch.fx.Graph, wrapping: _PyTreeCodeGen) -> None:

@@ -74,11 +74,14 @@ def residual_of(node: Node) -> Residual | None:
     if add.kwargs.get("alpha", 1) != 1:
         return None
     others = [a for a in add.args[:2] if a is not node]
-    if len(others) != 1 or not isinstance(others[0], Node) or not _same_shape(node, others[0]):
+    if len(others) != 1 or not isinstance(others[0], Node) or not _alike(node, others[0]):
         return None
     return Residual(add, others[0])
 
 
-def _same_shape(a: Node, b: Node) -> bool:
+def _alike(a: Node, b: Node) -> bool:
+    """In shape and number format: kernels add no others."""
     x, y = a.meta.get("val"), b.meta.get("val")
-    return isinstance(x, Tensor) and isinstance(y, Tensor) and str(x.shape) == str(y.shape)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        return False
+    return str(x.shape) == str(y.shape) and x.dtype == y.dtype

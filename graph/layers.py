@@ -41,7 +41,9 @@ class Layer:
 
     @property
     def name(self) -> str:
-        return self.weight.rpartition(".")[0] or self.weight
+        """Of its module, where that holds no other weight than this one by the usual name."""
+        owner, _, leaf = self.weight.rpartition(".")
+        return owner if owner and leaf == "weight" else self.weight
 
     @property
     def channel_axis(self) -> int:

@@ -143,11 +143,13 @@ def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule
 
 
 def _fits(node: Node) -> bool:
-    """A layer with a float weight of the graph's own and written padding."""
+    """A layer with a float weight of the graph's own and written padding, on a batch."""
     weight, module = node.args[1], node.graph.owning_module
     if not isinstance(weight, Node) or weight.op != "get_attr" or module is None:
         return False
-    held = tensor_at(module, str(weight.target))
+    held, value = tensor_at(module, str(weight.target)), node.meta.get("val")
+    if held.dim() > 2 and isinstance(value, Tensor) and value.dim() != held.dim():
+        return False
     return _has_kernels(held.dtype) and not isinstance(dict(enumerate(node.args)).get(3, [1]), str)
 
 

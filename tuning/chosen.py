@@ -10,7 +10,7 @@ from ..adjusters.plan import Context, Plan
 from ..adjusters.prune import left_alone, seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.base_settings import ByLayer
-from ..configs.layer_settings import LowRank
+from ..configs.layer_settings import LowRank, Quantize
 from ..configs.recipe import Step
 from ..configs.settings import DropBlocks
 from ..core.records import LeftAlone
@@ -107,7 +107,10 @@ class Chosen:
 
 def _able(layer: Layer, settings: ByLayer) -> bool:
     """Whether the step could have taken the layer."""
-    return not factorable(layer) if isinstance(settings, LowRank) else quantizable(layer.node)
+    if isinstance(settings, LowRank):
+        return not factorable(layer)
+    dynamic = isinstance(settings, Quantize) and settings.scheme == "int8_dynamic"
+    return quantizable(layer.node) and not (dynamic and layer.space)
 
 
 def _joined(plans: Sequence[tuple[set[str], Plan]], able: set[str]) -> Plan:

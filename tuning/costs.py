@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from .runtimes import realise
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
 BLOCKS, BLOCK_MS = 5, 0.4
+VERSION = 2  # of the tables: another one where kernels or what is timed change
 Point = tuple[int, int]
 
 
@@ -206,12 +208,19 @@ def one_layer(shape: Shape, point: Point, x: Tensor) -> GraphModule:
     if layer.space:
         row += [*given[:3], groups] if len(given) >= 4 else given
     made = graph.call_function(layer.node.target, tuple(row))  # type: ignore[arg-type]
-    made.meta["val"] = None
+    made.meta["val"] = _shape_only(layer.node.target, row, root, x)
     if shape.act is not None:
         rest = tuple(a for a in shape.act.args[1:])
         made = graph.call_function(shape.act.target, (made, *rest), dict(shape.act.kwargs))  # type: ignore[arg-type]
     graph.output(made)
     return GraphModule(root, graph)
+
+
+def _shape_only(target: Any, row: list[object], root: nn.Module, x: Tensor) -> Tensor:
+    """What the layer gives, without its numbers: kernels are laid out for so many places."""
+    held = (x, root.weight, root.bias, *row[3:])
+    found: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in held))
+    return found
 
 
 @dataclass(frozen=True)
@@ -222,7 +231,7 @@ class Store:
 
     @classmethod
     def of(cls, fingerprint: str, runtime: str) -> Store:
-        return cls(cache_folder() / f"costs-{fingerprint}-{runtime}.json")
+        return cls(cache_folder() / f"costs-{VERSION}-{fingerprint}-{runtime}.json")
 
     def read(self) -> dict[str, dict[Point, float]]:
         """Empty where there is no file or an unreadable one: it is only a cache."""

@@ -31,9 +31,10 @@ def integers(recipe: Recipe) -> tuple[int, ...]:
 
 
 def ranks(recipe: Recipe) -> tuple[int, ...]:
-    """Where the recipe leaves the ranks open."""
+    """Where the recipe leaves the ranks open, of the form that is searched."""
     rows = ((i, s.settings) for i, s in enumerate(recipe.adjust))
-    return tuple(i for i, s in rows if isinstance(s, LowRank) and s.rank is s.ratio is None)
+    opened = ((i, s) for i, s in rows if isinstance(s, LowRank) and s.rank is s.ratio is None)
+    return tuple(i for i, s in opened if s.form in ("auto", "channels"))
 
 
 def name_of(recipe: Recipe, form: int) -> str:

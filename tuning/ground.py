@@ -49,8 +49,16 @@ class Ground:
         free = replace(self.problem, barred=self.ways.others(FLOAT, *steps))
         return [free, self.all_by(FLOAT), *map(self.all_by, steps)]
 
+    def settled(self, picks: Picks) -> dict[str, int]:
+        """Layers of blocks that are left out run as they are: no other way means anything."""
+        leads, lead_of = (d.inner[0] for d in self.depth.blocks), self.depth.lead_of_node
+        gone = {a for a in leads if not self.problem.choices[a].options[picks[a]]}
+        rows = {choice_of(n): len(w) - 1 for n, w in self.ways.of.items() if lead_of.get(n) in gone}
+        return {**picks, **rows}
+
     def chosen(self, recipe: Recipe, picks: Picks, form: int) -> Chosen:
         """What an allocation means for the recipe's steps, the whole model in format `form`."""
+        picks = self.settled(picks)
         widths = {g: self.problem.choices[g].options[i] for g, i in picks.items()
                   if g in self.groups}  # fmt: skip
         gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
@@ -68,7 +76,7 @@ class Ground:
 
     def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
         """The steps that an allocation takes besides widths, and in words."""
-        counts = Counter(way.step for way in self.ways.taken(picks).values())
+        counts = Counter(way.step for way in self.ways.taken(self.settled(picks)).values())
         whole = [] if form == FLOAT else [form]
         names = [name_of(recipe, f) for f in whole]
         for step, count in sorted(counts.items()):

@@ -104,7 +104,9 @@ class Search:
         return self.ground.chosen(self.bench.recipe, trial.picks, trial.form)
 
     def known(self, picks: Picks, form: int) -> Trial | None:
-        return next((t for t in self.trials if t.same(picks, form)), None)
+        wanted, settled = self.ground.settled(picks), self.ground.settled
+        same = (t for t in self.trials if t.form == form and settled(t.picks) == wanted)
+        return next(same, None)
 
     def measure(self, picks: Picks, form: int = FLOAT) -> Trial:
         known = self.known(picks, form)
@@ -127,7 +129,7 @@ class Search:
         packs = takes_a_format(variant.edits)
         names = (bench.runtime_for(variant.module),) if packs else None
         latency, runtime = bench.latency_on_reference(variant.module, names)
-        loss = self.problem.loss(picks)
+        loss = self.problem.loss(self.ground.settled(picks))
         made = Trial(
             picks, predicted, loss, latency, runtime, expected,
             form=form, formats=formats, name=name,
@@ -164,11 +166,10 @@ class Search:
             return None
         for form in self.forms:
             free, *others = self.problems(form)
-            if self._between(free, budget_ms, form):
-                self._approach(free, budget_ms, TRIALS, form)
-                for problem in (*free.others(), *others):
-                    if self._between(problem, budget_ms, form):
-                        self._approach(problem, budget_ms, OTHER_TRIALS, form)
+            for problem in (free, *free.others(), *others):
+                if self._between(problem, budget_ms, form):
+                    trials = TRIALS if problem is free else OTHER_TRIALS
+                    self._approach(problem, budget_ms, trials, form)
         return self._best(budget_ms)
 
     def _between(self, problem: Problem, budget_ms: float, form: int) -> bool:

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ..adjusters.moments import rise
-from ..adjusters.plan import Context, Plan, outputs_of
+from ..adjusters.plan import EXACT, Context, Plan, outputs_of
 from ..adjusters.registry import ADJUSTERS
 from ..configs.base_settings import Settings
 from ..configs.layer_settings import LowRank
 from ..core.calling import Inputs
-from ..graph.capture import clone
-from ..graph.edits import Equalize, Factor, FoldBatchNorm, QuantizeWeight, apply
+from ..graph.capture import clone, node_named
+from ..graph.edits import Factor, QuantizeWeight, apply
 from ..graph.layers import Layer, layers_of
 from ..profiling.layers import node_times
 from .bench import Bench
@@ -34,7 +34,6 @@ from .runtimes import lowered
 EXAMPLES, FEWEST, SECONDS = 64, 8, 8.0
 FASTER = 0.97  # of the time as it is
 FINER = 4.0
-EXACT = (FoldBatchNorm, Equalize)
 OWN = (Factor, QuantizeWeight)  # edits that say how a layer runs
 
 
@@ -47,6 +46,19 @@ class Way:
     share: float
     loss: float
     rank: int = 0
+
+    def at(self, kernel: int, whole: tuple[int, int], ins: int, outs: int) -> float:
+        """`share` at other widths (inputs, outputs), where `kernel` inputs are read per channel.
+
+        What a split multiplies shrinks with one width, what the layer does with both; where it
+        multiplies no less there is no split.
+        """
+        if not self.rank:
+            return self.share
+        part, before = (
+            self.rank * (i * kernel + o) / (i * kernel * o) for i, o in ((ins, outs), whole)
+        )
+        return min(1.0, self.share * part / before) if part < 1 else 1.0
 
 
 AS_IT_IS = Way(FLOAT, 1.0, 0.0)
@@ -114,15 +126,15 @@ def _ways(
     changed = plan.carry_out(clone(module))
     times = node_times(lowered(changed, bench.inputs, bench.runtime_for(changed)), bench.inputs)
     edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
-    added = [layer for layer in layers_of(changed) if layer.node.name not in usual]
     shares = {}
     for layer in layers_of(module):
         node = layer.node.name
         if node in edited and usual.get(node):
-            rest = [other.node.name for other in added if other.weight.startswith(f"{layer.name}.")]
-            took = sum(times.get(name, math.inf) for name in (node, *rest))
+            took = sum(times.get(name, math.inf) for name in _parts(module, changed, node))
             shares[layer] = took / usual[node]
     faster = {layer: share for layer, share in shares.items() if share < FASTER}
+    if not faster:
+        return
     bench.talk.stage("judging layers one by one", len(faster))
     for layer, loss in _losses(bench, bench.context(module), plan, faster):
         if math.isfinite(loss):
@@ -131,25 +143,40 @@ def _ways(
             yield node, Way(place, faster[layer], loss, rank)
 
 
+def _parts(module: GraphModule, changed: GraphModule, name: str) -> list[str]:
+    """A layer's node in the changed graph, and what it was split into behind it."""
+    names = {n.name for n in module.graph.nodes}
+    layers = {layer.node for layer in layers_of(changed)}
+    node = node_named(changed, name)
+    rest = [u.name for u in node.users if u in layers and u.name not in names] if node else []
+    return [name, *rest]
+
+
 def _losses(
     bench: Bench, context: Context, plan: Plan, layers: Iterable[Layer]
 ) -> Iterator[tuple[Layer, float]]:
     """The rise in loss with each layer alone as the plan has it."""
+    folded = apply(clone(context.module), [e for e in plan.edits if isinstance(e, EXACT)])
+    now = {layer.node.name: layer for layer in layers_of(folded)}
     layers = list(layers)
-    exact = [e for e in plan.edits if isinstance(e, EXACT)]
-    folded = apply(clone(context.module), exact)
     given, started = _examples(context, EXAMPLES), time.monotonic()
     wanted = [_outputs(folded, inputs, context) for inputs, _ in given]
     took = max(1e-9, time.monotonic() - started) * len(layers)
-    if took > SECONDS:
-        given = _examples(context, max(FEWEST, round(EXAMPLES * SECONDS / took)))
+    left = max(FEWEST, round(EXAMPLES * min(1.0, SECONDS / took)))
+    rows = []  # of one pass: in another one a loader may give other examples
+    for (inputs, targets), outputs in zip(given, wanted, strict=True):
+        count = min(left, len(outputs))
+        if count:
+            rows.append((_first(inputs, count), targets, outputs[:count]))
+        left -= count
+    total = sum(len(outputs) for *_, outputs in rows)
     for layer in layers:
-        trial, total, rows = plan.only(layer).carry_out(clone(folded)), 0.0, 0
-        for (inputs, targets), outputs in zip(given, wanted, strict=False):
-            changed = _outputs(trial, inputs, context)
-            total += len(changed) * rise(outputs[: len(changed)], changed, targets)
-            rows += len(changed)
-        yield layer, total / rows
+        trial = plan.carry_out_on(now[layer.node.name], clone(folded))
+        risen = (
+            len(outputs) * rise(outputs, _outputs(trial, inputs, context), targets)
+            for inputs, targets, outputs in rows
+        )
+        yield layer, sum(risen) / total
         bench.talk.advance(1)
 
 
@@ -171,4 +198,4 @@ def _examples(context: Context, most: int) -> list[tuple[Inputs, Any]]:
 
 
 def _first(inputs: Inputs, count: int) -> Inputs:
-    return inputs.map(lambda x: x[:count])
+    return inputs.map(lambda x: x[:count] if x.dim() else x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -122,7 +123,8 @@ class Widths:
             whole = self.tables.at(cell.shape, *cell.shape.widths)
             if cell.exact and rows:
                 shape = tuple(len(self.options[g]) for g in cell.groups)
-                terms.append(self._term(node, cell.groups, times[0].reshape(shape)))
+                shares = self._shares(node, cell.shape, rows[0]).reshape(*shape, -1)
+                terms.append(self._term(node, cell.groups, times[0].reshape(shape), shares))
             else:
                 terms.append(self._term(node, (), np.array(whole)))
                 terms += [
@@ -137,16 +139,26 @@ class Widths:
         joined = _joined(terms)
         return [t for t in joined if t.names], sum(float(t.ms) for t in joined if not t.names)
 
-    def _term(self, node: str, groups: tuple[str, ...], ms: Floats) -> Term:
-        """Also by how the layer runs; in a block that none of `groups` tells of, by its lead."""
+    def _term(
+        self, node: str, groups: tuple[str, ...], ms: Floats, shares: Floats | None = None
+    ) -> Term:
+        """Also by how the layer runs (`shares`: of the time, last axis); in a block that none of
+        `groups` tells of, by its lead."""
+        names = groups
+        if node in self.ways:
+            whole = np.array([way.share for way in self.ways[node]])
+            names = (*names, choice_of(node))
+            ms = ms[..., None] * (whole if shares is None else shares)
         lead = self.depth.lead_of_node.get(node)
         leads = self.depth.lead_of_group
         if lead is not None and not any(leads.get(g) == lead for g in groups):
-            groups, ms = (*groups, lead), np.repeat(ms[..., None], len(self.options[lead]), -1)
-        if node in self.ways:
-            shares = np.array([way.share for way in self.ways[node]])
-            return Term((*groups, choice_of(node)), ms[..., None] * shares)
-        return Term(groups, ms)
+            names, ms = (*names, lead), np.repeat(ms[..., None], len(self.options[lead]), -1)
+        return Term(names, ms)
+
+    def _shares(self, node: str, shape: Shape, pairs: Iterable[tuple[int, int]]) -> Floats:
+        """[pair of widths, way]"""
+        kernel, ways = math.prod(shape.kernel), self.ways.get(node, ())
+        return np.array([[way.at(kernel, shape.widths, *pair) for way in ways] for pair in pairs])
 
     def _requests(self, cell: Cell) -> list[list[tuple[int, int]]]:
         """Widths to look up: one row over all choices where exact, else one row per group."""

@@ -99,7 +99,7 @@ def test_the_most_sensitive_layers_are_kept_in_float():
     at = context()
     # What comes after it makes the errors of this layer 40 times as large.
     at.module.get_parameter("blocks.0.conv2.weight").data[:, 0, 0, 0] = 40.0
-    made = plan(at, settings(keep_float=1))
+    made = plan(at, settings(keep_float=1, calibration="mse"))
     (kept,) = made.left_alone
     assert kept.what == "blocks.0.conv1" and "kept in float" in kept.reason
     assert len(layers(made)) == 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.direct import _FUNCTIONS, _METHODS, _NEURAL, called_directly
+from modelspeed.graph.direct import _FUNCTIONS, _METHODS, _NEURAL, called_directly, holding
 from torch import nn
 from torch._ops import OpOverload
 from torch.fx.graph import CodeGen
@@ -107,3 +107,28 @@ def test_every_operator_called_directly_is_tried_here():
         graph = torch.export.export(Call(name), (x,)).module(check_guards=False).graph
         tried |= {n.target._schema.name for n in graph.nodes if isinstance(n.target, OpOverload)}
     assert {f"aten::{n}" for n in (*_FUNCTIONS, *_NEURAL, *_METHODS)} <= tried
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("shift", torch.ones(2))
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.linear(x)
+        return y.float() + self.shift
+
+
+def test_weights_that_are_held_follow_what_replaces_them():
+    x = torch.randn(4, 3)
+    module = holding(called_directly(capture(Small().eval(), (x,))))
+    assert any("Graph" in type(m).__name__ for m in module.children())  # its `with` is a sub-graph
+    other = {k: torch.zeros_like(v) for k, v in module.state_dict().items()}
+    for assign in (False, True):
+        module.load_state_dict({**other, "shift": torch.full((2,), 2.0 + assign)}, assign=assign)
+        assert torch.equal(module(x), torch.full((4, 2), 2.0 + assign))
+    assert torch.equal(clone(module)(x), module(x))
+    batch_norm = holding(called_directly(capture(nn.BatchNorm1d(3).eval(), (x,))))
+    assert batch_norm.double()(x.double()).dtype == torch.float64
