@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base_settings import ByLayer, Settings
+from .base_settings import ByLayer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -106,8 +106,11 @@ class Quantize(ByLayer):
         return self.model_copy(update=rough)
 
 
-class Precision(Settings):
-    """Compute in half precision where this machine has arithmetic for it; faster, not exact."""
+class Precision(ByLayer):
+    """Compute in half precision where this machine has arithmetic for it; faster, not exact.
+
+    Layers that `match` and `skip` leave out compute in float32.
+    """
 
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="The number format to compute in; float32 changes nothing."

@@ -105,9 +105,11 @@ class QuantizeAnew:
 
 @dataclass(frozen=True)
 class Cast:
-    """Compute in half precision `dtype`; inputs and outputs of the model stay float32."""
+    """Compute in half precision `dtype`; inputs and outputs of the model stay float32, and so do
+    the layers `keep`, by their nodes."""
 
     dtype: str
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

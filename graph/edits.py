@@ -187,7 +187,7 @@ _APPLY: dict[type, Callable[[GraphModule, Any], object]] = {
         m, _node(m, e.node), e.place, e.scale, e.zero_point, e.levels
     ),
     QuantizeAnew: lambda m, e: quantize_anew(m, _node(m, e.node), e.place, e.half),
-    Cast: lambda m, e: cast(m, e.dtype),
+    Cast: lambda m, e: cast(m, e.dtype, [_node(m, name) for name in e.keep]),
     Factor: lambda m, e: factor(m, _node(m, e.node), e.rank),
     SeparateSpace: lambda m, e: separate_space(m, _node(m, e.node), e.rank),
     SeparateChannels: lambda m, e: separate_channels(m, _node(m, e.node), e.ranks),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pico
@@ -12,13 +13,14 @@ from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import Cast, apply, from_json, to_json
+from modelspeed.graph.layers import layers_of
 from modelspeed.graph.lowering import variants
 
 ONE = Inputs.of((pico.images(1),))
 
 
-def settings(dtype="bfloat16"):
-    return make_step("precision", dtype=dtype).settings
+def settings(dtype="bfloat16", **more):
+    return make_step("precision", dtype=dtype, **more).settings
 
 
 def context(blocks=("residual",)):
@@ -87,3 +89,24 @@ def test_half_precision_runs_on_packed_weights():
         pytest.skip("no bfloat16 kernels on this machine")
     half = apply(context().module, [Cast("bfloat16")])
     assert "aten.conv2d" not in variants(half, ONE)["onednn"]().code
+
+
+def test_layers_that_are_left_out_compute_in_float32():
+    at = context()
+    layers = list(layers_of(at.module))
+    ends = [layers[0].name, layers[-1].name]
+    plan = precision.ADJUSTER.plan
+    made = plan(at, settings(skip=tuple(ends)))
+    assert [row.what for row in made.left_alone] == ends
+    half = apply(clone(at.module), from_json(json.loads(json.dumps(to_json(made.edits)))))
+    dtypes = {n: p.dtype for n, p in half.named_parameters() if n.endswith("weight")}
+    floats = {f"{name}.weight" for name in ends}
+    assert {n for n, d in dtypes.items() if d == torch.float32} == floats
+    # The first layer reads the input and the last one gives the output as they are.
+    casts = [n for n in half.graph.nodes if n.target is torch.ops.aten.to.dtype]
+    assert not any(a.op == "placeholder" for n in casts for a in n.all_input_nodes)
+    x = pico.images(3)
+    wanted, all_half = at.module(x), apply(clone(at.module), plan(at, settings()).edits)(x)
+    assert (half(x) - wanted).norm() < (all_half - wanted).norm()
+    for build in variants(half, at.inputs).values():
+        torch.testing.assert_close(build()(x), half(x), rtol=2e-2, atol=2e-2)
