@@ -7,10 +7,12 @@ following `finetune` does that (Touvron et al. 2019, section 3, on what a change
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 
 from ..core.calling import Inputs
 from ..core.errors import CaptureError, EditError
@@ -21,8 +23,12 @@ from ..graph.failing import failure
 from ..graph.recapture import sizes_between
 from ..graph.resizing import smaller
 from ..graph.shapes import output_shapes
+from ..profiling.macs import op_name
 from .plan import Adjuster, Context, Plan
 
+# Strides, kernels, groups and orders of axes do not follow from a size; nor do smaller numbers.
+OWN_NUMBERS = ("conv", "max_pool", "avg_pool", "group_norm", "permute")
+LEAST = 4
 NEITHER = "no input is a float image [N, C, H, W] or an integer sequence [N, T]"
 
 
@@ -49,6 +55,11 @@ def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
     model = context.model or context.module
     if reason := failure(model, small):
         return (), f"it can't run at {here}: {reason}"
+    if isinstance(model, GraphModule) and (held := _held_size(model, whole)):
+        return (), (
+            f"its graph holds {held}, which its input, {'x'.join(map(str, whole))}, may have set; "
+            "without its class (`--model`) that can't be told"
+        )
     edit = Resize(_names(context, ids), size)
     try:
         edits = (*_constants(model, context.inputs, small), edit)
@@ -66,6 +77,22 @@ def _constants(model: nn.Module, whole: Inputs, small: Inputs) -> tuple[Edit, ..
     if isinstance(model, GraphModule):
         return ()
     return sizes_between(capture(model, whole), capture(model, small))
+
+
+def _held_size(module: GraphModule, whole: tuple[int, ...]) -> str:
+    """The first number that may be computed from the size, with its node: a side, a fraction of
+    it that strides leave, a count of places."""
+    sizes = set(whole)
+    for scale in (2**n for n in range(max(whole).bit_length())):
+        for sides in ([s // scale for s in whole], [-(-s // scale) for s in whole]):
+            sizes |= {*sides, prod(sides)}
+    for node in module.graph.nodes:
+        if node.op == "call_function" and not op_name(node.target).startswith(OWN_NUMBERS):
+            numbers = tree_leaves((node.args, node.kwargs))
+            found = (n for n in numbers if type(n) is int and n >= LEAST and n in sizes)
+            if (number := next(found, None)) is not None:
+                return f"{number} (`{node.name}`)"
+    return ""
 
 
 def _resizable(inputs: Inputs) -> list[Tensor]:

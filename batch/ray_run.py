@@ -11,7 +11,7 @@ import logging
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -57,9 +57,14 @@ def connected(address: str) -> Any:
 def _all(ray: Any, plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch) -> None:
     waiting, running = list(plans), dict[Any, Running]()
     nodes = group(ray, watch)
-    _note_room(ray, plans, options, watch)
+    seen_nodes = set[str]()
     try:
         while waiting or running:
+            rooms = _rooms(ray, nodes)
+            if seen_nodes != rooms.keys():  # at first, and whenever one is lost
+                seen_nodes = set(rooms)
+                left = [*waiting, *(seen.plan for seen in running.values())]
+                _note_room(rooms.values(), left, options, watch)
             for plan in _startable(waiting, running.values()):
                 waiting.remove(plan)
                 running.update([_begun(ray, plan, options, journal, nodes)])
@@ -151,7 +156,7 @@ def _fingerprint() -> str:
 
 
 def group(ray: Any, watch: Watch) -> list[str]:
-    """Ids of the nodes of the largest group that are alike; empty where all are."""
+    """Ids of the nodes of the largest group that are alike; empty where there is none at all."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
@@ -166,16 +171,22 @@ def group(ray: Any, watch: Watch) -> list[str]:
     for node, answer in answers.items():
         with suppress(ray.exceptions.RayError):  # it was lost meanwhile
             groups[ray.get(answer)].append(node)
-    if len(groups) < 2:
-        return []
-    best = max(groups, key=lambda key: len(groups[key]))
-    watch.note(f"{len(alive) - len(groups[best])} nodes are machines of another kind: not used")
-    return groups[best]
+    best = max(groups.values(), key=len, default=[])
+    if len(groups) > 1:
+        watch.note(f"{len(alive) - len(best)} nodes are machines of another kind: not used")
+    return best
 
 
-def _note_room(ray: Any, plans: Sequence[Plan], options: Options, watch: Watch) -> None:
-    """Ray waits without a word for a node that an item fits on; a cluster may grow one."""
-    rooms = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _rooms(ray: Any, nodes: Sequence[str]) -> dict[str, Mapping[str, float]]:
+    """What each living one of `nodes`, or of all, has in all."""
+    living = (node for node in ray.nodes() if node["Alive"])
+    return {n["NodeID"]: n["Resources"] for n in living if n["NodeID"] in nodes or not nodes}
+
+
+def _note_room(
+    rooms: Collection[Mapping[str, float]], plans: Sequence[Plan], options: Options, watch: Watch
+) -> None:
+    """Ray waits without a word for a node that an item fits on."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     for plan in plans:
         asked = _resources(plan, options)

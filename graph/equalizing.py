@@ -22,9 +22,12 @@ from .quantization import quantizable
 aten: Any = torch.ops.aten
 _HOMOGENEOUS = {
     aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default,
-    aten.prelu.default, aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default,
-    aten.avg_pool2d.default, aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default,
-    aten.contiguous.default, aten.clone.default, aten.dropout.default, aten.dropout_.default,
+    aten.prelu.default, aten.contiguous.default, aten.clone.default,
+    aten.dropout.default, aten.dropout_.default,
+}  # fmt: skip
+_POOLS = {  # by how many last axes they take together
+    aten.max_pool1d.default: 1, aten.avg_pool1d.default: 1, aten.adaptive_avg_pool1d.default: 1,
+    aten.max_pool2d.default: 2, aten.avg_pool2d.default: 2, aten.adaptive_avg_pool2d.default: 2,
 }  # fmt: skip
 _FLATTENING = (aten.flatten.using_ints, aten.view.default, aten.reshape.default)
 
@@ -85,6 +88,8 @@ def _passes(maker: Layer, user: Node, value: Node) -> bool:
     if user.target is aten.mean.dim:
         dims = {d % len(shape) for d in user.args[1]}  # type: ignore[union-attr, operator]
         return bool(maker.space) and dims == {*range(2, len(shape))}
+    if user.target in _POOLS:  # of a linear layer's features, or of [channels, length], none
+        return maker.space == _POOLS[user.target]
     return user.target in _HOMOGENEOUS
 
 

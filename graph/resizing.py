@@ -19,10 +19,14 @@ aten: Any = torch.ops.aten
 RESIZE = aten._upsample_bilinear2d_aa.vec
 
 
+_HALVES = (torch.float16, torch.bfloat16)  # CPUs have no such kernel that resizes
+
+
 def smaller(value: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images [N, C, H, W] at `size` (height, width); of sequences [N, T] the first (length,)."""
-    made: Tensor = _call(len(size))(value, *_arguments(size))
-    return made
+    wide = value.float() if value.dtype in _HALVES else value
+    made: Tensor = _call(len(size))(wide, *_arguments(size))
+    return made.to(value.dtype)
 
 
 def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> None:
@@ -32,10 +36,12 @@ def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> No
     for node in inputs:
         if node.op != "placeholder":
             raise EditError(f"`{node.name}` is no input of the model, so it can't be resized.")
-        with module.graph.inserting_after(node):
-            made = module.graph.call_function(_call(len(size)), (node, *_arguments(size)))
-        made.meta["val"] = node.meta.get("val")
-        _put_behind(node, made)
+        value = node.meta.get("val")
+        half = value.dtype if isinstance(value, Tensor) and value.dtype in _HALVES else None
+        source = _behind(node, aten.to.dtype, torch.float32) if half else node
+        made = _behind(source, _call(len(size)), *_arguments(size))
+        if half:
+            _behind(made, aten.to.dtype, half)
     try:
         renew(module)
     except Exception as error:
@@ -49,8 +55,13 @@ def resized(node: Node) -> Node | None:
     return user if user is not None and user.target is RESIZE else None
 
 
-def _put_behind(node: Node, made: Node) -> None:
+def _behind(node: Node, target: Any, *arguments: Any) -> Node:
+    """What is called on `node` alone, all that read it reading that instead."""
+    with node.graph.inserting_after(node):
+        made = node.graph.call_function(target, (node, *arguments))
+    made.meta["val"] = node.meta.get("val")
     node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+    return made
 
 
 def _call(dims: int) -> Any:

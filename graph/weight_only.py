@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 from .capture import tensor_at
 from .int8 import shape_read
 from .integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
-from .packing import Packs, replace, tidy
+from .packing import LAYER, Packs, replace, tidy
 
 aten: Any = torch.ops.aten
 FEW, LARGE = 4, 2**19  # rows, weights: with which they measured faster; smaller layers are not
@@ -89,7 +89,8 @@ def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) 
 
 def _put(module: GraphModule, node: Node, kernel: Any, weights: tuple[Any, ...]) -> None:
     bias = node.args[2] if len(node.args) > 2 else None
-    replace(module, node, kernel, (node.args[0], *weights, bias))
+    made = replace(module, node, kernel, (node.args[0], *weights, bias))
+    made.meta[LAYER] = node.name
 
 
 def float_weights(module: GraphModule) -> GraphModule:

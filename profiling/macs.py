@@ -25,6 +25,8 @@ PRODUCTS = {
     "mm": 0,
     "bmm": 0,
     "matmul": 0,
+    "linear8": 0,  # kernels of ours on integer weights
+    "linear4": 0,
     "addmm": 1,
     "baddbmm": 1,
 }

@@ -18,7 +18,8 @@ from ..core.errors import DataError
 class Augmented:
     """Batches that differ in each pass; the same passes again with the same `seed`.
 
-    Raises DataError where inputs are no images [batch, channels, height, width].
+    Raises DataError where inputs are no images [batch, channels, height, width], or targets not
+    one label [batch] each.
     """
 
     def __init__(self, batches: Batches, spec: AugmentSpec, seed: int) -> None:
@@ -28,6 +29,11 @@ class Augmented:
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         for inputs, targets in self.batches:
+            if targets.dim() > 1:  # a mask or a box would have to move with its image
+                raise DataError(
+                    "`data.augment` is for one label per image; the targets have the shape "
+                    f"{list(targets.shape)}."
+                )
             yield Inputs.of(inputs).map(self._changed), targets
 
     def _changed(self, images: Tensor) -> Tensor:

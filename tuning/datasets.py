@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +19,14 @@ from ..checkpoints.extras import extra
 from ..configs.recipe import DataSpec, InputSpec
 from ..core.errors import DataError, MissingExtra
 from .arrays import Examples
+from .dataset_files import load_folder
 from .images import EVALUATION, TRAINING, Images
 from .pieces import Loaders, loaders, parted
 from .pixels import Pixels
 
 TARGETS = ("label", "labels", "target", "targets", "y")
 TOKENS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-MAJOR = 4  # earlier ones may run a Python file of the data set
+NEEDED = (5, 2)  # earlier ones may run a Python file of the data set, or unpickle one
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,34 @@ def dataset_loaders(spec: DataSpec, where: Path | str, inputs: tuple[InputSpec, 
 
 def _loaded(shown: str, where: Path | str) -> Any:
     library = extra("datasets", "datasets:NAME")
-    if int(library.__version__.partition(".")[0]) < MAJOR:
+    if tuple(map(int, library.__version__.split(".")[:2])) < NEEDED:
         raise MissingExtra(
-            f"{shown} needs `datasets` {MAJOR} or later, this is {library.__version__}: "
-            "`pip install -U 'modelspeed[datasets]'`."
+            f"{shown} needs `datasets` {'.'.join(map(str, NEEDED))} or later, this is "
+            f"{library.__version__}: `pip install -U 'modelspeed[datasets]'`."
         )
     library.disable_progress_bars()  # they would run into ours
     try:
         if isinstance(where, Path):
-            saved = any((where / n).is_file() for n in ("dataset_dict.json", "state.json"))
-            return library.load_from_disk(where) if saved else library.load_dataset(str(where))
-        owner, _, rest = where.partition("/")
-        name, _, config = rest.partition("/")
-        return library.load_dataset(f"{owner}/{name}" if name else owner, config or None)
+            return load_folder(library, where, shown)
+        return _from_hub(library, where, shown)
+    except DataError:
+        raise
     except Exception as error:  # of pyarrow, fsspec, the hub ...
         raise DataError(f"{shown} can't be loaded: {first_line(error)}") from error
+
+
+def _from_hub(library: Any, where: str, shown: str) -> Any:
+    owner, _, rest = where.partition("/")
+    name, _, config = rest.partition("/")
+    if not name and find_spec(f"{library.__name__}.packaged_modules.{owner}"):
+        # The library would read whatever files of that kind the working folder has.
+        raise DataError(
+            f"{shown}: `{owner}` is a kind of files to `datasets`, no data set; name a folder, "
+            "or OWNER/NAME of the hub."
+        )
+    # Said so, it is not looked for in the working folder.
+    place = f"hf://datasets/{owner}/{name}" if name else f"hf://datasets/{owner}"
+    return library.load_dataset(place, config or None)
 
 
 def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
@@ -168,9 +183,10 @@ def _part(
 
 
 def _tensor(shown: str, part: Any, name: str) -> Tensor:
-    """A whole column: float32, whole numbers as int64."""
+    """A whole column: float32, whole numbers as int64. Nested images would be opened unseen."""
+    known = _is_numeric(part.features[name]) or _is_image(part.features[name])
     try:
-        found = part.select_columns([name]).with_format("torch")[:][name]
+        found = part.select_columns([name]).with_format("torch")[:][name] if known else None
     except Exception as error:  # of pyarrow and numpy
         raise DataError(f"{shown}: `{name}` can't be read: {first_line(error)}") from error
     if not isinstance(found, Tensor):
@@ -186,8 +202,8 @@ def _is_image(feature: Any) -> bool:
 
 
 def _is_numeric(feature: Any) -> bool:
-    while hasattr(feature, "feature"):  # a list of them
-        feature = feature.feature
+    while isinstance(feature, list) or hasattr(feature, "feature"):  # a list of them
+        feature = feature[0] if isinstance(feature, list) else feature.feature
     return str(getattr(feature, "dtype", "")).startswith(("int", "uint", "float", "bool"))
 
 

@@ -76,6 +76,39 @@ def test_a_model_that_takes_another_way_at_another_size_stays():
     assert "computes something else" in reason(Odd(), size=9)
 
 
+class Counted(nn.Module):
+    """`number` of the size is written into its graph and at any size something runs."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.conv = number, nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).sum((2, 3)) / self.number(*x.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("number", "held"), [(lambda h, w: h * w, 144), (lambda h, w: w, 12), (lambda h, w: h // 2, 6)]
+)
+def test_without_the_class_numbers_that_the_size_may_have_set_are_left_alone(number, held):
+    model = Counted(number).eval()
+    assert f"its graph holds {held} (`div" in reason(model, known=False, size=9)
+    module, plan = planned(model, size=9)
+    wanted = model(smaller(pico.images(), (9, 9)))
+    torch.testing.assert_close(plan.carry_out(clone(module))(pico.images()), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_in_half_precision_are_resized_in_float32(dtype):
+    model, x = pico.net([]).to(dtype), pico.images(2).to(dtype)
+    module, plan = planned(model, Inputs.of(x), size=9)
+    made = plan.carry_out(clone(module))
+    wanted = model(smaller(x.float(), (9, 9)).to(dtype))
+    assert made(x).dtype == dtype
+    torch.testing.assert_close(made(x), wanted)
+    assert_same(capture(made, Inputs.of(x)), Inputs.of(x))
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
     model = pico.net(["residual", "squeeze_excite"])

@@ -16,8 +16,10 @@ from types import SimpleNamespace
 import items
 import pytest
 from items import plan
+from modelspeed.batch import ray_run
+from modelspeed.batch.journal import Journal
 from modelspeed.batch.plan import Options
-from modelspeed.batch.ray_run import _note_room, connected
+from modelspeed.batch.ray_run import _note_room, _rooms, connected
 from modelspeed.core.errors import MissingExtra
 
 # In a process of its own: Ray warns, and leaves threads behind.
@@ -73,17 +75,45 @@ def test_without_ray_the_sentence_names_the_extra(monkeypatch):
 
 def test_an_item_that_no_node_has_room_for_is_named(tmp_path):
     said, size = [], 4 << 30
-    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "memory": float(size)}},
-             {"Alive": False, "Resources": {"CPU": 64.0, "memory": 64.0 * size}}]  # fmt: skip
-    ray = SimpleNamespace(nodes=lambda: nodes)
+    room, more = {"CPU": 2.0, "memory": float(size)}, {"CPU": 64.0, "memory": 64.0 * size}
+    nodes = [
+        {"NodeID": "a", "Alive": True, "Resources": room},
+        {"NodeID": "b", "Alive": False, "Resources": more},
+        {"NodeID": "unlike", "Alive": True, "Resources": more},
+    ]
+    rooms = _rooms(SimpleNamespace(nodes=lambda: nodes), ["a", "b"]).values()
     wide = plan(tmp_path, "wide", "met")
     wide = replace(wide, command=(*wide.command, "--threads=4"))
     watch = SimpleNamespace(note=said.append)
     plans = [plan(tmp_path, "small", "met"), wide]
-    _note_room(ray, plans, Options(tmp_path, memory=size), watch)
+    _note_room(rooms, plans, Options(tmp_path, memory=size), watch)
     assert len(said) == 1 and said[0].startswith("`wide` waits") and "CPU 4" in said[0]
-    _note_room(ray, plans[:1], Options(tmp_path, memory=size + 1), watch)
+    _note_room(rooms, plans[:1], Options(tmp_path, memory=size + 1), watch)
     assert "memory 4,294,967,297" in said[1]
+
+
+def test_a_batch_whose_nodes_are_lost_says_what_waits(tmp_path, monkeypatch):
+    said, asked, item = [], [], plan(tmp_path, "small", "met")
+    states = iter([True, True, False, False])  # of the group's one node, at each look
+    watch = SimpleNamespace(note=said.append, ended=lambda i: None, show=lambda r, n: None)
+    (tmp_path / "logs").mkdir()
+
+    def nodes():
+        return [{"NodeID": "a", "Alive": next(states), "Resources": {"CPU": 2.0}},
+                {"NodeID": "unlike", "Alive": True, "Resources": {"CPU": 9.0}}]  # fmt: skip
+
+    waits = iter([([], []), ([], []), ([], []), (["task"], [])])
+    task = SimpleNamespace(remote=lambda *_: "task")
+    ray = SimpleNamespace(
+        nodes=nodes, wait=lambda *_, **__: next(waits), get=lambda _: item.item("met"),
+        remote=lambda _: SimpleNamespace(options=lambda **given: asked.append(given) or task),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )  # fmt: skip
+    monkeypatch.setattr(ray_run, "group", lambda *_: ["a"])
+    with Journal.open(tmp_path) as journal:
+        ray_run._all(ray, [item], Options(tmp_path), journal, watch)
+    assert asked[0]["label_selector"] == {"ray.io/node-id": "in(a)"}
+    assert len(said) == 1 and said[0].startswith("`small` waits")
 
 
 def test_all_items_are_done_although_a_node_is_lost(tmp_path):

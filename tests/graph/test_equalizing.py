@@ -92,6 +92,16 @@ def test_what_does_not_scale_with_its_input_is_no_joint(between):
         apply(module, [Equalize("conv2d", (2.0,) * 4)])
 
 
+@pytest.mark.parametrize(
+    ("layer", "pool", "found"),
+    [(nn.Linear(4, 4), nn.MaxPool1d(3, 1, 1), 0), (nn.Conv1d(4, 4, 1), nn.MaxPool1d(3, 1, 1), 1),
+     (nn.Conv1d(4, 4, 1), nn.AvgPool2d(3, 1, 1), 0)],
+)  # fmt: skip
+def test_a_pool_hands_channels_on_only_if_it_takes_none_together(layer, pool, found):
+    net = nn.Sequential(layer, pool, type(layer)(4, 4, *(1,) * isinstance(layer, nn.Conv1d)))
+    assert len(joints(capture(net.eval(), (torch.randn(2, 4, 4),)))) == found
+
+
 def test_a_flattened_image_is_read_channel_for_channel_only_if_it_is_one_pixel():
     def net(side):
         return nn.Sequential(

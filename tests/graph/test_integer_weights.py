@@ -10,6 +10,8 @@ from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import QuantizeWeight, apply, from_json, to_json
 from modelspeed.graph.integer_weights import group_of, integer_weight, packed, unpacked
 from modelspeed.graph.lowering import variants
+from modelspeed.graph.weight_only import linear4, linear8
+from modelspeed.profiling.layers import count_macs
 from torch import nn
 
 AVX512 = torch.cpu._is_avx512_supported()
@@ -72,6 +74,9 @@ def test_large_layers_that_read_one_row_run_on_integers(group, kernel):
     made = in_integers(module, inputs, group)
     ready = variants(made, inputs)["onednn"]()
     assert ready.code.count(f"{kernel}(") == 2
+    assert count_macs(ready, inputs) == 2 * 1024 * 512
+    named = {n.meta["layer"] for n in ready.graph.nodes if n.target in (linear8, linear4)}
+    assert named == {"linear", "linear_1"}
     for rows in (1, 3):
         x = torch.randn(rows, 1024)
         with torch.inference_mode():

@@ -50,6 +50,8 @@ def test_passes_differ_and_a_seed_gives_them_again():
 def test_what_is_no_image_is_refused():
     with pytest.raises(DataError, match=r"`data.augment` is for images .* shape \[4, 3\]"):
         next(iter(Augmented([(torch.ones(4, 3), torch.ones(4))], AugmentSpec(flip=True), 0)))
+    with pytest.raises(DataError, match=r"one label per image; .* shape \[32, 6, 6\]"):
+        next(iter(Augmented([(IMAGES, IMAGES[:, 0])], AugmentSpec(flip=True), 0)))
 
 
 def test_only_what_weights_are_trained_on_is_changed(tmp_path):

@@ -13,6 +13,7 @@ from modelspeed.tuning.datasets import dataset_loaders
 from PIL import Image
 
 datasets = pytest.importorskip("datasets")
+parquet = pytest.importorskip("pyarrow.parquet")
 datasets.disable_progress_bars()
 IDS, MASK = [[1, 2], [3, 4]] * 5, [[1, 1], [1, 0]] * 5
 LABEL = [0, 1] * 5
@@ -96,11 +97,77 @@ def test_what_is_unclear_or_unfit_is_said(tmp_path, held, said, words):
 
 def test_what_can_not_be_loaded_and_what_is_not_installed_are_named(tmp_path, monkeypatch):
     spec = DataSpec(factory="datasets:x")
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="can't be loaded"):
         dataset_loaders(spec, tmp_path, ())
-    monkeypatch.setattr(datasets, "__version__", "3.6.0")
-    with pytest.raises(MissingExtra, match="needs `datasets` 4 or later"):
+    monkeypatch.setattr(datasets, "__version__", "5.1.0")
+    with pytest.raises(MissingExtra, match=r"needs `datasets` 5\.2 or later"):
         dataset_loaders(spec, tmp_path, ())
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"modelspeed\[datasets\]"):
         dataset_loaders(spec, tmp_path, ())
+
+
+def refused(folder, words, where=None):
+    with pytest.raises(DataError, match=words):
+        dataset_loaders(DataSpec(factory="datasets:x"), where or folder, ())
+
+
+CSV = "x,label\n" + "1.0,0\n" * 10
+
+
+def test_splits_of_a_folder_are_in_the_names_of_its_files(tmp_path):
+    for name, rows in (("train-0.csv", 10), ("test/a.csv", 4), ("notes.csv", 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x,label\n" + "1.0,0\n" * rows)
+    train, held = dataset_loaders(DataSpec(factory="datasets:x"), tmp_path, ())
+    assert (len(train.dataset), len(held.dataset)) == (10, 4)
+    (tmp_path / "more.json").write_text("[]")
+    refused(tmp_path, "holds csv and json files; it must hold one of")
+
+
+def test_images_of_a_folder_are_read_with_their_classes_and_others_are_not(tmp_path):
+    (tmp_path / "outside.png").write_bytes(b"")
+    for name in ("in/a/0.png", "in/a/1.png", "in/b/0.png", "in/b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    spec = DataSpec(factory="datasets:x", images=ImageSpec(size=4), share=0.5)
+    train, held = dataset_loaders(spec, tmp_path / "in", ())
+    assert next(iter(train))[0].shape == (2, 3, 4, 4) and len(held.dataset) == 2
+    (tmp_path / "rows").mkdir()
+    for place in (str(tmp_path / "outside.png"), "http://host/outside.png"):
+        named = {"image": [{"path": place, "bytes": None}] * 10}
+        made = datasets.Dataset.from_dict({**named, "label": LABEL})
+        made = made.cast_column("image", datasets.Image())
+        parquet.write_table(made.data.table, tmp_path / "rows" / "all.parquet")
+        refused(tmp_path / "rows", r"outside\.png` leaves the folder")
+
+
+def test_a_folder_reads_no_file_outside_of_it(tmp_path):
+    inner = tmp_path / "in"
+    inner.mkdir()
+    (tmp_path / "outside.csv").write_text(CSV)
+    readme = "configs:\n- config_name: default\n  data_files: ../outside.csv"
+    (inner / "README.md").write_text(f"---\n{readme}\n---\n")
+    refused(inner, "holds no files")
+    (inner / "a.csv").symlink_to(tmp_path / "outside.csv")
+    refused(inner, r"a\.csv` leaves the folder")
+    rows({"x": IDS, "label": LABEL}).save_to_disk(tmp_path / "saved")
+    state = tmp_path / "saved" / "state.json"
+    arrow = next((tmp_path / "saved").glob("*.arrow"))
+    arrow.rename(tmp_path / "outside.arrow")
+    state.write_text(state.read_text().replace(arrow.name, "../outside.arrow"))
+    refused(tmp_path / "saved", r"outside\.arrow` leaves the folder")
+    (inner / "dataset_dict.json").write_text('{"splits": ["../saved"]}')
+    refused(inner, r"state\.json` leaves the folder")
+
+
+def test_kinds_of_files_and_folders_elsewhere_are_no_names_of_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "train.csv").write_text(CSV)
+    (tmp_path / "own" / "er").mkdir(parents=True)
+    (tmp_path / "own" / "er" / "train.csv").write_text(CSV)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    for kind in ("csv", "json", "pandas", "imagefolder"):
+        refused(tmp_path, f"`{kind}` is a kind of files", where=kind)
+    refused(tmp_path, "can't be loaded: .*own/er", where="own/er")
