@@ -16,6 +16,7 @@ def batch(
     target_speedup: o.TargetSpeedupOption = None,
     fastest: o.FastestOption = False,
     max_drop: o.MaxDropOption = None,
+    input_size: o.InputSizeOption = None,
     model: o.ModelOption = None,
     data: o.DataOption = None,
     inputs: o.InputsOption = None,
@@ -58,7 +59,7 @@ def batch(
             max_drop=max_drop, model=model, data=data, inputs=inputs, preset=preset,
             config=str(config) if config else None, device=device, threads=threads,
             runtime=runtime, percentile=percentile, batch=batch, seed=seed,
-            without_data=without_data or None,
+            input_size=input_size, without_data=without_data or None,
         )  # fmt: skip
         check_flags(flags)
         asked, file, base = entries(jobs, flags, Path.cwd())

@@ -53,8 +53,10 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     recipe = with_flags(
         recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
     )
-    recipe = _without_data(with_limit(recipe, asked.max_drop), asked.without_data)
-    recipe = _resized(recipe, asked)
+    whole = with_limit(recipe, asked.max_drop)
+    recipe = _resized(_without_data(whole, asked.without_data), asked)
+    if mode == "apply" and whole.adjust and not recipe.adjust:
+        raise UsageError(_none_left(whole, asked))
     check_order(recipe, mode)
     return recipe
 
@@ -72,6 +74,12 @@ def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
         return recipe.model_copy(update={"adjust": steps})
     steps = tuple(_blind(s) for s in recipe.adjust if not _wants_data(s))
     return recipe.model_copy(update={"adjust": steps})
+
+
+def _none_left(recipe: Recipe, asked: Asked) -> str:
+    names = ", ".join(f"`{s.name}`" for s in recipe.adjust)
+    more = "" if asked.without_data else ", or allow what may cost accuracy with `--without-data`"
+    return f"`{recipe.source}`: without data none of its steps runs ({names}); give `--data`{more}."
 
 
 def _resized(recipe: Recipe, asked: Asked) -> Recipe:

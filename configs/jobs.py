@@ -60,6 +60,9 @@ class JobSettings(BaseModel):
     target_speedup: float | None = Field(default=None, gt=1, description="Or: times as fast.")
     fastest: bool | None = Field(default=None, description="Or: as fast as `max_drop` allows.")
     max_drop: float | None = Field(default=None, ge=0, le=1, description="Accuracy limit.")
+    input_size: Annotated[str | None, BeforeValidator(_text)] = Field(
+        default=None, description="Run at this size, such as `160` or `160x200`."
+    )
     device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:N`.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads.")
     runtime: str | None = Field(default=None, description="`plain` or `lowered`.")

@@ -13,7 +13,7 @@ memory_limit: 4GB
 defaults: {target_ms: 5, config: recipe.yaml, threads: 1}
 jobs:
   - checkpoint: "*.pt"
-  - {checkpoint: sub/a.pt, name: other, target_speedup: 2, model: "m.py:build"}
+  - {checkpoint: sub/a.pt, name: other, target_speedup: 2, model: "m.py:build", input_size: 160}
 """
 NOTHING = JobSettings()
 
@@ -37,6 +37,7 @@ def test_defaults_hold_for_all_a_job_says_more_and_flags_win(file, tmp_path):
     assert given(found[0].settings) == {"target_ms": 5, "config": config, "threads": 2}
     assert given(found[2].settings) == {
         "target_speedup": 2, "config": config, "threads": 2, "model": f"{tmp_path}/m.py:build",
+        "input_size": "160",
     }  # fmt: skip
     assert jobs.memory_limit == "4GB" and base == tmp_path
     flags = JobSettings(fastest=True)
