@@ -12,7 +12,11 @@ from torch.fx import GraphModule, Node
 from .capture import tensor_at
 
 HEIGHT = -2
-_TO_ROWS, _TO_IMAGE = [0, 2, 3, 1], [0, 3, 1, 2]
+View = tuple[Any, Any]  # an operator and its second argument
+_UNSQUEEZED: View = (torch.ops.aten.unsqueeze.default, HEIGHT)
+_SQUEEZED: View = (torch.ops.aten.squeeze.dim, HEIGHT)
+_TO_ROWS: View = (torch.ops.aten.permute.default, [0, 2, 3, 1])
+_TO_IMAGE: View = (torch.ops.aten.permute.default, [0, 3, 1, 2])
 LAYER = "layer"  # in `meta` of a kernel's node: the layer that it is
 
 
@@ -50,20 +54,11 @@ def conv_arguments(node: Node) -> tuple[Any, ...]:
 
 def as_image(module: GraphModule, signal: Node, before: Node) -> Node:
     """[N, C, L] as [N, C, 1, L]; what `back_to_signal` made is undone."""
-    if signal.target is torch.ops.aten.squeeze.dim and signal.args[1] == HEIGHT:
-        image = signal.args[0]
-        assert isinstance(image, Node)
-        return image
-    with module.graph.inserting_before(before):
-        return module.graph.call_function(torch.ops.aten.unsqueeze.default, (signal, HEIGHT))
+    return _into(module, signal, before, _UNSQUEEZED, _SQUEEZED)
 
 
 def back_to_signal(module: GraphModule, image: Node) -> None:
-    with module.graph.inserting_after(image):
-        signal = module.graph.call_function(torch.ops.aten.squeeze.dim, (image, HEIGHT))
-    signal.meta = dict(image.meta)
-    image.meta = {LAYER: signal.meta.pop(LAYER, "")}
-    image.replace_all_uses_with(signal, delete_user_cb=lambda user: user is not signal)
+    _back(module, image, _SQUEEZED)
 
 
 def is_pointwise(node: Node) -> bool:
@@ -85,20 +80,30 @@ def places_of(node: Node, batch: int) -> int:
 
 def as_rows(module: GraphModule, image: Node, before: Node) -> Node:
     """[N, C, H, W] as [N, H, W, C], a view where it lies as NHWC; `back_to_image` is undone."""
-    if image.target is torch.ops.aten.permute.default and image.args[1] == _TO_IMAGE:
-        rows = image.args[0]
-        assert isinstance(rows, Node)
-        return rows
-    with module.graph.inserting_before(before):
-        return module.graph.call_function(torch.ops.aten.permute.default, (image, _TO_ROWS))
+    return _into(module, image, before, _TO_ROWS, _TO_IMAGE)
 
 
 def back_to_image(module: GraphModule, rows: Node) -> None:
-    with module.graph.inserting_after(rows):
-        image = module.graph.call_function(torch.ops.aten.permute.default, (rows, _TO_IMAGE))
-    image.meta = {k: v for k, v in rows.meta.items() if k != LAYER}
-    rows.meta = {LAYER: rows.meta.get(LAYER, "")}
-    rows.replace_all_uses_with(image, delete_user_cb=lambda user: user is not image)
+    _back(module, rows, _TO_IMAGE)
+
+
+def _into(module: GraphModule, value: Node, before: Node, view: View, back: View) -> Node:
+    """`view` of a value; where the value is `back` of another one, that one."""
+    if value.target is back[0] and value.args[1] == back[1]:
+        source = value.args[0]
+        assert isinstance(source, Node)
+        return source
+    with module.graph.inserting_before(before):
+        return module.graph.call_function(view[0], (value, view[1]))
+
+
+def _back(module: GraphModule, inner: Node, back: View) -> None:
+    """`back` of `inner` for all that read it; the kernel keeps the name of its layer alone."""
+    with module.graph.inserting_after(inner):
+        made = module.graph.call_function(back[0], (inner, back[1]))
+    made.meta = dict(inner.meta)
+    inner.meta = {LAYER: made.meta.pop(LAYER, "")}
+    inner.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
 
 
 def call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
