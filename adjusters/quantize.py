@@ -55,13 +55,13 @@ def plan(context: Context, settings: Any) -> Plan:
         chosen = [n for n in chosen if n not in kept]
     edits = _edits(chosen, steps, settings)
     weights: dict[str, Tensor] = {}
-    integer = apply(clone(module), edits)
     if settings.rounding == "adaptive" and context.train is None:
         left.append(LeftAlone("rounding", "there is no training data to round by"))
     elif settings.rounding == "adaptive":
+        integer = apply(clone(module), edits)
         weights = adapted(context, module, integer, chosen, settings.examples)
     elif settings.bias_correction:
-        levels, few = largest_level(), settings.examples
+        integer, levels, few = apply(clone(module), edits), largest_level(), settings.examples
         weights = corrected(context, module, integer, chosen, steps, levels, few)
     for_speed = settings.scheme in ("int8_static", "int8_dynamic")
     every = (*folds, *scales, *edits) if edits else ()
