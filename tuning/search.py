@@ -76,8 +76,8 @@ class Search:
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
         while (trial := self.bench.journal.get("trial", Trial)) is not None:
-            same = (i for i, t in enumerate(self.trials) if t.same(trial.picks, trial.form))
-            at = next(same, len(self.trials))
+            known = self.known(trial.picks, trial.form)
+            at = len(self.trials) if known is None else self.trials.index(known)
             self.trials[at : at + 1] = [trial]
 
     def _gains(self, whole: Picks, form: int = FLOAT) -> bool:

@@ -34,9 +34,6 @@ class Trial:
     formats: tuple[int, ...] = ()
     name: str = "float32"
 
-    def same(self, picks: Picks, form: int) -> bool:
-        return self.picks == picks and self.form == form
-
 
 def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
     """Those of each format that promise not much less than its best; the best of each first."""
