@@ -108,6 +108,23 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Closeness:
+    """How near the loaded artifact's outputs come to those of its plain graph.
+
+    `error`: the largest one relative to the output's size, over two calls in a row on inputs of
+    each batch size in `batches`; it may be at most `allowed`.
+    """
+
+    error: float
+    allowed: float
+    batches: tuple[int, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True)
 class LayerCost:
     """One operator of the graph; `peak_fraction` of this machine's measured peak FLOP/s."""
 
@@ -162,7 +179,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RuntimeCost:
-    """The same variant under one runtime; `ready_seconds`: lowering or compiling it."""
+    """The same variant under one runtime; `ready_seconds`: lowering or compiling it.
+
+    `error`: of its outputs, relative to the plain graph's (`Closeness`).
+    """
 
     name: str
     ms: float
@@ -170,6 +190,7 @@ class RuntimeCost:
     high_ms: float
     ready_seconds: float
     chosen: bool = False
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +229,7 @@ class Record:
     final: Latency | None = None
     speedup: Comparison | None = None
     quality: Quality | None = None
+    closeness: Closeness | None = None
     parameters_before: int = 0
     parameters_after: int = 0
     macs_before: int = 0

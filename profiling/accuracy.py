@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.calling import Inputs, primary
 from ..core.errors import DataError
+from .state import kept_state
 
 Metric = Callable[[Tensor, Tensor], float | Tensor]
 
@@ -253,12 +254,14 @@ def _describe(value: object) -> str:
 def _evaluating(module: Forward) -> Iterator[None]:
     # A module of torch.export refuses eval(): it was captured in eval mode and stays there.
     if not isinstance(module, nn.Module) or isinstance(module, torch.fx.GraphModule):
-        yield
+        with kept_state(module):
+            yield
         return
     modes = [(m, m.training) for m in module.modules()]
     try:
         module.eval()
-        yield
+        with kept_state(module):
+            yield
     finally:
         for m, training in modes:
             m.training = training

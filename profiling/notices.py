@@ -27,6 +27,8 @@ CODES = (
     "untrusted_package",
     "broken_package",
     "runtime_fails",
+    "runtime_differs",
+    "keeps_state",
 )
 DRIFT = 0.05
 WIDTH = 0.01
@@ -235,4 +237,28 @@ def runtime_fails(runtime: str, reason: str) -> Notice:
         f"The artifact was tuned for `{runtime}`, which fails here: {reason.rstrip('.')}.",
         "Another GPU, driver, compiler or torch than the ones it was tuned with.",
         "Run `modelspeed tune` here; it runs without that now.",
+    )
+
+
+def runtime_differs(runtime: str, reason: str) -> Notice:
+    """Seen when an artifact's fast form gives other outputs here than its plain graph."""
+    return Notice(
+        "runtime_differs",
+        f"The artifact was tuned for `{runtime}`, which is not used: {reason.rstrip('.')}.",
+        "Another CPU, GPU or torch, whose kernels compute something else.",
+        "Run `modelspeed tune` here; it runs as the plain graph now.",
+    )
+
+
+def keeps_state(state: Mapping[str, torch.Tensor]) -> Notice | None:
+    """Seen when a call of the model writes some of its buffers."""
+    if not state:
+        return None
+    names = ", ".join(f"`{name}`" for name in list(state)[:5])
+    more = f" and {len(state) - 5} more" if len(state) > 5 else ""
+    return Notice(
+        "keeps_state",
+        f"Every call writes {names}{more}.",
+        "The model keeps something from one call to the next, such as a cache or a counter.",
+        "Nothing to do: they are saved as the checkpoint has them, whatever measuring wrote.",
     )

@@ -6,22 +6,25 @@ import math
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..checkpoints.read import Source
-from ..checkpoints.samples import draw_inputs, specs_of
+from ..checkpoints.samples import COARSE, tolerance_of
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
-from ..core.records import Comparison, Latency, LeftAlone, Notice, Quality, RuntimeCost, Target
-from ..graph.capture import capture
+from ..core.errors import CaptureError, MeasureError
+from ..core.records import Comparison, Latency, LeftAlone, Notice, RuntimeCost, Target
+from ..graph.capture import capture, clone, tensor_at
 from ..graph.lowering import CUDA_GRAPHS
-from ..profiling.accuracy import agreement
+from ..graph.state import written_buffers
+from ..profiling.closeness import PlainOutputs
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
-from ..profiling.notices import subnormal_weights
+from ..profiling.notices import keeps_state, subnormal_weights
+from ..profiling.state import kept_state
 from ..profiling.statistics import compare, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
@@ -36,19 +39,28 @@ from .job import (
     program_inputs,
 )
 from .journal import Journal, key_of
-from .runtimes import PLAIN, packed, promising, realise, runner
+from .probes import expected, probes
+from .runtimes import (
+    PLAIN,
+    packed,
+    promising,
+    realise,
+    runner,
+    runtime_row,
+    same_answers,
+)
 from .talk import Talk
 from .threads import with_fastest
 
-DRAWN = 64
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Runtimes worth trying, the fastest first."""
+    """Runtimes worth trying, the fastest first; and why others are not."""
 
     runtimes: tuple[str, ...]
+    left_out: tuple[LeftAlone, ...] = ()
 
 
 @dataclass
@@ -57,7 +69,9 @@ class Bench:
 
     `reference` is the original's latency that candidates are put in relation to; `quiet_ms` the
     least it took in any measurement of this run. `package` is the finished variant compiled ahead
-    of time, where it runs compiled, or `unpackaged` says why there is none.
+    of time, where it runs compiled, or `unpackaged` says why there is none. `left_out`: runtimes
+    that gave other outputs than the plain graph or failed. `state`: the buffers that a call
+    writes, as the checkpoint has them.
     """
 
     job: Job
@@ -67,6 +81,8 @@ class Bench:
     inputs: Inputs
     original: GraphModule
     data: Data | None
+    probes: tuple[Inputs, ...] = ()
+    state: dict[str, Tensor] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     group: Group = field(default_factory=Group.current)
     started: float = field(default_factory=working)
@@ -77,6 +93,8 @@ class Bench:
     compared: tuple[RuntimeCost, ...] = ()
     package: bytes | None = None
     unpackaged: tuple[LeftAlone, ...] = ()
+    left_out: list[LeftAlone] = field(default_factory=list)
+    asked: dict[str, bool] = field(default_factory=dict)  # a runtime's answers are the same
 
     @property
     def deadline(self) -> float:
@@ -122,7 +140,8 @@ class Bench:
         )  # fmt: skip
 
     def choose_runtime(self, module: GraphModule) -> None:
-        found = self.journal.kept("kernels", Kernels, lambda: Kernels(self._promising(module)))
+        found = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._promising(module)))
+        self.note_left_out(found.left_out)
         self.runtimes = found.runtimes
         self.runtime = self.runtimes[0]
 
@@ -132,19 +151,60 @@ class Bench:
             return PLAIN
         if self.runtime in CUDA_GRAPHS:
             return self.runtime
-        return packed(module, self.inputs) or self.runtime
+        name = packed(module, self.inputs)
+        if name is None or not self._gives_the_same(module, name):
+            return self.runtime
+        return name
 
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
-        return self._promising(module)[0]
+        runtimes, left_out = self._promising(module)
+        self.note_left_out(left_out)
+        return runtimes[0]
 
-    def _promising(self, module: GraphModule) -> tuple[str, ...]:
+    def _promising(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
         target = self.job.target
-        return promising(module, self.inputs, target.runtime, target.percentile, self.talk.note)
+        return promising(module, self.inputs, target.runtime, target.percentile, self.probes)
+
+    def _gives_the_same(self, module: GraphModule, name: str) -> bool:
+        """Asked for a runtime's first graph in another format; the fresh process asks for each."""
+        if name not in self.asked:
+            self.asked[name] = True
+            try:
+                made = realise(module, self.inputs, name)
+                same_answers(made, expected(module, self.probes), name)
+            except MeasureError as error:
+                self.leave_out(name, str(error))
+        return self.asked[name]
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """No graph runs under this runtime from here on; the report says why."""
+        self.note_left_out((LeftAlone(runtime_row(name), reason),))
+        self.asked[name] = False
+        self.runtimes = tuple(n for n in self.runtimes if n != name) or (PLAIN,)
+        self.runtime = self.trusted(self.runtime)
+
+    def trusted(self, name: str) -> str:
+        """`name`, or the best there is where it is left out."""
+        return name if self.asked.get(name, True) else self.runtimes[0]
+
+    def note_left_out(self, rows: tuple[LeftAlone, ...]) -> None:
+        for row in rows:
+            if row not in self.left_out:
+                self.talk.note(f"{row.what} is left out: {row.reason}")
+                self.left_out.append(row)
+
+    def put_back(self, module: GraphModule) -> GraphModule:
+        """The state that calls left in `module` becomes the checkpoint's again, in place."""
+        with torch.inference_mode():
+            for name, value in self.state.items():
+                tensor_at(module, name).copy_(value)
+        return module
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already realised)."""
-        return latency_of(module, self.inputs, self.job.target, seconds)
+        with kept_state(module):
+            return latency_of(module, self.inputs, self.job.target, seconds)
 
     def latency_on_reference(
         self, module: GraphModule, runtimes: tuple[str, ...] | None = None
@@ -171,7 +231,8 @@ class Bench:
                 device=target.device,
             )
 
-        original, *rows = undisturbed(attempt, self.quiet_ms, attempts=2)
+        with kept_state(self.source.module):
+            original, *rows = undisturbed(attempt, self.quiet_ms, attempts=2)
         self.quiet_ms = min(self.quiet_ms, original.value_ms)
         best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
         ratio, low, high = paired_ratio(
@@ -206,27 +267,12 @@ class Bench:
     def accuracy(self, module: nn.Module) -> float | None:
         return self.data.accuracy(module, self.device)[0] if self.data else None
 
-    def quality(self, final: nn.Module) -> Quality:
-        """Accuracy where there is data, agreement with the original in any case."""
-        if self.data is None:
-            same = agreement(self.original, final, self._drawn(), self.device)
-            return Quality("agreement", False, agreement=same, examples=len(self._drawn()))
-        before, count = self.data.accuracy(self.original, self.device)
-        after, _ = self.data.accuracy(final, self.device)
-        same = agreement(self.original, final, self.data.eval, self.device)
-        return Quality(self.data.metric_name, True, before, after, same, count)
-
     def notices(self) -> tuple[Notice, ...]:
-        found = subnormal_weights(dict(self.source.module.state_dict()))
-        return (found,) if found else ()
+        found = (subnormal_weights(dict(self.source.module.state_dict())), keeps_state(self.state))
+        return tuple(notice for notice in found if notice is not None)
 
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
-
-    def _drawn(self) -> list[tuple[Inputs, None]]:
-        """Random inputs stand in for data that is not there."""
-        specs, first = specs_of(self.inputs), self.job.seed + 1
-        return [(draw_inputs(specs, first + number), None) for number in range(DRAWN)]
 
 
 def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:
@@ -255,18 +301,38 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     data = load_data(recipe, program_inputs(source))
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)
-    outputs = check_runs(source, inputs)
+    with kept_state(source.module):
+        outputs = check_runs(source, inputs)
     if data is not None and outputs[0].dim() == 2 and data.classes not in (0, outputs[0].shape[1]):
         talk.note(
             f"the data has {data.classes} classes, the model {outputs[0].shape[1]}; classes are "
             "numbered by the names of their folders, from 0: are these the model's numbers?"
         )
     talk.stage("capturing the graph")
-    original = capture(source.module, inputs)
+    # A copy: what calls of one write into its buffers, the other must not see.
+    original = clone(capture(source.module, inputs))
     for parameter in original.parameters():
         parameter.requires_grad_(False)
+    state = {n: tensor_at(original, n).detach().clone() for n in written_buffers(original)}
+    tried = probes(original, inputs, data, job.seed + 1)
+    _check_captured(source, original, tried[0])
     job = replace(job, target=with_fastest(job.target, original, inputs, talk))
-    return Bench(job, recipe, talk, source, inputs, original, data, started=started)
+    return Bench(
+        job, recipe, talk, source, inputs, original, data, tried, state, started=started
+    )
+
+
+def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:
+    """Raises CaptureError where the graph is not what the model computes, twice in a row."""
+    allowed = tolerance_of((*original.parameters(), *original.buffers()))
+    wanted = PlainOutputs.of(source.module, (inputs,), allowed, coarse=allowed == COARSE)
+    found = wanted.closeness(original)
+    if not found.holds:
+        raise CaptureError(
+            f"the captured graph of `{source.path}` gives other outputs than the model (they "
+            f"differ by {found.error:.2g} of their size); does its `forward` draw random numbers, "
+            "or keep something between calls that is not a buffer?"
+        )
 
 
 def parameters_of(module: nn.Module) -> int:

@@ -21,7 +21,7 @@ BN_BATCHES = 10
 
 
 def fresh(bench: Bench) -> Variant:
-    return Variant(clone(bench.original))
+    return Variant(bench.put_back(clone(bench.original)))
 
 
 def plan_step(bench: Bench, variant: Variant, step: RecipeStep, chosen: Chosen | None) -> Plan:

@@ -42,13 +42,14 @@ def profile(
         LeftAlone(op, f"this operator has no rule yet (first seen at node `{node}`)")
         for op, node in analysis.unknown_ops.items()
     ]
+    compared = side_by_side(bench) if runtimes else ()
     return Outcome(
         replace(
             record,
             layers_before=layers(bench, bench.original),
             groups=channel_groups(analysis) if groups else (),
-            runtimes=side_by_side(bench) if runtimes else (),
-            left_alone=tuple(frozen),
+            runtimes=compared,
+            left_alone=(*frozen, *bench.left_out),
             seconds=round(bench.seconds, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),
@@ -60,7 +61,10 @@ def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and compiled."""
     bench.talk.stage("comparing runtimes")
     percentile = bench.job.target.percentile
-    best = promising(bench.original, bench.inputs, "lowered", percentile, bench.talk.note)
+    best, left_out = promising(
+        bench.original, bench.inputs, "lowered", percentile, bench.probes
+    )
+    bench.note_left_out(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
     if reason := why_not(bench.device):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -10,13 +10,17 @@ from torch.fx import GraphModule
 
 from ..core.calling import Inputs
 from ..core.errors import MeasureError, UsageError
+from ..core.records import LeftAlone
 from ..graph.capture import clone
 from ..graph.direct import called_directly, holding
 from ..graph.lowering import CUDA_GRAPHS, variants
+from ..checkpoints.damage import first_line
+from ..profiling.closeness import PlainOutputs
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
 from .cuda_graph import recorded
 from .packages import opened
+from .probes import expected
 
 PLAIN = "plain"
 LOWERED = "lowered"
@@ -75,24 +79,27 @@ def promising(
     inputs: Inputs,
     runtime: str,
     percentile: float,
-    say: Callable[[str], None],
-) -> tuple[str, ...]:
+    probes: Sequence[Inputs],
+) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.
 
-    `say` is told why one is left out that doesn't work with this model.
+    And those left out, with the reason: they do not work with this model, or give other outputs
+    on `probes` than the plain graph.
 
     `plain` comes first unless a lowering is measurably faster. A variant with other widths may
     run fastest under another one, so the second stays in where it is within 1.5x. Compiling takes
     too long for every variant: the last one is compiled (tuning/sidebyside.py).
     """
     if runtime == PLAIN:
-        return (PLAIN,)
-    made: dict[str, nn.Module] = {}
-    for name in (PLAIN, *variants(module, inputs)):
+        return (PLAIN,), ()
+    made: dict[str, nn.Module] = {PLAIN: realise(module, inputs, PLAIN)}
+    left_out: list[LeftAlone] = []
+    outputs = expected(module, probes)
+    for name in variants(module, inputs):
         try:
-            made[name] = realise(module, inputs, name)
+            made[name] = same_answers(realise(module, inputs, name), outputs, name)
         except MeasureError as error:
-            say(f"`{name}` is left out: {error}")
+            left_out.append(LeftAlone(runtime_row(name), str(error)))
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
@@ -103,7 +110,28 @@ def promising(
     if best.high_ms >= measured[PLAIN].low_ms:
         ranked.remove(PLAIN)
         ranked.insert(0, PLAIN)
-    return tuple(n for n in ranked[:2] if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
+    worth = (n for n in ranked[:2] if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
+    return tuple(worth), tuple(left_out)
+
+
+def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> nn.Module:
+    """`made`, which runs under `name`. Raises MeasureError where its outputs are not the plain
+    graph's, or where it fails on them."""
+    try:
+        found = outputs.closeness(made)
+    except Exception as error:
+        raise MeasureError(f"`{name}` fails on this model: {first_line(error)}") from error
+    if not found.holds:
+        raise MeasureError(
+            f"the outputs of `{name}` differ from the plain graph's by {found.error:.2g} of their "
+            f"size; at most {found.allowed:g} is allowed, so it is not used."
+        )
+    return made
+
+
+def runtime_row(name: str) -> str:
+    """What a runtime that is left out is called in a report."""
+    return f"runtime `{name}`"
 
 
 def packed(module: GraphModule, inputs: Inputs) -> str | None:

@@ -1,0 +1,112 @@
+"""How near a module's outputs come to those of the plain graph, on the same inputs.
+
+A fast runtime that computes something else is worse than a slow one. Every lowering, compiled
+graph and loaded artifact is compared with the graph as exported before its time counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.calling import Inputs, leaves, plain
+from ..core.records import Closeness
+from .state import kept_state
+
+FLOOR = 1e-4  # of values: below it a relative error says nothing
+SLICE = 16  # values that have a size of their own: boxes in pixels beside scores below 1
+SMALL = 1e-3  # no slice is judged finer than this part of the whole
+MOST_SLICES = 4096
+CALLS = 2
+Forward = Callable[..., Any]
+
+
+def relative_error(wanted: Tensor, found: Tensor, *, coarse: bool = False) -> float:
+    """The largest error of `found`, relative to the largest value of `wanted`.
+
+    Slices along a dimension (channels, coordinates) are also judged by their own largest value.
+    `coarse`: the Euclidean norm of the error relative to that of `wanted`, for outputs of values
+    rounded to few bits, where single ones fall on the next step. For integers the fraction that
+    differs. Infinite where shape, dtype, NaN or infinity differ.
+    """
+    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return float("inf")
+    if not wanted.numel():
+        return 0.0
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return float((wanted != found).double().mean())
+    if wanted.is_complex():
+        wanted, found = torch.view_as_real(wanted), torch.view_as_real(found)
+    wanted, found = wanted.detach().double(), found.detach().double()
+    finite = wanted.isfinite()
+    if not torch.equal(finite, found.isfinite()) or not _same(wanted[~finite], found[~finite]):
+        return float("inf")
+    wanted, found = wanted.where(finite, 0.0), found.where(finite, 0.0)
+    error = (found - wanted).abs()
+    if coarse:
+        return float(error.norm() / wanted.norm().clamp_min(FLOOR))
+    return _largest(error, wanted.abs())
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(torch.equal(a.nan_to_num(2.0, 1.0, -1.0), b.nan_to_num(2.0, 1.0, -1.0)))
+
+
+def _largest(error: Tensor, size: Tensor) -> float:
+    scale = max(float(size.max()), FLOOR)
+    worst = float(error.max()) / scale
+    for dim in range(1, error.dim()):
+        count = error.shape[dim]
+        if not 1 < count <= MOST_SLICES or error.numel() // count < SLICE:
+            continue
+        rest = [d for d in range(error.dim()) if d != dim]
+        own = size.amax(rest).clamp_min(max(SMALL * scale, FLOOR))
+        worst = max(worst, float((error.amax(rest) / own).max()))
+    return worst
+
+
+@dataclass(frozen=True)
+class PlainOutputs:
+    """What the plain graph gives on some inputs, called twice in a row on each of them.
+
+    A second call tells whether state, weights or inputs were overwritten by the first.
+    """
+
+    probes: tuple[Inputs, ...]
+    outputs: tuple[tuple[list[Tensor], ...], ...]
+    allowed: float
+    coarse: bool
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, probes: Sequence[Inputs], allowed: float, *, coarse: bool
+    ) -> PlainOutputs:
+        return cls(tuple(probes), tuple(_calls(module, p) for p in probes), allowed, coarse)
+
+    def closeness(self, module: Forward) -> Closeness:
+        """The largest error of `module` over all probes and calls."""
+        worst = 0.0
+        for probe, wanted in zip(self.probes, self.outputs, strict=True):
+            for first, second in zip(wanted, _calls(module, probe), strict=True):
+                if len(first) != len(second):
+                    return self._of(float("inf"))
+                for a, b in zip(first, second, strict=True):
+                    worst = max(worst, relative_error(a, b.to(a.device), coarse=self.coarse))
+        return self._of(worst)
+
+    def _of(self, error: float) -> Closeness:
+        return Closeness(error, self.allowed, tuple(batch_of(p) for p in self.probes))
+
+
+def batch_of(inputs: Inputs) -> int:
+    return next((int(x.shape[0]) for x in inputs if x.dim()), 1)
+
+
+def _calls(module: Forward, probe: Inputs) -> tuple[list[Tensor], ...]:
+    with torch.no_grad(), kept_state(module):
+        own = probe.map(torch.clone)  # a model may write into what it is given
+        return tuple([x.clone() for x in leaves(plain(own.call(module)))] for _ in range(CALLS))

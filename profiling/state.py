@@ -1,0 +1,58 @@
+"""What a model keeps from one call to the next, put back after it was called for measuring.
+
+A streaming convolution's cache or a call counter is part of the checkpoint: the thousands of calls
+that measuring takes must not be found in what is saved, and each evaluation starts from the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PACKED = "_packed_"  # weights in a kernel's own layout, which no forward writes
+
+
+@contextmanager
+def kept_state(module: Any) -> Iterator[None]:
+    """Put buffers and tensors in attributes of `module` back to what they were, in place.
+
+    Tensors that a forward put in place of others go again. What is no module has no state.
+    """
+    before = list(_held(module)) if isinstance(module, nn.Module) else []
+    values = [(owner, name, held, held.detach().clone()) for owner, name, held in before]
+    try:
+        yield
+    finally:
+        for owner, name, held, value in values:
+            if owner.get(name) is not held:
+                owner[name] = held
+            if not _equal(held, value):
+                with torch.inference_mode():  # the one mode that may write tensors made under it
+                    held.copy_(value)
+
+
+def _held(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    seen: set[int] = set()
+    for owner in module.modules():
+        attributes: tuple[dict[str, Any], ...] = (owner._buffers, vars(owner))
+        for table in attributes:
+            for name, held in table.items():
+                if isinstance(held, Tensor) and not name.startswith(PACKED) and _dense(held):
+                    if id(held) not in seen:
+                        seen.add(id(held))
+                        yield table, name, held
+
+
+def _dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_mkldnn
+
+
+def _equal(held: Tensor, value: Tensor) -> bool:
+    """Bit for bit as far as numbers go: NaN equals NaN."""
+    if held.shape != value.shape:
+        return False
+    return bool(((held == value) | ((held != held) & (value != value))).all())

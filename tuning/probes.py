@@ -1,0 +1,59 @@
+"""Inputs on which two runtimes of one graph must give the same: real ones, at several batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ..checkpoints.samples import COARSE, draw_inputs, specs_of, tolerance_of
+from ..core.calling import Inputs
+from ..graph.capture import has_dynamic_batch
+from ..profiling.closeness import PlainOutputs, batch_of
+from .data import Data
+
+OTHER_BATCHES = (1, 3)  # beside the target's, where the graph takes any
+
+
+def probes(
+    module: GraphModule, inputs: Inputs, data: Data | None = None, seed: int = 1
+) -> tuple[Inputs, ...]:
+    """`inputs`, and real examples (without data: drawn ones) at each batch size to be tried."""
+    batch = batch_of(inputs)
+    sizes = [batch, *(OTHER_BATCHES if has_dynamic_batch(module) else ())]
+    real = _first(data, inputs) if data is not None else None
+    return (inputs, *(_sized(real, inputs, size, seed) for size in dict.fromkeys(sizes)))
+
+
+def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
+    """What the plain graph gives on `batches`, and how near a runtime of it must come."""
+    held = (*module.parameters(), *module.buffers())
+    on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
+    allowed = COARSE if on_gpu else tolerance_of(held)
+    return PlainOutputs.of(module, batches, allowed, coarse=allowed == COARSE)
+
+
+def _first(data: Data, inputs: Inputs) -> Inputs | None:
+    """The first training examples, if they are what the model is measured with but for the batch."""
+    first = next(iter(data.calibration), None)
+    given = Inputs.of(first[0]) if first is not None else Inputs()
+    if len(given) != len(inputs) or given.names != inputs.names:
+        return None
+    pairs = zip(given, inputs, strict=True)
+    alike = all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in pairs)
+    return given if alike else None
+
+
+def _sized(real: Inputs | None, inputs: Inputs, size: int, seed: int) -> Inputs:
+    device = inputs[0].device
+    if real is None:
+        specs = [{**s, "shape": [size, *s["shape"][1:]] if s["shape"] else []} for s in
+                 specs_of(inputs)]  # fmt: skip
+        return draw_inputs(specs, seed).map(lambda x: x.to(device))
+
+    def rows(x: Tensor) -> Tensor:
+        return x[torch.arange(size) % len(x)].to(device) if x.dim() else x.to(device)
+
+    return real.map(rows)
