@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.calling import Inputs
@@ -31,7 +31,7 @@ from .damage import first_line
 from .detect import detect
 from .manifest import MANIFEST, read_manifest
 from .programs import load_program
-from .samples import draw_inputs, reproduces, sample_of, specs_of, tolerance_of
+from .samples import draw_inputs, reproduces, sample_calls, sample_of, specs_of, tolerance_of
 from .shards import load_safetensors
 
 WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
@@ -186,6 +186,7 @@ def _manifest(
     hashes: dict[str, str],
 ) -> dict[str, Any]:
     specs = specs_of(inputs)
+    first, second = _sample(program, specs)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
@@ -193,7 +194,7 @@ def _manifest(
         "runtime": runtime,
         "inputs": specs,
         "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": _sample(program, specs)},
+        "sample": {"seed": SAMPLE_SEED, "outputs": first, "again": second},
         "environment": {
             "modelspeed": record.version,
             "torch": torch.__version__,
@@ -204,11 +205,17 @@ def _manifest(
     }
 
 
-def _sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[float]:
-    drawn = draw_inputs(specs, SAMPLE_SEED)
+def _sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[float]]:
+    """Of two calls in a row: the second one sees what the first left in the model's state."""
+    drawn, module = draw_inputs(specs, SAMPLE_SEED), program.module(check_guards=False)
+    held = [t for t in (*program.state_dict.values(), *program.constants.values())
+            if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)]  # fmt: skip
+    before = [t.clone() for t in held]
     with torch.no_grad():
-        outputs = drawn.call(program.module(check_guards=False))
-    return [float(value) for value in sample_of(outputs)]
+        calls = [sample_of(drawn.map(torch.clone).call(module)) for _ in range(2)]
+        for tensor, value in zip(held, before, strict=True):
+            tensor.copy_(value)
+    return [[float(value) for value in call] for call in calls]
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -283,9 +290,10 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
-    specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
-    found = torch.tensor(_sample(program, specs))
-    if not reproduces(found, wanted, tolerance_of(program.state_dict.values())):
+    calls = _sample(program, manifest["inputs"])
+    tolerance = tolerance_of((*program.state_dict.values(), *program.constants.values()))
+    pairs = zip(calls, sample_calls(manifest["sample"]), strict=False)
+    if not all(reproduces(torch.tensor(found), wanted, tolerance) for found, wanted in pairs):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "
             "changed, or this torch computes something else."

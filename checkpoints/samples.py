@@ -89,3 +89,8 @@ def sample_of(outputs: object) -> Tensor:
     share = max(1, SAMPLE_VALUES // max(1, len(found)))
     parts = [x.detach().flatten()[:share].float().cpu() for x in found]
     return torch.cat(parts)[:SAMPLE_VALUES] if parts else torch.zeros(0)
+
+
+def sample_calls(sample: Mapping[str, Any]) -> list[Tensor]:
+    """What a manifest's sample says of calls in a row: two, in artifacts of the first days one."""
+    return [torch.tensor(sample[key]) for key in ("outputs", "again") if key in sample]

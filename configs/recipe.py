@@ -15,7 +15,7 @@ from .settings import SETTINGS
 Dtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"
 ]  # fmt: skip
-# The names of `profiling.accuracy.METRICS`, which imports torch and lies above this room.
+# The names of `profiling.metrics.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
 LIBRARY_METRIC = "torchmetrics:"
 

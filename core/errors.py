@@ -9,6 +9,7 @@ ModelspeedError                 exit 1   something failed
 ├── EditError                   exit 1   an edit does not fit the graph
 ├── DataError                   exit 1   the user's data or metric is unusable
 ├── MeasureError                exit 1   a measurement can't be made as asked
+│   └── OutputsDiffer           exit 1   a runtime computes something else than the plain graph
 ├── ArtifactError               exit 1   an artifact or record can't be written or loaded
 └── MissingExtra                exit 2   an optional dependency is not installed
 
@@ -59,6 +60,14 @@ class DataError(ModelspeedError):
 
 class MeasureError(ModelspeedError):
     pass
+
+
+class OutputsDiffer(MeasureError):
+    """`runtime`: the one whose outputs differ, where it is known."""
+
+    def __init__(self, text: str, runtime: str = "") -> None:
+        self.runtime = runtime
+        super().__init__(text)
 
 
 class ArtifactError(ModelspeedError):

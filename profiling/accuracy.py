@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 
 from ..core.calling import Inputs, primary
 from ..core.errors import DataError
+from .metrics import Metric, metric_of
 from .state import kept_state
-
-Metric = Callable[[Tensor, Tensor], float | Tensor]
 
 
 class Whole(Protocol):
@@ -39,33 +39,42 @@ def evaluate(
     tuple of tensors or tensors by keyword; of several outputs `logits` or the first counts. Raises
     DataError for unusable data, naming the batch.
     """
-    whole = None if isinstance(metric, str) or callable(metric) else metric
-    score = metric_of(metric) if whole is None else _adding(whole)  # type: ignore[arg-type]
-    total, count = 0.0, 0
+    score = Score(metric)
     with torch.inference_mode(), _evaluating(module):
         for index, batch in enumerate(_batches(batches)):
             inputs, targets = split_batch(batch, index)
-            outputs = _outputs(module, inputs, index, device)
-            targets = targets.to(device)
-            _check_rows(outputs, targets, index)
-            if not len(targets):
-                continue
-            value = _number(score(outputs, targets), index)
-            total += value * len(targets)
-            count += len(targets)
-    if not count:
-        raise DataError("The `eval` data is empty: no batch with an example was found.")
-    return total / count if whole is None else _number(whole.result(), index), count
+            score.add(_outputs(module, inputs, index, device), targets.to(device), index)
+    return score.result(), score.count
 
 
-def _adding(whole: Whole) -> Metric:
-    whole.reset()
+class Score:
+    """A metric over batches as they come."""
 
-    def add(outputs: Tensor, targets: Tensor) -> float:
-        whole.add(outputs, targets)
-        return 0.0
+    def __init__(self, metric: AnyMetric) -> None:
+        self._whole = None if isinstance(metric, str) or callable(metric) else metric
+        self._metric = metric_of(metric) if self._whole is None else None  # type: ignore[arg-type]
+        self._total, self.count, self._last = 0.0, 0, 0
+        if self._whole is not None:
+            self._whole.reset()
 
-    return add
+    def add(self, outputs: Tensor, targets: Tensor, index: int) -> None:
+        """Of batch number `index`, which errors name."""
+        _check_rows(outputs, targets, index)
+        if not len(targets):
+            return
+        if self._whole is not None:
+            self._whole.add(outputs, targets)
+        elif self._metric is not None:
+            self._total += _number(self._metric(outputs, targets), index) * len(targets)
+        self.count += len(targets)
+        self._last = index
+
+    def result(self) -> float:
+        if not self.count:
+            raise DataError("The `eval` data is empty: no batch with an example was found.")
+        if self._whole is not None:
+            return _number(self._whole.result(), self._last)
+        return self._total / self.count
 
 
 def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
@@ -74,29 +83,71 @@ def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu
     Elsewhere 1 - |b - a| / |a| (Euclidean, at least 0). A batch is (inputs, targets), targets
     unused and allowed to be None, or the input tensor alone.
     """
-    equal, rows, error, size = 0.0, 0, 0.0, 0.0
-    scores = False
+    same = Agreement()
     with torch.inference_mode(), _evaluating(a), _evaluating(b):
         for index, batch in enumerate(_batches(batches)):
             inputs = batch if isinstance(batch, Tensor) else _pair(batch, index)[0]
             left = _outputs(a, inputs, index, device)
-            right = _outputs(b, inputs, index, device)
-            if left.shape != right.shape:
-                raise DataError(
-                    f"Batch {index}: the outputs to compare have the shapes {list(left.shape)} "
-                    f"and {list(right.shape)}; they must be the same."
-                )
-            scores = left.dim() == 2 and left.shape[1] > 1
-            if scores:
-                equal += float((left.argmax(1) == right.argmax(1)).sum())
-            rows += left.shape[0] if left.dim() else 1
-            error += float((right.double() - left.double()).square().sum())
-            size += float(left.double().square().sum())
-    if not rows:
-        raise DataError("The data to compare two models on is empty: no example was found.")
-    if scores:
-        return equal / rows
-    return max(0.0, 1.0 - (error / size) ** 0.5) if size else float(error == 0.0)
+            same.add(left, _outputs(b, inputs, index, device), index)
+    return same.result()
+
+
+class Agreement:
+    """How far outputs follow others, over batches as they come."""
+
+    def __init__(self) -> None:
+        self._equal, self._rows, self._error, self._size = 0.0, 0, 0.0, 0.0
+        self._classes = False
+
+    def add(self, left: Tensor, right: Tensor, index: int) -> None:
+        if left.shape != right.shape:
+            raise DataError(
+                f"Batch {index}: the outputs to compare have the shapes {list(left.shape)} "
+                f"and {list(right.shape)}; they must be the same."
+            )
+        self._classes = left.dim() == 2 and left.shape[1] > 1
+        if self._classes:
+            self._equal += float((left.argmax(1) == right.argmax(1)).sum())
+        self._rows += left.shape[0] if left.dim() else 1
+        self._error += float((right.double() - left.double()).square().sum())
+        self._size += float(left.double().square().sum())
+
+    def result(self) -> float:
+        if not self._rows:
+            raise DataError("The data to compare two models on is empty: no example was found.")
+        if self._classes:
+            return self._equal / self._rows
+        if not self._size:
+            return float(self._error == 0.0)
+        return max(0.0, 1.0 - math.sqrt(self._error / self._size))
+
+
+def judge(
+    original: Forward, final: Forward, batches: Iterable[Any], metric: AnyMetric, device: str
+) -> tuple[float, float, float, int]:
+    """Metric of both, agreement of `final` with `original`, and the number of examples.
+
+    One pass, unless the metric is a `Whole`, which sees one module at a time.
+    """
+    if not (isinstance(metric, str) or callable(metric)):
+        before, count = evaluate(original, batches, metric, device)
+        after, _ = evaluate(final, batches, metric, device)
+        return before, after, agreement(original, final, batches, device), count
+    first, second, same = Score(metric), Score(metric), Agreement()
+    with torch.inference_mode(), _evaluating(original), _evaluating(final):
+        for index, batch in enumerate(_batches(batches)):
+            inputs, targets = split_batch(batch, index)
+            # Clones: a model may write into its inputs, which the other one must not see.
+            left = _outputs(original, Inputs.of(inputs).map(_own), index, device)
+            right = _outputs(final, inputs, index, device)
+            first.add(left, targets.to(device), index)
+            second.add(right, targets.to(device), index)
+            same.add(left, right, index)
+    return first.result(), second.result(), same.result(), first.count
+
+
+def _own(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
@@ -119,15 +170,6 @@ def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cp
             else:
                 total += float((right - left).square().sum())
     return total / max(1, rows) if classes else total / max(size, 1e-30)
-
-
-def metric_of(metric: str | Metric) -> Metric:
-    if callable(metric):
-        return metric
-    if metric not in METRICS:
-        allowed = ", ".join(f"`{name}`" for name in METRICS)
-        raise DataError(f"`data.metric` is `{metric}`; allowed are {allowed} or a function.")
-    return METRICS[metric]
 
 
 def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:
@@ -196,50 +238,6 @@ def _number(value: float | Tensor, index: int) -> float:
     if number != number:
         raise DataError(f"Batch {index}: the metric returned NaN; check outputs and targets.")
     return number
-
-
-def _top(k: int) -> Metric:
-    def score(outputs: Tensor, targets: Tensor) -> Tensor:
-        _check_classes(outputs, targets)
-        best = outputs.topk(min(k, outputs.shape[1]), dim=1).indices
-        return (best == targets.unsqueeze(1)).any(1).double().mean()
-
-    return score
-
-
-def _check_classes(outputs: Tensor, targets: Tensor) -> None:
-    if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
-        raise DataError(
-            "Accuracy needs outputs [batch, classes] and integer targets [batch]; found "
-            f"{list(outputs.shape)} and {list(targets.shape)} {targets.dtype}. "
-            "Use the metric `mse`, `mae` or a function for other outputs."
-        )
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= outputs.shape[1]:
-        raise DataError(
-            f"The targets reach from {low} to {high}, but the model has {outputs.shape[1]} "
-            f"classes; allowed are 0 to {outputs.shape[1] - 1}."
-        )
-
-
-def _error(power: int) -> Metric:
-    def score(outputs: Tensor, targets: Tensor) -> Tensor:
-        if outputs.shape != targets.shape:
-            raise DataError(
-                f"The outputs have the shape {list(outputs.shape)} and the targets "
-                f"{list(targets.shape)}; for `mse` and `mae` they must be the same."
-            )
-        return -(outputs.double() - targets.double()).abs().pow(power).mean()
-
-    return score
-
-
-METRICS: dict[str, Metric] = {
-    "accuracy": _top(1),
-    "top5": _top(5),
-    "mse": _error(2),
-    "mae": _error(1),
-}
 
 
 def _describe(value: object) -> str:

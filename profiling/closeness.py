@@ -22,6 +22,7 @@ SLICE = 16  # values that have a size of their own: boxes in pixels beside score
 SMALL = 1e-3  # no slice is judged finer than this part of the whole
 MOST_SLICES = 4096
 CALLS = 2
+SEED = 0
 Forward = Callable[..., Any]
 
 
@@ -107,6 +108,8 @@ def batch_of(inputs: Inputs) -> int:
 
 
 def _calls(module: Forward, probe: Inputs) -> tuple[list[Tensor], ...]:
-    with torch.no_grad(), kept_state(module):
+    gpus = list({x.device for x in probe if x.device.type == "cuda"})
+    with torch.no_grad(), kept_state(module), torch.random.fork_rng(gpus):
+        torch.manual_seed(SEED)  # what draws random numbers draws the same
         own = probe.map(torch.clone)  # a model may write into what it is given
         return tuple([x.clone() for x in leaves(plain(own.call(module)))] for _ in range(CALLS))

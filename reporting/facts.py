@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..core.records import Latency, Record
+from ..core.records import Closeness, Latency, Record
 from .pareto import front
 
 FRACTIONS = ("accuracy", "top5", "agreement")
@@ -88,6 +88,8 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("result", interval(record.final)))
         rows.append(("speed-up", speed(record)))
         rows.extend(_quality(record))
+        if record.closeness is not None:
+            rows.append(("outputs", closeness(record.closeness)))
         rows.append(("parameters", _change(record.parameters_before, record.parameters_after)))
         rows.append(("MACs", _change(record.macs_before, record.macs_after)))
         rows.append(("runtime", record.runtime_used))
@@ -108,6 +110,14 @@ def prediction_error(record: Record) -> float | None:
     pairs = [(c.predicted_ms, c.latency_ms) for c in record.candidates]
     errors = [abs(p / m - 1) for p, m in pairs if p is not None and m > 0]
     return median(errors) if errors else None
+
+
+def closeness(found: Closeness) -> str:
+    batches = ", ".join(map(str, dict.fromkeys(found.batches)))
+    return (
+        f"within {found.error:.1e} of the plain graph's (at most {found.allowed:g}), "
+        f"at batch {batches}, two calls in a row"
+    )
 
 
 def _quality(record: Record) -> list[tuple[str, str]]:

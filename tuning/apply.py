@@ -41,7 +41,7 @@ def apply_recipe(
     variant = Run(bench, None, as_written=True).all()
     text = dump_recipe(recipe)
     compile_where_faster(bench, variant.module)
-    checked = verify_written(bench, out, variant, record, text)
+    checked = verify_written(bench, out, variant, record)
     record = finished(bench, record, variant, checked, ())
     record = replace(record, summary=_summary(record))
     write(bench, out, variant, record, text, force)

@@ -317,9 +317,7 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     tried = probes(original, inputs, data, job.seed + 1)
     _check_captured(source, original, tried[0])
     job = replace(job, target=with_fastest(job.target, original, inputs, talk))
-    return Bench(
-        job, recipe, talk, source, inputs, original, data, tried, state, started=started
-    )
+    return Bench(job, recipe, talk, source, inputs, original, data, tried, state, started=started)
 
 
 def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:

@@ -18,16 +18,18 @@ from ..checkpoints.samples import draw_inputs
 from ..configs.recipe import Recipe
 from ..core.calling import Inputs
 from ..core.checks import Case, Check
-from ..core.errors import ArtifactError, UsageError
+from ..core.errors import ArtifactError, MeasureError, UsageError
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
 from ..profiling.statistics import percentile_interval, samples_needed, verdict
 from ..profiling.timer import measure
+from ..reporting.facts import closeness
 from .data import load_data
 from .job import prepare_machine
-from .loading import load
-from .runtimes import runner
+from .loading import Loaded, loaded
+from .probes import expected, probes
+from .runtimes import runner, same_answers
 from .talk import Talk
 
 GOES, ROUNDS = 5, 2  # a second round where the first leaves it open
@@ -90,18 +92,20 @@ def check(asked: Asked, talk: Talk) -> Check:
     talk.stage("loading")
     artifact = read_artifact(asked.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
-    module = load(
+    ready = loaded(
         asked.folder,
         runtime=asked.runtime,
         device=asked.target.device,
         trust_compiled=asked.trust_compiled,
     )
+    module = ready.module
     batch = asked.target.batch
     specs = [
         {**s, "shape": [batch, *s["shape"][1:]]} if s["shape"] else s
         for s in artifact.manifest["inputs"]
     ]
     inputs = draw_inputs(specs, 0).map(lambda x: x.to(asked.target.device))
+    cases.append(_outputs_case(ready, inputs, talk))
     started = time.monotonic()
     talk.stage("measuring")
     goes, latency = _measured(module, inputs, asked.target)
@@ -117,6 +121,21 @@ def check(asked: Asked, talk: Talk) -> Check:
     machine = fingerprint(asked.target.device)
     return Check(str(asked.folder), now, version("modelspeed"), machine, asked.target,
                  tuple(cases), latency, quality, found)  # fmt: skip
+
+
+def _outputs_case(ready: Loaded, inputs: Inputs, talk: Talk) -> Case:
+    """Whether what runs here gives what the stored program gives; `load` warns of the same."""
+    refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
+    for notice in ready.notices:
+        talk.note(f"{notice.seen} {notice.remedy}")
+    if refused:
+        return Case("outputs", "failed", refused[0].seen, 1)
+    outputs = expected(ready.graph, probes(ready.graph, inputs))
+    try:
+        found = same_answers(ready.module, outputs, ready.runtime)
+    except MeasureError as error:
+        return Case("outputs", "failed", str(error), 1)
+    return Case("outputs", "passed", f"`{ready.runtime}` gives them {closeness(found)}")
 
 
 def _timed(case: Case, started: float) -> Case:

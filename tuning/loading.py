@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..checkpoints.samples import (
     TOLERANCE,
     draw_inputs,
     reproduces,
+    sample_calls,
     sample_of,
     tolerance_of,
 )
@@ -34,9 +36,10 @@ from ..core.errors import (
     EditError,
     MachineWarning,
     MeasureError,
+    OutputsDiffer,
     UsageError,
 )
-from ..core.records import Machine, Notice
+from ..core.records import Closeness, Machine, Notice
 from ..core.records import from_json as record_from_json
 from ..graph.capture import module_of, moved
 from ..graph.edits import from_json
@@ -46,13 +49,16 @@ from ..profiling.notices import (
     broken_package,
     no_compiler,
     other_machine,
+    runtime_differs,
     runtime_fails,
     untrusted_package,
 )
+from ..profiling.state import kept_state
 from .compiling import INDUCTOR, why_not
 from .job import check_device
 from .packages import is_remembered
-from .runtimes import PLAIN, named, packed, realise
+from .probes import expected
+from .runtimes import PLAIN, named, packed, realise, same_answers
 
 
 def load(
@@ -79,7 +85,33 @@ def load(
         if runtime not in (None, "plain"):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
         return _onto(model, Path(folder))
-    artifact = read_artifact(Path(folder))
+    made = loaded(Path(folder), runtime=runtime, device=device, trust_compiled=trust_compiled)
+    for notice in made.notices:
+        _warn(notice)
+    return made.module
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An artifact ready to be called: under which runtime, and how near its outputs come to those
+    of `graph`, which is the program as stored."""
+
+    module: nn.Module
+    graph: GraphModule
+    runtime: str
+    closeness: Closeness
+    notices: tuple[Notice, ...]
+
+
+def loaded(
+    folder: Path,
+    *,
+    runtime: str | None = None,
+    device: str | None = None,
+    trust_compiled: bool = False,
+) -> Loaded:
+    """What `load` gives, with what there is to warn of. Errors as there."""
+    artifact = read_artifact(folder)
     tuned = _machine(artifact.manifest)
     there = device or _device(tuned)
     check_device(there)
@@ -87,13 +119,17 @@ def load(
     module = module_of(moved(artifact.program, there))
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
-    for notice in found:
-        _warn(notice)
-    try:
-        return realise(module, inputs, chosen) if made is None else made
-    except MeasureError as error:
-        _warn(runtime_fails(chosen, str(error)))
-        return realise(module, inputs, packed(module, inputs) or PLAIN)
+    outputs = expected(module, (inputs,))
+    for name in dict.fromkeys((chosen, packed(module, inputs) or PLAIN, PLAIN)):
+        try:
+            ready = realise(module, inputs, name) if made is None else made
+            return Loaded(ready, module, name, same_answers(ready, outputs, name), tuple(found))
+        except OutputsDiffer as error:
+            found.append(runtime_differs(name, str(error)))
+        except MeasureError as error:
+            found.append(runtime_fails(name, str(error)))
+        made = None
+    raise ArtifactError(f"`{folder}` does not run here: {found[-1].seen}")
 
 
 def _warn(notice: Notice) -> None:
@@ -174,6 +210,8 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
 def _reproduces(
     model: nn.Module, sample: dict[str, Any], inputs: Inputs, tolerance: float = TOLERANCE
 ) -> bool:
-    with torch.no_grad():
-        found = sample_of(plain(inputs.call(model)))
-    return reproduces(found, torch.tensor(sample["outputs"]), tolerance)
+    """Called twice in a row, since a model may keep something from one call to the next."""
+    wanted = sample_calls(sample)
+    with torch.no_grad(), kept_state(model):
+        found = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
+    return all(reproduces(f, w, tolerance) for f, w in zip(found, wanted, strict=True))

@@ -1,4 +1,4 @@
-"""Inputs on which two runtimes of one graph must give the same: real ones, at several batch sizes."""
+"""Inputs on which all runtimes of a graph must give the same: real ones, at several batch sizes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
 
 
 def _first(data: Data, inputs: Inputs) -> Inputs | None:
-    """The first training examples, if they are what the model is measured with but for the batch."""
+    """The first training examples, if they are like the inputs that the model is measured with."""
     first = next(iter(data.calibration), None)
     given = Inputs.of(first[0]) if first is not None else Inputs()
     if len(given) != len(inputs) or given.names != inputs.names:

@@ -61,9 +61,7 @@ def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and compiled."""
     bench.talk.stage("comparing runtimes")
     percentile = bench.job.target.percentile
-    best, left_out = promising(
-        bench.original, bench.inputs, "lowered", percentile, bench.probes
-    )
+    best, left_out = promising(bench.original, bench.inputs, "lowered", percentile, bench.probes)
     bench.note_left_out(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)

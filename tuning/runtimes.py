@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from ..checkpoints.damage import first_line
 from ..core.calling import Inputs
-from ..core.errors import MeasureError, UsageError
-from ..core.records import LeftAlone
+from ..core.errors import MeasureError, OutputsDiffer, UsageError
+from ..core.records import Closeness, LeftAlone
 from ..graph.capture import clone
 from ..graph.direct import called_directly, holding
 from ..graph.lowering import CUDA_GRAPHS, variants
-from ..checkpoints.damage import first_line
 from ..profiling.closeness import PlainOutputs
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
@@ -97,7 +97,9 @@ def promising(
     outputs = expected(module, probes)
     for name in variants(module, inputs):
         try:
-            made[name] = same_answers(realise(module, inputs, name), outputs, name)
+            ready = realise(module, inputs, name)
+            same_answers(ready, outputs, name)
+            made[name] = ready
         except MeasureError as error:
             left_out.append(LeftAlone(runtime_row(name), str(error)))
     device = str(inputs[0].device)
@@ -114,19 +116,23 @@ def promising(
     return tuple(worth), tuple(left_out)
 
 
-def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> nn.Module:
-    """`made`, which runs under `name`. Raises MeasureError where its outputs are not the plain
-    graph's, or where it fails on them."""
+def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
+    """How near the outputs of `made`, which runs under `name`, come to the plain graph's.
+
+    Raises OutputsDiffer where that is not near enough, MeasureError where it fails on the inputs.
+    """
     try:
         found = outputs.closeness(made)
     except Exception as error:
-        raise MeasureError(f"`{name}` fails on this model: {first_line(error)}") from error
+        reason = f"`{name}` fails on this model: {first_line(error)}"
+        raise MeasureError(reason) from error
     if not found.holds:
-        raise MeasureError(
+        raise OutputsDiffer(
             f"the outputs of `{name}` differ from the plain graph's by {found.error:.2g} of their "
-            f"size; at most {found.allowed:g} is allowed, so it is not used."
+            f"size; at most {found.allowed:g} is allowed.",
+            name,
         )
-    return made
+    return found
 
 
 def runtime_row(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,9 +17,19 @@ from ..profiling.timer import measure_interleaved
 from .bench import Bench
 from .compiling import INDUCTOR
 from .packages import build
-from .runtimes import PLAIN, realise, runner
+from .probes import expected
+from .runtimes import PLAIN, realise, runner, same_answers
 
 SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`seconds` to get ready; `error` of the outputs, relative to the plain graph's."""
+
+    latency: Latency
+    seconds: float
+    error: float
 
 
 def compile_where_faster(bench: Bench, module: GraphModule) -> None:
@@ -30,7 +41,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
     usual = bench.runtime
     rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
     if INDUCTOR in rows:
-        before, after = rows[usual][0], rows[INDUCTOR][0]
+        before, after = rows[usual].latency, rows[INDUCTOR].latency
         found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
             bench.runtime = INDUCTOR
@@ -39,27 +50,29 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
     bench.compared = costs(rows, bench.runtime)
 
 
-def measured(
-    bench: Bench, module: GraphModule, names: tuple[str, ...]
-) -> dict[str, tuple[Latency, float]]:
-    """By runtime: latency, and seconds to get ready. What does not compile is noted, left out."""
-    ready: dict[str, tuple[nn.Module, float]] = {}
+def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[str, Measured]:
+    """By runtime. What does not compile, or computes something else, is left out and named."""
+    ready: dict[str, tuple[nn.Module, float, float]] = {}
+    outputs = expected(module, bench.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
         try:
             with torch.no_grad():
                 made = _made(bench, module, name)
+            took = time.monotonic() - started
+            ready[name] = (made, took, same_answers(made, outputs, name).error)
         except MeasureError as error:
-            bench.talk.note(str(error))
-            continue
-        ready[name] = (made, time.monotonic() - started)
+            bench.leave_out(name, str(error))
     rows = measure_interleaved(
-        [runner(made, bench.inputs) for made, _ in ready.values()],
+        [runner(made, bench.inputs) for made, *_ in ready.values()],
         percentile=bench.job.target.percentile,
         max_seconds=SECONDS if bench.job.target.percentile <= 90 else 20.0,
         device=bench.device,
     )
-    return {name: (row, took) for (name, (_, took)), row in zip(ready.items(), rows, strict=True)}
+    return {
+        name: Measured(row, took, error)
+        for (name, (_, took, error)), row in zip(ready.items(), rows, strict=True)
+    }
 
 
 def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module:
@@ -75,8 +88,9 @@ def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module:
     return realise(module, bench.inputs, name, bench.package)
 
 
-def costs(rows: dict[str, tuple[Latency, float]], chosen: str) -> tuple[RuntimeCost, ...]:
+def costs(rows: dict[str, Measured], chosen: str) -> tuple[RuntimeCost, ...]:
     return tuple(
-        RuntimeCost(name, row.value_ms, row.low_ms, row.high_ms, round(took, 3), name == chosen)
-        for name, (row, took) in rows.items()
-    )
+        RuntimeCost(name, row.latency.value_ms, row.latency.low_ms, row.latency.high_ms,
+                    round(row.seconds, 3), name == chosen, row.error)
+        for name, row in rows.items()
+    )  # fmt: skip

@@ -178,11 +178,8 @@ def _lossy(
     search = Search.of(bench, step, tried[-1].latency)
     if not search.problem.choices:
         return _unpruned(bench, record, tried, out, force)
-    recipe = dump_recipe(bench.recipe)
-    choice = bench.journal.kept(
-        "choice", Choice, lambda: Choice(*settle(search, record, out, recipe))
-    )
-    bench.runtime, smallest = choice.trial.runtime, choice.smallest_ms
+    choice = bench.journal.kept("choice", Choice, lambda: Choice(*settle(search, record, out)))
+    bench.runtime, smallest = bench.trusted(choice.trial.runtime), choice.smallest_ms
     variant = Run(bench, search.chosen(choice.trial)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
     assert record.final is not None
@@ -218,7 +215,7 @@ def _fastest(
         "choices", Choices, lambda: Choices(within(search, least)[:ATTEMPTS])
     )
     for trial in found.trials:
-        bench.runtime = trial.runtime
+        bench.runtime = bench.trusted(trial.runtime)
         variant = Run(bench, search.chosen(trial)).all()
         if before - data.accuracy(variant.module, bench.device)[0] <= limit:
             break
@@ -237,7 +234,8 @@ def _done(
     bench: Bench, record: Record, variant: Variant, tried: list[Candidate], out: Path
 ) -> tuple[Record, Variant]:
     variant, checked = _not_slower(bench, variant, record, out)
-    final = candidate("final", checked.final, bench.accuracy(variant.module), chosen=True)
+    accuracy = checked.quality.final if checked.quality else None
+    final = candidate("final", checked.final, accuracy, chosen=True)
     return finished(bench, record, variant, checked, (*tried, final)), variant
 
 
@@ -246,16 +244,15 @@ def _not_slower(
 ) -> tuple[Variant, Verification]:
     """The variant as a fresh process measures it, or lossless work where that is slower than the
     original. Raises MeasureError where both are: no such result is ever written."""
-    recipe = dump_recipe(bench.recipe)
     compile_where_faster(bench, variant.module)
-    checked = verify_written(bench, out, variant, record, recipe)
+    checked = verify_written(bench, out, variant, record)
     if checked.comparison.finding != "slower":
         return variant, checked
     bench.talk.note("measured slower than the original: going back to lossless work")
     bench.choose_runtime(bench.original)
     bench.compared = ()
     variant = Run(bench, None, lossless=True).all()
-    checked = verify_written(bench, out, variant, record, recipe)
+    checked = verify_written(bench, out, variant, record)
     if checked.comparison.finding == "slower":
         meets = wanted(bench.job.target) and used_by_original(bench.job.target, checked) <= 1.0
         raise MeasureError(

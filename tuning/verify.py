@@ -1,4 +1,7 @@
-"""The final verdict: the written artifact and the user's model, timed in a fresh process.
+"""The final verdict: the written artifact and the user's model in a fresh process.
+
+Latency, accuracy, agreement and closeness of outputs are all of the artifact as `load` gives it
+there, since that is what the user will run.
 
 `python -m modelspeed.tuning.verify` reads a request as JSON on stdin and answers on stdout.
 """
@@ -13,86 +16,131 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import MeasureError, ModelspeedError
+from torch import nn
+
+from ..checkpoints.artifact import read_artifact
+from ..checkpoints.manifest import read_manifest
+from ..configs.load import parse_recipe
+from ..core.calling import Inputs
+from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.processes import die_with_parent
-from ..core.records import Comparison, Latency, from_json, to_json
-from .job import Job
+from ..core.records import Closeness, Comparison, Latency, Quality, from_json, to_json
+from ..profiling.state import kept_state
+from ..profiling.statistics import compare
+from ..profiling.timer import measure_interleaved
+from ..profiling.undisturbed import undisturbed
+from .data import load_data
+from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from .loading import loaded
+from .probes import expected, probes
+from .quality import quality_of
+from .runtimes import runner, same_answers
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a fresh process measured, baseline and artifact interleaved."""
+    """What a fresh process measured, baseline and artifact interleaved.
+
+    `quality`: of the loaded artifact, where it was asked for. `closeness`: of its outputs to those
+    of its plain graph.
+    """
 
     baseline: Latency
     final: Latency
     comparison: Comparison
+    closeness: Closeness
+    quality: Quality | None = None
 
 
-def verify(job: Job, folder: Path, usual_ms: float, seconds: float = 10.0) -> Verification:
-    """Load and time `folder` beside the original in a new interpreter, as the user will run it.
+@dataclass(frozen=True)
+class Request:
+    """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
+    the data; `judged`: the metric is evaluated, too."""
 
-    `usual_ms`: what the original takes while the machine is undisturbed (profiling/undisturbed.py).
-    Raises MeasureError with the other process's sentence where it fails.
+    job: Job
+    folder: str
+    usual_ms: float
+    seconds: float
+    recipe: str
+    judged: bool
+    parent: int
+
+
+def verify(
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
+) -> Verification:
+    """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
+
+    Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
+    MeasureError with the other process's sentence where it fails.
     """
-    request = json.dumps(
-        {"job": to_json(job), "folder": str(folder), "usual_ms": usual_ms, "seconds": seconds,
-         "parent": os.getpid()}
-    )  # fmt: skip
+    request = Request(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
     done = subprocess.run(
         [sys.executable, "-m", "modelspeed.tuning.verify"],
-        input=request,
+        input=json.dumps(to_json(request)),
         capture_output=True,
         text=True,
         check=False,
     )
     lines = done.stdout.strip().splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    if "differs" in answer:
+        raise OutputsDiffer(answer["error"], answer["differs"])
     if done.returncode or "error" in answer or not lines:
         reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
         raise MeasureError(f"the written artifact failed in a fresh process: {reason}")
     return from_json(Verification, answer, "verification")
 
 
-def measure_both(job: Job, folder: Path, usual_ms: float, seconds: float) -> Verification:
+def measured(request: Request) -> Verification:
     """The fresh process's side of `verify`."""
-    from ..checkpoints.manifest import read_manifest
-    from ..profiling.statistics import compare
-    from ..profiling.timer import measure_interleaved
-    from ..profiling.undisturbed import undisturbed
-    from .job import example_inputs, open_source, prepare_machine
-    from .loading import load
-    from .runtimes import runner
-
+    job, folder = request.job, Path(request.folder)
     prepare_machine(job.target, job.seed)
     source = open_source(job)
     if source.sha256 != read_manifest(folder)["source_sha256"]:
         raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
-    inputs = example_inputs(job, source)
-    device, percentile = job.target.device, job.target.percentile
-    original, variant = source.module.to(device), load(folder, device=device)
+    read_artifact(folder, verify=True)
+    inputs, device = example_inputs(job, source), job.target.device
+    original, variant = source.module.to(device), loaded(folder, device=device)
+    refused = [n for n in variant.notices if n.code in ("runtime_differs", "runtime_fails")]
+    if refused:
+        raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))
+    recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
+    data = load_data(recipe, program_inputs(source))
+    outputs = expected(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
+    closeness = same_answers(variant.module, outputs, variant.runtime)
+    quality = None
+    if request.judged:
+        quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
+    baseline, final = _timed(request, original, variant.module, inputs)
+    found = compare(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    return Verification(baseline, final, found, closeness, quality)
 
+
+def _timed(
+    request: Request, original: nn.Module, variant: nn.Module, inputs: Inputs
+) -> tuple[Latency, Latency]:
     def attempt() -> list[Latency]:
         return measure_interleaved(
             [runner(original, inputs), runner(variant, inputs)],
-            percentile=percentile,
-            max_seconds=seconds,
-            device=device,
-            seed=job.seed,
+            percentile=request.job.target.percentile,
+            max_seconds=request.seconds,
+            device=request.job.target.device,
+            seed=request.job.seed,
         )
 
-    baseline, final = undisturbed(attempt, usual_ms)
-    found = compare(baseline.samples_ms, final.samples_ms, percentile)
-    return Verification(baseline, final, found)
+    with kept_state(original), kept_state(variant):
+        baseline, final = undisturbed(attempt, request.usual_ms)
+    return baseline, final
 
 
 def main() -> None:
-    request = json.loads(sys.stdin.read())
-    die_with_parent(int(request["parent"]))
+    given = json.loads(sys.stdin.read())
+    die_with_parent(int(given["parent"]))
     try:
-        job = from_json(Job, request["job"], "job")
-        seconds, usual_ms = float(request["seconds"]), float(request["usual_ms"])
-        made = measure_both(job, Path(request["folder"]), usual_ms, seconds)
-        answer = to_json(made)
+        answer = to_json(measured(from_json(Request, given, "request")))
+    except OutputsDiffer as error:
+        answer = {"error": str(error), "differs": error.runtime}
     except (ModelspeedError, OSError) as error:
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import MeasureError, UsageError
-from modelspeed.core.records import Latency, RuntimeCost, Target
+from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.tuning import compiling, runtimes, sidebyside
 from modelspeed.tuning.compiling import INDUCTOR, compiled, why_not
@@ -110,9 +110,12 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "build", build)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
+    monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
+    monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     bench = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",
-        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(),
+        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(), probes=(),
+        leave_out=lambda name, reason: None,
     )  # fmt: skip
     sidebyside.compile_where_faster(bench, None)
     return bench

@@ -7,7 +7,7 @@ import pytest
 import torch
 from modelspeed.core.calling import Inputs, leaves
 from modelspeed.core.errors import MeasureError
-from modelspeed.core.records import Latency
+from modelspeed.core.records import Latency, LeftAlone
 from modelspeed.graph.capture import capture, clone, export, module_of, moved
 from modelspeed.graph.lowering import CUDA_GRAPHS, variants
 from modelspeed.tuning import cuda_graph, runtimes
@@ -118,19 +118,21 @@ def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch):
     def realise(module, inputs, name):
         if name == "folded":
             raise MeasureError("CUDA can't record this model as one graph: a copy to the CPU")
-        return lambda x: x
+        return module
 
     monkeypatch.setattr(runtimes, "realise", realise)
     monkeypatch.setattr(
         runtimes, "measure_interleaved", lambda runs, **_: [Latency(50, 1, 1, 1) for _ in runs]
     )
-    said = []
     inputs = Inputs((pico.images(1),))
-    names = runtimes.promising(capture(pico.net([]), inputs), inputs, "lowered", 50.0, said.append)
+    module = capture(pico.net([]), inputs)
+    names, left_out = runtimes.promising(module, inputs, "lowered", 50.0, (inputs,))
     assert "folded" not in names and names[0] == "plain"
-    assert said == [
-        "`folded` is left out: CUDA can't record this model as one graph: a copy to the CPU"
-    ]
+    assert left_out == (
+        LeftAlone(
+            "runtime `folded`", "CUDA can't record this model as one graph: a copy to the CPU"
+        ),
+    )
 
 
 @gpu
