@@ -70,7 +70,7 @@ def test_what_holds_passes_and_ci_gets_its_files(measured, made, tmp_path):
     code, out, _ = run("check", "fast", "--target-ms", "1.5", "--max-drop", "1", "--json",
                        "--junit", tmp_path / "j.xml", "--summary", summary)  # fmt: skip
     assert code == 0 and outcomes(out) == {
-        "artifact": "passed", "latency": "passed", "accuracy": "passed",
+        "artifact": "passed", "outputs": "passed", "latency": "passed", "accuracy": "passed",
     }  # fmt: skip
     assert ElementTree.parse(tmp_path / "j.xml").find("testsuite").get("failures") == "0"
     assert summary.read_text().startswith("before\n### modelspeed check")

@@ -34,6 +34,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning
 class Bare(nn.Module):
     """Compiled here and now."""
 
+    def __init__(self, usual):
+        super().__init__()
+        self.usual = [usual]
+
+    def forward(self, *inputs):
+        return self.usual[0](*inputs)
+
 
 def net(bias=0.0):
     torch.manual_seed(0)
@@ -55,7 +62,7 @@ def save(folder, package=b"native", machine=RECORD.machine, model=None):
 def world(monkeypatch, tmp_path):
     """A cache of its own, a compiler that takes no time, and what was opened."""
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtimes, "compiled", lambda *_: Bare())
+    monkeypatch.setattr(runtimes, "compiled", lambda module, usual, inputs: Bare(usual))
     opened, ran = packages.opened, []
 
     def watched(package, usual, module, inputs):

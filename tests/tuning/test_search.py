@@ -226,11 +226,15 @@ def test_what_a_fresh_process_measures_decides_and_the_narrowest_is_the_last_res
             enumerate((1.0, 4.0, 4.8, 6.0))]  # fmt: skip
     target = Target(ms=5.0)
     bench = SimpleNamespace(
-        job=SimpleNamespace(target=target), talk=Quiet(), reference=rows[3].latency, runtime=""
+        job=SimpleNamespace(target=target),
+        talk=Quiet(),
+        reference=rows[3].latency,
+        runtime="",
+        trusted=lambda name: name,
     )
     made = Settled(bench=bench, trials=rows)
     monkeypatch.setattr(
         settling, "_verified", lambda _, found, *rest: slower * found.latency.high_ms / 5.0
     )
-    found, least = settling.settle(made, None, None, "")
+    found, least = settling.settle(made, None, None)
     assert (found.latency.high_ms, least) == (expected, 1.0)
