@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from ..core.calling import leaves, plain
 from ..core.records import LeftAlone
 from ..graph.capture import clone, tensor_at
-from ..graph.casting import HALVES
+from ..graph.casting import HALVES, float_state
 from ..graph.edits import Cast, Edit, FoldBatchNorm, apply
 from ..graph.folding import foldable
 from ..graph.integer_weights import integer_weight
@@ -34,6 +34,9 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("precision", f"`dtype` is {name}"),))
     if any(integer_weight(n) for n in context.module.graph.nodes):
         return Plan((), (LeftAlone("precision", "the model is in int8 already"),))
+    if state := float_state(context.module):
+        why = f"each call writes `{state}`, where errors of half precision would add up"
+        return Plan((), (LeftAlone("precision", why),))
     # Folded in float32 first: statistics rounded to half precision would cost accuracy.
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     folded = apply(clone(context.module), folds)

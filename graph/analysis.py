@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .labels import Dims, Labels, LabelSet
+from .state import written_buffers
 
 Parts: TypeAlias = list[Dims]
 Rule = Callable[["Walk", Node], "Dims | Parts"]
@@ -172,6 +173,7 @@ def _walk_once(module: GraphModule, choices: dict[str, int], through_norms: bool
         elif node.op == "call_function":
             state.dims[node] = _call(state, node)
     _keep_sizes_of_others(state)
+    _keep_what_lasts(state)
     return state
 
 
@@ -181,6 +183,14 @@ def _keep_sizes_of_others(state: Walk) -> None:
         strangers = set(node.users) - state.size_users.get(node, set(node.users))
         if strangers:
             state.labels.freeze(patch.labels, f"its size `{node.name}` is used for other things")
+
+
+def _keep_what_lasts(state: Walk) -> None:
+    """Users read, reset and move state between calls, so it keeps its shape."""
+    written = set(written_buffers(state.module))
+    for node in state.dims:
+        if node.op == "get_attr" and str(node.target) in written:
+            state.freeze(state.of(node), f"`{node.target}` keeps it from one call to the next")
 
 
 def _call(state: Walk, node: Node) -> Dims:

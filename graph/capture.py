@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from ..core.calling import Inputs, plain
 from ..core.errors import CaptureError
 from .canonical import canonicalise
+from .functional import functional
 
 AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -90,10 +91,13 @@ def moved(program: ExportedProgram, device: str) -> ExportedProgram:
 
 
 def module_of(program: ExportedProgram) -> GraphModule:
-    """The program as a callable graph with its parameters under their own names."""
+    """The program as a callable graph with its parameters under their own names.
+
+    It leaves its inputs alone, also where the model writes into them (`functional.py`).
+    """
     module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
-    return canonicalise(module)
+    return canonicalise(functional(program, module))
 
 
 def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
+from .capture import tensor_at
 from .resizing import RESIZE, resized
+from .state import written_buffers
 
 aten: Any = torch.ops.aten
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -21,6 +23,8 @@ def cast(module: GraphModule, name: str, keep: Sequence[Node] = ()) -> None:
     what they read stay float32."""
     if name not in HALVES:
         raise EditError(f"`{name}` is no half precision; known: {', '.join(HALVES)}.")
+    if state := float_state(module):
+        raise EditError(f"`{state}` is written in each call; in `{name}` its errors would add up.")
     dtype, kept = HALVES[name], {str(n.target) for node in keep for n in _held(node)}
     for path, holder in module.named_modules():
         for key, parameter in holder._parameters.items():
@@ -44,6 +48,12 @@ def cast(module: GraphModule, name: str, keep: Sequence[Node] = ()) -> None:
         _float(module, node, dtype)
     for node in keep:
         _join(node)
+
+
+def float_state(module: GraphModule) -> str | None:
+    """A float tensor that a call writes, if there is one."""
+    names = written_buffers(module)
+    return next((n for n in names if tensor_at(module, n).is_floating_point()), None)
 
 
 def _held(node: Node) -> list[Node]:

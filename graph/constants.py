@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from .state import written_buffers
+
+_CHECKS = (torch.ops.aten._assert_tensor_metadata.default,)
 _LAYERS = {
     "linear", "conv1d", "conv2d", "conv3d",
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -26,10 +29,17 @@ _MOVES = {"view", "reshape", "permute", "transpose", "t", "to", "contiguous", "c
 def fold_computed_weights(module: GraphModule) -> None:
     """Put the values in place of the parameters they come from, under the name of one of them."""
     constant: set[Node] = set()
+    state = set(written_buffers(module))
     for node in list(module.graph.nodes):
         inputs = set(node.all_input_nodes)
-        if node.op == "get_attr" or (node.op == "call_function" and inputs and inputs <= constant):
-            constant.add(node)
+        if node.op == "get_attr":
+            if str(node.target) not in state:
+                constant.add(node)
+        elif node.op == "call_function" and inputs and inputs <= constant:
+            if node.target in _CHECKS:  # it holds for ever, and would hold on to what it checks
+                module.graph.erase_node(node)
+            else:
+                constant.add(node)
         elif _word(node) in _LAYERS and node.args[1] in constant:
             _fold(module, node.args[1])
 

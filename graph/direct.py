@@ -20,6 +20,8 @@ from torch.fx import GraphModule
 from torch.fx.graph import CodeGen, _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
+from .mutation import hazards
+
 # Operators whose Python binding takes the schema's arguments in the schema's order.
 _FUNCTIONS = (
     "add", "addmm", "avg_pool1d", "batch_norm", "bmm", "cat", "chunk", "clamp", "conv1d", "conv2d",
@@ -44,8 +46,10 @@ def called_directly(module: GraphModule) -> GraphModule:
     arguments keep `torch.export`'s wrapping.
     """
     graph = module.graph
+    # Bindings have no schema: what a call writes must be known some other way.
+    legible = not hazards(module)
     for node in graph.nodes:
-        binding = _binding(node.target) if node.op == "call_function" else None
+        binding = _binding(node.target) if legible and node.op == "call_function" else None
         if binding is not None:
             node.target = binding
     if isinstance(graph._codegen, _PyTreeCodeGen):

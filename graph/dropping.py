@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
 from .blocks import branch_of
+from .mutation import hazards, without_writing
 
 _ONCE_IS_ENOUGH = ("relu", "relu6", "hardtanh")
 
@@ -28,6 +28,8 @@ def drop_block(module: GraphModule, node: Node, skip: Node) -> None:
     module.graph.eliminate_dead_code()
     _once(skip)
     _spare(skip)
+    for seen in hazards(module):
+        without_writing(seen)
     for name in before - _read(module):
         owner, _, leaf = name.rpartition(".")
         delattr(module.get_submodule(owner), leaf)
@@ -53,11 +55,8 @@ def _spare(value: Node) -> None:
     """What worked in place on the sum would now overwrite the value that an activation before it
     keeps for its gradient, so it works on a copy."""
     user = next(iter(value.users)) if len(value.users) == 1 else None
-    if user is None or not isinstance(user.target, OpOverload) or user.args[0] is not value:
-        return
-    name, overload = user.target._schema.name.removeprefix("aten::"), user.target._overloadname
-    if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
-        user.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
+    if user is not None and user.args and user.args[0] is value:
+        without_writing(user)
 
 
 def _read(module: GraphModule) -> set[str]:

@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
 from .capture import tensor_at
+from .mutation import is_written
 
 aten: Any = torch.ops.aten
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
@@ -32,7 +33,10 @@ def foldable(node: Node) -> bool:
     weight = layer.args[1]
     # Tied weights feed several layers; scaling them for one would change the others.
     single = isinstance(weight, Node) and len(weight.users) == 1
-    known = all(v is None or (isinstance(v, Node) and v.op == "get_attr") for v in vectors)
+    known = all(
+        v is None or (isinstance(v, Node) and v.op == "get_attr" and not is_written(v))
+        for v in vectors
+    )
     return single and known and node.args[3] is not None and node.args[4] is not None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
+from .mutation import is_written
 
 aten: Any = torch.ops.aten
 CONVOLUTIONS = {
@@ -52,7 +53,7 @@ class Layer:
 
 
 def layers_of(module: GraphModule) -> Iterator[Layer]:
-    """In the order they run. Weights that the graph computes are not among them."""
+    """In the order they run. Weights that the graph computes or writes are not among them."""
     for node in module.graph.nodes:
         layer = _layer(module, node)
         if layer is not None:
@@ -82,7 +83,8 @@ def _given(node: Node, place: int, name: str, default: Any) -> Any:
 
 def _held(node: Node, place: int, name: str) -> str | None:
     value = _given(node, place, name, None)
-    return str(value.target) if isinstance(value, Node) and value.op == "get_attr" else None
+    held = isinstance(value, Node) and value.op == "get_attr" and not is_written(value)
+    return str(value.target) if held else None
 
 
 def _each(node: Node, place: int, name: str, space: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
 from .fusing import Activation, activation_of, residual_of
 from .int8 import lower_int8
+from .mutation import hazards, is_written, write_alone
 from .packing import (
     LAYER,
     Packs,
@@ -45,7 +46,13 @@ _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.de
 
 
 def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
-    """Named lowerings worth timing here; which one is fastest differs from net to net."""
+    """Named lowerings worth timing here; which one is fastest differs from net to net.
+
+    None for a graph with writes that others see, which torch could not take out of it.
+    """
+
+    if hazards(module):  # kernels change the order of reading and writing
+        return {}
 
     def folded() -> GraphModule:
         return sparse_weights(float_weights(folded_copy(module)))
@@ -91,6 +98,7 @@ def _has_kernels(dtype: torch.dtype) -> bool:
 def folded_copy(module: GraphModule) -> GraphModule:
     """A copy without dropout and foldable batch norms, for inference."""
     made = clone(module)
+    write_alone(made)
     for node in list(made.graph.nodes):
         if node.target in _NOTHING and not node.args[2]:
             node.replace_all_uses_with(node.args[0])
@@ -146,6 +154,8 @@ def _fits(node: Node) -> bool:
     """A layer with a float weight of the graph's own and written padding, on a batch."""
     weight, module = node.args[1], node.graph.owning_module
     if not isinstance(weight, Node) or weight.op != "get_attr" or module is None:
+        return False
+    if is_written(weight):
         return False
     held, value = tensor_at(module, str(weight.target)), node.meta.get("val")
     if held.dim() > 2 and isinstance(value, Tensor) and value.dim() != held.dim():

@@ -90,23 +90,56 @@ def hazards(module: GraphModule) -> list[Node]:
     ]
 
 
+def is_written(tensor: Node) -> bool:
+    """A tensor of the module that a call writes, so that it is no constant."""
+    graph, name = tensor.graph, tensor.target
+    same = [n for n in graph.nodes if n.op == "get_attr" and n.target == name]
+    return any(n in written(user) for n in same for user in n.users)
+
+
 def is_last_write(node: Node) -> bool:
     """A copy into a tensor of the module, as functional graphs end with."""
     into = node.args[0] if node.target is aten.copy_.default else None
     return isinstance(into, Node) and into.op == "get_attr" and not node.users
 
 
-def _is_seen(node: Node, sharing: list[Node], place: dict[Node, int]) -> bool:
+def without_writing(node: Node) -> bool:
+    """Let a call give a new value instead, where its operator has such a form."""
+    target = node.target
+    if not isinstance(target, OpOverload) or target.namespace != "aten":
+        return False
+    name = target._schema.name.removeprefix("aten::")
+    form = getattr(getattr(aten, name.removesuffix("_"), None), target._overloadname, None)
+    if not name.endswith("_") or form is None:
+        return False
+    node.target = form
+    return True
+
+
+def write_alone(module: GraphModule) -> None:
+    """In place, of a graph without hazards: what others have read is not overwritten either.
+
+    A kernel that takes several calls together runs where the last of them stood, so it may read
+    after what was written once it had read.
+    """
+    aliases = Aliases(module)
+    for node in aliases.nodes:
+        sharing = [other for value in written(node) for other in aliases.of(value)]
+        if not is_last_write(node) and any(u is not node for u in _other_users(node, sharing)):
+            without_writing(node)
+
+
+def _other_users(node: Node, sharing: list[Node]) -> Iterator[Node]:
+    """What reads memory that `node` writes, but not through its result."""
     through = {node}
     for other in sharing:
         if through.intersection(other.all_input_nodes):
             through.add(other)
-    later = any(
-        place[user] > place[node]
-        for other in sharing
-        if other not in through
-        for user in other.users
-    )
+    yield from (user for other in sharing if other not in through for user in other.users)
+
+
+def _is_seen(node: Node, sharing: list[Node], place: dict[Node, int]) -> bool:
+    later = any(place[user] > place[node] for user in _other_users(node, sharing))
     lasting = any(other.op != "call_function" for other in sharing)
     return later or (lasting and not is_last_write(node))
 

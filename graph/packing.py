@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
+from .mutation import is_last_write
 
 HEIGHT = -2
 View = tuple[Any, Any]  # an operator and its second argument
@@ -122,7 +123,10 @@ def replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, 
 
 
 def tidy(module: GraphModule) -> GraphModule:
-    module.graph.eliminate_dead_code(is_impure_node=lambda n: n.op in ("placeholder", "output"))
+    """Without what nobody reads: checks, and what worked in place on values that are gone."""
+    module.graph.eliminate_dead_code(
+        is_impure_node=lambda n: n.op in ("placeholder", "output") or is_last_write(n)
+    )
     module.delete_all_unused_submodules()
     module.recompile()
     return module

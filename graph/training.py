@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
+from .mutation import is_last_write
+
 aten: Any = torch.ops.aten
 ALWAYS = "modelspeed_always_training"
+STATE = "modelspeed_writes_state"
 _TRAINING_ARGUMENT: dict[Any, int] = {
     aten.batch_norm.default: 5,
     aten.dropout.default: 2,
@@ -32,7 +35,17 @@ def set_training(module: GraphModule, batch_norm: bool, dropout: bool) -> None:
             continue
         wanted = batch_norm if node.target is aten.batch_norm.default else dropout
         node.args = (*node.args[:at], wanted, *node.args[at + 1 :])
+    _write_state(module, not batch_norm)
     module.recompile()
+
+
+def _write_state(module: GraphModule, wanted: bool) -> None:
+    """Batches in any order have no state in common, and gradients need it as it was read."""
+    for node in module.graph.nodes:
+        if not wanted and is_last_write(node):
+            node.target, node.meta[STATE] = aten.copy.default, True
+        elif wanted and node.meta.pop(STATE, False):
+            node.target = aten.copy_.default
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from torch.fx.graph import CodeGen
 from ..core.calling import Inputs
 from ..core.errors import MeasureError, UsageError
 from ..graph.lowering import folded_copy
+from ..graph.mutation import hazards
+from ..graph.state import written_buffers
 from .specialised import Fast, Specialised, for_inputs, names_of
 
 INDUCTOR = "inductor"
@@ -46,11 +48,20 @@ def require(
         )
 
 
+def refuse_state(module: GraphModule) -> None:
+    """Raises MeasureError for a graph that writes tensors of its own: the compiler freezes them."""
+    if hazards(module):
+        raise MeasureError("the model overwrites values in a way that is not compiled")
+    if names := written_buffers(module):
+        raise MeasureError(f"each call writes `{names[0]}`, which compiled code would freeze")
+
+
 def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> Specialised:
     """`module` compiled for `inputs`, in seconds to minutes; `usual` is how other shapes run.
 
     Raises MeasureError with the compiler's first line where it fails.
     """
+    refuse_state(module)
     import torch._inductor.config as settings
     from torch._inductor.compile_fx import compile_fx
 

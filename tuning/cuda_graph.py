@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checkpoints.damage import first_line
 from ..core.calling import Inputs
 from ..core.errors import MeasureError
+from ..graph.state import kept_state
 from .specialised import Fast, Kinds, Specialised, kinds, names_of
 
 WARM_UP = 3  # kernels are chosen and buffers made in the first calls, which can't be recorded
@@ -88,7 +89,8 @@ def recorded(usual: nn.Module, module: GraphModule, inputs: Inputs) -> Specialis
 def record(usual: nn.Module, flat: Sequence[Tensor]) -> Recording:
     """A call with inputs like `flat`. Raises MeasureError where CUDA refuses, or as eager does."""
     # Not in inference mode: the memory is written again in later calls, which may be outside it.
-    with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(flat[0].device):
+    device, plain = torch.cuda.device(flat[0].device), torch.inference_mode(False)
+    with plain, torch.no_grad(), device, kept_state(usual):
         given = [x.clone() for x in flat]
         here = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -24,6 +24,7 @@ from ..core.calling import Inputs
 from ..core.errors import MeasureError
 from ..graph.lowering import folded_copy
 from .cache import cache_folder
+from .compiling import refuse_state
 from .specialised import Specialised, for_inputs
 
 
@@ -43,6 +44,7 @@ def build(module: GraphModule, inputs: Inputs) -> bytes:
 
     Raises MeasureError with the compiler's first line where it fails.
     """
+    refuse_state(module)
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         path = Path(folder) / PACKAGE
         try:

@@ -87,6 +87,26 @@ def slice_(walk: Walk, node: Node) -> Dims:
     return (*dims[:axis], labels[start:end], *dims[axis + 1 :])
 
 
+def slice_scatter(walk: Walk, node: Node) -> Dims:
+    """slice_scatter(x, part, dim, 0, end, step): `part` lies over every `step`-th of x.
+
+    Without a step it is a concatenation by now (graph/functional.py).
+    """
+    dims, part = list(walk.of(node.args[0])), walk.of(node.args[1])
+    axis = integer(argument(node, 2, "dim", 0)) % len(dims)
+    step, labels = integer(argument(node, 5, "step", 1)), dims[axis]
+    start, end = argument(node, 3, "start") or 0, argument(node, 4, "end")
+    reason = f"node `{node.name}` writes it over a dimension that stays whole"
+    if labels is not None and step == 1:
+        raise RuleError("a part written between ends")
+    last = len(labels or ()) if end is None else integer(end)
+    here = None if labels is None else _strided(walk, labels, integer(start), last, step)
+    for at, (own, other) in enumerate(zip(dims, part, strict=True)):
+        joined = walk.labels.join(here if at == axis else own, other, reason)
+        dims[at] = own if at == axis else joined
+    return tuple(dims)
+
+
 def _strided(walk: Walk, labels: Labels, start: int, end: int, step: int) -> Labels:
     """Every `step`-th index: a unit is the stretch of `step` indices that all strides share."""
     if len(labels) % step or start >= step or end < len(labels):

@@ -39,11 +39,12 @@ dropout_ feature_dropout_ lift_fresh_copy lift_fresh reciprocal sin cos erf log_
 tanhshrink softshrink hardshrink sign floor ceil round trunc bitwise_not logical_not isnan isinf
 isfinite zeros_like ones_like full_like empty_like rand_like randn_like nan_to_num to type_as
 _to_copy square_ sqrt_ exp_ neg_ abs_ tan asin acos atan sinh cosh asinh acosh atanh erfc erfinv
-logit sinc frac sgn signbit rrelu real imag conj angle fill_ zero_ positive""".split()
+logit sinc frac sgn signbit rrelu real imag conj angle fill fill_ zero zero_ positive""".split()
 _BROADCAST = """add add_ sub sub_ mul mul_ div div_ maximum minimum pow rsub eq ne lt gt le ge
 logical_and logical_or logical_xor bitwise_and bitwise_or where masked_fill fmod remainder atan2
-floor_divide lerp addcmul addcdiv subtract multiply divide __and__ __or__ masked_fill_ copy_ hypot
-logaddexp xlogy heaviside fmax fmin arctan2 true_divide float_power complex polar""".split()
+floor_divide lerp addcmul addcdiv subtract multiply divide __and__ __or__ masked_fill_ hypot
+logaddexp xlogy heaviside fmax fmin arctan2 true_divide float_power complex polar copy
+copy_""".split()
 _FRESH = """arange zeros ones full empty scalar_tensor new_zeros new_ones new_full new_empty eye
 linspace tensor rand randn _assert_tensor_metadata _assert_scalar sym_constrain_range""".split()
 # By the number of dimensions they pool over or resize.
@@ -109,6 +110,7 @@ _INDEXING: dict[str, Rule] = {
     "select": indexing.select,
     "slice": indexing.slice_,
     "narrow": indexing.slice_,
+    "slice_scatter": indexing.slice_scatter,
     "index": indexing.index,
     "index_select": indexing.index_select,
     "gather": indexing.gather,
