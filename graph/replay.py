@@ -38,6 +38,7 @@ from .edits import (
 )
 from .failing import failure, owner_of, stack_of
 from .modules import Absent, neutral, put_tensors, set_groups, without_norm
+from .state import kept_state
 
 TRIALS = 64
 GROUPS: dict[Any, tuple[int, ...]] = {torch.ops.aten.group_norm.default: (1,)}
@@ -78,7 +79,8 @@ def replayed(
         made = copy.deepcopy(base)
         for path, name, old, new in settings:
             _set(_at(made, path), name, old, new)
-        problem = failure(made, inputs)
+        with kept_state(made):
+            problem = failure(made, inputs)
         if not problem and accepts(made):
             return made
     unsettled = (s for s in open_sizes if not _candidates(base, s.modules, s.old)[1])
