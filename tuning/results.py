@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from torch.fx import GraphModule
 from ..checkpoints.artifact import save
 from ..checkpoints.read import Source
 from ..core.records import Candidate, Latency, LayerCost, Record, Target
+from ..core.workspace import workspace
 from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
@@ -139,10 +139,6 @@ def verify_written(
 ) -> Verification:
     """Write a trial artifact beside `out`, time it in a fresh process, remove it again."""
     bench.talk.stage("verifying in a fresh process")
-    trial = out.parent / f".{out.name}.trial-modelspeed"
-    shutil.rmtree(trial, ignore_errors=True)
-    try:
-        write(bench, trial, variant, record, recipe, force=False)
-        return verify(bench.job, trial, bench.quiet_ms, seconds)
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
+    with workspace(out, parents=True) as space:
+        write(bench, space.new, variant, record, recipe, force=False)
+        return verify(bench.job, space.new, bench.quiet_ms, seconds)
