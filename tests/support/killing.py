@@ -21,7 +21,12 @@ COUNTED = {
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.listdir", "os.scandir",
     "os.truncate", "os.link", "fcntl.flock", "shutil.rmtree", "ctypes.dlsym",
 }  # fmt: skip
-SYSTEM = "%file,write,pwrite64,writev,fsync,close,flock,ftruncate,lseek"
+# Whatever changes a disk or frees a lock; `strace` counts each of them apart.
+SYSTEM = (
+    "openat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir",
+    "chmod", "fchmod", "fchmodat", "write", "pwrite64", "writev", "ftruncate", "fsync", "flock",
+    "copy_file_range", "sendfile", "close",
+)  # fmt: skip
 
 
 def killed(work: Callable[[], object], number: int, root: Path) -> bool:
@@ -34,8 +39,8 @@ def killed(work: Callable[[], object], number: int, root: Path) -> bool:
     return _ended_by_kill(_forked(armed))
 
 
-def traced(work: Callable[[], object], number: int, root: Path) -> bool:
-    """As `killed`, at the entry of the N-th system call of files."""
+def traced(call: str, work: Callable[[], object], number: int, root: Path) -> bool:
+    """As `killed`, at the entry of the N-th system call of that name."""
     del root
 
     def stopped() -> None:
@@ -44,9 +49,9 @@ def traced(work: Callable[[], object], number: int, root: Path) -> bool:
 
     child = _forked(stopped)
     os.waitpid(child, os.WUNTRACED)
-    inject = f"inject={SYSTEM}:signal=KILL:when={number}"
+    inject = f"inject={call}:signal=KILL:when={number}"
     strace = subprocess.Popen(
-        ["strace", "-qq", "-o", os.devnull, "-e", f"trace={SYSTEM}", "-e", inject, "-p", str(child)]
+        ["strace", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", inject, "-p", str(child)]
     )
     while "TracerPid:\t0" in Path(f"/proc/{child}/status").read_text() and strace.poll() is None:
         time.sleep(0.001)
