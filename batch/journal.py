@@ -6,6 +6,7 @@ disk, is left out when reading and closed before the next is written.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -19,6 +20,7 @@ from typing import Any
 from ..core.errors import ArtifactError, UsageError
 from ..core.items import Item
 from ..core.records import from_json, to_json
+from ..core.workspace import sync
 
 NAME = "batch.jsonl"
 
@@ -47,6 +49,7 @@ class Journal:
             raise UsageError(
                 f"another batch is writing to `{folder}`; wait for it or choose another `--out`."
             ) from error
+        sync(folder)
         made._recall()
         return made
 
@@ -72,8 +75,18 @@ class Journal:
     def _write(self, facts: dict[str, Any]) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         line = json.dumps({"time": now, **facts}) + "\n"
-        os.write(self._file, line.encode())
+        self._append(line.encode())
         os.fsync(self._file)
+
+    def _append(self, line: bytes) -> None:
+        """All of it or nothing: a nearly full disk takes a part, and the next line would follow."""
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        except OSError:
+            os.ftruncate(self._file, size)
+            raise
 
     def _recall(self) -> None:
         text = self.path.read_bytes()

@@ -18,11 +18,12 @@ from typing import Any
 
 from ..core.errors import MissingExtra, UsageError
 from ..core.items import WRITTEN, Item
+from ..core.workspace import recover
 from ..profiling.gate import usual_folder
 from .journal import Journal
 from .plan import Options, Plan
 from .process import PATIENCE, Process, Running
-from .run import AGAIN, POLL, Watch, clean, log_of, rows_of, to_do, written_since
+from .run import AGAIN, POLL, Watch, log_of, rows_of, to_do, written_since
 
 WAIT = 0.5  # seconds between looks at the cluster
 NODE_ID = "ray.io/node-id"  # the label that Ray gives each node
@@ -131,7 +132,7 @@ def _item(plan: Plan, options: Options, begun: float) -> Item:
         # A worker that was lost may have finished before that.
         if (found := written_since(plan, begun)) is not None:
             return replace(found, reused=False, attempts=attempt)
-        clean(plan.folder)
+        recover(plan.folder)
         process = Process.start(
             plan, log, attempt, gate=usual_folder(), memory=options.memory, more=plan.resuming
         )
@@ -140,10 +141,10 @@ def _item(plan: Plan, options: Options, begun: float) -> Item:
                 time.sleep(POLL)
         except BaseException:
             process.end()
-            clean(plan.folder)
+            recover(plan.folder)
             raise
         item = process.item()
-        clean(plan.folder)
+        recover(plan.folder)
         if item.status not in AGAIN or attempt > options.retries:
             return item
         attempt += 1

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +11,7 @@ from typing import Protocol
 from ..core.endings import exit_code
 from ..core.errors import ModelspeedError
 from ..core.items import OF_CODE, WRITTEN, Item
+from ..core.workspace import recover
 from .journal import Journal
 from .plan import Options, Plan
 from .process import Process, Running, record_of
@@ -43,7 +41,7 @@ def run_batch(
             process.ask_to_end()
         for process in runner.running:
             process.end()
-            clean(process.seen.plan.folder)
+            recover(process.seen.plan.folder)
     return rows_of(plans, journal)
 
 
@@ -131,7 +129,7 @@ class _Runner:
         begun = self.journal.begun.get(plan.name, ("", 0.0))[0] == plan.key
         again = attempt > 1 or (self.options.resume and begun)
         self.journal.begin(plan.name, plan.key, attempt)
-        clean(plan.folder)
+        recover(plan.folder)
         log = log_of(plan, self.options.out)
         more = plan.resuming if again else ()
         self.running.append(
@@ -145,7 +143,7 @@ class _Runner:
 
     def _ended(self, process: Process) -> None:
         plan, item = process.seen.plan, process.item()
-        clean(plan.folder)
+        recover(plan.folder)
         if item.status in AGAIN:  # it may have finished before it was killed
             done = written_since(plan, self.journal.begun[plan.name][1])
             item = item if done is None else replace(done, reused=False, attempts=process.attempt)
@@ -164,15 +162,3 @@ def log_of(plan: Plan, out: Path) -> Path:
     log = out / "logs" / f"{plan.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     return log
-
-
-def clean(folder: Path) -> None:
-    """Remove what a killed run left half written beside `folder`; give back what it moved away."""
-    name = glob.escape(folder.name)
-    for old in folder.parent.glob(f".{name}.old-modelspeed-*"):
-        if not folder.exists():
-            with suppress(OSError):
-                old.rename(folder)
-    for kind in ("trial-modelspeed", "tmp-modelspeed-*", "old-modelspeed-*"):
-        for path in folder.parent.glob(f".{name}.{kind}"):
-            shutil.rmtree(path, ignore_errors=True)

@@ -10,9 +10,7 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,8 @@ from torch.export import ExportedProgram
 from ..core.calling import Inputs
 from ..core.errors import ArtifactError, UnsafePickle, UsageError
 from ..core.records import FORMAT_VERSION, Record, to_json
+from ..core.workspace import recover, workspace
+from .archives import archive
 from .contents import sha256
 from .damage import first_line
 from .detect import detect
@@ -51,8 +51,12 @@ class LoadedArtifact:
 
 
 def check_writable(folder: Path, force: bool) -> None:
-    """Before long work: can `folder` be made? Raises UsageError or ArtifactError; makes nothing."""
+    """Before long work: can `folder` be made? Raises UsageError or ArtifactError; makes nothing.
+
+    What dead runs left beside it is removed, and what they had moved away comes back.
+    """
     folder = _absolute(folder)
+    recover(folder)
     if folder.is_symlink():
         raise UsageError(f"`{folder}` is a link; name the folder itself or another `--out`.")
     if folder.exists() and not folder.is_dir():
@@ -65,11 +69,10 @@ def check_writable(folder: Path, force: bool) -> None:
     if not above.is_dir():
         raise ArtifactError(f"`{folder}` can't be written: `{above}` is a file, not a folder.")
     try:
-        probe = above / f".{folder.name}.probe-modelspeed-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with workspace(above / folder.name):
+            pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def _absolute(folder: Path) -> Path:
@@ -77,7 +80,8 @@ def _absolute(folder: Path) -> Path:
     return Path(os.path.abspath(folder))
 
 
-def _unwritable(folder: Path, error: Exception) -> ArtifactError:
+def unwritable(folder: Path, error: Exception) -> ArtifactError:
+    """The sentence for what a disk or a writer said."""
     text = getattr(error, "strerror", None) or (str(error).strip() or repr(error)).splitlines()[0]
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     why = "the disk is full" if full else text.rstrip(".")
@@ -113,7 +117,7 @@ def save(
     force: bool,
     package: bytes | None = None,
 ) -> Path:
-    """Write everything to a temporary sibling and rename it to `folder`.
+    """Write everything beside `folder`, then put it there in one step (core/workspace.py).
 
     The `program` is on the CPU; `package`: it compiled for this machine (tuning/packages.py).
     Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
@@ -122,49 +126,30 @@ def save(
     check_writable(folder, force)
     if strange := sorted(set(reports) - OURS):
         raise ArtifactError(f"`{strange[0]}` is no report; allowed are report.json, .md and .html.")
-    partial = folder.parent / f".{folder.name}.tmp-modelspeed-{os.getpid()}"
-    made = [p for p in folder.parents if not p.exists()]
     try:
-        partial.mkdir(parents=True)
-        weights = _write_weights(partial / WEIGHTS, program)
-        _write_program(partial / PROGRAM, program)
-        hashes = {"weights_sha256": weights, "program_sha256": sha256(partial / PROGRAM)}
-        if package is not None:
-            (partial / PACKAGE).write_bytes(package)
-            hashes["package_sha256"] = sha256(partial / PACKAGE)
-        manifest = _manifest(program, edits, record, inputs, runtime, hashes)
-        texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
-        for name, text in texts.items():
-            (partial / name).write_text(text, encoding="utf-8")
-        swap(partial, folder)
+        with workspace(folder, parents=True) as space:
+            partial = space.new
+            partial.mkdir()
+            weights = _write_weights(partial / WEIGHTS, program)
+            write_program(partial / PROGRAM, program)
+            hashes = {"weights_sha256": weights, "program_sha256": sha256(partial / PROGRAM)}
+            if package is not None:
+                (partial / PACKAGE).write_bytes(package)
+                hashes["package_sha256"] = sha256(partial / PACKAGE)
+            manifest = _manifest(program, edits, record, inputs, runtime, hashes)
+            texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
+            for name, text in texts.items():
+                (partial / name).write_text(text, encoding="utf-8")
+            space.put(replace=force)
     except (OSError, SafetensorError) as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in made:  # innermost first; one that holds the artifact is not empty and stays
-            with suppress(OSError):
-                parent.rmdir()
+        raise unwritable(folder, error) from error
     return folder
 
 
-def _write_program(path: Path, program: ExportedProgram) -> None:
-    try:
-        torch.export.save(program, path)
-    except RuntimeError as error:  # torch's archive writer wraps a full disk in a RuntimeError
-        raise OSError(str(error)) from error
-
-
-def swap(partial: Path, folder: Path) -> None:
-    """Put the complete folder `partial` where `folder` is or shall be."""
-    old = folder.parent / f".{folder.name}.old-modelspeed-{os.getpid()}"
-    try:
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-    finally:  # whatever happened, Ctrl-C included: one of the two is in place, and only one
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+def write_program(path: Path, program: ExportedProgram) -> None:
+    """As `.pt2`. Raises OSError where the disk refuses."""
+    with archive(path) as file:
+        torch.export.save(program, file)
 
 
 def _write_weights(path: Path, program: ExportedProgram) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import ArtifactError
 from ..core.records import FORMAT_VERSION
+from ..core.workspace import recover
 from .damage import first_line
 
 MANIFEST = "modelspeed.json"
@@ -25,6 +26,8 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     `any_version`: only whether it is one counts.
     """
     path = folder / MANIFEST
+    if not folder.exists():
+        recover(folder)  # a killed run may have moved it away
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ArtifactError(f"`{path}` is larger than {MOST_BYTES >> 20} MB; it is refused.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json as json_text
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +52,13 @@ def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool
 
 
 def _append(path: Path, text: str) -> None:
-    # A job's other steps have written there too.
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+    # A job's other steps have written there too: all of ours or nothing.
+    size = path.stat().st_size if path.exists() else 0
+    with path.open("ab", buffering=0) as file:
+        try:
+            if file.write(data := text.encode()) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):  # a pipe
+                file.truncate(size)
+            raise

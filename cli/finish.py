@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..core.endings import ACCURACY_LIMIT, exit_code
 from ..core.records import Record
+from ..core.workspace import recover
 from ..reporting import console
 from ..reporting import json as record_json
 
@@ -45,6 +46,8 @@ def record_at(path: Path) -> Record:
     """The record in an artifact folder, a manifest or a report.json."""
     from ..core.errors import ArtifactError
 
+    if not path.exists():
+        recover(path)  # a killed run may have moved it away
     file = path / "report.json" if path.is_dir() else path
     try:
         return record_json.loads(file.read_text(encoding="utf-8"))

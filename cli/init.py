@@ -10,6 +10,7 @@ import typer
 from ..configs.presets import read_preset
 from ..core.errors import UsageError
 from ..core.files import write_whole
+from ..core.workspace import recover
 from . import options as o
 from .errors import shown
 
@@ -39,6 +40,7 @@ def init(
     with shown(debug):
         from ..checkpoints.look import look
 
+        recover(out)
         if out.exists() and not force:
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
         found = look(checkpoint, trust_pickle=trust_pickle)

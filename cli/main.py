@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from typing import Annotated
@@ -46,4 +48,22 @@ app.command("list")(list_all)
 def main() -> None:
     # A job that is told to end (kill, a CI runner's limit) cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    app()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # the interpreter's own flush would end in a traceback and 120
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        _unwritten(error)
+
+
+def _unwritten(error: OSError) -> None:
+    """Stdout takes no more. Raises SystemExit."""
+    # What is left in its buffer is not tried again at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno != errno.EPIPE:  # `| head` has seen enough
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        sys.stderr.write(f"modelspeed: {reason}.\n")
+    sys.exit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from .workspace import workspace
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -15,10 +16,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.tmp-modelspeed-{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with workspace(path.resolve()) as space:
+        space.new.write_bytes(data)
+        space.put(replace=True)

@@ -14,10 +14,12 @@ from torch.fx import GraphModule, Node
 
 from ..core.errors import EditError
 from .capture import tensor_at
+from .layers import CONVOLUTIONS
 from .mutation import is_written
+from .transposed import TRANSPOSED, groups_of, turned
 
 aten: Any = torch.ops.aten
-LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
+LAYERS = {aten.linear.default, *CONVOLUTIONS, *TRANSPOSED}
 
 
 def foldable(node: Node) -> bool:
@@ -63,8 +65,11 @@ def fold_batchnorm(module: GraphModule, node: Node) -> None:
     bias = _held(module, bias_node)
     norm = tuple(_held(module, v) for v in node.args[1:5])
     name = str(layer.args[1].target)
-    weight, shift = folded(tensor_at(module, name), bias, norm, float(node.args[7]))  # type: ignore[arg-type]
-    _set(module, name, weight)
+    groups = groups_of(layer) if layer.target in TRANSPOSED else 0
+    start = tensor_at(module, name)
+    forward = turned(start, groups) if groups else start
+    weight, shift = folded(forward, bias, norm, float(node.args[7]))  # type: ignore[arg-type]
+    _set(module, name, turned(weight, groups) if groups else weight)
     bias_name = name.removesuffix("weight") + "bias" if name.endswith("weight") else name + "_bias"
     _set(module, bias_name, shift)
     with module.graph.inserting_before(layer):

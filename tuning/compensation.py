@@ -9,7 +9,7 @@ layers see what earlier ones still get wrong (He et al. 2017, eq. 5; here for an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -21,6 +21,13 @@ from ..adjusters.calibration import gather
 from ..adjusters.plan import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
+from ..graph.transposed import (
+    forward_weight,
+    outputs_left,
+    transposed_layers_of,
+    transposed_patches_at,
+    turned,
+)
 from ..graph.watching import Watch
 
 aten: Any = torch.ops.aten
@@ -65,7 +72,7 @@ class _Nodes(Watch):
         # A weight with several uses (under several names, if tied) can't be fitted to one of them.
         self.layers = {
             layer.node: layer
-            for layer in layers_of(module)
+            for layer in (*layers_of(module), *transposed_layers_of(module))
             if all(uses[id(tensor_at(module, n))] == 1 for n in (layer.weight, layer.bias) if n)
         }
 
@@ -84,18 +91,23 @@ class _Shown(_Nodes):
         super().__init__(module)
         self.where: dict[str, Tensor] = {}
         self.wanted: dict[str, Tensor] = {}
-        self.kernels: dict[str, torch.Size] = {}
+        self.shapes: dict[str, torch.Size] = {}
+        self.groups: dict[str, int] = {}
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
         layer = self.layers.get(n)
         if layer is not None:
-            features = tensor_at(self.graph_module, layer.weight)[0].numel() * layer.groups
+            weight = tensor_at(self.graph_module, layer.weight)
+            # Inputs times taps: a transposed weight has its inputs on axis 0.
+            features = (
+                weight[:, 0].numel() if layer.transposed else weight[0].numel() * layer.groups
+            )
             rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
             where = places(layer, result, rows, seed=len(self.where))
             self.where[n.name] = where
             self.wanted[n.name] = outputs_at(layer, result, where).clone()
-            self.kernels[n.name] = tensor_at(self.graph_module, layer.weight).shape[2:]
+            self.shapes[n.name], self.groups[n.name] = weight.shape, layer.groups
         return result
 
 
@@ -113,22 +125,24 @@ class _Fitted(_Nodes):
         layer = self.layers.get(n)
         if layer is not None and n.name in self.shown.wanted:
             read = self.env[layer.source]
-            self._changed = self._changed or (layer.weight, 1) in self.kept
+            ins = 0 if layer.transposed else 1
+            self._changed = self._changed or (layer.weight, ins) in self.kept
             if self._changed:
                 self._fit(layer, read)
         return super().run_node(n)
 
     def _fit(self, layer: Layer, read: Tensor) -> None:
-        weight = tensor_at(self.graph_module, layer.weight)
-        wanted = self.shown.wanted[layer.node.name]
-        rows = self.kept.get((layer.weight, 0))
+        weight = forward_weight(self.graph_module, layer)
+        name = layer.node.name
+        wanted, kernel = self.shown.wanted[name], self.shown.shapes[name][2:]
+        rows = self._rows(layer)
         if rows is not None:
             wanted = wanted[:, list(rows)]
         # The first part of a layer that was split bears its name, but gives something else.
-        split = weight.shape[2:] != self.shown.kernels[layer.node.name]
-        if split or wanted.shape[1] != weight.shape[0]:
+        if weight.shape[2:] != kernel or wanted.shape[1] != weight.shape[0]:
             return
-        patches = patches_at(layer, read, weight.shape[2:], self.shown.where[layer.node.name])
+        read_by = transposed_patches_at if layer.transposed else patches_at
+        patches = read_by(layer, read, kernel, self.shown.where[name])
         shift = _shift_of(self.graph_module, layer)
         constant = _constant(self.graph_module, layer)
         change, offset = _solve(
@@ -136,11 +150,22 @@ class _Fitted(_Nodes):
         )
         if not bool(torch.isfinite(change).all()):
             return
-        weight.data += change.to(weight.dtype)
+        if layer.transposed:
+            change = turned(change, layer.groups)
+        tensor_at(self.graph_module, layer.weight).data += change.to(weight.dtype)
         if shift is not None:
             vector, sign = shift
             vector.data += sign * offset.to(vector.dtype)
         self.count += 1
+
+    def _rows(self, layer: Layer) -> Sequence[int] | None:
+        """Which of the original's output channels are left; None where all are."""
+        kept = [self.kept.get((layer.weight, axis)) for axis in (0, 1)]
+        if not layer.transposed:
+            return kept[0]
+        return outputs_left(
+            self.shown.shapes[layer.node.name], self.shown.groups[layer.node.name], kept
+        )
 
 
 def _constant(module: GraphModule, layer: Layer) -> Tensor | float:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..checkpoints.artifact import PROGRAM, LoadedArtifact, read_artifact, read_weights
+from ..checkpoints.archives import archive
+from ..checkpoints.artifact import (
+    PROGRAM,
+    LoadedArtifact,
+    read_artifact,
+    read_weights,
+    unwritable,
+    write_program,
+)  # fmt: skip
 from ..checkpoints.damage import first_line
 from ..checkpoints.extras import extra
 from ..checkpoints.samples import draw_inputs
 from ..core.errors import ArtifactError, MissingExtra, UsageError
+from ..core.workspace import recover, workspace
 from . import compiling, source_folder
 from .packages import write_package
 
@@ -36,40 +47,47 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
     if form not in SUFFIXES:
         raise UsageError(f"`--format` is `{form}`; it must be one of {', '.join(SUFFIXES)}.")
     target = out or folder.absolute().with_name(folder.absolute().name + SUFFIXES[form])
+    recover(target)
     if form == "python":
         source_folder.check(target, force)
     elif target.is_dir() or (target.exists() and not force):
         raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
     if form == "state-dict":
         _, held = read_weights(folder)
-        _whole(target, lambda path: torch.save(held, path))
+        _whole(target, partial(_weights, held))
         return target
     if form == "aoti":
         compiling.require("cpu", "`--format aoti`", "`--format pt2`")
     artifact = read_artifact(folder)
-    if form in _WRITERS:
+    if form == "python":
+        source_folder.write(artifact, target, force)
+    elif form in _WRITERS:
         _WRITERS[form](artifact, target)
     else:
-        _whole(target, lambda path: torch.export.save(artifact.program, path))
+        _whole(target, lambda path: write_program(path, artifact.program))
     return target
 
 
+def _weights(held: dict[str, Tensor], path: Path) -> None:
+    with archive(path) as file:
+        torch.save(held, file)
+
+
 def _whole(target: Path, write: Callable[[Path], object]) -> None:
-    # A folder: ONNX puts weights above 1.5 GB into a second file, which it names in the first.
-    partial = target.with_name(f".{target.stem}.tmp-modelspeed-{os.getpid()}")
     try:
-        partial.mkdir()
-        write(partial / target.name)
-        beside = [p.name for p in partial.iterdir() if p.name != target.name]
-        if not target.exists() and (there := [n for n in beside if (target.parent / n).exists()]):
-            raise FileExistsError(17, f"`{there[0]}` is in the way")
-        for name in (*beside, target.name):
-            (partial / name).replace(target.parent / name)
+        with workspace(target) as space:
+            write(space.new)
+            # ONNX puts weights above 1.5 GB into a second file, which it names in the first.
+            beside = [p for p in space.new.parent.iterdir() if p != space.new]
+            if not target.exists() and (there := [p.name for p in beside if _is_taken(p, target)]):
+                raise FileExistsError(17, f"`{there[0]}` is in the way")
+            space.put(replace=True)
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or first_line(error).rstrip(".")
-        raise ArtifactError(f"`{target}` can't be written: {why}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise unwritable(target, error) from error
+
+
+def _is_taken(path: Path, target: Path) -> bool:
+    return (target.parent / path.name).exists()
 
 
 def _onnx(artifact: LoadedArtifact, target: Path) -> None:
@@ -103,7 +121,7 @@ def _aoti(artifact: LoadedArtifact, target: Path) -> None:
     if not target.name.endswith(".pt2"):
         raise UsageError(f"`--out` is `{target}`; a package of AOTInductor must end in `.pt2`.")
     try:
-        _whole(target, lambda path: write_package(artifact.program, path))
+        _whole(target, lambda path: _compiled(artifact.program, path))
     except ArtifactError:
         raise
     except Exception as error:  # what the compiler does not take
@@ -112,6 +130,11 @@ def _aoti(artifact: LoadedArtifact, target: Path) -> None:
         ) from error
 
 
-_WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {
-    "onnx": _onnx, "aoti": _aoti, "python": source_folder.write,
-}  # fmt: skip
+def _compiled(program: ExportedProgram, path: Path) -> None:
+    # Elsewhere first: where the disk of `path` is full, torch's writer would end this process.
+    with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
+        write_package(program, made := Path(folder) / path.name)
+        shutil.copyfile(made, path)
+
+
+_WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {"onnx": _onnx, "aoti": _aoti}

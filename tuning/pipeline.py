@@ -16,7 +16,7 @@ from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
 from ..core.records import Comparison, Step
 from ..graph.capture import clone
-from ..graph.edits import Edit, to_json
+from ..graph.edits import DropBlock, Edit, FoldBatchNorm, Slice, to_json
 from .bench import Bench
 from .building import fit, fresh, plan_step
 from .chosen import Chosen
@@ -154,7 +154,7 @@ class Run:
         fitted = clone(variant.module)
         count = fit(bench, variant, fitted, settings)
         if not count:
-            return False, "nothing was removed before it, or batch norms are folded already"
+            return False, _why_unfitted(variant.edits)
         scores = [data.held_score(m, bench.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
         if scores[1] >= scores[0]:
@@ -178,6 +178,14 @@ class Run:
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
+
+
+def _why_unfitted(edits: Sequence[Edit]) -> str:
+    if any(isinstance(e, FoldBatchNorm) for e in edits):
+        return "batch norms are folded already, so layers give other values than the original's"
+    if not any(isinstance(e, (Slice, DropBlock)) for e in edits):
+        return "nothing was removed before it"
+    return "no layer that reads what was removed could be fitted: weights are shared or computed"
 
 
 def _epochs(step: RecipeStep) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from ..checkpoints.read import Source
 from ..configs.load import dump_recipe
 from ..core.errors import OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, Record, Target
+from ..core.workspace import workspace
 from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
@@ -149,15 +149,12 @@ def verify_written(
     """
     bench.talk.stage("verifying in a fresh process")
     recipe = dump_recipe(bench.recipe)
-    trial = out.parent / f".{out.name}.trial-modelspeed"
     while True:
-        shutil.rmtree(trial, ignore_errors=True)
         try:
-            write(bench, trial, variant, record, recipe, force=False)
-            return verify(bench.job, trial, recipe, bench.quiet_ms, seconds, judged)
+            with workspace(out, parents=True) as space:
+                write(bench, space.new, variant, record, recipe, force=False)
+                return verify(bench.job, space.new, recipe, bench.quiet_ms, seconds, judged)
         except OutputsDiffer as error:
             if bench.runtime == PLAIN:
                 raise
             bench.leave_out(bench.runtime, str(error))
-        finally:
-            shutil.rmtree(trial, ignore_errors=True)

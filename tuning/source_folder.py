@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.fx import GraphModule
 
-from ..checkpoints.artifact import SAMPLE_SEED, LoadedArtifact, swap
+from ..checkpoints.artifact import SAMPLE_SEED, LoadedArtifact, unwritable
 from ..checkpoints.damage import first_line
 from ..checkpoints.samples import draw_inputs
 from ..core.calling import Inputs, leaves
 from ..core.errors import ArtifactError, EditError, UsageError
+from ..core.workspace import workspace
 from ..graph.capture import has_dynamic_batch
 from ..graph.source.text import Source, source_of
 
@@ -42,30 +41,26 @@ def check(target: Path, force: bool) -> None:
         raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
 
 
-def write(artifact: LoadedArtifact, target: Path) -> None:
+def write(artifact: LoadedArtifact, target: Path, force: bool) -> None:
     """The folder `target`, after its model gave what the artifact's program gives.
 
     Raises ArtifactError where the graph can't be written as source or the disk refuses.
     """
-    target = Path(os.path.abspath(target))
     module = artifact.program.module(check_guards=False)
-    partial = target.parent / f".{target.name}.tmp-modelspeed-{os.getpid()}"
     try:
         source = source_of(module, TITLE, WEIGHTS)
-        partial.mkdir()
-        _put(source, partial)
-        _same(partial / CODE, module, artifact)
-        swap(partial, target)
+        with workspace(target) as space:
+            space.new.mkdir()
+            _put(source, space.new)
+            _same(space.new / CODE, module, artifact)
+            space.put(replace=force)
     except EditError as error:
         raise ArtifactError(
             f"`{artifact.folder}` can't be written as `{CODE}`: {str(error).rstrip('.')}; "
             "use `--format pt2`."
         ) from error
     except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or first_line(error).rstrip(".")
-        raise ArtifactError(f"`{target}` can't be written: {why}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise unwritable(target, error) from error
 
 
 def _put(source: Source, folder: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 from items import plan
 from modelspeed.batch.journal import NAME, Journal
 from modelspeed.batch.plan import Options
-from modelspeed.batch.run import clean, rows_of, run_batch
+from modelspeed.batch.run import rows_of, run_batch
 from modelspeed.core.errors import UsageError
 from modelspeed.core.items import exit_code
+from modelspeed.core.workspace import recover
 
 SUPPORT = str(Path(items.__file__).parent)
 
@@ -176,7 +177,7 @@ def test_what_was_moved_away_comes_back_and_half_written_folders_go(tmp_path):
     (tmp_path / ".a.old-modelspeed-7" / "report.json").write_text("{}")
     for name in (".a.tmp-modelspeed-7", ".a.trial-modelspeed", ".ab.trial-modelspeed"):
         (tmp_path / name).mkdir()
-    clean(tmp_path / "a")
+    recover(tmp_path / "a")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".ab.trial-modelspeed", "a"]
     assert (tmp_path / "a" / "report.json").is_file()
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import stat
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import killing
 import pytest
 import torch
 from modelspeed.checkpoints import artifact
 from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
+from modelspeed.cli.finish import record_at
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.records import Latency, Machine, Record, Target
@@ -23,6 +30,9 @@ RECORD = Record(
 )  # fmt: skip
 
 
+RECIPE = "version: 1\n"
+
+
 def tied() -> torch.export.ExportedProgram:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3)).eval()
     model[2].weight = model[0].weight
@@ -32,7 +42,7 @@ def tied() -> torch.export.ExportedProgram:
 
 def write(folder: Path, force: bool = False) -> Path:
     return save(
-        folder, program=tied(), edits=[], record=RECORD, recipe_yaml="version: 1\n",
+        folder, program=tied(), edits=[], record=RECORD, recipe_yaml=RECIPE,
         inputs=Inputs((torch.randn(2, 3),)), runtime="plain", reports={"report.md": "x"},
         force=force,
     )  # fmt: skip
@@ -89,7 +99,7 @@ def test_force_replaces_an_artifact_and_nothing_else(tmp_path):
     assert (folder / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("where", ["save_file", "_write_program", "swap"])
+@pytest.mark.parametrize("where", ["save_file", "write_program", "sha256"])
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
@@ -111,20 +121,67 @@ def test_a_failed_write_leaves_no_trace_not_even_parents(
     assert raised is KeyboardInterrupt or "the disk is full" in str(caught.value)
 
 
-def test_ctrl_c_between_the_two_renames_keeps_the_old(tmp_path, monkeypatch):
-    folder, rename = write(tmp_path / "a"), Path.rename
-    before = (folder / "modelspeed.json").read_bytes()
+# In a process of its own, which forks: pytest's has threads of torch.
+WALK = """
+import importlib.util, json, shutil, sys
+from pathlib import Path
+import killing
+spec = importlib.util.spec_from_file_location("here", sys.argv[2])
+here = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(here)
 
-    def stop(self: Path, target: Path) -> Path:
-        if ".tmp-modelspeed-" in self.name:
-            raise KeyboardInterrupt
-        return rename(self, target)
+root = Path(sys.argv[1])
+here.write(root / "kept")
+here.RECIPE = "new"
 
-    monkeypatch.setattr(Path, "rename", stop)
-    with pytest.raises(KeyboardInterrupt):
-        write(folder, force=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    assert (folder / "modelspeed.json").read_bytes() == before
+def prepare():
+    for path in root.glob("*out*"):
+        shutil.rmtree(path)
+    shutil.copytree(root / "kept", root / "out")
+    return lambda: here.write(root / "out", force=True)
+
+rows = []
+for point in killing.every(killing.killed, prepare, root, step=5):
+    here.read_artifact(root / "out", verify=True)
+    at_once = (root / "out" / "recipe.yaml").read_text()
+    here.check_writable(root / "out", force=True)
+    rows.append([at_once, sorted(p.name for p in root.iterdir())])
+print(json.dumps(rows))
+"""
+
+
+def test_a_kill_while_saving_over_an_artifact_leaves_one_that_loads(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(Path(killing.__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", WALK, str(tmp_path), __file__], env=env,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row[0] for row in rows} == {"version: 1\n", "new"} and len(rows) > 5
+    assert all(row[1] == ["kept", "out"] for row in rows)
+
+
+def test_what_an_earlier_version_had_moved_away_is_found_by_who_reads(tmp_path):
+    folder = write(tmp_path / "a")
+    for find in (read_artifact, lambda path: check_writable(path, True), record_at):
+        folder.rename(tmp_path / ".a.old-modelspeed-7")
+        with suppress(ArtifactError):
+            find(folder)
+        assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_all_files_have_the_mode_of_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        folder = write(tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o644}
+
+
+def test_a_full_disk_does_not_end_the_process_in_torchs_writer():
+    """Its destructor throws, which is the end of the process; so this test would end pytest."""
+    with pytest.raises(OSError, match="No space left"):
+        artifact.write_program(Path("/dev/full"), tied())
 
 
 def change(folder: Path, **values: object) -> None:
