@@ -50,6 +50,8 @@ def check_layout(meta: Mapping[str, Any], size: int) -> None:
     dtype = _SERIALIZE_TO_TORCH_DTYPE.get(meta.get("dtype"))
     if dtype is None or meta.get("layout") != STRIDED:
         raise ValueError("a weight of it is not a dense tensor of numbers")
+    if (meta.get("device") or {}).get("type") == "meta":
+        raise ValueError("a weight of it is on the device `meta`, so it has a shape and no values")
     shape, strides = ([_whole(n) for n in meta.get(key, ())] for key in ("sizes", "strides"))
     offset = _whole(meta.get("storage_offset"))
     if len(shape) != len(strides):
