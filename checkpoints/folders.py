@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from ..core.errors import CheckpointError, UnsafePickle
+from .bounds import bounded, check_repeats, held_by
 from .damage import first_line
 from .detect import INDEX
 from .extras import extra
 from .pickles import load_inert
+from .places import check_inside, there
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", f"model{INDEX}", "pytorch_model.bin")
@@ -22,27 +24,32 @@ WEIGHTS = ("model.safetensors", f"model{INDEX}", "pytorch_model.bin")
 
 def is_transformers(folder: Path) -> bool:
     """Does its `config.json` name a model of transformers, not of another library?"""
-    found = _config(folder) if (folder / CONFIG).is_file() else {}
+    found = _config(folder) if there(folder / CONFIG) else {}
     return "model_type" in found or "architectures" in found
 
 
 def weights_in(folder: Path) -> Path | None:
-    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    return next((check_inside(folder / n) for n in WEIGHTS if there(folder / n)), None)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All weight files of the folder, in order."""
-    return sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json"))
+    """All weight files of the folder, in order. Raises CheckpointError for what is not a file."""
+    kinds = (".safetensors", ".bin", ".json")
+    return sorted(check_inside(p) for p in folder.iterdir() if p.suffix in kinds)
 
 
 def build_pretrained(folder: Path, **changes: Any) -> nn.Module:
     """The model that `config.json` describes, with random weights; `changes` are settings of it."""
+    files_of(folder)
     config, model_class = _described(folder, changes)
     try:
-        made: nn.Module = (
-            model_class(config) if hasattr(model_class, "forward")
-            else model_class.from_config(config)
-        )  # fmt: skip
+        with bounded(folder / CONFIG, *held_by(weights_in(folder))):
+            made: nn.Module = (
+                model_class(config) if hasattr(model_class, "forward")
+                else model_class.from_config(config)
+            )  # fmt: skip
+    except CheckpointError:
+        raise
     except Exception as error:
         raise CheckpointError(f"`{folder / CONFIG}` can't be built: {first_line(error)}") from error
     return made.eval()
@@ -55,16 +62,17 @@ def load_pretrained(folder: Path) -> nn.Module:
         raise CheckpointError(
             f"`{folder}` has a `{CONFIG}`, but no weights: none of {', '.join(WEIGHTS)}."
         )
-    if file.suffix == ".bin":
-        load_inert(file)  # raises where it would run code
+    # Of a pickle: raises where it would run code.
+    held = held_by(file, load_inert(file) if file.suffix == ".bin" else None)
     config, model_class = _described(folder, {})
     try:
-        made, facts = model_class.from_pretrained(
-            folder, config=config, local_files_only=True, trust_remote_code=False,
-            dtype=torch.float32, output_loading_info=True,
-            use_safetensors=file.suffix != ".bin",
-        )  # fmt: skip
-    except UnsafePickle:
+        with bounded(folder / CONFIG, *held):
+            made, facts = model_class.from_pretrained(
+                folder, config=config, local_files_only=True, trust_remote_code=False,
+                dtype=torch.float32, output_loading_info=True,
+                use_safetensors=file.suffix != ".bin",
+            )  # fmt: skip
+    except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"`{folder}` can't be loaded: {first_line(error)}") from error
@@ -98,6 +106,7 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     found = _config(folder)
     if "auto_map" in found and found.get("model_type") is None:
         raise UnsafePickle(f"`{folder}` brings its own code (`auto_map`), which is not run.")
+    _check_settings(folder / CONFIG, found)
     transformers = extra("transformers", f"transformers:{folder}")
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     try:
@@ -113,10 +122,27 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     return config, getattr(transformers, str(named)) if known else transformers.AutoModel
 
 
+def _check_settings(path: Path, found: dict[str, Any]) -> None:
+    """Raises where settings name other files, or code that would be fetched, or absurd sizes."""
+    check_repeats(path, found)
+    if found.get("transformers_weights"):
+        raise CheckpointError(
+            f"`{path}`: `transformers_weights` names other files, which are not read."
+        )
+    if there(path.parent / "adapter_config.json"):
+        raise CheckpointError(
+            f"`{path.parent}` holds an adapter (`adapter_config.json`), which may name a model "
+            "elsewhere; merge it into the model and save that."
+        )
+    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
+        if "/" in str(found.get(key)):
+            raise UnsafePickle(f"`{path}`: `{key}` names code elsewhere, which is not run.")
+
+
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(check_inside(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"`{path}` can't be read: {first_line(error)}") from error
     if not isinstance(found, dict):

@@ -11,11 +11,14 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import torch
 
 from ..core.errors import CheckpointError
 from .pickles import imports_of_part, refuse
 from .program_text import Texts
+from .tensors import check_layout, tensors_in, unfit
 
 # What torch before 2.8 wrote, without a folder around it. All but the graph is unpickled.
 OLD = "serialized_exported_program.json"
@@ -31,6 +34,9 @@ PARTS = re.compile(
     r"data/constants/(?:model\.pt|model_constants_config\.json|tensor_\d+)|"
     r"data/sample_inputs/model\.pt"
 )
+CONFIGS = {
+    "data/weights/model_weights_config.json", "data/constants/model_constants_config.json",
+}  # fmt: skip
 BESIDE = re.compile(r"extra/.*|extra_files/.*")  # texts for people; torch does not need them
 
 
@@ -38,16 +44,19 @@ def checked(path: Path) -> IO[bytes]:
     """The archive at `path` as one in memory that runs nothing when torch loads it.
 
     Raises UnsafePickle naming what of it would run, CheckpointError for operators that are not
-    registered here, ValueError where its JSON is none.
+    registered here, ValueError where its JSON is none, or says what its parts do not hold.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as out:
         names, found = _named(archive.namelist())
         refuse(path, found)
-        texts = Texts()
+        texts, root = Texts(), _root(names)
         for part, name in names.items():
             if part.endswith(".json") and not _unpickled(part, set()):
-                out.writestr(f"{_root(names)}{part}", texts.cleaned(archive.read(name)))
+                before = len(texts.payloads)
+                out.writestr(root + part, texts.cleaned(archive.read(name), part in CONFIGS))
+                for payload in texts.payloads[before:]:
+                    _check_payload(payload, part, names, archive)
         refuse(path, texts.found)
         if texts.unknown:
             raise CheckpointError(
@@ -58,10 +67,35 @@ def checked(path: Path) -> IO[bytes]:
             if not part.endswith(".json") or _unpickled(part, set()):
                 content = archive.read(name)
                 if _unpickled(part, texts.pickled):
-                    refuse(path, imports_of_part(content))
-                out.writestr(f"{_root(names)}{part}", content)
+                    content = _pickled(path, content)
+                out.writestr(root + part, content)
     packed.seek(0)
     return packed
+
+
+def _check_payload(
+    payload: dict[str, Any], part: str, names: dict[str, str], archive: zipfile.ZipFile
+) -> None:
+    """Is what is said about a weight what its part of the archive holds?"""
+    name = part.rpartition("/")[0] + "/" + str(payload.get("path_name"))
+    if name not in names:
+        raise ValueError(f"`{name}` is not in it")
+    if not payload.get("use_pickle"):
+        check_layout(payload.get("tensor_meta") or {}, archive.getinfo(names[name]).file_size)
+
+
+def _pickled(path: Path, content: bytes) -> bytes:
+    """A pickle of the same: torch reads what was written here, not what a stranger wrote."""
+    refuse(path, imports_of_part(content))
+    if not content:
+        return content
+    held = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    for tensor in tensors_in(held):
+        if reason := unfit(tensor):
+            raise ValueError(f"a tensor of it {reason}")
+    packed = io.BytesIO()
+    torch.save(held, packed)
+    return packed.getvalue()
 
 
 def _named(names: list[str]) -> tuple[dict[str, str], list[str]]:

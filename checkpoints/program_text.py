@@ -1,158 +1,226 @@
-"""The JSON of a `.pt2`: everything in it that torch evaluates, imports, calls or writes into code.
+"""The JSON of a `.pt2`, of which torch gets what is of its schema and of a stated form alone.
 
 Texts become code in four ways: sizes are handed to sympy, which evaluates them; tree specs import
 what an enum or a default factory is of; nodes call what their target names; and names end up in
-the source of the `forward` that is generated.
+the source of the `forward` that is generated. So nothing passes because it looks harmless: each
+field is of its type, and each text of the form that its field has (FORMS; a name, where none is
+listed).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import json
-import re
+import types
+import typing
+from collections.abc import Callable
+from functools import cache
+from math import isfinite
 from typing import Any
 
-import torch
+from torch._export.serde import schema
+from torch._export.serde.union import _Union
 
-# Arithmetic, and calls of classes that only hold their arguments (`Symbol('s0', integer=True)`).
-NAMES = (
-    r"s\d+|u\d+|zf\d+|True|False|None|true|false|oo|int_oo|positive|integer|nonnegative|precision|"
-    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Mod|Max|Min|Abs|Not|And|Or|Eq|Ne|Lt|Le|Gt|Ge|"
-    r"Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|FloorDiv|"
-    r"CleanDiv|CeilDiv|PythonMod|ModularIndexing|Where|IntTrueDiv|FloatTrueDiv|FloatPow|PowByNatural|"
-    r"ToFloat|TruncToInt|TruncToFloat|CeilToInt|FloorToInt|RoundToInt|RoundDecimal|Identity"
+from .program_calls import HARMLESS, HIGHER, reason_against, registered, unfit_argument
+from .program_names import (
+    PAYLOAD,
+    VERSION,
+    is_argument,
+    is_key,
+    is_name,
+    is_path,
+    is_symbol,
+    is_type,
 )
-EXPRESSION = re.compile(
-    rf"(?:\b(?:{NAMES})\b|'[a-z]*\d+(?:\.\d+)?'|\d+\.?\d*|[\s+\-*/%(),<>=!&|~])*"
-)
-# Arithmetic on sizes, and the switches that pre-dispatch graphs keep. Not `operator.call` and
-# the like, which would call what a file names.
-HARMLESS = re.compile(
-    r"_operator\.(?:eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|"
-    r"lshift|rshift)|math\.(?:trunc|ceil|floor|sqrt)|"
-    r"torch\.(?:_?sym_(?:not|int|float|ite|max|min|sqrt|sum))|"
-    r"torch\._C\._set_grad_enabled|torch\.amp\.autocast_mode\._(?:enter|exit)_autocast|"
-    r"torch\._functorch\.(?:predispatch|vmap)\.(?:_add_batch_dim|_remove_batch_dim|"
-    r"_vmap_(?:in|de)crement_nesting|lazy_load_decompositions)"
-)
-# Of the operators that take graphs or other operators: those whose arguments are checked here too.
-HIGHER = {
-    f"torch.ops.higher_order.{name}"
-    for name in (
-        "associative_scan", "auto_functionalized", "auto_functionalized_v2", "cond", "map",
-        "flex_attention", "hints_wrapper", "invoke_subgraph", "map_impl", "out_dtype", "scan",
-        "strict_mode", "tag_activation_checkpoint", "while_loop", "wrap", "wrap_with_autocast",
-        "wrap_with_set_grad_enabled",
-    )
+from .program_sizes import size_text
+from .program_specs import Strange, spec_text
+
+DEEPEST = 150  # of what is nested in what; a graph within a graph is nine
+LARGEST = 1 << 64
+MOST_DIMENSIONS = 64
+LONGEST_TEXT = 1 << 20
+INFINITE = ("Infinity", "-Infinity", "NaN")
+KEPT = ("nn_module_stack", "stack_trace")  # of the facts about a node; the others name functions
+DROPPED: dict[str, Any] = {"guards_code": [], "metadata": {}}  # torch compiles guards
+Form = Callable[[str], bool]
+
+
+def _text(text: str) -> bool:
+    """It is written as a literal, or not at all."""
+    return len(text) <= LONGEST_TEXT
+
+
+FORMS: dict[str, Form] = {
+    "Argument.as_string": _text, "Argument.as_strings": _text,
+    # Of an argument that was a text when the program was exported: torch quotes it in a guard.
+    "ConstantValue.as_string": is_key,
+    "NamedArgument.name": is_argument,
+    "InputToConstantInputSpec.name": is_argument, "ExportedProgram.verifiers": is_argument,
+    **dict.fromkeys(
+        ("InputToParameterSpec.parameter_name", "InputToBufferSpec.buffer_name",
+         "InputToTensorConstantSpec.tensor_constant_name", "InputToCustomObjSpec.custom_obj_name",
+         "BufferMutationSpec.buffer_name", "ParameterMutationSpec.parameter_name",
+         "GradientToParameterSpec.parameter_name", "ModuleCallEntry.fqn", "PayloadConfig.config"),
+        is_path,
+    ),
+    "CustomObjArgument.class_fqn": is_type, "GraphModule.treespec_namedtuple_fields": is_type,
+    "ExportedProgram.torch_version": lambda text: VERSION.fullmatch(text) is not None,
+    "ExportedProgram.range_constraints": is_symbol,
+    "PayloadMeta.path_name": lambda text: PAYLOAD.fullmatch(text) is not None,
 }  # fmt: skip
-FILES = {"aten::from_file", "aten::from_file.out", "debugprims::load_tensor"}  # they open paths
-# In a name: what could end it and begin a call, once it stands in source code.
-BREAKS = re.compile(r"[\"'\\()=\x00-\x1f\x7f]")
-IMPORTS = ("__enum__", "default_factory_module", "default_factory_name")
-LITERALS = {"as_string": str, "as_strings": list, "metadata": dict}  # quoted, or not written at all
-TENSORS = re.compile(r"(?:weight|tensor)_\d+")
-DEEPEST = 8
 
 
 class Texts:
     """`found`: what would run; `pickled`: the parts that the JSON says are pickles.
 
-    `unknown`: operators that no library has registered here.
+    `unknown`: operators that no library has registered here. `payloads`: where weights lie.
     """
 
     def __init__(self) -> None:
         self.found: list[str] = []
         self.pickled: set[str] = set()
         self.unknown: list[str] = []
-        self.operators = frozenset(torch._C._dispatch_get_all_op_names())
+        self.payloads: list[dict[str, Any]] = []
+        self.operators = registered()
+        self.depth = 0
 
-    def cleaned(self, content: bytes) -> str:
-        """The same without guards (torch compiles them). Raises ValueError where it is no JSON."""
-        return json.dumps(self._item(json.loads(content.decode("utf-8")), ""))
+    def cleaned(self, content: bytes, weights: bool = False) -> str:
+        """The same without guards, as torch's schema has it; `weights`: it says where they lie.
 
-    def _item(self, item: Any, key: str) -> Any:
-        if key == "guards_code":
-            return []
-        if _literal(item, key):
-            return item
-        if isinstance(item, dict):
-            self._payload(item)
-            return {self._name(k): self._item(v, k) for k, v in item.items()}
-        if isinstance(item, list):
-            return [self._item(v, key) for v in item]
-        if isinstance(item, str):
-            self._text(item, key)
-        return item
+        Raises ValueError where it is not of the schema.
+        """
+        whole = schema.PayloadConfig if weights else schema.ExportedProgram
+        held = json.loads(content.decode("utf-8"))
+        return json.dumps(self._value(whole, held, whole.__name__))
 
-    def _payload(self, item: dict[str, Any]) -> None:
-        """Where a weight is: torch may read no other part in its place."""
-        if "path_name" not in item:
-            return
-        name = item["path_name"]
-        if not isinstance(name, str) or not TENSORS.fullmatch(name):
-            self.found.append(_short(name))
-        elif item.get("use_pickle"):
-            self.pickled.add(name)
+    def _value(self, hint: Any, value: Any, place: str) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError("it is nested deeper than any program")
+        found = self._typed(hint, value, place)
+        self.depth -= 1
+        return found
 
-    def _text(self, text: str, key: str) -> None:
-        if key == "expr_str":
-            if not EXPRESSION.fullmatch(text):
-                self.found.append(f"the expression {_short(text)}")
-        elif key in ("in_spec", "out_spec"):
-            self._spec(text, key == "in_spec", 0)
-        elif key in ("target", "as_operator"):
+    def _typed(self, hint: Any, value: Any, place: str) -> Any:
+        origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (typing.Union, types.UnionType):
+            return None if value is None else self._value(inner[0], value, place)
+        if origin is list:
+            _check(isinstance(value, list), place, value)
+            return [self._value(inner[0], part, place) for part in value]
+        if origin is dict:
+            _check(isinstance(value, dict), place, value)
+            return {self._shaped(k, place): self._value(inner[1], v, place + "[]")
+                    for k, v in value.items()}  # fmt: skip
+        if dataclasses.is_dataclass(hint):
+            return self._fields(hint, value, place)
+        if hint is str:
+            return self._shaped(value, place)
+        return _number(hint, value, place)
+
+    def _fields(self, hint: Any, value: Any, place: str) -> dict[str, Any]:
+        _check(isinstance(value, dict), place, value)
+        known = _hints(hint)
+        if issubclass(hint, _Union):
+            _check(len(value) == 1 and set(value) <= set(known), place, value)
+        name = hint.__name__
+        cleaned = {k: self._field(name, k, known[k], v) for k, v in value.items() if k in known}
+        if hint is schema.PayloadMeta:
+            self._payload(cleaned)
+        elif hint is schema.Node:
+            self._node(cleaned)
+        elif hint is schema.TensorMeta:
+            for field in ("sizes", "strides"):
+                _check(len(cleaned.get(field, ())) <= MOST_DIMENSIONS, f"TensorMeta.{field}", "")
+        elif hint is schema.Graph:
+            for held in cleaned.get("inputs", ()):
+                self._quoted(held.get("as_string"))
+        return cleaned
+
+    def _field(self, owner: str, name: str, hint: Any, value: Any) -> Any:
+        if owner == "Node" and name == "metadata" and isinstance(value, dict):
+            return {k: v for k, v in value.items() if k in KEPT and isinstance(v, str) and _text(v)}
+        if name in DROPPED and owner != "Node":
+            return DROPPED[name]
+        return self._value(hint, value, f"{owner}.{name}")
+
+    def _shaped(self, text: Any, place: str) -> str:
+        """`text`, or what it was understood as."""
+        _check(isinstance(text, str), place, text)
+        field = place.rpartition(".")[2]
+        if place in ("Node.target", "Argument.as_operator"):
             self._target(text)
-        else:
-            self._name(text)
+        elif field == "expr_str":
+            return self._read(size_text, text, "expression")
+        elif field in ("in_spec", "out_spec"):
+            return self._read(lambda t: spec_text(t, field == "in_spec"), text, "tree spec")
+        elif not FORMS.get(place, is_name)(text):
+            self.found.append(f"the name {_short(text)}")
+        return str(text)
+
+    def _read(self, reader: Callable[[str], str], text: str, what: str) -> str:
+        try:
+            return reader(text)
+        except Strange as error:
+            self.found.append(_short(error))
+        except (ValueError, RecursionError) as error:
+            self.found.append(f"the {what} {_short(text)} ({_short(error)})")
+        return ""
+
+    def _quoted(self, text: str | None) -> None:
+        if text is not None and not is_key(text):
+            self.found.append(f"the text {_short(text)}")
 
     def _target(self, target: str) -> None:
-        """A node may call what computes on tensors and sizes alone, by its own name."""
-        first, *rest = target.split(".")
-        if HARMLESS.fullmatch(target) or target in HIGHER:
-            return
-        if len(rest) != 4 or [first, rest[0]] != ["torch", "ops"]:
-            self.found.append(f"a call of {_short(target)}")
-            return
-        name = f"{rest[1]}::{rest[2]}" + ("" if rest[3] == "default" else f".{rest[3]}")
-        if name in FILES:
-            self.found.append(f"{name}, which opens files")
-        elif name not in self.operators:  # it may be an attribute of Python's on the way there
+        reason = reason_against(target, self.operators)
+        if reason == "unknown":
             self.unknown.append(target)
+        elif reason:
+            self.found.append(_short(reason))
 
-    def _name(self, text: str) -> str:
-        if BREAKS.search(text):
-            self.found.append(f"the name {_short(text)}")
-        return text
-
-    def _spec(self, text: str, named: bool, depth: int) -> None:
-        """JSON in which contexts are JSON again. `named`: its keys become names of arguments."""
-        try:
-            held = json.loads(text)
-        except ValueError:
-            if named:
-                self._name(text)
+    def _node(self, node: dict[str, Any]) -> None:
+        """Are its arguments named and written as what it calls takes them?"""
+        target, inputs = node.get("target"), node.get("inputs", ())
+        if not isinstance(target, str) or self.found or self.unknown:
             return
-        if depth > DEEPEST:
-            self.found.append("a tree spec within tree specs")
-        else:
-            self._spec_part(held, named, depth)
+        given = [(i.get("name", ""), next(iter(i.get("arg") or {"": 0}))) for i in inputs]
+        if target in HIGHER or HARMLESS.fullmatch(target):  # their names are written into source
+            for name, _ in given:
+                if name not in ("", "self") and not is_name(name):
+                    self.found.append(f"the name {_short(name)}")
+        if unfit := unfit_argument(target, given):
+            raise ValueError(f"`{_short(target)}` takes no `{_short(unfit)}`")
 
-    def _spec_part(self, held: Any, named: bool, depth: int) -> None:
-        if isinstance(held, dict):
-            self.found += [f"the tree spec's {key}" for key in IMPORTS if key in held]
-        if isinstance(held, (dict, list)):
-            parts = [*held, *held.values()] if isinstance(held, dict) else held
-            for part in parts:
-                self._spec_part(part, named, depth)
-        elif isinstance(held, str):
-            self._spec(held, named, depth + 1)
+    def _payload(self, payload: dict[str, Any]) -> None:
+        self.payloads.append(payload)
+        if payload.get("use_pickle"):
+            self.pickled.add(payload.get("path_name", ""))
 
 
-def _literal(value: Any, key: str) -> bool:
-    """Is it of the form that torch writes under `key`: a text, a list or a dict of texts?"""
-    if key not in LITERALS or not isinstance(value, LITERALS[key]):
-        return False
-    parts = value.values() if isinstance(value, dict) else value
-    return isinstance(value, str) or all(isinstance(v, str) for v in parts)
+@cache
+def _hints(owner: Any) -> dict[str, Any]:
+    return typing.get_type_hints(owner, vars(schema))
+
+
+def _number(hint: Any, value: Any, place: str) -> Any:
+    if hint is bool:
+        _check(type(value) is bool, place, value)
+    elif hint is float:
+        plain = type(value) in (int, float) and abs(value) < 1 << 1000
+        odd = value in INFINITE or (type(value) is float and not isfinite(value))
+        _check(plain or odd, place, value)
+    else:  # an int, or the number of an enum
+        good = type(value) is int and abs(value) <= LARGEST
+        if good and isinstance(hint, type) and issubclass(hint, enum.IntEnum):
+            good = value in set(hint)
+        _check(good, place, value)
+    return value
+
+
+def _check(good: bool, place: str, value: Any) -> None:
+    if not good:
+        raise ValueError(f"`{place}` can't be {_short(value)!r}")
 
 
 def _short(value: Any) -> str:

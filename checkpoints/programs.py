@@ -7,7 +7,10 @@ from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
+from ..core.errors import CheckpointError
+from .damage import first_line
 from .program_parts import checked
 
 
@@ -22,3 +25,13 @@ def load_program(path: Path, trust: bool = False) -> ExportedProgram:
             return torch.export.load(file)
     finally:
         log.setLevel(level)
+
+
+def module_of(path: Path, program: ExportedProgram) -> GraphModule:
+    """The program as a module. Raises CheckpointError where its parts do not fit each other."""
+    try:
+        return program.module(check_guards=False)
+    except Exception as error:
+        raise CheckpointError(
+            f"`{path}` holds a program that is damaged: {first_line(error)}"
+        ) from error

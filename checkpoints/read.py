@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from ..core.errors import CheckpointError, ModelspeedError
 from .contents import Contents, Kind, contents
 from .libraries import libraries_with, model_factory
+from .programs import module_of
 from .weights import fill
 from .wrappings import bare
 
@@ -49,7 +50,7 @@ def read(
     found = contents(path, trust_pickle=trust_pickle, build=factory is None)
     notes = found.about.notes
     if found.program is not None:
-        captured = found.program.module(check_guards=False)
+        captured = module_of(path, found.program)
         return Source(path, found.kind, captured, found.program, found.sha256, notes)
     if found.module is not None:
         return Source(path, found.kind, found.module, None, found.sha256, notes)

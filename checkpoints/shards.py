@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import CheckpointError
 from .damage import first_line
+from .places import check_inside, there
 
 MAX_INDEX = 64 << 20  # bytes; the largest published ones have some hundred kB
 
@@ -60,6 +61,7 @@ def shards_of(index: Path) -> dict[str, str]:
         # An index may come from anywhere; it can't point out of its own folder.
         if Path(file).name != file or not file.isprintable() or len(file) > 255 or ".." in file:
             raise CheckpointError(f"`{index}` names `{file[:80]!r}`, which is no file beside it.")
-        if not (index.parent / file).is_file():
+        if not there(index.parent / file):
             raise CheckpointError(f"`{index}` names `{file}`, which is not there.")
+        check_inside(index.parent / file)
     return dict(files)

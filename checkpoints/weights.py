@@ -12,7 +12,9 @@ from torch.nn.parameter import is_lazy
 
 from ..core.errors import CheckpointError
 from .differences import Differences
+from .kinds import check_kinds
 from .names import matched
+from .tensors import unfit
 from .wrappings import state_dicts_in
 
 
@@ -54,6 +56,7 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
     )
     if found:
         raise CheckpointError(found.text(path))
+    check_kinds(path, weights, wanted)
     module.load_state_dict(dict(weights), strict=False)
     extra = [k for k, v in module.state_dict().items() if not isinstance(v, Tensor)]
     return [*notes, f"no tensors, so not read: {_some(extra)}"] if extra else notes
@@ -61,13 +64,7 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
 
 def _check_plain(path: Path, weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
-        kind = (
-            "has no size yet (of a lazy layer)" if is_lazy(tensor)
-            else "is quantized" if tensor.is_quantized
-            else "is sparse" if tensor.layout != torch.strided
-            else ""
-        )  # fmt: skip
-        if kind:
+        if kind := unfit(tensor):
             raise CheckpointError(
                 f"`{path}`: `{name}` {kind}; only dense tensors of numbers can be tuned, so save "
                 "the model's plain weights."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -17,6 +18,9 @@ PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", 
 PREFIXES = ("_orig_mod.", "module.", "model.")
 SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are no model
 DEEPEST = 8
+MOST_PLAIN = (
+    1000  # values of one setting; lists that hold another twice, again and again, have more
+)
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,20 @@ def _chosen(inner: Mapping[str, Any]) -> str | None:
     return plain
 
 
-def _model_like(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, nn.Module):
-        return True
-    if not isinstance(value, Mapping) or depth > DEEPEST:  # a pickled dict may hold itself
-        return False
-    held = (value[k] for k in (*AVERAGED, *PLAIN) if k in value)
-    return _has_tensors(value) or any(_model_like(v, depth + 1) for v in held)
+def _model_like(value: Any) -> bool:
+    """Each dict is looked at once: a few that hold each other make an endless tree."""
+    waiting, seen = deque([(value, 0)]), set[int]()
+    while waiting:
+        held, depth = waiting.popleft()
+        if isinstance(held, nn.Module):
+            return True
+        if not isinstance(held, Mapping) or depth > DEEPEST or id(held) in seen:
+            continue
+        if _has_tensors(held):
+            return True
+        seen.add(id(held))
+        waiting += [(held[k], depth + 1) for k in (*AVERAGED, *PLAIN) if k in held]
+    return False
 
 
 def _has_tensors(value: Mapping[Any, Any]) -> bool:
@@ -113,7 +124,15 @@ def bare(name: Any) -> str:
     return text
 
 
-def _plain(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, (list, tuple)):
-        return len(value) <= 32 and depth < DEEPEST and all(_plain(v, depth + 1) for v in value)
-    return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))
+def _plain(value: Any) -> bool:
+    waiting, count = [(value, 0)], 0
+    while waiting:
+        held, depth = waiting.pop()
+        count += 1
+        if isinstance(held, (list, tuple)):
+            if len(held) > 32 or depth >= DEEPEST or count > MOST_PLAIN:
+                return False
+            waiting += [(v, depth + 1) for v in held]
+        elif not (type(held) in (bool, int, str) or (type(held) is float and isfinite(held))):
+            return False
+    return True

@@ -229,12 +229,19 @@ def test_a_hostile_pickled_weight_in_a_program_never_runs(tmp_path):
     assert trace.exists()  # the attack is a real one: trusted, it runs
 
 
-@pytest.mark.parametrize("text", ["__import__('os').system('x')", "s0.__class__", "open('x')"])
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os').system('x')", "s0.__class__", "open('x')", "9**9**9**9",
+     "Pow(9,Pow(9,Pow(9,9)))", "1" * 40 + "x", "(" * 9000, "Float('1', precision=999999999)"],
+)  # fmt: skip
 def test_an_expression_of_a_program_that_is_more_than_arithmetic_is_refused(tmp_path, text):
     def change(name: str, old: bytes) -> bytes:
         if not name.endswith("models/model.json"):
             return old
-        return json.dumps({"graph": {"expr_str": text}, "rest": old.decode()}).encode()
+        held = json.loads(old)
+        sizes = held["graph_module"]["graph"]["sym_int_values"]
+        sizes["size"] = {"as_expr": {"expr_str": text}}
+        return json.dumps(held).encode()
 
     bad = rewritten(program_file(tmp_path), change)
     refused(bad, "expression", error=UnsafePickle)

@@ -133,6 +133,50 @@ def keyword_name(held: dict[str, Any], command: str) -> None:
     signature["in_spec"] = json.dumps(spec)
 
 
+def _bare(command: str) -> str:
+    """It runs `command` by brackets, names and numbers alone, wherever it is evaluated."""
+    code = f"import os; os.system({command!r})".encode()
+    text = (
+        f"A.B[A.C[[{', '.join(map(str, code))}]]] for A.B.__class_getitem__ in [exec] "
+        "for A.C.__class_getitem__ in [bytes]"
+    )
+    return text.replace("A.B", "torch.nn.Identity").replace("A.C", "torch.nn.Flatten")
+
+
+def surplus_name(held: dict[str, Any], command: str) -> None:
+    """An annotation of a name that the call does not need."""
+    signature = held["graph_module"]["module_call_graph"][0]["signature"]
+    signature["forward_arg_names"] = ["x", f"*z: [{_bare(command)}]"]
+
+
+def input_name(held: dict[str, Any], command: str) -> None:
+    """An index of what the generated source assigns to."""
+    old = held["graph_module"]["graph"]["inputs"][-1]["as_tensor"]["name"]
+    _renamed(held, old, f"{old}[[{_bare(command)}]]")
+    signature = held["graph_module"]["module_call_graph"][0]["signature"]
+    signature["forward_arg_names"] = [old]
+
+
+def switch_keyword(held: dict[str, Any], command: str) -> None:
+    """An argument before the name of an argument."""
+    held["graph_module"]["graph"]["nodes"].insert(0, {
+        "target": "torch._C._set_grad_enabled", "outputs": [{"as_none": True}], "metadata": {},
+        "name": "switch",
+        "inputs": [{"name": f"*[{_bare(command)}], z", "arg": {"as_bool": False}, "kind": 2}],
+    })  # fmt: skip
+
+
+def _renamed(item: Any, old: str, new: str) -> None:
+    parts = item.items() if isinstance(item, dict) else enumerate(item)
+    for key, value in list(parts):
+        if value == old and not (isinstance(item, dict) and "kind" in item):  # of an operator's own
+            item[key] = new
+        elif isinstance(value, (dict, list)):
+            _renamed(value, old, new)
+    if isinstance(item, dict) and old in item:
+        item[new] = item.pop(old)
+
+
 # By name: the attack, and whether torch alone falls to it on loading and `.module()`.
 ATTACKS: dict[str, tuple[Callable[[Parts, str], None], bool]] = {
     "opaque object": (lambda p, c: opaque_object(p, c, "opaque_obj_0"), True),
@@ -149,6 +193,9 @@ ATTACKS: dict[str, tuple[Callable[[Parts, str], None], bool]] = {
     "guards": (_changed(guards), True),
     "argument name": (_changed(argument_name), False),
     "keyword name": (_changed(keyword_name), False),
+    "surplus name": (_changed(surplus_name), True),
+    "input name": (_changed(input_name), False),
+    "switch keyword": (_changed(switch_keyword), True),
 }
 
 

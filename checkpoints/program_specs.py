@@ -1,0 +1,123 @@
+"""How arguments and results of a `.pt2` are nested (tree specs): read here, and written anew.
+
+torch imports what an enum or the factory of a `defaultdict` in them names, and writes keyword
+names into source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from torch.utils import _pytree as pytree
+
+from .program_names import is_key, is_name, is_type
+
+DEEPEST = 32
+LARGEST = 1 << 63
+FACTORIES = {"dict", "float", "int", "list", "set", "str", "tuple"}  # of Python, for a defaultdict
+OURS = ("collections.namedtuple", "collections.defaultdict")
+
+
+class Strange(ValueError):
+    """A spec that holds what torch would import or write into source."""
+
+
+def spec_text(text: str, inputs: bool) -> str:
+    """The same spec. `inputs`: the keys of its second part are names of arguments.
+
+    Raises Strange where torch would run what it names, ValueError where it is not a spec.
+    """
+    held = json.loads(text)
+    if not isinstance(held, list) or len(held) != 2 or held[0] != 1:
+        raise ValueError("a tree spec of another version")
+    root = _node(held[1], 0)
+    if inputs:
+        _check_keywords(root)
+    return json.dumps([1, root])
+
+
+def _node(node: Any, depth: int) -> dict[str, Any]:
+    if not isinstance(node, dict) or not {"type", "context", "children_spec"} <= set(node):
+        raise ValueError("a tree spec without type, context and children")
+    if depth > DEEPEST:
+        raise ValueError("a tree spec deeper than any call is")
+    kind, children = node["type"], node["children_spec"]
+    if not isinstance(children, list):
+        raise ValueError("a tree spec without children")
+    if kind is None:
+        if node["context"] is not None or children:
+            raise ValueError("a leaf of a tree spec that holds something")
+        return {"type": None, "context": None, "children_spec": []}
+    if not isinstance(kind, str) or not is_type(kind):
+        raise Strange(f"the tree spec's type {str(kind)[:60]}")
+    context = _context(kind, node["context"])
+    return {
+        "type": kind,
+        "context": context,
+        "children_spec": [_node(child, depth + 1) for child in children],
+    }
+
+
+def _context(kind: str, context: Any) -> Any:
+    if kind == "collections.namedtuple":
+        if not isinstance(context, str) or not is_type(context):
+            raise Strange(f"the tree spec's tuple {str(context)[:60]}")
+        return context
+    if kind == "collections.defaultdict":
+        return _factory(context)
+    if _reader_of(kind) is not None:
+        raise Strange(f"the tree spec's {kind}, which reads its context by code of its own")
+    if not isinstance(context, str):
+        raise ValueError("a tree spec whose context is not a text")
+    found = json.loads(context)
+    _check_plain(found, 0)
+    return json.dumps(found)
+
+
+def _factory(context: Any) -> dict[str, Any]:
+    if not isinstance(context, dict):
+        raise ValueError("a tree spec of a defaultdict without its factory")
+    module, name = context.get("default_factory_module"), context.get("default_factory_name")
+    if module != "builtins" or name not in FACTORIES:
+        raise Strange(f"the tree spec's default_factory_name {str(module)[:40]}.{str(name)[:40]}")
+    keys = context.get("dict_context")
+    _check_plain(keys, 0)
+    return {"default_factory_module": module, "default_factory_name": name, "dict_context": keys}
+
+
+def _reader_of(kind: str) -> Callable[[Any], Any] | None:
+    """What a library registered to make a context; unknown types are torch's to refuse."""
+    made = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind)
+    found = pytree.SUPPORTED_SERIALIZED_TYPES.get(made) if made is not None else None
+    return None if found is None else found.from_dumpable_context
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if depth > DEEPEST:
+        raise ValueError("a tree spec's context deeper than any call is")
+    if isinstance(value, str) and not is_key(value):
+        raise Strange(f"the key {value[:60]}")
+    if isinstance(value, dict):
+        if "__enum__" in value:
+            raise Strange("the tree spec's __enum__")
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            _check_plain(part, depth + 1)
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError("a tree spec's context that holds NaN or infinity")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError("a tree spec's context that holds an absurd number")
+
+
+def _check_keywords(root: dict[str, Any]) -> None:
+    """Of a call's (arguments, keywords): torch writes the keywords into source."""
+    for child in root["children_spec"][1:2]:
+        if child["type"] == "builtins.dict":
+            keys = json.loads(child["context"])
+            for key in keys if isinstance(keys, list) else [keys]:
+                if not isinstance(key, str) or not is_name(key):
+                    raise Strange(f"the name {str(key)[:60]}")
