@@ -102,8 +102,13 @@ def _value(module: GraphModule, steps: list[Node]) -> Tensor:
 
 
 def _replaces(module: GraphModule, home: Node, value: Tensor, steps: list[Node]) -> bool:
-    """Whether it is a parameter of the same shape that nothing else reads, under no name."""
+    """Whether it is a parameter of the same kind that nothing else reads, under no name.
+
+    Integers stay: what they are multiplied with is what a quantized weight is.
+    """
     old = _tensor(module, home)
+    if old.dtype != value.dtype:
+        return False
     same = [n for n in module.graph.nodes if n.op == "get_attr" and _tensor(module, n) is old]
     readers = {user for node in same for user in node.users}
     return isinstance(old, nn.Parameter) and old.shape == value.shape and readers <= {*steps}

@@ -13,7 +13,9 @@ from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError, MeasureError
 from modelspeed.graph.capture import capture, export, module_of
 from modelspeed.graph.casting import cast
+from modelspeed.graph.edits import DropBlock, QuantizeInput, QuantizeWeight, apply
 from modelspeed.graph.groups import analyse
+from modelspeed.graph.layers import layers_of
 from modelspeed.graph.lowering import variants
 from modelspeed.graph.mutation import hazards
 from modelspeed.graph.state import kept_state, written_buffers
@@ -201,3 +203,42 @@ def test_a_weight_computed_from_state_is_computed_in_each_call():
         eager = copy.deepcopy(model)
         for _ in range(3):
             torch.testing.assert_close(made(x), eager(x))
+
+
+class ReadAfterBlock(torch.nn.Module):
+    """Without its block, the activation in place would overwrite what is read once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Conv2d(n, 8, 1) for n in (3, 8, 8))
+
+    def forward(self, x):
+        y = self.a(x)
+        return self.c(torch.relu_(self.b(y) + y)) + y
+
+
+def test_leaving_out_a_block_does_not_let_an_activation_overwrite_what_is_read_later():
+    model, inputs = ReadAfterBlock().eval(), Inputs((writing.frames(2),))
+    module = apply(capture(model, inputs), [DropBlock("add", "conv2d")])
+    assert hazards(module) == []
+    torch.nn.init.zeros_(model.b.weight)
+    torch.nn.init.zeros_(model.b.bias)
+    for runtime in ("plain", *variants(module, inputs)):
+        made = realise(copy.deepcopy(module), inputs, runtime)
+        torch.testing.assert_close(inputs.call(made), inputs.call(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["PartialConvolution", "Cache", "Counter", "ReluReadLater"])
+def test_integer_kernels_do_what_the_graph_does_call_by_call(name, graph):
+    inputs = Inputs((writing.frames(2),))
+    module = graph(name)
+    for layer in list(layers_of(module)):
+        node = layer.node.name
+        apply(module, [QuantizeInput(node, 0, 0.02, 60, 127), QuantizeWeight(node)])
+    for runtime in variants(module, inputs):
+        plain, made = copy.deepcopy(module), realise(copy.deepcopy(module), inputs, runtime)
+        with torch.no_grad():
+            for _ in range(2):
+                torch.testing.assert_close(
+                    inputs.call(made), inputs.call(plain), rtol=1e-3, atol=1e-3
+                )
