@@ -57,6 +57,30 @@ def evaluate(
     return total / count if whole is None else _number(whole.result(), index), count
 
 
+def check_first(
+    module: Forward, batches: Iterable[Any], metric: AnyMetric, device: str = "cpu"
+) -> None:
+    """That the metric takes the first batch. Raises DataError as `evaluate` would, or where a
+    function of the user's fails on it."""
+    for batch in _batches(batches):
+        inputs, targets = split_batch(batch, 0)
+        with torch.inference_mode(), _evaluating(module):
+            outputs = _outputs(module, inputs, 0, device)
+        targets = targets.to(device)
+        _check_rows(outputs, targets, 0)
+        # A metric of the whole, such as F1, may say nothing about one batch.
+        if isinstance(metric, str) or callable(metric):
+            try:
+                _number(metric_of(metric)(outputs, targets), 0)
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+                first = (str(error).strip() or repr(error)).splitlines()[0]
+                raise DataError(
+                    f"Batch 0: the metric fails on outputs {list(outputs.shape)} and targets "
+                    f"{list(targets.shape)} {targets.dtype}: {first}"
+                ) from error
+        return
+
+
 def _adding(whole: Whole) -> Metric:
     whole.reset()
 
@@ -213,6 +237,8 @@ def _check_classes(outputs: Tensor, targets: Tensor) -> None:
             f"{list(outputs.shape)} and {list(targets.shape)} {targets.dtype}. "
             "Use the metric `mse`, `mae` or a function for other outputs."
         )
+    if not targets.numel():
+        return
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= outputs.shape[1]:
         raise DataError(

@@ -38,6 +38,7 @@ from .job import (
 from .journal import Journal, key_of
 from .runtimes import PLAIN, packed, promising, realise, runner
 from .talk import Talk
+from .targets import check_targets
 from .threads import with_fastest
 
 DRAWN = 64
@@ -57,7 +58,8 @@ class Bench:
 
     `reference` is the original's latency that candidates are put in relation to; `quiet_ms` the
     least it took in any measurement of this run. `package` is the finished variant compiled ahead
-    of time, where it runs compiled, or `unpackaged` says why there is none.
+    of time, where it runs compiled, or `unpackaged` says why there is none. `failed`: by place,
+    steps of the recipe that raised before their turn, and why; `set_aside`: by name, what else did.
     """
 
     job: Job
@@ -77,6 +79,8 @@ class Bench:
     compared: tuple[RuntimeCost, ...] = ()
     package: bytes | None = None
     unpackaged: tuple[LeftAlone, ...] = ()
+    failed: dict[int, str] = field(default_factory=dict)
+    set_aside: dict[str, str] = field(default_factory=dict)
 
     @property
     def deadline(self) -> float:
@@ -265,6 +269,8 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     original = capture(source.module, inputs)
     for parameter in original.parameters():
         parameter.requires_grad_(False)
+    if data is not None:
+        check_targets(data, original, recipe, job.target.device)
     job = replace(job, target=with_fastest(job.target, original, inputs, talk))
     return Bench(job, recipe, talk, source, inputs, original, data, started=started)
 

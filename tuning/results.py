@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from ..checkpoints.artifact import save
 from ..checkpoints.read import Source
-from ..core.records import Candidate, Latency, LayerCost, Record, Target
+from ..core.records import Candidate, Latency, LayerCost, LeftAlone, Record, Target
 from ..graph.capture import export, moved
 from ..graph.edits import to_json
 from ..profiling.layers import profile_layers
@@ -84,6 +84,7 @@ def finished(
 ) -> Record:
     """The whole record, its verdict from the fresh process's measurement."""
     target = bench.job.target
+    aside = tuple(LeftAlone(name, reason) for name, reason in bench.set_aside.items())
     return replace(
         record,
         verdict=verdict(target, checked.final, checked.comparison),
@@ -100,7 +101,7 @@ def finished(
         candidates=candidates,
         layers_before=layers(bench, bench.original),
         layers_after=layers(bench, variant.module, bench.runtime),
-        left_alone=tuple(dict.fromkeys((*variant.left_alone, *bench.unpackaged))),
+        left_alone=tuple(dict.fromkeys((*variant.left_alone, *bench.unpackaged, *aside))),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
 
