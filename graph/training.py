@@ -45,7 +45,7 @@ def gradients() -> Iterator[None]:
         except Exception as error:
             if "allocate memory" in str(error):  # how the CPU's allocator says it
                 raise
-            first = (str(error).strip() or repr(error)).splitlines()[0]
+            first = (str(error).strip() or repr(error)).splitlines()[0].partition(". ")[0]
             raise NoGradient(
                 f"no gradient can be taken through this model ({type(error).__name__}: {first})"
             ) from error
