@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..adjusters.plan import Batches
 from ..configs.settings import Finetune
 from ..core.calling import Inputs
-from ..core.errors import DataError
+from ..core.errors import DataError, UsageError
 from ..graph.training import evaluating, gradients, training
 from ..profiling.gate import working
 from .data import several
@@ -70,7 +70,7 @@ class Trainer:
         """Train, leave the best weights seen in place; how many steps that took."""
         batches = sum(1 for _ in several(self.train))
         if batches < self.group.size:
-            raise DataError(
+            raise UsageError(
                 f"{self.group.size} processes can't share {batches} batches of training data; "
                 "start fewer of them or make the batches smaller."
             )
