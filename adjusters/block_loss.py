@@ -21,6 +21,7 @@ from ..core.errors import DataError
 from ..graph.blocks import Block
 from ..graph.capture import clone
 from ..graph.layers import layers_of
+from ..graph.training import gradients
 from ..graph.watching import Watch
 from .moments import EXAMPLES, ROWS, asked, direction, enough
 from .plan import Context
@@ -72,7 +73,7 @@ def block_losses(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
     for inputs, targets in context.train:
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         watched.examples = len(given[0])
-        with torch.enable_grad():
+        with gradients():
             outputs = primary(watched.of(given))
             (outputs * direction(outputs.detach(), targets, generator)).sum().backward()
         seen += len(given[0])

@@ -15,6 +15,7 @@ from ..core.errors import DataError
 from ..graph.capture import clone, tensor_at
 from ..graph.groups import Group, Member
 from ..graph.layers import layers_of
+from ..graph.training import NoGradient, gradients
 from .moments import Moment, collect
 from .plan import Context, outputs_of, task_loss
 from .surgeon import Reader, order
@@ -58,10 +59,11 @@ def fisher(context: Context) -> Scores:
     seen = 0
     for inputs, targets in islice(context.train, FISHER_BATCHES):
         module.zero_grad()
-        loss = task_loss(outputs_of(module, inputs, context.device), targets.to(context.device))
-        if not torch.isfinite(loss):
-            raise DataError("the loss on the training data is not finite (NaN or infinity).")
-        loss.backward()  # type: ignore[no-untyped-call]
+        with gradients():
+            loss = task_loss(outputs_of(module, inputs, context.device), targets.to(context.device))
+            if not torch.isfinite(loss):
+                raise DataError("the loss on the training data is not finite (NaN or infinity).")
+            loss.backward()  # type: ignore[no-untyped-call]
         seen += 1
         for group in context.analysis.prunable:
             # The gradient of a batch's mean, squared, is a batch size smaller than an example's.
@@ -138,3 +140,13 @@ IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {
     "fisher": fisher,
     "compensated": compensated,
 }
+
+
+def scores_of(context: Context, name: str) -> tuple[Scores, str]:
+    """Scores by the criterion `name`, or by weight norms where that can't be; then why."""
+    if name != "magnitude" and context.train is None:
+        return magnitude(context), f"`{name}` needs training data; weight norms rank instead"
+    try:
+        return IMPORTANCE[name](context), ""
+    except NoGradient as error:
+        return magnitude(context), f"`{name}`: {error}; weight norms rank instead"

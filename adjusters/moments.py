@@ -19,6 +19,7 @@ from ..core.calling import Inputs, primary
 from ..core.errors import DataError
 from ..graph.capture import clone
 from ..graph.layers import Layer, layers_of
+from ..graph.training import gradients
 from ..graph.watching import Watch
 from .plan import Context, has_classes
 
@@ -68,7 +69,7 @@ def collect(context: Context) -> dict[str, Moment]:
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
         rows = len(given[0])
         watched.begin(rows, ROWS * rows // EXAMPLES + 1, context.seed + seen)
-        with torch.enable_grad():
+        with gradients():
             outputs = primary(watched.of(given))
             if not bool(torch.isfinite(outputs).all()):
                 raise DataError(

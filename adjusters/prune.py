@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..core.records import LeftAlone
 from ..graph.groups import Analysis, Group, is_kernel_axis, keep_units
-from .importance import IMPORTANCE, Scores
+from .importance import Scores, scores_of
 from .plan import Adjuster, Context, Plan
 
 Dropped = dict[str, list[int]]
@@ -23,7 +23,10 @@ def plan(context: Context, settings: Any) -> Plan:
     context = seen_by(context, settings)
     pruner = Pruner.of(context, settings)
     dropped = pruner.at_ratio(float(settings.ratio or 0.0))
-    return Plan(tuple(keep_units(context.analysis, dropped)), left_alone(context, settings))
+    left = left_alone(context, settings)
+    if pruner.instead:
+        left = (LeftAlone("importance", pruner.instead), *left)
+    return Plan(tuple(keep_units(context.analysis, dropped)), left)
 
 
 def seen_by(context: Context, settings: Any) -> Context:
@@ -58,13 +61,17 @@ def rule_for(group: Group, match: Mapping[str, Any]) -> tuple[str, Any] | None:
 
 @dataclass(frozen=True)
 class Pruner:
-    """Scores, costs and limits of every group, computed once; levels are cheap after that."""
+    """Scores, costs and limits of every group, computed once; levels are cheap after that.
+
+    `instead`: why scores are not by the criterion that was asked for, empty where they are.
+    """
 
     analysis: Analysis
     scores: Scores
     costs: dict[str, float]
     settings: Any
     multiple: int
+    instead: str = ""
 
     @classmethod
     def of(
@@ -75,10 +82,10 @@ class Pruner:
         multiple: int = 1,
     ) -> Pruner:
         """`costs`: MACs by layer name; without them every unit costs its parameters."""
-        scores = IMPORTANCE[settings.importance](context)
+        scores, instead = scores_of(context, settings.importance)
         unit_costs = {g.name: _unit_cost(g, costs) for g in context.analysis.prunable}
         chosen = settings.round_to or multiple
-        return cls(context.analysis, scores, unit_costs, settings, chosen)
+        return cls(context.analysis, scores, unit_costs, settings, chosen, instead)
 
     def at_ratio(self, ratio: float) -> Dropped:
         return {

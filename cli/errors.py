@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shlex
 import sys
 import warnings
@@ -32,6 +33,11 @@ def shown(
         # What libraries say to each other about their next versions helps no user.
         for category in (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", category)
+    log = logging.getLogger("modelspeed")
+    handler = logging.StreamHandler(sys.stderr)
+    if debug:  # tracebacks of what failed inside a run that goes on
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
     try:
         yield
     except typer.Exit:  # a RuntimeError by descent, and no error
@@ -51,6 +57,8 @@ def shown(
             _end(debug, NO_MEMORY, 1)
         first = (str(error).strip() or repr(error)).splitlines()[0]
         _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
+    finally:
+        log.removeHandler(handler)
 
 
 def _resuming() -> str:

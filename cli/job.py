@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..configs.discovery import find_recipe
 from ..configs.inputs import with_flags, with_input_size, with_limit
+from ..configs.layer_settings import Quantize
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
 from ..configs.presets import read_preset
-from ..configs.recipe import Recipe, Step, make_step
+from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 USUAL = "balanced"
 TRAINING = ("compensate", "finetune")
 LOSSLESS = ("flush_subnormals", "drop_dead", "fold_batchnorm", "channels_last")
+NEEDS_DATA = "it needs training data, and there is none; give `--data`"
+UNKNOWN_COST = (
+    "without data it is not known what accuracy it costs; give `--data`, or allow it with "
+    "`--without-data`"
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,10 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     recipe = with_flags(
         recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
     )
-    whole = with_limit(recipe, asked.max_drop)
-    recipe = _resized(_without_data(whole, asked.without_data), asked)
-    if mode == "apply" and whole.adjust and not recipe.adjust:
-        raise UsageError(_none_left(whole, asked))
+    recipe = _resized(with_limit(recipe, asked.max_drop), asked)
+    recipe = recipe.without(_unable(recipe, asked, mode))
+    if mode == "apply" and recipe.left_out and not recipe.adjust:
+        raise UsageError(_none_left(recipe))
     check_order(recipe, mode)
     return recipe
 
@@ -65,21 +71,33 @@ def _preset(name: str) -> tuple[Step, ...]:
     return parse_recipe(read_preset(name), f"preset {name}", Path.cwd()).adjust
 
 
-def _without_data(recipe: Recipe, allowed: bool) -> Recipe:
-    """Without data the cost of lossy steps is unknown: only lossless ones run unless allowed."""
+def _unable(recipe: Recipe, asked: Asked, mode: Mode) -> dict[int, str]:
+    """By place: steps that can't run without data, and why.
+
+    What lossy steps cost is unknown then, so they run only where the user allows it; `tune` does
+    what it can without them, `apply` refuses to leave out what it is told to do.
+    """
     if recipe.data is not None:
-        return recipe
-    if not allowed:
-        steps = tuple(s for s in recipe.adjust if s.name in LOSSLESS)
-        return recipe.model_copy(update={"adjust": steps})
-    steps = tuple(_blind(s) for s in recipe.adjust if not _wants_data(s))
-    return recipe.model_copy(update={"adjust": steps})
+        return {}
+    if asked.without_data:
+        return {i: NEEDS_DATA for i, s in enumerate(recipe.adjust) if _wants_data(s)}
+    lossy = [i for i, s in enumerate(recipe.adjust) if s.name not in LOSSLESS]
+    if mode == "apply" and lossy:
+        raise UsageError(_not_allowed(recipe, lossy))
+    return dict.fromkeys(lossy, UNKNOWN_COST)
 
 
-def _none_left(recipe: Recipe, asked: Asked) -> str:
-    names = ", ".join(f"`{s.name}`" for s in recipe.adjust)
-    more = "" if asked.without_data else ", or allow what may cost accuracy with `--without-data`"
-    return f"`{recipe.source}`: without data none of its steps runs ({names}); give `--data`{more}."
+def _not_allowed(recipe: Recipe, lossy: list[int]) -> str:
+    names = ", ".join(f"`adjust[{i}]` (`{recipe.adjust[i].name}`)" for i in lossy)
+    return (
+        f"`{recipe.source}`: {names} may cost accuracy, and there is no data to measure it by; "
+        "give `--data`, or allow it with `--without-data`."
+    )
+
+
+def _none_left(recipe: Recipe) -> str:
+    names = ", ".join(f"`{step.name}`" for step, _ in recipe.every_step())
+    return f"`{recipe.source}`: without data none of its steps runs ({names}); give `--data`."
 
 
 def _resized(recipe: Recipe, asked: Asked) -> Recipe:
@@ -95,15 +113,9 @@ def _resized(recipe: Recipe, asked: Asked) -> Recipe:
 
 
 def _wants_data(step: Step) -> bool:
-    return step.name in TRAINING or getattr(step.settings, "scheme", None) == "int8_static"
-
-
-def _blind(step: Step) -> Step:
-    """Fisher information needs data; weights alone do not."""
-    if step.name != "prune":
-        return step
-    settings: dict[str, Any] = {**step.settings.model_dump(), "importance": "magnitude"}
-    return make_step("prune", **settings)
+    settings = step.settings
+    static = isinstance(settings, Quantize) and settings.scheme == "int8_static"
+    return step.name in TRAINING or static
 
 
 def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:

@@ -122,8 +122,10 @@ for _name, _pattern, _first in RULES:
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML with every default written out, so that a later version's defaults change nothing."""
+    # Steps that could not run were asked for: with data the same file runs them.
+    whole = recipe.model_copy(update={"adjust": tuple(step for step, _ in recipe.every_step())})
     # Escaped: PyYAML writes some characters (U+0085) raw that it does not read back.
-    return yaml.dump(_plain(recipe), Dumper=_Dumper, sort_keys=False, width=100)
+    return yaml.dump(_plain(whole), Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

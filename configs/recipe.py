@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,6 +231,15 @@ class Step(BaseModel):
         return self
 
 
+class LeftOut(BaseModel):
+    """A step that can't run with what was given; `place` is its own among all steps."""
+
+    model_config = CONFIG
+    place: int
+    step: Step
+    reason: str
+
+
 class Recipe(BaseModel):
     """A whole recipe. `base` and `source` say where it came from and are never serialised."""
 
@@ -247,6 +257,23 @@ class Recipe(BaseModel):
     adjust: tuple[Step, ...] = Field(default=(), description="Adjusters, run in this order.")
     base: SkipJsonSchema[Path] = Field(default=Path("."), exclude=True)
     source: SkipJsonSchema[str] = Field(default="recipe", exclude=True)
+    # Steps that were asked for and are not in `adjust`, since they can't run.
+    left_out: SkipJsonSchema[tuple[LeftOut, ...]] = Field(default=(), exclude=True)
+
+    def without(self, reasons: Mapping[int, str]) -> Recipe:
+        """The recipe with the steps at these places left out, and why."""
+        rows = tuple(
+            LeftOut(place=i, step=self.adjust[i], reason=why) for i, why in reasons.items()
+        )
+        stay = tuple(s for i, s in enumerate(self.adjust) if i not in reasons)
+        return self.model_copy(update={"adjust": stay, "left_out": rows})
+
+    def every_step(self) -> tuple[tuple[Step, str], ...]:
+        """All that was asked for in order, each with why it is left out, empty where it is not."""
+        rows = [(step, "") for step in self.adjust]
+        for one in sorted(self.left_out, key=lambda one: one.place):
+            rows.insert(one.place, (one.step, one.reason))
+        return tuple(rows)
 
 
 def make_step(name: str, **settings: Any) -> Step:

@@ -16,7 +16,7 @@ def json_schema() -> dict[str, Any]:
         if field.exclude:
             schema["properties"].pop(name, None)
     defs = schema["$defs"]
-    for unused in ("Step", "Settings"):
+    for unused in ("Step", "Settings", "LeftOut"):
         defs.pop(unused, None)
     for name, model in SETTINGS.items():
         defs[name] = model.model_json_schema()

@@ -6,13 +6,16 @@ all it takes (PyTorch issue tracker: exported modules refuse `.train()`).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule
 
+from ..core.errors import DataError, ModelspeedError
 from .mutation import is_last_write
 
 aten: Any = torch.ops.aten
@@ -27,13 +30,54 @@ _TRAINING_ARGUMENT: dict[Any, int] = {
 }
 
 
+class NoGradient(DataError):
+    """Something in the model has no derivative, or fails where one is asked for."""
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Gradients inside the block. Raises NoGradient where an operator of the user's has none."""
+    with torch.enable_grad(), warnings.catch_warnings():
+        # Left at a warning, all layers before such an operator would get no gradient at all.
+        warnings.filterwarnings("error", message=r"[\s\S]*autograd kernel was not registered")
+        try:
+            yield
+        except (ModelspeedError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "allocate memory" in str(error):  # how the CPU's allocator says it
+                raise
+            first = (str(error).strip() or repr(error)).splitlines()[0].partition(". ")[0]
+            raise NoGradient(
+                f"no gradient can be taken through this model ({type(error).__name__}: {first})"
+            ) from error
+
+
+def norm_of_several(
+    x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
+) -> Tensor:
+    """A batch norm in training, which keeps its statistics where it sees one value per channel:
+    that has no variance, and the running one would become NaN."""
+    several = x.numel() > x.shape[1]
+    found: Tensor = aten.batch_norm.default(
+        x, weight, bias, mean, variance, training and several, *rest
+    )
+    return found
+
+
+NORMS = (aten.batch_norm.default, norm_of_several)
+
+
 def set_training(module: GraphModule, batch_norm: bool, dropout: bool) -> None:
     """What is in training mode by itself (norms without statistics, dropout at all times) stays."""
     for node in module.graph.nodes:
-        at = _TRAINING_ARGUMENT.get(node.target)
+        norm = node.target in NORMS
+        at = _TRAINING_ARGUMENT.get(aten.batch_norm.default if norm else node.target)
         if at is None or node.meta.setdefault(ALWAYS, bool(node.args[at])):
             continue
-        wanted = batch_norm if node.target is aten.batch_norm.default else dropout
+        wanted = batch_norm if norm else dropout
+        if norm:
+            node.target = norm_of_several if batch_norm else aten.batch_norm.default
         node.args = (*node.args[:at], wanted, *node.args[at + 1 :])
     _write_state(module, not batch_norm)
     module.recompile()
@@ -69,4 +113,4 @@ def evaluating(module: GraphModule, *, dropout: bool = True) -> Iterator[GraphMo
 
 
 def has_batch_norm(module: GraphModule) -> bool:
-    return any(n.target is aten.batch_norm.default for n in module.graph.nodes)
+    return any(n.target in NORMS for n in module.graph.nodes)

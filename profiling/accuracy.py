@@ -47,6 +47,22 @@ def evaluate(
     return score.result(), score.count
 
 
+def check_first(
+    module: Forward, batches: Iterable[Any], metric: AnyMetric, device: str = "cpu"
+) -> None:
+    """That the metric takes the first batch. Raises DataError as `evaluate` would."""
+    for batch in _batches(batches):
+        inputs, targets = split_batch(batch, 0)
+        with torch.inference_mode(), _evaluating(module):
+            outputs = _outputs(module, inputs, 0, device)
+        targets = targets.to(device)
+        _check_rows(outputs, targets, 0)
+        # A metric of the whole, such as F1, may say nothing about one batch.
+        if isinstance(metric, str) or callable(metric):
+            _number(metric_of(metric)(outputs, targets), 0)
+        return
+
+
 class Score:
     """A metric over batches as they come."""
 

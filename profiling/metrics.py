@@ -36,6 +36,8 @@ def _check_classes(outputs: Tensor, targets: Tensor) -> None:
             f"{list(outputs.shape)} and {list(targets.shape)} {targets.dtype}. "
             "Use the metric `mse`, `mae` or a function for other outputs."
         )
+    if not targets.numel():
+        return
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= outputs.shape[1]:
         raise DataError(

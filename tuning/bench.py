@@ -50,6 +50,7 @@ from .runtimes import (
     same_answers,
 )
 from .talk import Talk
+from .targets import check_targets
 from .threads import with_fastest
 
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
@@ -71,7 +72,8 @@ class Bench:
     least it took in any measurement of this run. `package` is the finished variant compiled ahead
     of time, where it runs compiled, or `unpackaged` says why there is none. `left_out`: runtimes
     that gave other outputs than the plain graph or failed. `state`: the buffers that a call
-    writes, as the checkpoint has them.
+    writes, as the checkpoint has them. `failed`: by place, steps of the recipe that raised before
+    their turn, and why; `set_aside`: by name, what else did.
     """
 
     job: Job
@@ -95,6 +97,8 @@ class Bench:
     unpackaged: tuple[LeftAlone, ...] = ()
     left_out: list[LeftAlone] = field(default_factory=list)
     asked: dict[str, bool] = field(default_factory=dict)  # a runtime's answers are the same
+    failed: dict[int, str] = field(default_factory=dict)
+    set_aside: dict[str, str] = field(default_factory=dict)
 
     @property
     def deadline(self) -> float:
@@ -316,6 +320,8 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
     state = {n: tensor_at(original, n).detach().clone() for n in written_buffers(original)}
     tried = probes(original, inputs, data, job.seed + 1)
     _check_captured(source, original, tried[0])
+    if data is not None:
+        check_targets(data, original, recipe, job.target.device)
     job = replace(job, target=with_fastest(job.target, original, inputs, talk))
     return Bench(job, recipe, talk, source, inputs, original, data, tried, state, started=started)
 

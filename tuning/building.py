@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Plan
@@ -14,6 +16,7 @@ from .bench import Bench
 from .chosen import Chosen
 from .compensation import compensate
 from .data import CALIBRATION
+from .failing import reason_of
 from .finetuning import reestimate_batch_norm
 from .variant import Variant
 
@@ -33,14 +36,8 @@ def plan_step(bench: Bench, variant: Variant, step: RecipeStep, chosen: Chosen |
 
 def before(bench: Bench, last: RecipeStep) -> Variant:
     """What the steps ahead of `last` make of the original, untrained."""
-    variant = fresh(bench)
-    for step in bench.recipe.adjust:
-        if step is last:
-            break
-        plan = plan_step(bench, variant, step, None)
-        plan.carry_out(variant.module)
-        variant.edits.extend(plan.edits)
-    return variant
+    places = [i for i, step in enumerate(bench.recipe.adjust) if step is last]
+    return _made(bench, None, places[0], lambda step: True, False)
 
 
 def build(
@@ -54,14 +51,37 @@ def build(
 
     `recover` adds what is cheap enough for a candidate: compensation, or batch norms re-estimated.
     """
+
+    def wanted(step: RecipeStep) -> bool:
+        return not lossless or ADJUSTERS[step.name].lossless
+
+    return _made(bench, chosen, len(bench.recipe.adjust), wanted, recover)
+
+
+def _made(
+    bench: Bench,
+    chosen: Chosen | None,
+    end: int,
+    wanted: Callable[[RecipeStep], bool],
+    recover: bool,
+) -> Variant:
+    """By the steps before place `end`. A step that fails is left out from here on; one that the
+    search decides on fails the candidate."""
     variant = fresh(bench)
-    for step in bench.recipe.adjust:
-        if lossless and not ADJUSTERS[step.name].lossless:
+    for place, step in enumerate(bench.recipe.adjust[:end]):
+        if place in bench.failed or not wanted(step):
             continue
-        plan = plan_step(bench, variant, step, chosen)
-        if plan.trains and recover:
-            _recover(bench, variant, step)
-        plan.carry_out(variant.module)
+        try:
+            plan = plan_step(bench, variant, step, chosen)
+            if plan.trains and recover:
+                _recover(bench, variant, step)
+            plan.carry_out(variant.module)
+        except Exception as error:
+            if chosen is not None and chosen.decides(step):
+                raise
+            bench.failed[place] = reason_of(error, f"`{step.name}`")
+            # Its edits may be half made, so all are made again without them.
+            return _made(bench, chosen, end, wanted, recover)
         variant.edits.extend(plan.edits)
     return variant
 

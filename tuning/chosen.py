@@ -65,6 +65,11 @@ class Chosen:
             return self._layers(step, context)
         return None
 
+    def decides(self, step: Step) -> bool:
+        """Whether the search says what the step does."""
+        blocks = isinstance(step.settings, DropBlocks) and step.settings.count is None
+        return step.name == "prune" or blocks or any(step is s for s in self.open)
+
     def takes(self, step: Step) -> bool:
         return any(step is taken.step for taken in self.taken)
 

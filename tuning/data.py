@@ -130,6 +130,8 @@ def _first(batches: Any, where: str) -> None:
         raise DataError(f"{where} can be read only once; return a list or a DataLoader.")
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise DataError(f"{where} must yield (inputs, targets); it yields {type(batch).__name__}.")
+    if isinstance(batch[1], Tensor) and not batch[1].dim():
+        raise DataError(f"{where} has a target without a shape; it must have one row per example.")
     parts = [*Inputs.of(batch[0]), batch[1]]
     strange = next((p for p in parts if not isinstance(p, Tensor)), None)
     if strange is not None or len(parts) < 2:

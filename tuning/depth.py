@@ -15,6 +15,7 @@ from ..configs.settings import DropBlocks
 from ..graph.blocks import Block, branch_of
 from ..graph.capture import node_named
 from ..graph.groups import Group
+from ..graph.training import NoGradient
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Depth:
         kept = [b for b in found if inner[b.total]]
         if not kept:
             return cls(reason="no residual block holds channels of its own that may go")
-        losses = block_losses(context, kept)
+        try:
+            losses = block_losses(context, kept)
+        except NoGradient as error:
+            return cls(reason=f"what a block is worth is not known: {error}")
         rows = (
             Droppable(b, inner[b.total], _branch(context.module, b), losses[b.total]) for b in kept
         )

@@ -29,9 +29,11 @@ def within(search: Search, least: float) -> list[Trial]:
 
 
 def _halved(search: Search, problem: Problem, least: float, form: int) -> list[Trial]:
-    fast = search.measure(problem.fastest(), form).latency.value_ms
-    whole = search.measure(problem.whole(), form)
+    fastest, whole = search.measure(problem.fastest(), form), search.measure(problem.whole(), form)
     good: list[Trial] = []
+    if whole.failed:
+        return good
+    fast = fastest.predicted_ms if fastest.failed else fastest.latency.value_ms
     if whole.formats:
         if search.held(whole) < least:
             return good
@@ -47,7 +49,7 @@ def _halved(search: Search, problem: Problem, least: float, form: int) -> list[T
         known = search.known(found.picks, form)
         trial = known or search.measure(found.picks, form)
         # What is known already tells no more than on which side of the aim to go on.
-        ms = aim if known else trial.latency.value_ms
+        ms = aim if known or trial.failed else trial.latency.value_ms
         if search.held(trial) < least:
             fast = max(fast, ms)
             continue

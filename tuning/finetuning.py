@@ -5,6 +5,7 @@ The result is kept only if it is better on held-out training data than before th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,7 @@ from torch.fx import GraphModule
 from ..adjusters.plan import Batches, outputs_of
 from ..graph.training import has_batch_norm, training
 from .data import several
-from .trainer import Score, Trainer, Weights, weights_of
+from .trainer import Diverged, Score, Trainer, Weights, weights_of
 
 aten: Any = torch.ops.aten
 
@@ -36,8 +37,18 @@ class Trained:
 
 def finetune(trainer: Trainer) -> Trained:
     """Train `trainer.objective.student` in place; leaves the best of before, re-estimated and
-    trained in it. Raises DataError where the loss is not finite.
+    trained in it, and what it was where the training fails. Raises DataError where the loss is
+    not finite.
     """
+    start = weights_of(trainer.objective.student)
+    try:
+        return _trained(trainer)
+    except BaseException:
+        trainer.objective.student.load_state_dict(start)
+        raise
+
+
+def _trained(trainer: Trainer) -> Trained:
     student, settings = trainer.objective.student, trainer.settings
     ranked: list[tuple[Score, str, Weights]] = []
 
@@ -47,8 +58,13 @@ def finetune(trainer: Trainer) -> Trained:
         return score[0]
 
     before = note("nothing")
+    if not math.isfinite(before):
+        raise Diverged("the outputs are not finite before any training; check the weights.")
     reestimate_batch_norm(student, trainer.train, settings.bn_batches, trainer.device)
     reestimated = note("batch norms only")
+    if not math.isfinite(reestimated):
+        ranked.pop()  # values that overflow: training starts from the statistics as they were
+        student.load_state_dict(ranked[0][2])
     steps = trainer.run()
     after = note("trained")
     # Only better counts: of equals the earlier, less changed weights stay.

@@ -92,9 +92,12 @@ class Ground:
         context = seen_by(bench.context(module), step.settings)
         bench.talk.stage("ranking channel groups")
         ranking = bench.journal.kept("ranking", Ranking, lambda: Ranking.of(bench, context, step))
+        if ranking.instead:
+            bench.set_aside["importance"] = ranking.instead
         pruner = Pruner(
-            context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple
-        )
+            context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple,
+            ranking.instead,
+        )  # fmt: skip
         ways = Ways()
         if ranks(bench.recipe) or integers(bench.recipe):
             ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
@@ -113,6 +116,7 @@ class Ranking:
     costs: dict[str, float]
     multiple: int
     depth: Depth
+    instead: str = ""
 
     @classmethod
     def of(cls, bench: Bench, context: Context, step: Step) -> Ranking:
@@ -120,9 +124,9 @@ class Ranking:
         groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
         depth = Depth.of(context, groups, _open_drop(bench))
         assert isinstance(step.settings, Prune)
-        if depth.blocks and step.settings.importance == "magnitude":
+        if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
             depth = Depth(reason="weight norms are no currency to weigh blocks in")
-        return cls(made.scores, made.costs, made.multiple, depth)
+        return cls(made.scores, made.costs, made.multiple, depth, made.instead)
 
 
 def _open_drop(bench: Bench) -> DropBlocks | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch.fx import GraphModule
@@ -20,6 +20,7 @@ from ..graph.edits import DropBlock, Edit, FoldBatchNorm, Slice, to_json
 from .bench import Bench
 from .building import fit, fresh, plan_step
 from .chosen import Chosen
+from .failing import reason_of
 from .forms import takes_a_format
 from .goal import wanted
 from .talk import VERIFYING
@@ -35,21 +36,37 @@ class Run:
     chosen: Chosen | None
     as_written: bool = False
     lossless: bool = False
+    errors: list[Exception] = field(default_factory=list, init=False)
 
     def all(self) -> Variant:
+        """Every step that was asked for has a row. Raises what the first one met where the recipe
+        is to be run as written and nothing of it works."""
         variant = fresh(self.bench)
-        steps = self.bench.recipe.adjust
-        names = [s.name for s in steps if not self.lossless or ADJUSTERS[s.name].lossless]
+        recipe = self.bench.recipe
+        names = [s.name for s in recipe.adjust if self._wanted(s)]
         self.bench.talk.expect([*names, VERIFYING])
-        for step in steps:
-            if self.lossless and not ADJUSTERS[step.name].lossless:
-                reason = "the lossless steps reach the target, so accuracy is left untouched"
-                if not wanted(self.bench.job.target):
-                    reason = "no target asks for it"
+        places = iter(range(len(recipe.adjust)))
+        for step, left_out in recipe.every_step():
+            place = None if left_out else next(places)
+            reason = left_out or ("" if self._wanted(step) else self._unwanted())
+            if place in self.bench.failed:
+                row = Step(step.name, _plain(step), "rolled back", self.bench.failed[place])
+                variant.steps.append(row)
+            elif reason:
                 variant.steps.append(Step(step.name, _plain(step), "skipped", reason))
-                continue
-            self._one(variant, step)
+            else:
+                self._one(variant, step)
+        if self.as_written and self.errors and not any(s.status == "kept" for s in variant.steps):
+            raise self.errors[0]
         return variant
+
+    def _wanted(self, step: RecipeStep) -> bool:
+        return not self.lossless or ADJUSTERS[step.name].lossless
+
+    def _unwanted(self) -> str:
+        if not wanted(self.bench.job.target):
+            return "no target asks for it"
+        return "the lossless steps reach the target, so accuracy is left untouched"
 
     def _one(self, variant: Variant, step: RecipeStep) -> None:
         self.bench.talk.stage(step.name)
@@ -70,27 +87,33 @@ class Run:
 
     def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
         started = time.monotonic()
+        try:
+            done, plan = self._tried(variant, step)
+        except Exception as error:
+            # All work is done on copies, so the variant is what it was.
+            reason = reason_of(error, f"`{step.name}`")
+            self.bench.talk.note(f"`{step.name}`: {reason}; the run goes on without it")
+            self.errors.append(error.with_traceback(None))
+            done, plan = Step(step.name, _plain(step), "rolled back", reason), Plan()
+        return replace(done, seconds=round(time.monotonic() - started, 3)), plan
+
+    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
         plan = plan_step(self.bench, variant, step, self.chosen)
         if plan.trains and self.chosen is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
-            done = Step(step.name, _plain(step), "skipped", reason)
-        elif plan.trains:
-            done = self._train(variant, step)
-        elif plan.edits:
-            done = self._edit(variant, step, plan)
-        else:
-            reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
-            done = Step(step.name, _plain(step), "skipped", reason)
-        return _timed(done, time.monotonic() - started), plan
+            return Step(step.name, _plain(step), "skipped", reason), plan
+        if plan.trains:
+            return self._train(variant, step), plan
+        if plan.edits:
+            return self._edit(variant, step, plan), plan
+        reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
+        return Step(step.name, _plain(step), "skipped", reason), plan
 
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
         bench = self.bench
-        changed = plan.carry_out(clone(variant.module))
-        trained = ""
+        changed, trained = plan.carry_out(clone(variant.module)), ""
         if _epochs(step) and bench.data is not None:
-            # bfloat16 has no bits to spare for values that are rounded to 8.
-            settings = Finetune(epochs=_epochs(step), mixed=False)
-            trained = f"; {self._trained(changed, [*variant.edits, *plan.edits], settings)[1]}"
+            changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
         runtime = bench.runtime
         if takes_a_format(plan.edits):
             runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
@@ -164,7 +187,22 @@ class Run:
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
         assert isinstance(step.settings, Finetune)
-        return self._trained(variant.module, variant.edits, step.settings)
+        made = clone(variant.module)
+        kept, reason = self._trained(made, variant.edits, step.settings)
+        if kept:
+            variant.module = made
+        return kept, reason
+
+    def _rounded(
+        self, module: GraphModule, edits: Sequence[Edit], step: RecipeStep
+    ) -> tuple[GraphModule, str]:
+        """Trained with its roundings in place, or as it is where that fails, and what happened."""
+        # bfloat16 has no bits to spare for values that are rounded to 8.
+        settings, made = Finetune(epochs=_epochs(step), mixed=False), clone(module)
+        try:
+            return made, f"; {self._trained(made, edits, settings)[1]}"
+        except Exception as error:
+            return module, f"; its training is left out: {reason_of(error, step.name)}"
 
     def _trained(
         self, module: GraphModule, edits: Sequence[Edit], settings: Finetune
@@ -214,9 +252,3 @@ def _why(found: Comparison, as_written: bool) -> str:
 
 def _plain(step: RecipeStep) -> dict[str, Any]:
     return dict(step.settings.model_dump(mode="json"))
-
-
-def _timed(step: Step, seconds: float) -> Step:
-    from dataclasses import replace
-
-    return replace(step, seconds=round(seconds, 3))

@@ -15,7 +15,7 @@ from ..checkpoints.artifact import save
 from ..checkpoints.read import Source
 from ..configs.load import dump_recipe
 from ..core.errors import OutputsDiffer
-from ..core.records import Candidate, Latency, LayerCost, Record, Target
+from ..core.records import Candidate, Latency, LayerCost, LeftAlone, Record, Target
 from ..core.workspace import workspace
 from ..graph.capture import export, moved
 from ..graph.edits import to_json
@@ -86,6 +86,7 @@ def finished(
 ) -> Record:
     """The whole record, its verdict from the fresh process's measurement."""
     target = bench.job.target
+    aside = tuple(LeftAlone(name, reason) for name, reason in bench.set_aside.items())
     return replace(
         record,
         verdict=verdict(target, checked.final, checked.comparison),
@@ -103,7 +104,9 @@ def finished(
         candidates=candidates,
         layers_before=layers(bench, bench.original),
         layers_after=layers(bench, variant.module, bench.runtime),
-        left_alone=tuple(dict.fromkeys((*variant.left_alone, *bench.unpackaged, *bench.left_out))),
+        left_alone=tuple(
+            dict.fromkeys((*variant.left_alone, *bench.unpackaged, *bench.left_out, *aside))
+        ),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
 

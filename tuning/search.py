@@ -14,9 +14,10 @@ from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
 from ..profiling.gate import working
 from .allocation import Problem
-from .bench import Bench
+from .bench import UNMEASURED, Bench
 from .building import build
 from .chosen import Chosen
+from .failing import reason_of
 from .forms import FLOAT, halves, integers, takes_a_format
 from .goal import WINDOW, budget_ms, feasibility, wanted
 from .ground import Ground
@@ -83,11 +84,16 @@ class Search:
     def _gains(self, whole: Picks, form: int = FLOAT) -> bool:
         """Whether the model without pruning is faster in this format here."""
         trial = self.known(whole, form)
-        if trial is None:
-            variant = self._built(whole, form)
-            if form != FLOAT and not takes_a_format(variant.edits):
-                return False
-            trial = self._measured(whole, form, variant)
+        try:
+            if trial is None:
+                variant = self._built(whole, form)
+                if form != FLOAT and not takes_a_format(variant.edits):
+                    return False
+                trial = self._measured(whole, form, variant)
+        except Exception as error:
+            trial = self._unmade(whole, form, error)
+        if trial.failed:
+            return False
         gains = trial.latency.high_ms < self.trials[0].latency.value_ms
         self.bench.talk.note(
             f"{trial.name} without pruning: {trial.latency.value_ms:.3g} ms"
@@ -109,10 +115,31 @@ class Search:
         return next(same, None)
 
     def measure(self, picks: Picks, form: int = FLOAT) -> Trial:
+        """One that fails is no better than nothing, and the search goes on."""
         known = self.known(picks, form)
         if known is not None:
             return known
-        return self._measured(picks, form, self._built(picks, form))
+        try:
+            return self._measured(picks, form, self._built(picks, form))
+        except Exception as error:
+            return self._unmade(picks, form, error)
+
+    def _unmade(self, picks: Picks, form: int, error: Exception) -> Trial:
+        formats, name = self.ground.formats(self.bench.recipe, picks, form)
+        made = Trial(
+            picks, self.problem.ms(picks), self.problem.loss(self.ground.settled(picks)),
+            UNMEASURED, self.bench.runtime, form=form, formats=formats, name=name,
+        )  # fmt: skip
+        self.trials.append(made)
+        self.fail(made, error)
+        return made
+
+    def fail(self, trial: Trial, error: Exception) -> None:
+        """The trial is none any more, and the report says why."""
+        label = f"tried {self.trials.index(trial)}, {trial.name}"
+        trial.fail(reason_of(error, label))
+        self.bench.set_aside[label] = trial.failed
+        self.bench.talk.note(f"{label}: {trial.failed}")
 
     def _built(self, picks: Picks, form: int) -> Variant:
         chosen = self.ground.chosen(self.bench.recipe, picks, form)
@@ -121,7 +148,7 @@ class Search:
     def _measured(self, picks: Picks, form: int, variant: Variant) -> Trial:
         bench, predicted = self.bench, self.problem.ms(picks)
         formats, name = self.ground.formats(bench.recipe, picks, form)
-        same = [t for t in self.trials if t.formats == formats]
+        same = [t for t in self.trials if t.formats == formats and not t.failed]
         # One point of another format says little: small layers gain less by it than large ones.
         told = len(same) >= (2 if formats else 1)
         points = [(t.predicted_ms, t.latency.value_ms) for t in same]
@@ -142,16 +169,18 @@ class Search:
 
     def of_problem(self, form: int, problem: Problem) -> list[Trial]:
         """What was tried in a format and is among the problem's options."""
-        return [t for t in self.trials if t.form == form and problem.allows(t.picks)]
+        made = (t for t in self.trials if t.form == form and not t.failed)
+        return [t for t in made if problem.allows(t.picks)]
 
     def smallest(self) -> Trial:
-        """What takes least time of all."""
+        """What takes least time of all; lossless work where nothing else can be had."""
         made = [
             self.measure(problem.fastest(), form)
             for form in self.forms
             for problem in self.problems(form)
         ]
-        return min(made, key=lambda t: t.latency.value_ms)
+        found = [t for t in made if not t.failed] or [t for t in self.trials if not t.failed]
+        return min(found, key=lambda t: t.latency.value_ms)
 
     def solve(self, budget_ms: float) -> Trial | None:
         """The best of those found whose measured upper bound is within the budget, ideally just so.
@@ -162,7 +191,8 @@ class Search:
         exact = self.exact(budget_ms)
         if exact is not None:
             return exact
-        if self.smallest().latency.high_ms > budget_ms:
+        out_of_reach = self.smallest().latency.high_ms > budget_ms
+        if out_of_reach and not any(t.failed for t in self.trials):
             return None
         for form in self.forms:
             free, *others = self.problems(form)
@@ -174,7 +204,9 @@ class Search:
 
     def _between(self, problem: Problem, budget_ms: float, form: int) -> bool:
         """Whether there is something to choose: its narrowest is fast enough, its whole is not."""
-        fits = self.measure(problem.fastest(), form).latency.high_ms <= budget_ms
+        fastest = self.measure(problem.fastest(), form)
+        # Where the narrowest fails, wider ones may be had.
+        fits = bool(fastest.failed) or fastest.latency.high_ms <= budget_ms
         return fits and self.measure(problem.whole(), form).latency.high_ms > budget_ms
 
     def exact(self, budget_ms: float) -> Trial | None:
@@ -207,9 +239,11 @@ class Search:
         """
         aim, whole = 0.5 * (1 + WINDOW) * budget_ms, self.measure(problem.whole(), form)
         points, tried = self.of_problem(form, problem), [whole]
+        count = len(tried)  # with those that failed
         low, high = 0.0, whole.predicted_ms  # asking for the one fitted, for the other did not
         for _ in range(2 * trials):
-            asked = interpolated([(t.latency.high_ms, t.predicted_ms) for t in points], aim)
+            rows = [(t.latency.high_ms, t.predicted_ms) for t in points if not t.failed]
+            asked = interpolated(rows, aim) if rows else low
             asked = asked if low < asked < high else 0.5 * (low + high)
             found = problem.solve(asked)
             if found is None:  # nothing is predicted to be so fast
@@ -217,9 +251,14 @@ class Search:
                 continue
             trial = self.measure(found.picks, form)
             took = trial.latency.high_ms
+            if trial.failed:  # nothing is known of it: wider ones are asked for
+                count, low = count + 1, asked
+                if count > trials or not self.in_time():
+                    return
+                continue
             if not any(t is trial for t in tried):
-                points = tried = [*tried, trial]
-            if WINDOW * budget_ms < took <= budget_ms or len(tried) > trials or not self.in_time():
+                points, count = (tried := [*tried, trial]), count + 1
+            if WINDOW * budget_ms < took <= budget_ms or count > trials or not self.in_time():
                 return
             low, high = (asked, high) if took <= budget_ms else (low, asked)
 
@@ -240,9 +279,13 @@ class Search:
         assert bench.data is not None
         if trial.held is not None:
             return
-        made = build(bench, self.chosen(trial), recover=True).module
-        trial.held = bench.data.held_score(made, bench.device)
-        trial.distance = bench.data.held_divergence(bench.original, made, bench.device)
+        try:
+            made = build(bench, self.chosen(trial), recover=True).module
+            trial.distance = bench.data.held_divergence(bench.original, made, bench.device)
+            trial.held = bench.data.held_score(made, bench.device)
+        except Exception as error:
+            self.fail(trial, error)
+            return
         bench.journal.put("trial", trial)
         bench.talk.note(f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}")
 
@@ -264,8 +307,10 @@ class Search:
             late = working() - begun > RECOVER_SECONDS * firsts or not self.in_time()
             if len(near) >= firsts and late:
                 break
-            near.append((self.distance(trial), trial.loss, trial))
-        return min(near, key=lambda row: row[:2])[2]
+            distance = self.distance(trial)
+            if not trial.failed:
+                near.append((distance, trial.loss, trial))
+        return min(near, key=lambda row: row[:2])[2] if near else None
 
     def in_time(self) -> bool:
         """The rest of the time belongs to training and the final check."""

@@ -33,7 +33,11 @@ def settle(search: Search, record: Record, out: Path) -> tuple[Trial, float]:
         found = search.solve(budget)
         if found is None or (at := search.trials.index(found)) in shares:
             break
-        shares[at] = share = _verified(search, found, record, out)
+        try:
+            shares[at] = share = _verified(search, found, record, out)
+        except Exception as error:  # another one may do; where none does, lossless work is left
+            search.fail(found, error)
+            continue
         enough = share <= MARGIN and (share >= WINDOW or not found.loss)
         if enough or not search.in_time():
             break

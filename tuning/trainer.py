@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..adjusters.plan import Batches
 from ..configs.settings import Finetune
 from ..core.calling import Inputs
-from ..core.errors import DataError
-from ..graph.training import evaluating, training
+from ..core.errors import DataError, UsageError
+from ..graph.training import evaluating, gradients, training
 from ..profiling.gate import working
 from .data import several
 from .group import Group
@@ -70,7 +70,7 @@ class Trainer:
         """Train, leave the best weights seen in place; how many steps that took."""
         batches = sum(1 for _ in several(self.train))
         if batches < self.group.size:
-            raise DataError(
+            raise UsageError(
                 f"{self.group.size} processes can't share {batches} batches of training data; "
                 "start fewer of them or make the batches smaller."
             )
@@ -105,7 +105,8 @@ class Trainer:
         """Whether there are weights that the loss does not hang on, as those of other outputs."""
         student = self.objective.student
         start = weights_of(student)
-        self.objective(*next(self._batches())).backward()
+        with gradients():
+            self.objective(*next(self._batches())).backward()
         found = any(p.requires_grad and p.grad is None for p in student.parameters())
         student.zero_grad()
         student.load_state_dict(start)
@@ -153,7 +154,7 @@ class Trainer:
     def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
         optimiser.zero_grad()
         loss = self._loss(inputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        _backward(loss)
         norm = nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
         # Gradients are shared, so that all processes see here what went wrong in one of them.
         if not bool(torch.isfinite(norm)) or (
@@ -194,7 +195,7 @@ class Trainer:
             self._dtype = dtype
             try:
                 times[dtype] = min(self._seconds(inputs, targets) for _ in range(3))
-            except RuntimeError:  # an operator without bfloat16
+            except Exception:  # an operator without bfloat16, or one of the user's that says no
                 if dtype is None:
                     raise
                 times[dtype] = math.inf
@@ -205,7 +206,7 @@ class Trainer:
 
     def _seconds(self, inputs: Inputs, targets: Tensor) -> float:
         start = time.perf_counter()
-        self._loss(inputs, targets).backward()  # type: ignore[no-untyped-call]
+        _backward(self._loss(inputs, targets))
         if self.device.startswith("cuda"):
             torch.cuda.synchronize()
         return time.perf_counter() - start
@@ -236,6 +237,11 @@ class Trainer:
     def _on_device(self, batches: Batches) -> Iterator[tuple[Inputs, Tensor]]:
         for inputs, targets in batches:
             yield Inputs.of(inputs).map(lambda x: x.to(self.device)), targets.to(self.device)
+
+
+def _backward(loss: Tensor) -> None:
+    with gradients():
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def weights_of(module: nn.Module) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ class Trial:
 
     `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
     measured in this format by then. `formats`: the steps of those that
-    all of it or layers of it take, which `name` says in words.
+    all of it or layers of it take, which `name` says in words. `failed`: why it can't be had.
     """
 
     picks: Picks
@@ -33,6 +34,14 @@ class Trial:
     form: int = FLOAT
     formats: tuple[int, ...] = ()
     name: str = "float32"
+    failed: str = ""
+
+    def fail(self, reason: str) -> None:
+        """No target is met by it, and nothing else is as bad."""
+        never = math.inf
+        self.failed, self.latency = reason, replace(self.latency, value_ms=never, low_ms=never,
+                                                    high_ms=never)  # fmt: skip
+        self.held, self.distance = -never, never
 
 
 def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
@@ -68,6 +77,8 @@ def candidates(trials: Iterable[Trial]) -> list[Candidate]:
     """Rows of the record for what was tried, numbered from 1."""
     rows = []
     for number, t in enumerate(trials, start=1):
+        if t.failed:
+            continue  # it has no figures: the report names it among what was left alone
         form = f", {t.name}" if t.formats else ""
         row = candidate(f"tried {number}{form}", t.latency, t.held)
         rows.append(replace(row, predicted_ms=t.expected_ms, predicted_rise=t.loss))

@@ -14,6 +14,7 @@ from ..core.errors import MeasureError, UsageError
 from ..core.records import Candidate, Latency, Record
 from .bench import Bench, open_bench
 from .building import build
+from .failing import searched
 from .fastest import within
 from .forms import halves, integers
 from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
@@ -139,7 +140,8 @@ def _lossless(
     text = "lossless work is enough"
     if short:
         text = summary(record, checked.final.value_ms)
-        text += "; nothing in this recipe can trade accuracy for speed on this model"
+        nothing = "nothing in this recipe can trade accuracy for speed on this model"
+        text += f"; {next(iter(bench.failed.values()), nothing)}"
     elif target.ms is not None and record.baseline.high_ms <= target.ms:
         text = "the original already meets the target: only lossless work was done"
     elif target.fastest:
@@ -175,10 +177,16 @@ def _lossy(
     if bench.runtime not in bench.runtimes:  # lossless work ended compiled
         bench.runtime = bench.runtimes[0]
     bench.compared = ()
-    search = Search.of(bench, step, tried[-1].latency)
-    if not search.problem.choices:
+    search = searched(bench, step, lambda: Search.of(bench, step, tried[-1].latency))
+    if search is None or not search.problem.choices:
         return _unpruned(bench, record, tried, out, force)
-    choice = bench.journal.kept("choice", Choice, lambda: Choice(*settle(search, record, out)))
+    choice = searched(
+        bench,
+        step,
+        lambda: bench.journal.kept("choice", Choice, lambda: Choice(*settle(search, record, out))),
+    )
+    if choice is None:
+        return _unpruned(bench, record, tried, out, force)
     bench.runtime, smallest = bench.trusted(choice.trial.runtime), choice.smallest_ms
     variant = Run(bench, search.chosen(choice.trial)).all()
     record, variant = _done(bench, record, variant, [*tried, *search.candidates], out)
@@ -206,14 +214,19 @@ def _fastest(
     """
     data, limit = bench.data, bench.recipe.limits.max_drop
     assert data is not None
-    search = Search.of(bench, step, tried[-1].latency)
-    if not search.problem.choices:
+    search = searched(bench, step, lambda: Search.of(bench, step, tried[-1].latency))
+    if search is None or not search.problem.choices:
         return _unpruned(bench, record, tried, out, force)
-    least = search.start - limit
     before, _ = data.accuracy(bench.original, bench.device)
-    found = bench.journal.kept(
-        "choices", Choices, lambda: Choices(within(search, least)[:ATTEMPTS])
+    found = searched(
+        bench,
+        step,
+        lambda: bench.journal.kept(
+            "choices", Choices, lambda: Choices(within(search, search.start - limit)[:ATTEMPTS])
+        ),
     )
+    if found is None:
+        return _unpruned(bench, record, tried, out, force)
     for trial in found.trials:
         bench.runtime = bench.trusted(trial.runtime)
         variant = Run(bench, search.chosen(trial)).all()

@@ -28,6 +28,7 @@ from ..graph.edits import Factor, QuantizeWeight, apply
 from ..graph.layers import Layer, layers_of
 from ..profiling.layers import node_times
 from .bench import Bench
+from .failing import reason_of
 from .forms import FLOAT, integers, ranks
 from .runtimes import lowered
 
@@ -76,13 +77,16 @@ class Ways:
         found: dict[str, tuple[Way, ...]] = {}
         usual = node_times(lowered(module, bench.inputs, bench.runtime), bench.inputs)
         for place in (*ranks(bench.recipe), *integers(bench.recipe)):
-            for settings in _degrees(bench.recipe.adjust[place].settings):
-                plan = ADJUSTERS[bench.recipe.adjust[place].name].plan(
-                    bench.context(module), settings
-                )
-                for node, way in _ways(bench, module, plan, place, usual):
-                    if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
-                        found[node] = (*found.get(node, ()), way)
+            step = bench.recipe.adjust[place]
+            try:
+                rows = [row for settings in _degrees(step.settings)
+                        for row in _offered(bench, module, place, settings, usual)]  # fmt: skip
+            except Exception as error:  # the layers stay as they are, and the step says why
+                bench.failed[place] = reason_of(error, f"`{step.name}`")
+                continue
+            for node, way in rows:
+                if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
+                    found[node] = (*found.get(node, ()), way)
         return cls({node: (*ways, AS_IT_IS) for node, ways in found.items()})
 
     @property
@@ -115,6 +119,14 @@ def _degrees(settings: Settings) -> tuple[Settings, ...]:
         return (settings,)
     usual = settings.model_copy(update={"form": "channels"})
     return (usual, usual.model_copy(update={"max_error": settings.max_error / FINER}))
+
+
+def _offered(
+    bench: Bench, module: GraphModule, place: int, settings: Settings, usual: Mapping[str, float]
+) -> list[tuple[str, Way]]:
+    adjuster = ADJUSTERS[bench.recipe.adjust[place].name]
+    plan = adjuster.plan(bench.context(module), settings)
+    return list(_ways(bench, module, plan, place, usual))
 
 
 def _ways(

@@ -112,6 +112,7 @@ def _trained(
     except BaseException:
         # The others are in the middle of a step, where no message reaches them.
         dist.destroy_process_group()
+        bench.group = Group()  # what comes after the failed step is done by this process alone
         raise
 
 

@@ -138,8 +138,26 @@ def test_without_data_only_lossless_steps_run_and_accuracy_is_called_unknown(fol
                        "--json", "--threads", "1")  # fmt: skip
     record = json.loads(out)
     assert code == 0 and not record["quality"]["known"]
-    assert {s["adjuster"] for s in record["steps"]} == {"fold_batchnorm"}
+    rows = {s["adjuster"]: s for s in record["steps"]}
+    assert list(rows) == ["prune", "finetune", "fold_batchnorm"]
+    for name in ("prune", "finetune"):
+        assert rows[name]["status"] == "skipped" and "`--without-data`" in rows[name]["reason"]
     assert "unknown" in (folder / "fast" / "report.md").read_text()
+
+
+def test_apply_has_a_row_for_a_step_that_wants_data_where_there_is_none(folder):
+    recipe = "version: 1\nmodel: {factory: 'model.py:build'}\ninputs: [{shape: [1, 1, 12, 12]}]\n"
+    (folder / "modelspeed.yaml").write_text(
+        recipe + "adjust:\n  - quantize: {scheme: int8_static}\n  - fold_batchnorm\n"
+    )
+    words = ["apply", folder / "ckpt.pt", "--out", folder / "fast", "--json", "--threads", "1"]
+    code, _, err = run(*words)
+    assert code == 2 and "`quantize`" in err and not (folder / "fast").exists()
+    code, out, _ = run(*words, "--without-data")
+    first, second = json.loads(out)["steps"]
+    assert code in (0, 4) and (first["adjuster"], first["status"]) == ("quantize", "skipped")
+    assert "needs training data" in first["reason"] and second["status"] == "kept"
+    assert "needs training data" in (folder / "fast" / "report.md").read_text()
 
 
 def nan_weights(folder):
