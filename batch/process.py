@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import ModelspeedError
+from ..core.files import read_text
 from ..core.items import OF_CODE, Item, Status
 from ..core.records import Record
 from ..profiling.gate import VARIABLE, Enrolment
@@ -151,7 +152,7 @@ def ending(code: int, text: str) -> tuple[Status, str]:
 
 
 def record_of(folder: Path) -> Record:
-    return loads((folder / "report.json").read_text(encoding="utf-8"))
+    return loads(read_text(folder / "report.json"))
 
 
 def _environment(env: Mapping[str, str], gate: Path) -> dict[str, str]:
