@@ -66,15 +66,16 @@ class Grammar:
             raise _strange(model)
         if ast.unparse(_bare(init)) != _bared("def __init__(self) -> None: pass"):
             raise _strange(init)
-        names = [a.arg for a in forward.args.args][1:]
-        taken = ", ".join(["self", *(f"{name}: torch.Tensor" for name in names)])
+        given = [a.arg for a in forward.args.args][1:]
+        taken = ", ".join(["self", *(f"{name}: torch.Tensor" for name in given)])
         forms = {_bared(f"def forward({taken}){end}: pass") for end in ("", " -> torch.Tensor")}
         if ast.unparse(_bare(forward)) not in forms:
             raise _strange(forward)
         for statement in init.body:
             self._statement(statement, {"self"}, self.heads | _INIT)
         scope = {a.arg for a in forward.args.args}
-        scope |= {n.id for n in ast.walk(forward) if _is_stored(n)}
+        names = [n for n in ast.walk(forward) if isinstance(n, ast.Name)]
+        scope |= {n.id for n in names if isinstance(n.ctx, ast.Store)}
         for statement in forward.body:
             self._statement(statement, scope, self.heads)
 
@@ -142,7 +143,8 @@ def _path(text: str) -> str:
                 raise _strange(at)
             at, leaf = given
         elif isinstance(at, ast.Subscript):
-            at, leaf = at.value, at.slice
+            leaf = at.slice
+            at = at.value
         elif isinstance(at, ast.Attribute):
             at, leaf = at.value, None
         else:
@@ -161,10 +163,6 @@ def _bare(found: ast.FunctionDef) -> ast.FunctionDef:
 
 def _bared(text: str) -> str:
     return ast.unparse(ast.parse(text))
-
-
-def _is_stored(found: ast.AST) -> bool:
-    return isinstance(found, ast.Name) and isinstance(found.ctx, ast.Store)
 
 
 def _is_target(found: ast.expr) -> bool:
