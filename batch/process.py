@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from ..core.errors import ModelspeedError
 from ..core.files import read_text
 from ..core.items import OF_CODE, Item, Status
+from ..core.processes import python
 from ..core.records import Record
 from ..profiling.gate import VARIABLE, Enrolment
 from ..reporting.json import loads
@@ -69,7 +69,7 @@ class Process:
     ) -> Process:
         """The plan's command in a process group of its own, that ends with this process."""
         words = (*plan.command, *more)
-        before = (sys.executable, "-m", "modelspeed.batch.child", str(os.getpid()), str(memory))
+        before = python("-m", "modelspeed.batch.child", str(os.getpid()), str(memory))
         with log.open("ab") as out:
             begin = out.tell()
             child = subprocess.Popen(

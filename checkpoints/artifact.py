@@ -284,7 +284,12 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     specs, wanted = manifest["inputs"], torch.tensor(manifest["sample"]["outputs"])
-    found = torch.tensor(_sample(program, specs))
+    try:
+        found = torch.tensor(_sample(program, specs))
+    except Exception as error:  # of whatever its operators are given
+        raise ArtifactError(
+            f"`{folder}`: its program does not run on its own inputs: {first_line(error)}"
+        ) from error
     if not reproduces(found, wanted, tolerance_of(program.state_dict.values())):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "

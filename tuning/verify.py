@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import MeasureError, ModelspeedError
-from ..core.processes import die_with_parent
+from ..core.processes import die_with_parent, python
 from ..core.records import Comparison, Latency, from_json, to_json
 from .job import Job
 
@@ -39,7 +39,7 @@ def verify(job: Job, folder: Path, usual_ms: float, seconds: float = 10.0) -> Ve
          "parent": os.getpid()}
     )  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "modelspeed.tuning.verify"],
+        python("-m", "modelspeed.tuning.verify"),
         input=request,
         capture_output=True,
         text=True,
