@@ -98,7 +98,7 @@ class Journal:
                 else:
                     item = from_json(Item, facts["item"], "item")
                     self.ended[item.name] = item
-            except (ArtifactError, KeyError, ValueError, TypeError):
+            except (ArtifactError, KeyError, ValueError, TypeError, OverflowError):
                 continue  # of another version: that item runs again
         if text and not text.endswith(b"\n"):
             os.write(self._file, b"\n")
@@ -108,7 +108,7 @@ def _lines(text: bytes) -> Iterator[dict[str, Any]]:
     for line in text.split(b"\n"):
         try:
             facts = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(facts, dict):
             yield facts

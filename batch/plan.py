@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from ..checkpoints.detect import INDEX
 from ..checkpoints.shards import shards_of
 from ..core.errors import CheckpointError
 from ..core.items import Item, Status
+from ..core.processes import python
 
-TUNE = (sys.executable, "-m", "modelspeed", "tune")
+TUNE = python("-m", "modelspeed", "tune")
 
 
 @dataclass(frozen=True)

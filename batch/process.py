@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import ModelspeedError
+from ..core.files import read_text
 from ..core.items import OF_CODE, Item, Status
+from ..core.processes import python
 from ..core.records import Record
 from ..profiling.gate import VARIABLE, Enrolment
 from ..reporting.json import loads
@@ -68,7 +69,7 @@ class Process:
     ) -> Process:
         """The plan's command in a process group of its own, that ends with this process."""
         words = (*plan.command, *more)
-        before = (sys.executable, "-m", "modelspeed.batch.child", str(os.getpid()), str(memory))
+        before = python("-m", "modelspeed.batch.child", str(os.getpid()), str(memory))
         with log.open("ab") as out:
             begin = out.tell()
             child = subprocess.Popen(
@@ -151,7 +152,7 @@ def ending(code: int, text: str) -> tuple[Status, str]:
 
 
 def record_of(folder: Path) -> Record:
-    return loads((folder / "report.json").read_text(encoding="utf-8"))
+    return loads(read_text(folder / "report.json"))
 
 
 def _environment(env: Mapping[str, str], gate: Path) -> dict[str, str]:

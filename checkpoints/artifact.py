@@ -275,7 +275,12 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
-    calls = _sample(program, manifest["inputs"])
+    try:
+        calls = _sample(program, manifest["inputs"])
+    except Exception as error:  # of whatever its operators are given
+        raise ArtifactError(
+            f"`{folder}`: its program does not run on its own inputs: {first_line(error)}"
+        ) from error
     tolerance = tolerance_of((*program.state_dict.values(), *program.constants.values()))
     pairs = zip(calls, sample_calls(manifest["sample"]), strict=False)
     if not all(reproduces(torch.tensor(found), wanted, tolerance) for found, wanted in pairs):

@@ -92,7 +92,10 @@ def inputs_of(folder: Path) -> list[dict[str, Any]]:
     image, channels = found.get("image_size"), found.get("num_channels", 3)
     words, longest = found.get("vocab_size"), found.get("max_position_embeddings", 128)
     frames = found.get("num_frames")
-    if isinstance(image, int):
+    numbers = (image, channels, words, longest, frames)
+    if any(n is not None and type(n) is not int and not isinstance(n, list) for n in numbers):
+        return []
+    if type(image) is int and type(channels) is int:
         shape = [1, *([frames] if isinstance(frames, int) else []), channels, image, image]
         return [{"shape": shape, "dtype": "float32", "name": "pixel_values"}]
     if isinstance(words, int) and isinstance(longest, int) and not found.get("is_encoder_decoder"):
@@ -117,7 +120,13 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
         raise CheckpointError(f"`{folder / CONFIG}` can't be read: {first_line(error)}") from error
     if hasattr(config, "use_cache"):
         config.use_cache = False  # a cache is an output of its own, and one call has no use for it
-    named = next(iter(found.get("architectures") or ()), "")
+    listed = found.get("architectures") or []
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise CheckpointError(
+            f"`{folder / CONFIG}`: `architectures` is {str(listed)[:40]}; it must be "
+            "a list of names."
+        )
+    named = next(iter(listed), "")
     known = str(named).isidentifier() and hasattr(transformers, str(named))
     return config, getattr(transformers, str(named)) if known else transformers.AutoModel
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArtifactError
+from ..core.files import read_text
 from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
 from .damage import first_line
 
 MANIFEST = "modelspeed.json"
-MOST_BYTES = 256 << 20  # with all raw samples some MB are usual
 MOST_VALUES = 1 << 28  # of the example inputs together: 1 GiB of float32
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool")
 MOST_SAMPLE = 4096
@@ -29,9 +29,7 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     if not folder.exists():
         recover(folder)  # a killed run may have moved it away
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ArtifactError(f"`{path}` is larger than {MOST_BYTES >> 20} MB; it is refused.")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"`{folder}` is no artifact: it has no `{MANIFEST}`.") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -54,6 +52,7 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
 def _inputs(value: Any) -> bool:
     return (
         isinstance(value, list)
+        and bool(value)
         and all(isinstance(v, dict) and _input(v) for v in value)
         and sum(math.prod(v["shape"]) for v in value) <= MOST_VALUES
     )
@@ -97,5 +96,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "edits": _edits,
     "runtime": lambda value: isinstance(value, str),
     "weights_sha256": lambda value: isinstance(value, str),
+    "source_sha256": lambda value: isinstance(value, str),
     "package_sha256": lambda value: value is None or isinstance(value, str),
 }

@@ -34,6 +34,7 @@ def apply(
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
+    trust_code: o.TrustCodeOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
@@ -43,15 +44,16 @@ def apply(
         from ..configs.machine import MachineFlags
         from ..tuning.apply import apply_recipe
         from .finish import finish
-        from .job import Asked, default_out, job_for, recipe_for
+        from .job import Asked, default_out, job_for, recipe_for, say_code
         from .progress import Live
 
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
-            without_data, input_size=input_size,
+            without_data, input_size=input_size, trust_code=trust_code,
         )  # fmt: skip
         recipe = recipe_for(asked, "apply")
+        say_code(asked, recipe)
         job = job_for(asked, recipe, flags)
         with Live() as talk:
             outcome = apply_recipe(

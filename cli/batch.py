@@ -44,6 +44,7 @@ def batch(
     force: o.ForceOption = False,
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
+    trust_code: o.TrustCodeOption = False,
     without_data: o.WithoutDataOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -53,6 +54,7 @@ def batch(
         from ..configs.jobs import JobSettings
         from .batch_options import check_flags, options_for
         from .batch_run import run
+        from .batch_trust import say_code
 
         flags = JobSettings.model_construct(
             target_ms=target_ms, target_speedup=target_speedup, fastest=fastest or None,
@@ -67,4 +69,13 @@ def batch(
             file, base, out=out, workers=workers, retries=retries, minutes=minutes,
             memory_limit=memory_limit, keep_going=keep_going, resume=resume,
         )  # fmt: skip
-        run(asked, options, force=force, trust_pickle=trust_pickle, as_json=json, ray=ray)
+        say_code(asked, Path(jobs[0]) if file else None, flags, trust_code)
+        run(
+            asked,
+            options,
+            force=force,
+            trust_pickle=trust_pickle,
+            trust_code=trust_code,
+            as_json=json,
+            ray=ray,
+        )

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def plans_for(
-    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool
+    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool, trust_code: bool = False
 ) -> list[Plan]:  # fmt: skip
-    more = (*(("--force",) if force else ()), *(("--trust-pickle",) if trust_pickle else ()))
+    flags = {"--force": force, "--trust-pickle": trust_pickle, "--trust-code": trust_code}
+    more = tuple(flag for flag, given in flags.items() if given)
     return [_plan(entry, out / entry.name, more, trust_pickle) for entry in jobs]
 
 

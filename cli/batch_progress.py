@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from ..core.items import Item
 from ..reporting.facts import ms
+from ..reporting.text import clean
 
 if TYPE_CHECKING:
     from ..batch.process import Running
@@ -48,7 +49,7 @@ class BatchLive:
         for name in set(self._tasks) - {p.name for p in running}:
             self.progress.remove_task(self._tasks.pop(name))  # type: ignore[arg-type]
         for item in running:
-            text = f"  {escape(item.name)}: {escape(item.stage)}"
+            text = f"  {_text(item.name)}: {_text(item.stage)}"
             if item.name not in self._tasks:
                 self._tasks[item.name] = self.progress.add_task(text, total=None)
             self.progress.update(self._tasks[item.name], description=text)  # type: ignore[arg-type]
@@ -62,6 +63,10 @@ class BatchLive:
         text = f"{ms(item.original_ms)} -> {ms(item.result_ms)}" if item.result_ms else item.reason
         earlier = " (earlier)" if item.reused else ""
         self.console.print(
-            f"  {escape(item.name)}: [{colour}]{item.status}[/]{earlier}, {escape(text)}",
+            f"  {_text(item.name)}: [{colour}]{item.status}[/]{earlier}, {_text(text)}",
             highlight=False, soft_wrap=not self.console.is_terminal,
         )  # fmt: skip
+
+
+def _text(value: str) -> str:
+    return escape(clean(value))

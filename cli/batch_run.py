@@ -30,6 +30,7 @@ def run(
     *,
     force: bool,
     trust_pickle: bool,
+    trust_code: bool,
     as_json: bool,
     ray: str | None = None,
 ) -> None:
@@ -40,7 +41,9 @@ def run(
     from ..profiling.gate import usual_folder
 
     started = time.monotonic()
-    plans = plans_for(jobs, options.out, force=force, trust_pickle=trust_pickle)
+    plans = plans_for(
+        jobs, options.out, force=force, trust_pickle=trust_pickle, trust_code=trust_code
+    )
     with Journal.open(options.out) as journal:
         try:
             with BatchLive() as watch:

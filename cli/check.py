@@ -25,6 +25,7 @@ def check(
     trust_compiled: Annotated[
         bool, typer.Option("--trust-compiled", help="run compiled code that came with the artifact")
     ] = False,
+    trust_code: o.TrustCodeOption = False,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
@@ -46,7 +47,7 @@ def check(
             config=str(config) if config else None,
         )  # fmt: skip
         try:
-            asked = asked_for(folder, given(flags), against)
+            asked = asked_for(folder, given(flags), against, trust_code)
             found = run(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)

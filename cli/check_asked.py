@@ -6,19 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.discovery import find_recipe
+from ..configs.discovery import RECIPE_NAME
 from ..configs.inputs import with_flags, with_limit
 from ..configs.load import load_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from .finish import record_at
+from .trust import announce, code_of
 
 if TYPE_CHECKING:
     from ..tuning.check import Asked
 
 
-def asked_for(folder: Path, flags: dict[str, Any], against: Path | None) -> Asked:
+def asked_for(
+    folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
+) -> Asked:
     """Raises UsageError, ConfigError or ArtifactError."""
     from ..profiling.machine import fingerprint
     from ..tuning.check import Asked, stored, target_of
@@ -38,9 +41,7 @@ def asked_for(folder: Path, flags: dict[str, Any], against: Path | None) -> Aske
             f"the artifact's target is a ratio at its own {' and '.join(changed)}; name what it "
             "must reach at another with `--target-ms`."
         )
-    named = flags.get("config") or find_recipe(Path(record.source), Path.cwd())
-    recipe = load_recipe(Path(named)) if named else Recipe()
-    recipe = with_flags(recipe, data=flags.get("data"), cwd=Path.cwd())
+    recipe = _recipe(folder, flags, trust_code)
     if ms is None:
         # The flags' threads are part of what a latency holds for.
         prepare_machine(replace(record.target, runtime="lowered", **said), 0)
@@ -53,3 +54,19 @@ def asked_for(folder: Path, flags: dict[str, Any], against: Path | None) -> Aske
         recipe if recipe.data is not None else None,
         record_at(against) if against else None, flags.get("runtime"),
     )  # fmt: skip
+
+
+def _recipe(folder: Path, flags: dict[str, Any], trust_code: bool) -> Recipe:
+    """The recipe that is named, or that lies where the user stands.
+
+    Nothing of the artifact says where one is: it is data, and a recipe names code to run.
+    """
+    here = Path.cwd()
+    usual = None if here.resolve().is_relative_to(folder.resolve()) else here / RECIPE_NAME
+    named = flags.get("config") or (usual if usual and usual.is_file() else None)
+    recipe = load_recipe(Path(named)) if named else Recipe()
+    recipe = with_flags(recipe, data=flags.get("data"), cwd=here)
+    if named:
+        code = code_of(recipe, model=False, data="data" not in flags)
+        announce([Path(named)], code, [], trust_code)
+    return recipe

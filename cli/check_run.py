@@ -18,6 +18,7 @@ from ..core.files import write_whole
 from ..core.records import to_json
 from ..reporting import checks
 from ..reporting.console import print_table
+from ..reporting.text import clean
 
 if TYPE_CHECKING:
     from ..tuning.check import Asked
@@ -36,7 +37,7 @@ def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> 
     if junit:
         write_whole(junit, checks.junit(str(folder), (), error))
     if summary:
-        _append(summary, f"### modelspeed check `{folder}`\n\n**failed**: {error}\n")
+        _append(summary, clean(f"### modelspeed check `{folder}`\n\n**failed**: {error}\n"))
 
 
 def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:

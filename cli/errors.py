@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import typer
 
 from ..core.errors import ModelspeedError
+from ..reporting.text import clean
 
 INTERRUPTED = 130
 NO_MEMORY = "there is not enough memory; try a smaller `--batch`."
@@ -70,5 +71,5 @@ def _end(debug: bool, sentence: str, code: int) -> None:
     if debug:
         raise
     for line in sentence.splitlines():
-        sys.stderr.write(f"modelspeed: {line}\n")
+        sys.stderr.write(f"modelspeed: {clean(line)}\n")
     raise typer.Exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..core.endings import ACCURACY_LIMIT, exit_code
+from ..core.files import read_text
 from ..core.records import Record
 from ..core.workspace import recover
 from ..reporting import console
@@ -23,8 +25,11 @@ def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
     """Show the record and exit with the verdict's code."""
     show(outcome.record, as_json)
     if outcome.folder is not None:
-        _say(f"\nwritten to {outcome.folder}; next: modelspeed show {outcome.folder}")
-        _say(f"  python -c \"import modelspeed; model = modelspeed.load('{outcome.folder}')\"")
+        # To be pasted into a shell: a folder's name is a word there, and a text in Python.
+        line = f"import modelspeed; model = modelspeed.load({str(outcome.folder)!r})"
+        shown = shlex.join(["modelspeed", "show", str(outcome.folder)])
+        _say(f"\nwritten to {outcome.folder}; next: {shown}")
+        _say(f"  python -c {quoted(line)}")
     code = exit_code(outcome.record, max_drop)
     if code == ACCURACY_LIMIT:
         _say(f"modelspeed: the accuracy drop is above `limits.max_drop` ({max_drop:g}).")
@@ -38,19 +43,24 @@ def show(record: Record, as_json: bool) -> None:
         console.render(record, Console())
 
 
+def quoted(code: str) -> str:
+    """`code` as one word of a shell, in double quotes where nothing in it means anything there."""
+    return shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+
+
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
 def record_at(path: Path) -> Record:
-    """The record in an artifact folder, a manifest or a report.json."""
+    """The record in an artifact folder or a report.json."""
     from ..core.errors import ArtifactError
 
     if not path.exists():
         recover(path)  # a killed run may have moved it away
     file = path / "report.json" if path.is_dir() else path
     try:
-        return record_json.loads(file.read_text(encoding="utf-8"))
+        return record_json.loads(read_text(file))
     except FileNotFoundError as error:
         raise ArtifactError(f"`{path}` is no artifact and no record: no `{file.name}`.") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,14 +46,20 @@ def init(
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
         found = look(checkpoint, trust_pickle=trust_pickle)
         text = TEMPLATE.format(
-            name=checkpoint.name, what=found.what, model=_model(found), inputs=_inputs(found),
-            adjust=_steps(),
+            name=_word(checkpoint.name), what=_word(found.what), model=_model(found),
+            inputs=_inputs(found), adjust=_steps(),
         )  # fmt: skip
         write_whole(out, text)
-        sys.stderr.write(f"`{checkpoint}` is {found.what}\n")
+        sys.stderr.write(f"`{_word(str(checkpoint))}` is {_word(found.what)}\n")
         for note in found.notes:
-            sys.stderr.write(f"  {note}\n")
-        sys.stderr.write(f"wrote {out}; next: modelspeed tune {checkpoint} --target-ms 5\n")
+            sys.stderr.write(f"  {_word(note)}\n")
+        command = shlex.join(["modelspeed", "tune", str(checkpoint), "--target-ms", "5"])
+        sys.stderr.write(f"wrote {out}; next: {command}\n")
+
+
+def _word(text: str) -> str:
+    """A name from anywhere on one line: a line break would end the comment that it stands in."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _steps() -> str:

@@ -15,6 +15,7 @@ from ..configs.order import Mode, check_order
 from ..configs.presets import read_preset
 from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
+from .trust import announce, code_of, folder_of
 
 if TYPE_CHECKING:
     from ..tuning.job import Job
@@ -46,11 +47,17 @@ class Asked:
     fastest: bool = False
     max_drop: float | None = None
     input_size: str | None = None
+    trust_code: bool = False
+
+    @property
+    def recipe_file(self) -> Path | None:
+        """Named, or found beside the checkpoint or where the user stands."""
+        return self.config or find_recipe(self.checkpoint, Path.cwd())
 
 
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     """The recipe in force: found or named, its steps from a preset if asked, flags on top."""
-    found = asked.config or find_recipe(asked.checkpoint, Path.cwd())
+    found = asked.recipe_file
     recipe = load_recipe(found) if found else Recipe(adjust=_preset(USUAL), source="the default")
     if asked.preset:
         recipe = recipe.model_copy(update={"adjust": _preset(asked.preset)})
@@ -65,6 +72,15 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
         raise UsageError(_none_left(recipe))
     check_order(recipe, mode)
     return recipe
+
+
+def say_code(asked: Asked, recipe: Recipe) -> None:
+    """What of `recipe` runs that no flag named; see `trust.announce`."""
+    file = asked.recipe_file
+    if file is None:
+        return
+    code = code_of(recipe, model=asked.model is None, data=asked.data is None)
+    announce([file], code, [folder_of(asked.checkpoint)], asked.trust_code)
 
 
 def _preset(name: str) -> tuple[Step, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ..core.processes import python
 
 
 def _by_torchrun() -> bool:
@@ -38,7 +39,5 @@ def usual_threads() -> int | None:
         return None
     ask = "import torch; print(torch.get_num_threads())"
     env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    found = subprocess.run(
-        [sys.executable, "-c", ask], env=env, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run(python("-c", ask), env=env, capture_output=True, text=True, check=True)
     return int(found.stdout)

@@ -83,6 +83,10 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 TrustOption = Annotated[
     bool, typer.Option("--trust-pickle", help="run the code a pickled checkpoint carries")
 ]
+TrustCodeOption = Annotated[
+    bool,
+    typer.Option("--trust-code", help="run code that a recipe names although others may write it"),
+]
 WithoutDataOption = Annotated[
     bool, typer.Option("--without-data", help="allow lossy steps although accuracy is unknown")
 ]

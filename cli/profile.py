@@ -19,6 +19,7 @@ def profile(
     runtimes: o.RuntimesOption = False,
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
+    trust_code: o.TrustCodeOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
@@ -26,12 +27,15 @@ def profile(
         from ..configs.machine import MachineFlags
         from ..tuning.profile import profile as run
         from .finish import show
-        from .job import Asked, job_for, recipe_for
+        from .job import Asked, job_for, recipe_for, say_code
         from .progress import Live
 
         flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
-        asked = Asked(checkpoint, config, None, model, data, inputs, trust_pickle)
+        asked = Asked(
+            checkpoint, config, None, model, data, inputs, trust_pickle, trust_code=trust_code
+        )
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
+        say_code(asked, recipe)
         job = job_for(asked, recipe, flags)
         with Live() as talk:
             outcome = run(job, recipe, talk, groups, runtimes)

@@ -30,6 +30,7 @@ def tune(
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
+    trust_code: o.TrustCodeOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
@@ -39,15 +40,16 @@ def tune(
         from ..configs.machine import MachineFlags
         from ..tuning.tune import tune as run
         from .finish import finish
-        from .job import Asked, default_out, job_for, recipe_for
+        from .job import Asked, default_out, job_for, recipe_for, say_code
         from .progress import Live
 
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
-            target_ms, target_speedup, fastest, max_drop, input_size,
+            target_ms, target_speedup, fastest, max_drop, input_size, trust_code,
         )  # fmt: skip
         recipe = recipe_for(asked, "tune")
+        say_code(asked, recipe)
         job = job_for(asked, recipe, flags)
         with Live() as talk:
             outcome = run(

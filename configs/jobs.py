@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from ..core.bounds import MOST_BATCH, MOST_THREADS
 from ..core.errors import ConfigError
 from .base_settings import CONFIG
 from .discovery import RESERVED, is_pattern
@@ -64,10 +65,10 @@ class JobSettings(BaseModel):
         default=None, description="Run at this size, such as `160` or `160x200`."
     )
     device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:N`.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads.")
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS, description="CPU threads.")
     runtime: str | None = Field(default=None, description="`plain` or `lowered`.")
     percentile: float | None = Field(default=None, gt=0, lt=100, description="What counts.")
-    batch: int | None = Field(default=None, ge=1, description="Rows per call.")
+    batch: int | None = Field(default=None, ge=1, le=MOST_BATCH, description="Rows per call.")
     seed: int | None = Field(default=None, ge=0, description="Seed of everything random.")
     without_data: bool | None = Field(default=None, description="Allow lossy steps without data.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..core.bounds import BATCH, DEVICE, PERCENTILE, THREADS
 from ..core.errors import UsageError
 from ..core.records import Target
 from .recipe import Recipe
@@ -14,7 +14,6 @@ from .sentences import nearest, show
 
 Runtime = Literal["plain", "lowered", "inductor"]
 AUTO_THREADS = -1
-_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,20 @@ class MachineFlags:
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the first flag that can't be."""
-        if not _DEVICE.fullmatch(self.device):
-            raise UsageError(
-                f"`--device` is {show(self.device)}; it must be `cpu`, `cuda` or `cuda:N`."
-            )
+        if meant := DEVICE.unlike(self.device):
+            raise UsageError(f"`--device` is {show(self.device)}; it must be {meant}.")
         if self.runtime not in get_args(Runtime):
             raise UsageError(
                 f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
             )
         threads = None if self.threads == AUTO_THREADS else self.threads
-        for flag, value in (("threads", threads), ("batch", self.batch)):
-            if value is not None and value < 1:
-                raise UsageError(f"`--{flag}` is {value}; it must be at least 1.")
-        if self.percentile is not None and not 0 < self.percentile < 100:
-            raise UsageError(
-                f"`--percentile` is {self.percentile:g}; it must be between 0 and 100."
-            )
+        for flag, value, bound in (
+            ("threads", threads, THREADS),
+            ("batch", self.batch, BATCH),
+            ("percentile", self.percentile, PERCENTILE),
+        ):
+            if value is not None and (meant := bound.unlike(value)):
+                raise UsageError(f"`--{flag}` is {value:g}; it must be {meant}.")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"`--seed` is {self.seed}; it must be from 0 to 2**63 - 1.")
 

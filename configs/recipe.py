@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from ..core.bounds import MOST_BATCH
 from .base_settings import CONFIG, Settings
 from .references import DATA, FILE, MODELS, allowed, parse_reference
 from .settings import SETTINGS
@@ -196,7 +197,7 @@ class TargetSpec(BaseModel):
     percentile: float = Field(
         default=50.0, gt=0, lt=100, description="Percentile of latency that must meet `ms`."
     )
-    batch: int = Field(default=1, ge=1, description="Examples per forward pass.")
+    batch: int = Field(default=1, ge=1, le=MOST_BATCH, description="Examples per forward pass.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TargetSpec:

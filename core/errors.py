@@ -31,11 +31,15 @@ class UsageError(ModelspeedError):
 
 
 class ConfigError(UsageError):
-    """All problems of one recipe. `problems` holds one sentence each."""
+    """All problems of one recipe. `problems` holds one sentence each; the first ones are shown."""
+
+    SHOWN = 20
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        shown, more = self.problems[: self.SHOWN], len(self.problems) - self.SHOWN
+        count = (f"and {more} more problem{'s' if more > 1 else ''}.",) if more > 0 else ()
+        super().__init__("\n".join((*shown, *count)))
 
 
 class CheckpointError(ModelspeedError):

@@ -1,10 +1,15 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and texts that are read with doubt."""
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
+from .errors import ArtifactError
 from .workspace import workspace
+
+MOST_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -19,3 +24,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with workspace(path.resolve()) as space:
         space.new.write_bytes(data)
         space.put(replace=True)
+
+
+def read_text(path: Path) -> str:
+    """The whole of a regular file. Raises OSError, UnicodeDecodeError, or ArtifactError for a
+    device, a pipe that would be waited for, or more than `MOST_BYTES`."""
+    # Not blocking: opening a pipe that nobody writes to would never end.
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactError(f"`{path}` is not a regular file; it is refused.")
+        if found.st_size > MOST_BYTES:
+            raise ArtifactError(f"`{path}` is larger than {MOST_BYTES >> 20} MB; it is refused.")
+        return file.read(MOST_BYTES).decode("utf-8")

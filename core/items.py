@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from .bounds import Count, Score, Time, Within
 from .records import FORMAT_VERSION, Machine, Record
 
 Status = Literal[
@@ -34,18 +35,18 @@ class Item:
     key: str
     status: Status
     reason: str = ""
-    code: int = 0
-    attempts: int = 1
-    seconds: float = 0.0
+    code: Annotated[int, Within(-255, 255)] = 0
+    attempts: Count = 1
+    seconds: Time = 0.0
     reused: bool = False
-    original_ms: float | None = None
-    result_ms: float | None = None
-    speedup: float | None = None
+    original_ms: Time | None = None
+    result_ms: Time | None = None
+    speedup: Time | None = None
     metric: str = ""
-    accuracy_before: float | None = None
-    accuracy_after: float | None = None
-    parameters_before: int = 0
-    parameters_after: int = 0
+    accuracy_before: Score | None = None
+    accuracy_after: Score | None = None
+    parameters_before: Count = 0
+    parameters_after: Count = 0
     summary: str = ""
 
     def measured(self, record: Record) -> Item:
@@ -74,7 +75,7 @@ class Index:
     version: str
     machine: Machine
     items: tuple[Item, ...]
-    seconds: float = 0.0
+    seconds: Time = 0.0
     format_version: int = FORMAT_VERSION
 
 

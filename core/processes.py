@@ -9,6 +9,21 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+def python(*words: str) -> tuple[str, ...]:
+    """Words that start this Python again, which finds modules where this process does.
+
+    `-m` and `-c` alone put the current folder first: a `torch.py` beside a checkpoint would run.
+    """
+    here = {"", os.getcwd()}
+    if here & set(sys.path) or (sys.version_info < (3, 11) and words[:1] != ("-m",)):
+        return (sys.executable, *words)
+    if sys.version_info >= (3, 11):
+        return (sys.executable, "-P", *words)
+    first = "import sys; sys.path.remove(''); import runpy; sys.argv[:1] = []; "
+    run = "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    return (sys.executable, "-c", first + run, *words[1:])
+
+
 def die_with_parent(parent: int) -> None:
     """The kernel kills this process as soon as process `parent` is gone, however that ends.
 

@@ -9,13 +9,28 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from .bounds import (
+    DEVICE,
+    MOST_BATCH,
+    MOST_THREADS,
+    Count,
+    Finite,
+    Percentile,
+    Positive,
+    Score,
+    Time,
+    Within,
+    foreign_json,
+)
 from .errors import ArtifactError
 
 FORMAT_VERSION = 1
 Verdict = Literal["met", "missed", "inconclusive", "none"]
 T = TypeVar("T")
+# From a nanosecond to eleven days: a ratio of two can be computed with.
+Sample = Annotated[float, Within(1e-6, 1e9)]
 
 
 @dataclass(frozen=True)
@@ -32,11 +47,11 @@ class Notice:
 class Latency:
     """One percentile of forward latency with its 95 % interval and the raw samples (ms)."""
 
-    percentile: float
-    value_ms: float
-    low_ms: float
-    high_ms: float
-    samples_ms: tuple[float, ...] = ()
+    percentile: Percentile
+    value_ms: Time
+    low_ms: Time
+    high_ms: Time
+    samples_ms: tuple[Sample, ...] = ()
     notices: tuple[Notice, ...] = ()
 
 
@@ -44,9 +59,9 @@ class Latency:
 class Comparison:
     """Baseline latency divided by candidate latency: above 1 is faster."""
 
-    speedup: float
-    low: float
-    high: float
+    speedup: Time
+    low: Time
+    high: Time
     finding: Literal["faster", "slower", "no significant change"]
 
 
@@ -58,13 +73,13 @@ class Target:
     `threads` 0 is torch's own choice; `auto_threads`: they are measured, then stand in `threads`.
     """
 
-    ms: float | None = None
-    speedup: float | None = None
-    percentile: float = 50.0
-    batch: int = 1
-    device: str = "cpu"
-    threads: int = 0
-    runtime: str = "lowered"
+    ms: Positive | None = None
+    speedup: Annotated[float, Within(1.0, above=True)] | None = None
+    percentile: Percentile = 50.0
+    batch: Annotated[int, Within(1, MOST_BATCH)] = 1
+    device: Annotated[str, DEVICE] = "cpu"
+    threads: Annotated[int, Within(0, MOST_THREADS)] = 0
+    runtime: Literal["plain", "lowered", "inductor"] = "lowered"
     fastest: bool = False
     auto_threads: bool = False
 
@@ -74,8 +89,8 @@ class Machine:
     """What a latency is only valid for; `fingerprint` is the hash of all other fields."""
 
     cpu: str
-    cores: int
-    threads: int
+    cores: Count
+    threads: Count
     device: str
     dtype: str
     torch: str
@@ -95,13 +110,13 @@ class Quality:
 
     metric: str
     known: bool
-    baseline: float | None = None
-    final: float | None = None
-    agreement: float | None = None
-    examples: int = 0
+    baseline: Score | None = None
+    final: Score | None = None
+    agreement: Score | None = None
+    examples: Count = 0
 
     @property
-    def drop(self) -> float | None:
+    def drop(self) -> Finite | None:
         if self.baseline is None or self.final is None:
             return None
         return self.baseline - self.final
@@ -130,11 +145,11 @@ class LayerCost:
 
     name: str
     op: str
-    ms: float
-    share: float
-    macs: int
-    bytes: int
-    peak_fraction: float
+    ms: Finite
+    share: Finite
+    macs: Count
+    bytes: Count
+    peak_fraction: Finite
     shape: str = ""
 
 
@@ -146,12 +161,12 @@ class Step:
     settings: dict[str, Any]
     status: Literal["kept", "rolled back", "skipped"]
     reason: str
-    latency_before: float | None = None
-    latency_after: float | None = None
-    accuracy_before: float | None = None
-    accuracy_after: float | None = None
-    seconds: float = 0.0
-    edits: int = 0
+    latency_before: Finite | None = None
+    latency_after: Finite | None = None
+    accuracy_before: Score | None = None
+    accuracy_after: Score | None = None
+    seconds: Time = 0.0
+    edits: Count = 0
 
 
 @dataclass(frozen=True)
@@ -163,12 +178,12 @@ class Candidate:
     """
 
     label: str
-    latency_ms: float
-    latency_low_ms: float
-    latency_high_ms: float
-    accuracy: float | None = None
-    predicted_ms: float | None = None
-    predicted_rise: float | None = None
+    latency_ms: Time
+    latency_low_ms: Time
+    latency_high_ms: Time
+    accuracy: Score | None = None
+    predicted_ms: Finite | None = None
+    predicted_rise: Score | None = None
     chosen: bool = False
 
     @property
@@ -185,10 +200,10 @@ class RuntimeCost:
     """
 
     name: str
-    ms: float
-    low_ms: float
-    high_ms: float
-    ready_seconds: float
+    ms: Time
+    low_ms: Time
+    high_ms: Time
+    ready_seconds: Time
     chosen: bool = False
     error: float | None = None
 
@@ -201,7 +216,7 @@ class ChannelGroup:
     """
 
     name: str
-    size: int
+    size: Count
     members: tuple[str, ...]
     frozen: str | None = None
 
@@ -230,12 +245,12 @@ class Record:
     speedup: Comparison | None = None
     quality: Quality | None = None
     closeness: Closeness | None = None
-    parameters_before: int = 0
-    parameters_after: int = 0
-    macs_before: int = 0
-    macs_after: int = 0
-    seconds: float = 0.0
-    smallest_reachable_ms: float | None = None
+    parameters_before: Count = 0
+    parameters_after: Count = 0
+    macs_before: Count = 0
+    macs_after: Count = 0
+    seconds: Time = 0.0
+    smallest_reachable_ms: Time | None = None
     runtime_used: str = "plain"
     steps: tuple[Step, ...] = ()
     candidates: tuple[Candidate, ...] = ()
@@ -263,7 +278,7 @@ def from_json(cls: type[T], data: Any, where: str = "record") -> T:
     """Inverse of `to_json`. Raises ArtifactError naming the first field that does not fit."""
     if not isinstance(data, dict):
         raise ArtifactError(f"`{where}` must be a JSON object; found {type(data).__name__}.")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ArtifactError(
@@ -278,6 +293,11 @@ def from_json(cls: type[T], data: Any, where: str = "record") -> T:
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        decoded = _decode(args[0], value, where)
+        if wanted := args[1].unlike(decoded):
+            raise ArtifactError(f"`{where}` is {_short(value)}; it must be {wanted}.")
+        return decoded
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
@@ -289,18 +309,37 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if origin in (dict, Mapping):
         return _decode_mapping(args[1], value, where)
     if origin is Literal:
-        if value not in args:
-            raise ArtifactError(f"`{where}` is {value!r}; allowed are {', '.join(map(str, args))}.")
+        if not isinstance(value, (str, int)) or value not in args:
+            allowed = ", ".join(map(str, args))
+            raise ArtifactError(f"`{where}` is {_short(value)}; allowed are {allowed}.")
         return value
     if is_dataclass(hint):
         return from_json(hint, value, where)  # type: ignore[arg-type]
+    if hint is Any and (found := foreign_json(value)):
+        raise ArtifactError(f"`{where}` holds {found}.")
+    return _decode_plain(hint, value, where)
+
+
+def _decode_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ArtifactError(f"`{where}` is a number of {value.bit_length()} bits.") from error
     if hint in (int, float, str, bool) and (
         not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
     ):
         raise ArtifactError(f"`{where}` must be {hint.__name__}; found {type(value).__name__}.")
     return value
+
+
+def _short(value: Any) -> str:
+    text = "a number of many digits" if _vast(value) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _vast(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > 128
 
 
 def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

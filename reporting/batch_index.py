@@ -13,6 +13,7 @@ from ..core.records import to_json
 from . import facts
 from .html import POLICY
 from .markdown import line
+from .text import clean
 
 HEAD = (
     "checkpoint", "status", "original", "result", "speed-up", "accuracy", "parameters", "took",
@@ -63,7 +64,7 @@ def table(index: Index) -> facts.Table:
 def markdown(index: Index) -> str:
     lines = ["# modelspeed batch", "", f"**{headline(index)}**", "", line(HEAD)]
     lines += [line(("---",) * len(HEAD)), *(line(cells(item)) for item in index.items)]
-    return "\n".join([*lines, "", _foot(index), ""])
+    return clean("\n".join([*lines, "", _foot(index), ""]))
 
 
 def page(index: Index) -> str:
@@ -75,7 +76,7 @@ def page(index: Index) -> str:
         f"<button data-status='{_text(s)}'>{_text(s)} ({n})</button> "
         for s, n in counts.most_common()
     )
-    return (
+    return clean(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width'><title>modelspeed batch</title>"
@@ -92,10 +93,18 @@ def page(index: Index) -> str:
 
 def _row(item: Item) -> str:
     name, *rest = cells(item)
-    link = f"<a href='{quote(name)}/report.html'>{_text(name)}</a>"
+    link = f"<a href='{_address(name)}/report.html'>{_text(name)}</a>"
     first = link if item.status in WRITTEN else _text(name)
     body = "".join(f"<td>{_text(cell)}</td>" for cell in rest)
     return f"<tr data-status='{_text(item.status)}'><td>{first}</td>{body}</tr>\n"
+
+
+def _address(name: str) -> str:
+    """The folder's bytes as they are on disk; a name of a record may be of no folder."""
+    try:
+        return quote(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return quote(clean(name))
 
 
 def _foot(index: Index) -> str:

@@ -8,9 +8,10 @@ from xml.etree import ElementTree as Xml
 from ..core.checks import Case, Check, Examination
 from . import facts
 from .markdown import line
+from .text import clean
 
-# What XML 1.0 can't hold, even escaped.
-_FORBIDDEN = {c: "�" for c in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
+# What XML 1.0 can't hold, even escaped, besides control characters.
+_FORBIDDEN = {0xFFFE: "�", 0xFFFF: "�"}
 
 
 def table(check: Check) -> facts.Table:
@@ -26,7 +27,7 @@ def summary(check: Check) -> str:
     m = check.machine
     where = f"Measured on {m.cpu}, {m.threads} of {m.cores} cores, {m.device}, torch {m.torch}."
     notes = [f"Warning `{n.code}`: {n.seen} {n.remedy}" for n in check.latency.notices]
-    return "\n".join([*lines, "", where, *notes, ""])
+    return clean("\n".join([*lines, "", where, *notes, ""]))
 
 
 def junit(folder: str, cases: tuple[Case, ...], error: str | None = None) -> str:
@@ -59,7 +60,7 @@ def _case(folder: str, name: str, seconds: float) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    return text.translate(_FORBIDDEN).encode("utf-8", "replace").decode()
+    return clean(text).translate(_FORBIDDEN)
 
 
 def examination(found: Examination) -> facts.Table:

@@ -23,5 +23,7 @@ def _title(a: Record, b: Record) -> str:
     first, second = a.final or a.baseline, b.final or b.baseline
     if first.low_ms <= second.high_ms and second.low_ms <= first.high_ms:
         return "No significant change of latency between A and B (intervals overlap)"
-    ratio = first.value_ms / second.value_ms
-    return f"B is {ratio:.2f}x as fast as A" if ratio > 1 else f"A is {1 / ratio:.2f}x as fast as B"
+    slow, fast = sorted((first.value_ms, second.value_ms), reverse=True)
+    ratio = f"{slow / fast:.2f}x" if fast else "infinitely"
+    name, other = ("B", "A") if first.value_ms > second.value_ms else ("A", "B")
+    return f"{name} is {ratio} as fast as {other}"

@@ -8,26 +8,31 @@ from rich.table import Table
 
 from ..core.records import Record
 from . import facts
+from .text import clean
 
 _COLOURS = {"met": "green", "missed": "red", "inconclusive": "yellow", "none": "cyan"}
 
 
 def render(record: Record, console: Console) -> None:
     colour = _COLOURS[record.verdict]
-    console.print(f"[bold {colour}]{escape(facts.headline(record))}[/]")
+    console.print(f"[bold {colour}]{_text(facts.headline(record))}[/]")
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.key_facts(record):
-        grid.add_row(f"[dim]{escape(name)}[/]", escape(value))
+        grid.add_row(f"[dim]{_text(name)}[/]", _text(value))
     console.print(grid)
     for table in facts.tables(record):
         print_table(table, console)
-    console.print(f"[dim]measured on {escape(facts.machine(record))}[/]")
+    console.print(f"[dim]measured on {_text(facts.machine(record))}[/]")
 
 
 def print_table(table: facts.Table, console: Console) -> None:
-    shown = Table(title=table.title, title_justify="left", title_style="bold", expand=False)
+    shown = Table(title=_text(table.title), title_justify="left", title_style="bold", expand=False)
     for name in table.head:
         shown.add_column(name, overflow="fold")
     for row in table.rows:
-        shown.add_row(*(escape(cell) for cell in row))
+        shown.add_row(*(_text(cell) for cell in row))
     console.print(shown)
+
+
+def _text(value: str) -> str:
+    return escape(clean(value))

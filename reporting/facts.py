@@ -62,7 +62,7 @@ def speed(record: Record) -> str:
 
 def target_ms(record: Record) -> float | None:
     """The target in ms; for a wanted speed-up, by the baseline measured in the same run."""
-    if record.target.speedup is not None:
+    if record.target.speedup:
         return record.baseline.value_ms / record.target.speedup
     return record.target.ms
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from importlib.resources import files
+from typing import Any
 
 from ..core.records import Candidate, Latency, LayerCost, Record
 from . import facts
+from .text import clean
 
 MOST_SAMPLES = 2000
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -16,8 +19,9 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 def render(record: Record) -> str:
     here = files(__package__)
     body = "\n".join([_head(record), _charts(), *(_table(t) for t in facts.tables(record))])
-    data = json.dumps(_data(record)).replace("</", "<\\/").replace("<!--", "<\\!--")
-    return (
+    data = json.dumps(_plain(_data(record)), allow_nan=False)
+    data = data.replace("</", "<\\/").replace("<!--", "<\\!--")
+    return clean(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width'>"
@@ -94,6 +98,15 @@ def _candidate(c: Candidate) -> dict[str, object]:
 
 def _layer(c: LayerCost) -> dict[str, object]:
     return {"name": c.name, "op": c.op, "ms": c.ms}
+
+
+def _plain(value: Any) -> Any:
+    """With null for infinities, which are no JSON to a browser."""
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text(value: str) -> str:

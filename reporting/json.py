@@ -17,5 +17,7 @@ def loads(text: str) -> Record:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise ArtifactError(f"the record is no valid JSON: {error}.") from error
+        raise ArtifactError(f"the record is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise ArtifactError("the record is nested too deeply to be one.") from error
     return from_json(Record, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.records import Record
 from . import facts
+from .text import clean
 
 
 def render(record: Record) -> str:
@@ -25,7 +26,7 @@ def render(record: Record) -> str:
         f"modelspeed {record.version}, {record.created}",
         "",
     ]
-    return "\n".join(lines)
+    return clean("\n".join(lines))
 
 
 def line(cells: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 
 from ..core.records import Candidate, Record
+from .text import clean
 
 HEAD = (
     "label", "latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "accuracy_on",
@@ -23,7 +24,7 @@ def render(record: Record) -> str:
             c.label, c.latency_ms, c.latency_low_ms, c.latency_high_ms, c.accuracy, data_of(c),
             c.predicted_ms, c.predicted_rise, c.chosen, c in best,
         ))  # fmt: skip
-    return text.getvalue().rstrip("\n")
+    return clean(text.getvalue().rstrip("\n"))
 
 
 def data_of(candidate: Candidate) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.artifact import read_artifact
+from ..checkpoints.damage import first_line
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
 from ..configs.recipe import Recipe
@@ -105,6 +106,7 @@ def check(asked: Asked, talk: Talk) -> Check:
         for s in artifact.manifest["inputs"]
     ]
     inputs = draw_inputs(specs, 0).map(lambda x: x.to(asked.target.device))
+    _check_runs(asked.folder, module, inputs)
     cases.append(_outputs_case(ready, inputs, talk))
     started = time.monotonic()
     talk.stage("measuring")
@@ -136,6 +138,17 @@ def _outputs_case(ready: Loaded, inputs: Inputs, talk: Talk) -> Case:
     except MeasureError as error:
         return Case("outputs", "failed", str(error), 1)
     return Case("outputs", "passed", f"`{ready.runtime}` gives them {closeness(found)}")
+
+
+def _check_runs(folder: Path, module: nn.Module, inputs: Inputs) -> None:
+    """A stored program takes the batch sizes that it was exported for, and may be damaged."""
+    try:
+        runner(module, inputs)()
+    except Exception as error:
+        shapes = [list(x.shape) for x in inputs]
+        raise ArtifactError(
+            f"`{folder}` does not run on inputs {shapes}: {first_line(error)}"
+        ) from error
 
 
 def _timed(case: Case, started: float) -> Case:

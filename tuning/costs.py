@@ -241,7 +241,7 @@ class Store:
                 key: {_point(text): float(ms) for text, ms in row.items()}
                 for key, row in data.items()
             }
-        except (OSError, ValueError, AttributeError, TypeError):
+        except (OSError, ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
             return {}
 
     def write(self, times: Mapping[str, Mapping[Point, float]]) -> None:

@@ -73,7 +73,14 @@ def _inside(path: Path, folder: Path, shown: str) -> Path:
 
 
 def _check_saved(folder: Path, shown: str) -> None:
-    """The files that `load_from_disk` would read."""
+    """The files that `load_from_disk` would read. Raises DataError."""
+    try:
+        _check_listed(folder, shown)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{shown}: its list of saved files is damaged.") from error
+
+
+def _check_listed(folder: Path, shown: str) -> None:
     listed = folder / "dataset_dict.json"
     splits = json.loads(listed.read_text())["splits"] if listed.is_file() else ["."]
     for part in (folder / str(name) for name in splits):

@@ -58,7 +58,7 @@ from .compiling import INDUCTOR, why_not
 from .job import check_device
 from .packages import is_remembered
 from .probes import expected
-from .runtimes import PLAIN, named, packed, realise, same_answers
+from .runtimes import NAMES, PLAIN, named, packed, realise, same_answers
 
 
 def load(
@@ -117,6 +117,11 @@ def loaded(
     check_device(there)
     inputs = draw_inputs(artifact.manifest["inputs"], 0).map(lambda x: x.to(there))
     module = module_of(moved(artifact.program, there))
+    if artifact.manifest["runtime"] not in NAMES:
+        raise ArtifactError(
+            f"`{folder}`: its `runtime` is `{artifact.manifest['runtime'][:40]}`; this modelspeed "
+            f"knows {', '.join(NAMES)}."
+        )
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
     outputs = expected(module, (inputs,))

@@ -23,7 +23,7 @@ from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
 from ..core.calling import Inputs
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
-from ..core.processes import die_with_parent
+from ..core.processes import die_with_parent, python
 from ..core.records import Closeness, Comparison, Latency, Quality, from_json, to_json
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare
@@ -76,7 +76,7 @@ def verify(
     """
     request = Request(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
     done = subprocess.run(
-        [sys.executable, "-m", "modelspeed.tuning.verify"],
+        python("-m", "modelspeed.tuning.verify"),
         input=json.dumps(to_json(request)),
         capture_output=True,
         text=True,

@@ -14,6 +14,7 @@ from torch.fx import Node
 from ...core.errors import EditError
 from .layers import Layer
 from .layout import WIDTH, Call, Piece, call, lines, listed, prefixed
+from .literals import literal
 from .spelling import FALLBACK, operator_of, spelled
 from .tree import Branch, reached
 from .values import given, shown
@@ -97,7 +98,7 @@ class Forward:
 
     def _size(self, node: Node) -> None:
         v = given(node)
-        expression = f"{self._show(v['self'])}.shape[{v['dim']}]"
+        expression = f"{self._show(v['self'])}.shape[{self._show(v['dim'])}]"
         held = next((n for n in self._text if _same_size(n, node)), None)
         if held is not None:
             self._text[node] = self._text[held]
@@ -117,7 +118,7 @@ class Forward:
         source, place = node.args
         if node in self._names or not node.users:
             return
-        expression = f"{self._show(source)}[{place}]"
+        expression = f"{self._show(source)}[{self._show(place)}]"
         self._put(f"{self._names.give(node, None)} = {expression}")
 
     def _operator(self, node: Node, name: str, now: int) -> None:
@@ -217,7 +218,7 @@ def needed(nodes: list[Node]) -> list[Node]:
 
 
 def _quoted(key: object) -> str:
-    return str(shown(key, str))
+    return literal(key)
 
 
 def _leaf(name: str) -> str | None:

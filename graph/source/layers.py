@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from .layout import Call, call
+from .literals import literal
 from .spelling import operator_of
 from .values import given, single
 
@@ -62,11 +63,7 @@ def _typed(made: Call, own: Mapping[str, Tensor]) -> Call:
 def _named(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """Settings that are not the module's defaults, as keywords."""
     settings = {k: single(values[k]) for k in defaults}
-    return [
-        f'{k}="{v}"' if isinstance(v, str) else f"{k}={tuple(v) if isinstance(v, list) else v}"
-        for k, v in settings.items()
-        if v != defaults[k] and v != []
-    ]
+    return [f"{k}={literal(v)}" for k, v in settings.items() if v != defaults[k] and v != []]
 
 
 def _bias(own: Mapping[str, Tensor]) -> list[str]:
@@ -83,9 +80,11 @@ def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | N
             return None
         first, second = own["weight"].shape[:2]
         groups = values["groups"]
+        if type(groups) is not int:
+            return None
         inputs, outputs = (first, second * groups) if transposed else (second * groups, first)
         kernel = single(tuple(own["weight"].shape[2:]))
-        sizes = [str(inputs), str(outputs), str(kernel)]
+        sizes = [literal(inputs), literal(outputs), literal(kernel)]
         return call(kind, [*sizes, *_named(values, defaults), *_bias(own)])
 
     return build
@@ -113,20 +112,20 @@ def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
     shape = list(values["normalized_shape"])
     if "weight" not in own or list(own["weight"].shape) != shape:
         return None
-    size = str(shape[0]) if len(shape) == 1 else str(tuple(shape))
+    size = literal(single(shape) if len(shape) == 1 else shape)
     return call("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
 
 
 def _rms_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
-    size = str(shape[0]) if len(shape) == 1 else str(tuple(shape))
+    size = literal(single(shape) if len(shape) == 1 else shape)
     return call("nn.RMSNorm", [size, *_named(values, {"eps": None})])
 
 
 def _group_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     if set(own) != {"weight", "bias"}:
         return None
-    sizes = [str(values["num_groups"]), str(len(own["weight"]))]
+    sizes = [literal(values["num_groups"]), literal(len(own["weight"]))]
     return call("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
 
 

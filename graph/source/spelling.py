@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from .layout import Call, Piece, call, listed
-from .values import Show, given, single
+from .literals import literal
+from .values import Show, given, keywords, single
 
 FALLBACK = "torch.ops.aten."
 LAST = 2**63 - 1
@@ -71,9 +72,20 @@ def spelled(node: Node, show: Show) -> Piece:
         return _method(node, show, name)
     if hasattr(torch, name) and not name.startswith("_"):
         return call(f"torch.{name}", _arguments(node, show))
-    named = [f"{k}={show(v)}" for k, v in node.kwargs.items()]
+    named = keywords(node, show)
     overload = str(node.target).removeprefix("aten.")
     return call(FALLBACK + overload, [*(show(a) for a in node.args), *named])
+
+
+def heads_of(node: Node) -> set[str]:
+    """All functions that `spelled` may call a node by; methods aside."""
+    name = operator_of(node)
+    overload = str(node.target).removeprefix("aten.")
+    found = {f"torch.{name}", FALLBACK + overload, *_SPECIAL_HEADS}
+    if name.endswith("_") and name[:-1] in NEURAL:
+        found.add(f"F.{name[:-1]}")
+    function = _function(name)
+    return found | ({function} if function else set())
 
 
 def _operand(piece: Piece) -> str:
@@ -125,7 +137,7 @@ def _arguments(node: Node, show: Show, first: int = 0, sizes: bool = False) -> l
 
 
 def _dims(dims: Sequence[int], single: bool) -> str:
-    return repr(dims[0]) if single and len(dims) == 1 else repr(tuple(dims))
+    return literal(dims[0] if single and len(dims) == 1 else tuple(dims))
 
 
 SIZES = {"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"}
@@ -135,7 +147,7 @@ def _slice(node: Node, show: Show) -> Piece:
     v = given(node)
     start = "" if v["start"] in (None, 0) else show(v["start"])
     end = "" if v["end"] is None or v["end"] == LAST else show(v["end"])
-    step = "" if v["step"] == 1 else f":{v['step']}"
+    step = "" if v["step"] == 1 else f":{show(v['step'])}"
     return _at(node, show, f"{start}:{end}{step}")
 
 
@@ -168,17 +180,17 @@ def _split(node: Node, show: Show) -> Piece:
 
 def _dropout(function: str) -> Callable[[Node, Show], Piece]:
     return lambda node, show: call(
-        function, [show(node.args[0]), repr(node.args[1]), "training=self.training"]
+        function, [show(node.args[0]), show(node.args[1]), "training=self.training"]
     )
 
 
 def _feature_dropout(node: Node, show: Show) -> Piece:
-    return call("torch.feature_dropout", [show(node.args[0]), repr(node.args[1]), "self.training"])
+    return call("torch.feature_dropout", [show(node.args[0]), show(node.args[1]), "self.training"])
 
 
 def _embedding(node: Node, show: Show) -> Piece:
     v = given(node)
-    padding = [] if v["padding_idx"] == -1 else [repr(v["padding_idx"])]
+    padding = [] if v["padding_idx"] == -1 else [show(v["padding_idx"])]
     return call("F.embedding", [show(v["indices"]), show(v["weight"]), *padding])
 
 
@@ -186,7 +198,7 @@ def _norm(function: str, flag: str) -> Callable[[Node, Show], Piece]:
     def spell(node: Node, show: Show) -> Piece:
         v = given(node)
         order = ("input", "running_mean", "running_var", "weight", "bias")
-        rest = [f"{name}={v[name]!r}" for name in (flag, "momentum", "eps")]
+        rest = [f"{name}={show(v[name])}" for name in (flag, "momentum", "eps")]
         return call(function, [*(show(v[name]) for name in order), *rest])
 
     return spell
@@ -201,16 +213,15 @@ def _resize(mode: str) -> Callable[[Node, Show], Piece]:
     def spell(node: Node, show: Show) -> Piece:
         v = given(node)
         if str(node.target).rpartition(".")[2] != "vec":
-            named = [f"{k}={show(x)}" for k, x in node.kwargs.items()]
-            items = [*(show(a) for a in node.args), *named]
+            items = [*(show(a) for a in node.args), *keywords(node, show)]
             return call(FALLBACK + str(node.target).removeprefix("aten."), items)
         items = [show(v["input"])]
         if v["output_size"] is not None:
             items.append(f"size={show(v['output_size'])}")
         else:
             items.append(f"scale_factor={show(v['scale_factors'])}")
-        aligned = "" if v.get("align_corners") is None else f"{v['align_corners']}"
-        aligned_item = [f"align_corners={aligned}"] if aligned else []
+        aligned = v.get("align_corners")
+        aligned_item = [] if aligned is None else [f"align_corners={show(aligned)}"]
         smooth = ["antialias=True"] if operator_of(node).endswith("_aa") else []
         return call("F.interpolate", [*items, f'mode="{mode}"', *aligned_item, *smooth])
 
@@ -225,8 +236,7 @@ def _both(function: str) -> Callable[[Node, Show], Piece]:
 
 
 def _copy(node: Node, show: Show) -> Piece:
-    kept = [f"{k}={show(v)}" for k, v in node.kwargs.items() if k not in LEFT_OUT]
-    return call(f"{show(node.args[0])}.to", kept)
+    return call(f"{show(node.args[0])}.to", keywords(node, show, LEFT_OUT))
 
 
 def _reversed(node: Node, show: Show) -> Piece:
@@ -278,3 +288,9 @@ SPECIAL: dict[str, Callable[[Node, Show], Piece]] = {
     "max_pool2d_with_indices": _both("F.max_pool2d"),
     "max_pool3d_with_indices": _both("F.max_pool3d"),
 }
+# What those call.
+_SPECIAL_HEADS = set(
+    """F.dropout F.alpha_dropout torch.feature_dropout F.embedding F.batch_norm F.instance_norm
+    torch.einsum torch.cat torch.stack torch.rsub F.interpolate F.adaptive_max_pool1d
+    F.adaptive_max_pool2d F.adaptive_max_pool3d F.max_pool1d F.max_pool2d F.max_pool3d""".split()
+)

@@ -14,8 +14,9 @@ from torch.utils import _pytree as pytree
 from ...core.errors import EditError
 from ..capture import tensor_at
 from .forward import INDENT, Forward, needed
+from .grammar import Grammar
 from .layers import COUNTER, modules_of
-from .tree import GROUP, init_lines, tree, uses_groups
+from .tree import GROUP, init_lines, reached, tree, uses_groups
 from .variables import argument
 
 HEAD = '''"""{title}
@@ -68,18 +69,27 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     described = "\n".join(f"- {name}: {_described(node)}" for node, name in inputs.items())
     used = FUNCTIONAL if any(" F." in line or "(F." in line for line in body) else ""
     gives = " -> torch.Tensor" if isinstance(outputs, Node) else ""
-    parts = [
-        HEAD.format(title=title, inputs=described, functional=used, weights=weights),
-        *([GROUP] if uses_groups(root) else []),
-        "\n".join([
-            "class Model(nn.Module):",
-            "    def __init__(self) -> None:",
-            *init, "",
-            f"    def forward(self, {taken}){gives}:", *body,
-        ]) + "\n",
-        LOAD,
-    ]  # fmt: skip
-    return Source("\n\n".join(parts), held | _counters(modules, module))
+    groups = [GROUP] if uses_groups(root) else []
+    model = "\n".join([
+        "class Model(nn.Module):",
+        "    def __init__(self) -> None:",
+        *init, "",
+        f"    def forward(self, {taken}){gives}:", *body,
+    ]) + "\n"  # fmt: skip
+    head = HEAD.format(title=title, inputs=described, functional=used, weights=weights)
+    text = "\n\n".join([head, *groups, model, LOAD])
+    frame = HEAD.format(title="", inputs="", functional=used, weights=weights)
+    empty = "class Model(nn.Module):\n    pass\n"
+    names = [reached(root, name) for name in (*modules, *held) if _is_reached(name, modules)]
+    Grammar.of(nodes, ["self.training", *names]).check(
+        text, "\n\n".join([frame, *groups, empty, LOAD])
+    )
+    return Source(text, held | _counters(modules, module))
+
+
+def _is_reached(name: str, modules: Mapping[str, str]) -> bool:
+    """Tensors of a module are its own business."""
+    return name.rpartition(".")[0] not in modules
 
 
 def _tensors(module: GraphModule, nodes: list[Node]) -> dict[str, Tensor]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import keyword
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from .layout import Call, Piece, call, lines, listed, prefixed
+from .literals import quoted
 
 GROUP = '''class Group(nn.Module):
     """Modules and tensors under names."""
@@ -82,7 +83,10 @@ def _empty(tensor: Tensor) -> Call:
 
 
 def plain_name(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name)
+    """Python writes others to other names: it folds letters that look alike (NFKC), and puts the
+    class's name before what begins with `__`."""
+    good = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__")
+    return good and unicodedata.normalize("NFKC", name) == name
 
 
 def reached(root: Branch, name: str) -> str:
@@ -93,11 +97,11 @@ def reached(root: Branch, name: str) -> str:
         if style in ("list", "tensors"):
             text += f"[{part}]"
         elif style == "dict":
-            text += f'["{part}"]'
+            text += f"[{quoted(part)}]"
         elif plain_name(part):
             text += f".{part}"
         else:
-            text = f"getattr({text}, {json.dumps(part)})"
+            text = f"getattr({text}, {quoted(part)})"
         at = at.members[part]
     return text
 
@@ -112,7 +116,7 @@ def made(branch: Branch) -> Piece:
         return call("nn.ParameterList", [listed(made(m) for m in branch.members.values())])
     if all(plain_name(name) for name in branch.members):
         return call("Group", [prefixed(f"{n}=", made(m)) for n, m in branch.members.items()])
-    items = [prefixed(f"{json.dumps(n)}: ", made(m)) for n, m in branch.members.items()]
+    items = [prefixed(f"{quoted(n)}: ", made(m)) for n, m in branch.members.items()]
     entries = Call("{", tuple(items), "}")
     return call("nn.ModuleDict", [entries]) if branch.style == "dict" else Call(
         "Group(**{", entries.items, "})"
@@ -123,15 +127,15 @@ def init_lines(root: Branch, indent: str) -> list[str]:
     """The body of `__init__` after `super()`."""
     written: list[str] = []
     for name, member in root.members.items():
-        quoted = json.dumps(name)
+        text = quoted(name)
         if member.kind == "buffer":
-            piece: Piece = call("self.register_buffer", [quoted, made(member)])
+            piece: Piece = call("self.register_buffer", [text, made(member)])
         elif plain_name(name):
             piece = prefixed(f"self.{name} = ", made(member))
         elif member.kind == "module":
-            piece = call("self.add_module", [quoted, made(member)])
+            piece = call("self.add_module", [text, made(member)])
         else:
-            piece = call("self.register_parameter", [quoted, made(member)])
+            piece = call("self.register_parameter", [text, made(member)])
         written += lines(piece, indent)
     return written
 

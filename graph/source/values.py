@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch.fx import Node
 
+from ...core.errors import EditError
 from .layout import Piece, listed
+from .literals import literal
 
 Show = Callable[[Any], Piece]
 DEVICE = "device"
@@ -25,15 +25,7 @@ def shown(value: Any, name: Callable[[Node], str]) -> Piece:
         return name(value)
     if isinstance(value, (list, tuple)):
         return listed(shown(item, name) for item in value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    if isinstance(value, float):
-        return repr(value).replace("e+", "e")
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, torch.device):
-        return DEVICE
-    return str(value) if isinstance(value, (torch.dtype, torch.layout)) else repr(value)
+    return DEVICE if isinstance(value, torch.device) else literal(value)
 
 
 def single(value: Any) -> Any:
@@ -42,6 +34,14 @@ def single(value: Any) -> Any:
     if whole and all(isinstance(v, int) and v == value[0] for v in value):
         return value[0]
     return value
+
+
+def keywords(node: Node, show: Show, without: Collection[str] = ()) -> list[str]:
+    """`name=value` of what a node is given by name. Raises EditError for names of no argument."""
+    known = {argument.name for argument in node.target._schema.arguments}  # type: ignore[union-attr]
+    if strange := sorted(set(node.kwargs) - known):
+        raise EditError(f"the graph gives `{strange[0]}` to `{node.target}`, which has no such")
+    return [f"{k}={show(v)}" for k, v in node.kwargs.items() if k not in without]
 
 
 def given(node: Node) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from torch.fx import Node
 
 GENERIC = ("x", "y", "z", "u", "v", "w")
-TAKEN = {"self", "torch", "nn", "F", "device", "Group", "Model", "load", "load_file", "Path"}
+TAKEN = set(
+    """self torch nn F device Group Model load load_file Path WEIGHTS getattr super float complex
+    True False None""".split()
+)
 
 
 class Variables:
@@ -79,5 +83,6 @@ def argument(name: str) -> str:
 
 
 def _clean(name: str) -> str:
-    name = re.sub(r"\W", "_", name)
+    # Python folds letters that look alike (NFKC), so two names could become one unseen.
+    name = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name))
     return f"{name}_" if keyword.iskeyword(name) or not name.isidentifier() else name

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from modelspeed.core.processes import python
 
 LIMITED = """
 import os, sys
-from modelspeed.core.processes import limit_memory
+from modelspeed.core.processes import die_with_parent, limit_memory, python
 limit_memory(int(sys.argv[1]))
 try:
     bytearray(1 << 30)
@@ -48,3 +49,14 @@ def test_a_process_dies_with_its_parent():
         except FileNotFoundError:
             return
     pytest.fail(f"process {pid} lives on")
+
+
+def test_a_module_in_the_current_folder_is_not_found_by_a_child(tmp_path, monkeypatch):
+    (tmp_path / "typer.py").write_text("raise SystemExit('code of the folder ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    command = python("-m", "modelspeed", "--version")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("modelspeed"), done.stderr
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # who asked for it keeps it
+    assert python("-c", "1") == (sys.executable, "-c", "1")

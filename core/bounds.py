@@ -1,0 +1,82 @@
+"""What numbers and names may be, wherever they come from: typed in, in a recipe or read back.
+
+Standard library only: fields of records say it as `Annotated[float, Within(0)]`, flags ask the
+same objects.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+MOST_THREADS = 1024  # torch's thread pools end the process at some ten thousands
+MOST_BATCH = 1 << 20
+MOST_DEPTH = 64  # of what a record holds as it is, such as a step's settings
+
+
+@dataclass(frozen=True)
+class Within:
+    """Numbers from `low` to `high`, finite unless said otherwise; NaN never is within.
+
+    `above` and `below` leave that end out.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    finite: bool = True
+
+    def unlike(self, value: Any) -> str:
+        """What `value` must be, if it is not; else nothing."""
+        finite = not self.finite or isinstance(value, int) or math.isfinite(value)
+        over = value > self.low if self.above else value >= self.low
+        under = value < self.high if self.below else value <= self.high
+        return "" if finite and over and under else self.words()
+
+    def words(self) -> str:
+        ends = []
+        if self.low > -math.inf:
+            ends.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+        if self.high < math.inf:
+            ends.append(f"{'below' if self.below else 'at most'} {self.high:g}")
+        return " and ".join(ends) or "a finite number"
+
+
+@dataclass(frozen=True)
+class Like:
+    """Texts that the whole of `pattern` matches, called `meant`."""
+
+    pattern: str
+    meant: str
+
+    def unlike(self, value: Any) -> str:
+        good = isinstance(value, str) and re.fullmatch(self.pattern, value, re.ASCII)
+        return "" if good else self.meant
+
+
+DEVICE = Like(r"cpu|cuda(:[0-9]{1,3})?", "`cpu`, `cuda` or `cuda:N`")
+THREADS = Within(1, MOST_THREADS)
+BATCH = Within(1, MOST_BATCH)
+PERCENTILE = Within(0.0, 100.0, above=True, below=True)
+# 2^63: what torch and other languages hold in an integer.
+Count = Annotated[int, Within(0, 2**63 - 1)]
+Finite = Annotated[float, Within()]
+Score = Annotated[float, Within(finite=False)]  # a squared error may overflow
+Time = Annotated[float, Within(0.0)]
+Positive = Annotated[float, Within(0.0, above=True)]
+Percentile = Annotated[float, PERCENTILE]
+
+
+def foreign_json(value: Any, depth: int = 0) -> str:
+    """Why `value` can't be written and shown as the JSON it came from; nothing where it can."""
+    if depth > MOST_DEPTH:
+        return f"values nested deeper than {MOST_DEPTH}"
+    if isinstance(value, int) and value.bit_length() > 1024:
+        return f"a number of {value.bit_length()} bits"
+    inner: Any = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, (dict, list, tuple)):
+        return ""
+    return next((found for v in inner if (found := foreign_json(v, depth + 1))), "")

@@ -1,0 +1,90 @@
+"""Whether a file that would run as code is the user's own, as git asks before it trusts a folder.
+
+Whoever owns a file, or may write to it or to a folder above it, decides what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_IMPORTED = (".py", ".pyc", ".so")
+
+
+def objection(code: Iterable[Path], tops: Iterable[Path] = ()) -> str:
+    """Why the files must not run unasked, as `PATH belongs to ...`; nothing where all is well.
+
+    Folders count up to the highest of `tops` that holds a file; the file's own always counts, with
+    what Python would import from it. Owners must be this user, or for root who called `sudo`.
+    """
+    if not hasattr(os, "geteuid"):
+        return ""
+    tops = [Path(os.path.abspath(top)) for top in tops]
+    for path in dict.fromkeys(p for file in code for p in _deciding(file, tops)):
+        if found := _foreign(path):
+            return f"`{path}` {found}"
+    return ""
+
+
+def _deciding(file: Path, tops: list[Path]) -> Iterator[Path]:
+    """The file, where it leads as a link, and the folders above both."""
+    for path, ends in (
+        (Path(os.path.abspath(file)), tops),
+        (file.resolve(), [top.resolve() for top in tops]),
+    ):
+        yield path
+        counts = [i for i, folder in enumerate(path.parents) if folder in ends]
+        yield from path.parents[: max([0, *counts]) + 1]
+        if path.suffix == ".py":
+            yield from _importable(path.parent)
+
+
+def _importable(folder: Path) -> Iterator[Path]:
+    """What `import` finds beside a file, and the compiled form that Python reads in its place."""
+    with suppress(OSError):
+        for entry in sorted(folder.iterdir()):
+            first = entry / "__init__.py"
+            if entry.suffix in _IMPORTED:
+                yield entry
+            elif entry.name == "__pycache__":
+                yield from (entry, *sorted(entry.iterdir()))
+            elif first.is_file():
+                yield from (entry, first)
+
+
+def _foreign(path: Path) -> str:
+    try:
+        found = path.lstat()
+    except OSError:
+        return ""  # that it is not there is told by who opens it
+    if found.st_uid not in _selves():
+        return f"belongs to user {found.st_uid}, not to you"
+    if stat.S_ISLNK(found.st_mode):
+        return ""  # a link's own mode means nothing
+    if found.st_mode & stat.S_IWOTH:
+        return "can be written by every user"
+    if found.st_mode & stat.S_IWGRP and not _private(found.st_gid):
+        return f"can be written by all of group {found.st_gid}"
+    return ""
+
+
+def _selves() -> set[int]:
+    user, before = os.geteuid(), os.environ.get("SUDO_UID", "")
+    by_sudo = {int(before)} if user == 0 and before.isascii() and before.isdigit() else set()
+    return {user, *by_sudo}
+
+
+def _private(group: int) -> bool:
+    """The group of one user alone, as many systems make it: with it a file is still one's own."""
+    import grp
+    import pwd
+
+    try:
+        entry, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+    except KeyError:  # a container without names
+        return group == os.geteuid()
+    own = entry.gr_name == user.pw_name and group == user.pw_gid
+    return own and set(entry.gr_mem) <= {user.pw_name}
