@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from ..checkpoints.damage import first_line
 from ..core.calling import Inputs
-from ..core.errors import MeasureError, UsageError
+from ..core.errors import UsageError
 from ..graph.capture import clone
 from ..graph.direct import called_directly, holding
 from ..graph.lowering import CUDA_GRAPHS, variants
@@ -55,6 +56,38 @@ def realise(
     return compiled(module, usual, inputs)
 
 
+def ready(
+    module: GraphModule, inputs: Inputs, name: str, package: bytes | None = None
+) -> nn.Module | str:
+    """What `realise` makes, called once on `inputs`; or why it can't run so here, as words.
+
+    Kernels and compilers refuse in errors of many kinds, some at the call only: whatever they
+    raise, the run goes on without them.
+    """
+    try:
+        made = realise(module, inputs, name, package)
+        runner(made, inputs)()
+        return made
+    except Exception as error:
+        return first_line(error).rstrip(".")
+
+
+def first_ready(
+    module: GraphModule, inputs: Inputs, names: Iterable[str], say: Callable[[str], None]
+) -> tuple[str, nn.Module]:
+    """The first of `names` that runs here, and it; `plain` where none does."""
+    for name in names:
+        made = ready(module, inputs, name)
+        if not isinstance(made, str):
+            return name, made
+        say(left_out(name, made))
+    return PLAIN, realise(module, inputs, PLAIN)
+
+
+def left_out(name: str, reason: str) -> str:
+    return f"`{name}` is left out: {reason}"
+
+
 def named(asked: str | None, recorded: str, module: GraphModule, inputs: Inputs) -> str:
     """The runtime to load under; `lowered` is the one recorded, or the furthest there is here.
 
@@ -89,10 +122,11 @@ def promising(
         return (PLAIN,)
     made: dict[str, nn.Module] = {}
     for name in (PLAIN, *variants(module, inputs)):
-        try:
-            made[name] = realise(module, inputs, name)
-        except MeasureError as error:
-            say(f"`{name}` is left out: {error}")
+        found = realise(module, inputs, name) if name == PLAIN else ready(module, inputs, name)
+        if isinstance(found, str):
+            say(left_out(name, found))
+        else:
+            made[name] = found
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
@@ -107,9 +141,10 @@ def promising(
 
 
 def packed(module: GraphModule, inputs: Inputs) -> str | None:
-    """The furthest runtime: int8 and half precision are fast on packed weights alone, and sparse
-    weights on those of a GPU."""
-    return next((n for n in reversed(list(variants(module, inputs))) if n in PACKED), None)
+    """The furthest runtime that runs here: int8 and half precision are fast on packed weights
+    alone, and sparse weights on those of a GPU."""
+    names = [n for n in reversed(list(variants(module, inputs))) if n in PACKED]
+    return next((n for n in names if not isinstance(ready(module, inputs, n), str)), None)
 
 
 def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:

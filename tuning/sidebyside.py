@@ -16,7 +16,7 @@ from ..profiling.timer import measure_interleaved
 from .bench import Bench
 from .compiling import INDUCTOR
 from .packages import build
-from .runtimes import PLAIN, realise, runner
+from .runtimes import PLAIN, left_out, ready, runner
 
 SECONDS = 3.0
 
@@ -29,7 +29,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
     bench.talk.stage("compiling")
     usual = bench.runtime
     rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
-    if INDUCTOR in rows:
+    if {INDUCTOR, usual} <= rows.keys():
         before, after = rows[usual][0], rows[INDUCTOR][0]
         found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
@@ -42,37 +42,36 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
 def measured(
     bench: Bench, module: GraphModule, names: tuple[str, ...]
 ) -> dict[str, tuple[Latency, float]]:
-    """By runtime: latency, and seconds to get ready. What does not compile is noted, left out."""
-    ready: dict[str, tuple[nn.Module, float]] = {}
+    """By runtime: latency, and seconds to get ready. What can't run here is noted, left out."""
+    made: dict[str, tuple[nn.Module, float]] = {}
     for name in dict.fromkeys(names):
         started = time.monotonic()
-        try:
-            with torch.no_grad():
-                made = _made(bench, module, name)
-        except MeasureError as error:
-            bench.talk.note(str(error))
-            continue
-        ready[name] = (made, time.monotonic() - started)
+        with torch.no_grad():
+            found = _made(bench, module, name)
+        if isinstance(found, str):
+            bench.talk.note(left_out(name, found))
+        else:
+            made[name] = (found, time.monotonic() - started)
     rows = measure_interleaved(
-        [runner(made, bench.inputs) for made, _ in ready.values()],
+        [runner(module, bench.inputs) for module, _ in made.values()],
         percentile=bench.job.target.percentile,
         max_seconds=SECONDS if bench.job.target.percentile <= 90 else 20.0,
         device=bench.device,
     )
-    return {name: (row, took) for (name, (_, took)), row in zip(ready.items(), rows, strict=True)}
+    return {name: (row, took) for (name, (_, took)), row in zip(made.items(), rows, strict=True)}
 
 
-def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module:
+def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module | str:
     """Compiled ahead of time where that works, so that what is measured is what is stored."""
     if name != INDUCTOR:
-        return realise(module, bench.inputs, name)
+        return ready(module, bench.inputs, name)
     bench.package, bench.unpackaged = None, ()
     try:
         bench.package = build(module, bench.inputs)
     except MeasureError as error:
         bench.talk.note(f"{error}; it is compiled in the process instead")
         bench.unpackaged = (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
-    return realise(module, bench.inputs, name, bench.package)
+    return ready(module, bench.inputs, name, bench.package)
 
 
 def costs(rows: dict[str, tuple[Latency, float]], chosen: str) -> tuple[RuntimeCost, ...]:
