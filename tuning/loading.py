@@ -51,8 +51,9 @@ from ..profiling.notices import (
 )
 from .compiling import INDUCTOR, why_not
 from .job import check_device
+from .loaded import Loaded, Origin
 from .packages import is_remembered
-from .runtimes import PLAIN, named, packed, realise
+from .runtimes import first_ready, named, packed, ready, realise
 
 
 def load(
@@ -86,14 +87,19 @@ def load(
     inputs = draw_inputs(artifact.manifest["inputs"], 0).map(lambda x: x.to(there))
     module = module_of(moved(artifact.program, there))
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
-    made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
+    package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
     for notice in found:
         _warn(notice)
-    try:
-        return realise(module, inputs, chosen) if made is None else made
-    except MeasureError as error:
-        _warn(runtime_fails(chosen, str(error)))
-        return realise(module, inputs, packed(module, inputs) or PLAIN)
+    runs = made if made is not None else ready(module, inputs, chosen)
+    if isinstance(runs, str):
+        _warn(runtime_fails(chosen, runs))
+        chosen, runs = first_ready(module, inputs, _packed(module, inputs), lambda _: None)
+    return Loaded(Origin(artifact.program, inputs, chosen, package), module, runs)
+
+
+def _packed(module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
+    found = packed(module, inputs)
+    return (found,) if found is not None else ()
 
 
 def _warn(notice: Notice) -> None:
@@ -113,15 +119,17 @@ def _compiled_before(
     inputs: Inputs,
     runtime: str,
     trusted: bool,
-) -> tuple[nn.Module | None, list[Notice]]:
-    """The artifact's package ready to be called, where it may run; and what there is to warn of."""
-    made, why = None, None
+) -> tuple[bytes | None, nn.Module | None, list[Notice]]:
+    """The artifact's package and it ready to be called, where it may run; what to warn of."""
+    package, made, why = None, None, None
     other = other_machine(tuned, fingerprint(str(inputs[0].device))) if tuned else None
     if runtime == INDUCTOR and tuned is not None and other is None:
-        made, why = _packaged(artifact, module, inputs, trusted)
+        package = read_package(artifact.folder, artifact.manifest)
+        made, why = _packaged(package, artifact, module, inputs, trusted)
     lacking = why_not(str(inputs[0].device)) if runtime == INDUCTOR and made is None else None
     found = (other, why, no_compiler(lacking) if lacking else None)
-    return made, [notice for notice in found if notice is not None]
+    used = package if made is not None else None
+    return used, made, [notice for notice in found if notice is not None]
 
 
 def _machine(manifest: dict[str, Any]) -> Machine | None:
@@ -133,9 +141,13 @@ def _machine(manifest: dict[str, Any]) -> Machine | None:
 
 
 def _packaged(
-    artifact: LoadedArtifact, module: GraphModule, inputs: Inputs, trusted: bool
+    package: bytes | None,
+    artifact: LoadedArtifact,
+    module: GraphModule,
+    inputs: Inputs,
+    trusted: bool,
 ) -> tuple[nn.Module | None, Notice | None]:
-    manifest, package = artifact.manifest, read_package(artifact.folder, artifact.manifest)
+    manifest = artifact.manifest
     if package is None:
         return None, None
     if not (trusted or is_remembered(package)):

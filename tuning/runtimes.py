@@ -66,7 +66,10 @@ def ready(
     """
     try:
         made = realise(module, inputs, name, package)
+        state = [(b, b.clone()) for n, b in made.named_buffers() if "_packed_" not in n]
         runner(made, inputs)()
+        for buffer, before in state:  # a call may write into them
+            buffer.copy_(before)
         return made
     except Exception as error:
         return first_line(error).rstrip(".")
