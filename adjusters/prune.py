@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.naming import outside
 from ..core.records import LeftAlone
 from ..graph.groups import Analysis, Group, is_kernel_axis, keep_units
 from .importance import Scores, scores_of
@@ -52,7 +53,7 @@ def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
 
 def rule_for(group: Group, match: Mapping[str, Any]) -> tuple[str, Any] | None:
     """The first pattern that names a layer of the group wins."""
-    layers = {m.param.rpartition(".")[0] for m in group.members if m.dim == 0}
+    layers = {outside(m.param.rpartition(".")[0]) for m in group.members if m.dim == 0}
     for pattern, value in match.items():
         if any(fnmatchcase(layer, pattern) for layer in layers):
             return pattern, value
@@ -165,7 +166,7 @@ class Pruner:
 def _unit_cost(group: Group, costs: Mapping[str, float] | None) -> float:
     total = 0.0
     for member in group.members:
-        layer = member.param.rpartition(".")[0]
+        layer = outside(member.param.rpartition(".")[0])
         if costs is None:
             total += sum(len(unit) for unit in member.indices) / group.size
         elif member.param.endswith("weight"):

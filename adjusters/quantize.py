@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..core.calling import Inputs, primary
+from ..core.naming import outside
 from ..core.records import LeftAlone
 from ..graph.capture import clone, tensor_at
 from ..graph.edits import Edit, FoldBatchNorm, QuantizeAnew, QuantizeInput, QuantizeWeight, apply
@@ -97,7 +98,7 @@ def _group(node: Node, settings: Any) -> int | None:
 def _name(node: Node) -> str:
     weight = node.args[1]
     assert isinstance(weight, Node)
-    return str(weight.target).rpartition(".")[0] or str(weight.target)
+    return outside(str(weight.target).rpartition(".")[0] or str(weight.target))
 
 
 def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:

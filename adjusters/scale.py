@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..core.naming import outside
 from ..graph.capture import tensor_at
 from ..graph.edits import Scale
 from .plan import Adjuster, Context, Plan, parameter_names
@@ -25,6 +26,7 @@ def plan(context: Context, settings: Any) -> Plan:
 
 
 def _named(name: str, patterns: tuple[str, ...]) -> bool:
+    name = outside(name)
     layer = name.rpartition(".")[0]
     return any(fnmatchcase(layer, p) or fnmatchcase(name, p) for p in patterns)
 

@@ -23,6 +23,7 @@ from torch.export import ExportedProgram
 
 from ..core.calling import Inputs
 from ..core.errors import ArtifactError, UnsafePickle, UsageError
+from ..core.naming import outside
 from ..core.records import FORMAT_VERSION, Record, to_json
 from ..core.workspace import recover, workspace
 from .archives import archive
@@ -157,7 +158,7 @@ def _write_weights(path: Path, program: ExportedProgram) -> str:
     for name, tensor in {**program.state_dict, **program.constants}.items():
         if isinstance(tensor, Tensor):
             # A clone each: safetensors refuses tensors that share memory.
-            held[name] = tensor.detach().cpu().contiguous().clone()
+            held[outside(name)] = tensor.detach().cpu().contiguous().clone()
     save_file(held, path)
     return sha256(path)
 
@@ -265,13 +266,14 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
     for name, tensor in kept.items():
         if not isinstance(tensor, Tensor):
             continue
-        if name not in held or held[name].shape != tensor.shape:
+        found = held.get(outside(name))
+        if found is None or found.shape != tensor.shape:
             raise ArtifactError(
-                f"`{folder}`: `{name}` of `{PROGRAM}` is not in `{WEIGHTS}` with the same shape; "
-                "the two files are not of one artifact."
+                f"`{folder}`: `{outside(name)}` of `{PROGRAM}` is not in `{WEIGHTS}` with the same "
+                "shape; the two files are not of one artifact."
             )
         with torch.no_grad():
-            tensor.copy_(held[name])
+            tensor.copy_(found)
 
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import CheckpointError, UnsafePickle
+from ..core.naming import with_names_inside
 from .damage import first_line
 from .detect import detect
 from .folders import files_of, is_transformers, load_pretrained, weights_in
@@ -100,7 +101,7 @@ def _folder(path: Path, trust_pickle: bool, build: bool) -> Contents:
 
 def _program(path: Path, trust_pickle: bool) -> ExportedProgram:
     try:
-        return load_program(path, trust_pickle)
+        return with_names_inside(load_program(path, trust_pickle))
     except CheckpointError:
         raise
     except Exception as error:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..core.naming import outside
+
 aten: Any = torch.ops.aten
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 
@@ -132,4 +134,4 @@ def _params_of_branch(total: Node, skip: Node) -> Iterator[str]:
 def _name(params: tuple[str, ...]) -> str:
     """What the parameters' names share: `layers.3` of `layers.3.conv1.weight` and the rest."""
     layers = [p.rpartition(".")[0].replace(".", "/") for p in params]
-    return (commonpath(layers) or layers[0] or params[0]).replace("/", ".")
+    return outside((commonpath(layers) or layers[0] or params[0]).replace("/", "."))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import torch
@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..core.calling import Inputs, plain
 from ..core.errors import CaptureError
+from ..core.naming import with_names_inside
 from .canonical import canonicalise
 from .functional import functional
 
@@ -30,7 +31,6 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     Raises CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
     can be captured.
     """
-    _refuse_names_of_fx(model)
     with suppress(NotImplementedError):  # a captured graph is in eval mode and refuses to switch
         model.eval()
     given = Inputs.of(inputs)
@@ -39,18 +39,10 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return _export(model, given)
+            program = _export(model, given)
     finally:
         handle.remove()
-
-
-def _refuse_names_of_fx(model: nn.Module) -> None:
-    for name in ("code", "graph"):
-        if not isinstance(model, GraphModule) and isinstance(getattr(model, name, None), nn.Module):
-            raise CaptureError(
-                f"`{type(model).__name__}` has a submodule called `{name}`, which torch.fx keeps "
-                "for itself; rename it, in the class and in the checkpoint's keys."
-            )
+    return program if isinstance(model, GraphModule) else with_names_inside(program)
 
 
 def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
@@ -87,7 +79,16 @@ def moved(program: ExportedProgram, device: str) -> ExportedProgram:
     wanted = torch.device(device).type
     if all(x.device.type == wanted for x in held if isinstance(x, Tensor)):
         return program
-    return move_to_device_pass(program, device)
+    with without_warnings():
+        return move_to_device_pass(program, device)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """torch copies its own tree specifications through a class that it warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        yield
 
 
 def module_of(program: ExportedProgram) -> GraphModule:
@@ -95,7 +96,8 @@ def module_of(program: ExportedProgram) -> GraphModule:
 
     It leaves its inputs alone, also where the model writes into them (`functional.py`).
     """
-    module = program.module(check_guards=False)
+    with without_warnings():
+        module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
     return canonicalise(functional(program, module))
 
@@ -107,7 +109,8 @@ def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:
 
 def clone(module: GraphModule) -> GraphModule:
     """A deep copy whose weights and graph can be edited without touching `module`."""
-    return copy.deepcopy(module)
+    with without_warnings():
+        return copy.deepcopy(module)
 
 
 def has_dynamic_batch(module: GraphModule) -> bool:

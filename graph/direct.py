@@ -35,7 +35,7 @@ _NEURAL = (
     "hardtanh_", "leaky_relu", "linear", "pad", "relu6", "scaled_dot_product_attention", "silu",
     "upsample_nearest2d",
 )  # fmt: skip
-_LOOKUP = re.compile(r"(?<=^    )(\w+) = \S*self\b[^\n]*$", re.MULTILINE)
+LOOKUP = re.compile(r"(?<=^    )(\w+) = \S*self\b[^\n]*$", re.MULTILINE)
 _METHODS = ("add_", "contiguous", "expand", "mul_", "view")
 
 
@@ -67,7 +67,7 @@ def holding(module: GraphModule) -> GraphModule:
     held = {name: get(module) for name, get in named.items() if isinstance(get(module), Tensor)}
     code = module.graph.python_code("self")
     names = {**code.globals, **{f"_held_{name}": tensor for name, tensor in held.items()}}
-    source = _LOOKUP.sub(lambda m: f"{m[1]} = _held_{m[1]}" if m[1] in held else m[0], code.src)
+    source = LOOKUP.sub(lambda m: f"{m[1]} = _held_{m[1]}" if m[1] in held else m[0], code.src)
     exec(compile(source, "<graph>", "exec"), names)
     kind: Any = type(module)  # torch.fx makes a class for each graph
     kind.forward, kind._apply, kind.load_state_dict = names["forward"], _apply, _load

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.fx import Node
 
 aten: Any = torch.ops.aten
+Scalars = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Activation:
     node: Node
     name: str
-    scalars: list[Any]
+    scalars: Scalars
     algorithm: str
 
 
@@ -55,14 +56,15 @@ def activation_of(node: Node) -> Activation | None:
     if user is None or user.op != "call_function":
         return None
     if user.target in _SIMPLE:
-        return Activation(user, _SIMPLE[user.target], [], "")
+        return Activation(user, _SIMPLE[user.target], (), "")
     if user.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        ends = [*user.args[1:3], *(-1.0, 1.0)[len(user.args) - 1 :]]
-        return Activation(user, "hardtanh", ends, "")
+        ends = (*user.args[1:3], *(-1.0, 1.0)[len(user.args) - 1 :])
+        known = not user.kwargs and all(isinstance(end, (int, float)) for end in ends)
+        return Activation(user, "hardtanh", ends, "") if known else None
     if user.target in (aten.relu6.default, aten.relu6_.default):
-        return Activation(user, "hardtanh", [0.0, 6.0], "")
+        return Activation(user, "hardtanh", (0.0, 6.0), "")
     if user.target is aten.gelu.default:
-        return Activation(user, "gelu", [], str(user.kwargs.get("approximate", "none")))
+        return Activation(user, "gelu", (), str(user.kwargs.get("approximate", "none")))
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch.fx import GraphModule
 
 from ..core.errors import EditError
+from ..core.naming import outside
 from .analysis import Patch, Walk, walk
 from .edits import Constant, Edit, Slice
 from .labels import Labels
@@ -139,7 +140,7 @@ def _group(
     )
     producer = min(members, key=_rank_as_name)
     return Group(
-        producer.param.rpartition(".")[0] or producer.param,
+        outside(producer.param.rpartition(".")[0] or producer.param),
         members,
         len(roots),
         tuple(roots),

@@ -17,6 +17,13 @@ from torch.fx import GraphModule, Node
 from .capture import tensor_at
 from .fusing import Activation, activation_of, only_user, residual_of
 from .integer_weights import int8_weight
+from .kernels import (
+    convolves_int8,
+    groups_like,
+    multiplies_int8,
+    post_of,
+    sums_whole_bytes,
+)
 from .packing import HEIGHT, LAYER, Packs, as_image, call, conv_arguments, replace, tidy
 from .quantization import LARGEST, rounded, rounded_anew
 
@@ -29,11 +36,7 @@ _PASSING = (
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int,
 )  # fmt: skip
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
-_FUSED = {
-    aten.conv1d.default: ("relu", "hardtanh", "hardswish", "swish"),
-    aten.conv2d.default: ("relu", "hardtanh", "hardswish", "swish"),
-    aten.linear.default: ("relu", "hardtanh", "hardswish", "swish", "gelu", "sigmoid", "tanh"),
-}
+_LAYERS = (*_CONVOLUTIONS, aten.linear.default)
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, levels: int) -> Tensor:
@@ -58,7 +61,7 @@ def lower_int8(module: GraphModule, rows: int) -> None:
 
     `rows` is the batch that kernels are laid out for.
     """
-    layers = [n for n in module.graph.nodes if n.target in _FUSED and int8_weight(n.args[1])]
+    layers = [n for n in module.graph.nodes if n.target in _LAYERS and int8_weight(n.args[1])]
     if layers and runs_here(module):
         _split(module)
         for node in list(module.graph.nodes):
@@ -66,7 +69,7 @@ def lower_int8(module: GraphModule, rows: int) -> None:
                 _move_up(module, node)
         packs = Packs(module)
         for node in layers:
-            if _reads_integers(node):
+            if _reads_integers(node) and _takes(node):
                 _lower(module, node, packs, rows)
         tidy(module)
         _keep_accumulated(module)
@@ -83,7 +86,7 @@ def runs_here(module: GraphModule) -> bool:
 
 def largest_level() -> int:
     """Steps above 0 that activations may have on this machine."""
-    return 255 if torch.cpu._is_vnni_supported() else LARGEST
+    return 255 if sums_whole_bytes() else LARGEST
 
 
 def _split(module: GraphModule) -> None:
@@ -183,16 +186,12 @@ def _reads_integers(node: Node) -> bool:
 
 def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     is_conv, signal = node.target in _CONVOLUTIONS, node.target is aten.conv1d.default
-    residual = residual_of(node) if node.target is aten.conv2d.default else None
-    other = residual.other if residual and residual.other.target is dequantize else None
-    add = residual.add if residual and other is not None else None
-    act = activation_of(add or node)
-    names = ("relu",) if add else _FUSED[node.target]
-    act = act if act and act.name in names else None
+    other, add, act = _fused(node)
     tail = act.node if act else add or node
     user = only_user(tail)
     out = user if user is not None and user.target is quantize else None
-    name, scalars, algorithm = _operation(act)
+    name, numbers, algorithm = post_of(act)
+    scalars = list(numbers)
     start, last = _inputs(module, node, tail, packs, rows), out or tail
     output = (*out.args[1:3], torch.uint8) if out else (1.0, 0, torch.float32)
     if other is not None:
@@ -207,11 +206,35 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     made.meta[LAYER] = node.name
     if signal:
         made = call(module, tail, aten.squeeze.dim, (made, HEIGHT))
+    if out is not None and out.args[3] < 255:  # type: ignore[operator]  # the kernel ends there
+        made = call(module, tail, aten.clamp_max.default, (made, out.args[3]))
     last.replace_all_uses_with(made)
 
 
-def _operation(act: Activation | None) -> tuple[str, list[Any], str]:
-    return (act.name, act.scalars, act.algorithm) if act else ("none", [], "")
+def _fused(node: Node) -> tuple[Node | None, Node | None, Activation | None]:
+    """Integers that a sum adds, the sum, an activation: the most of it that the kernel takes."""
+    residual = residual_of(node) if node.target is aten.conv2d.default else None
+    if (
+        residual is not None
+        and residual.other.target is dequantize
+        and not isinstance(node.args[0].args[1], Node)  # type: ignore[union-attr]
+        and _takes(node, summed=True)
+    ):
+        act = activation_of(residual.add)
+        fits = act is not None and _takes(node, act, summed=True)
+        return residual.other, residual.add, act if fits else None
+    act = activation_of(node)
+    return None, None, act if act is not None and _takes(node, act) else None
+
+
+def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> bool:
+    if node.target not in _CONVOLUTIONS:
+        return multiplies_int8(post_of(act))
+    held, module = int8_weight(node.args[1]), node.graph.owning_module
+    assert held is not None and module is not None
+    channels = len(tensor_at(module, held.integers))
+    groups = groups_like(conv_arguments(node)[-1], channels)
+    return convolves_int8(groups, post_of(act), summed)
 
 
 def _inputs(
@@ -265,7 +288,8 @@ def _keep_accumulated(module: GraphModule) -> None:
         held = node.args[6]
         assert isinstance(held, Node)
         later = any(order[user] > order[node] for user in held.users)
-        fresh = held.target in (quantize, dequantize, pooled) or "pointwise" in str(held.target)
+        fresh = held.target in (quantize, dequantize, pooled, aten.clamp_max.default)
+        fresh = fresh or "pointwise" in str(held.target)
         viewed = any(user.target in _PASSING for user in held.users)
         if later or viewed or not fresh or held is node.args[0]:
             with module.graph.inserting_before(node):

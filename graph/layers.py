@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..core.naming import outside
 from .capture import tensor_at
 from .mutation import is_written
 
@@ -45,7 +46,7 @@ class Layer:
     def name(self) -> str:
         """Of its module, where that holds no other weight than this one by the usual name."""
         owner, _, leaf = self.weight.rpartition(".")
-        return owner if owner and leaf == "weight" else self.weight
+        return outside(owner if owner and leaf == "weight" else self.weight)
 
     @property
     def channel_axis(self) -> int:

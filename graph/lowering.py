@@ -9,6 +9,7 @@ graph (tuning/cuda_graph.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from torch.fx import GraphModule, Node
 from ..core.calling import Inputs
 from .capture import clone, tensor_at
 from .folding import fold_batchnorm, foldable
-from .fusing import Activation, activation_of, residual_of
+from .fusing import Activation, Residual, activation_of, residual_of
 from .int8 import lower_int8
+from .kernels import convolves, groups_like, multiplies, post_of
 from .mutation import hazards, is_written, write_alone
 from .packing import (
     LAYER,
@@ -74,7 +76,10 @@ def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Grap
 
 def lower(module: GraphModule, inputs: Inputs) -> GraphModule:
     """The furthest lowering this device takes, as a new module. `module` is not changed."""
-    return list(variants(module, inputs).values())[-1]()
+    for build in reversed(list(variants(module, inputs).values())):
+        with suppress(Exception):  # what one of them can't do, the one before it may
+            return build()
+    return clone(module)
 
 
 def can_prepack(inputs: Inputs) -> bool:
@@ -85,14 +90,6 @@ def can_prepack(inputs: Inputs) -> bool:
         and hasattr(mkldnn, "_convolution_pointwise")
         and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in floats)
     )
-
-
-def _has_kernels(dtype: torch.dtype) -> bool:
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if dtype == torch.float16:
-        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-    return dtype == torch.float32
 
 
 def folded_copy(module: GraphModule) -> GraphModule:
@@ -160,7 +157,16 @@ def _fits(node: Node) -> bool:
     held, value = tensor_at(module, str(weight.target)), node.meta.get("val")
     if held.dim() > 2 and isinstance(value, Tensor) and value.dim() != held.dim():
         return False
-    return _has_kernels(held.dtype) and not isinstance(dict(enumerate(node.args)).get(3, [1]), str)
+    if node.target is aten.linear.default:
+        return multiplies(held.dtype)
+    written = not isinstance(dict(enumerate(node.args)).get(4, [0]), str)
+    return written and convolves(held.dtype, groups_like(conv_arguments(node)[-1], len(held)))
+
+
+def _weight(node: Node) -> Tensor:
+    weight, module = node.args[1], node.graph.owning_module
+    assert isinstance(weight, Node) and module is not None
+    return tensor_at(module, str(weight.target))
 
 
 def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
@@ -170,12 +176,8 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
     sizes = (padding, stride, dilation, groups)
     with torch.no_grad():
         packed = mkldnn._reorder_convolution_weight(held.unsqueeze(2) if signal else held, *sizes)
-    # Sums after grouped convolutions are not oneDNN's, and torch's own have no half precision.
-    fits = groups == 1 or held.dtype == torch.float32
-    residual = residual_of(node) if fits else None
-    tail = residual.add if residual is not None else node
-    act = activation_of(tail)
-    tail = act.node if act is not None else tail
+    residual, act = _fused_into_convolution(node)
+    tail = act.node if act is not None else residual.add if residual is not None else node
 
     def image(value: Node) -> Node:
         return as_image(module, value, tail) if signal else value
@@ -184,15 +186,14 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
         target = mkldnn._convolution_pointwise.binary
         arguments: tuple[Any, ...] = (
             image(data), image(residual.other), packs.add(packed, tail), bias, *sizes,
-            "add", 1.0, act.name if act else None, act.scalars if act else [],
+            "add", 1.0, act.name if act else None, list(act.scalars) if act else [],
             act.algorithm if act else None,
         )  # fmt: skip
     else:
-        chosen = act or Activation(node, "none", [], "")
+        name, scalars, algorithm = post_of(act)
         target = mkldnn._convolution_pointwise.default
         arguments = (
-            image(data), packs.add(packed, tail), bias, *sizes,
-            chosen.name, chosen.scalars, chosen.algorithm,
+            image(data), packs.add(packed, tail), bias, *sizes, name, list(scalars), algorithm,
         )  # fmt: skip
     made = replace(module, tail, target, arguments)
     made.meta[LAYER] = node.name
@@ -200,13 +201,36 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
         back_to_signal(module, made)
 
 
+def _fused_into_convolution(node: Node) -> tuple[Residual | None, Activation | None]:
+    """The most of what follows that the kernel takes: which it does differs from one to another."""
+    weight, residual = _weight(node), residual_of(node)
+    dtype, groups = weight.dtype, groups_like(conv_arguments(node)[-1], len(weight))
+    # Sums after grouped convolutions are not oneDNN's; torch's own in half precision know no more
+    # than the sum, and not in every shape.
+    sums = groups == 1 or dtype == torch.float32
+    if residual is not None and sums and convolves(dtype, groups, summed=True):
+        act = activation_of(residual.add)
+        fits = act is not None and convolves(dtype, groups, post_of(act), summed=True)
+        return residual, act if fits else None
+    act = activation_of(node)
+    return None, act if act is not None and convolves(dtype, groups, post_of(act)) else None
+
+
+def _fused_into_linear(node: Node) -> tuple[Residual | None, Activation | None]:
+    """A residual or an activation: these kernels take one of the two."""
+    dtype, residual, act = _weight(node).dtype, residual_of(node), activation_of(node)
+    if residual is not None and multiplies(dtype, summed=True):
+        return residual, None
+    return None, act if act is not None and multiplies(dtype, post_of(act)) else None
+
+
 def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     """A 1x1 convolution on an NHWC image is a linear layer on its places, whose kernels are faster
     (on an AMX machine in bfloat16, 160 channels to 960 at 7x7: 170 times)."""
-    residual = residual_of(node)
-    act = activation_of(residual.add if residual is not None else node)
-    if residual is not None and act is not None:  # linear layers take one of the two
+    both = _fused_into_convolution(node)
+    if both[0] is not None and both[1] is not None:  # linear layers take one of the two
         return _lower_convolution(module, node, packs)
+    residual, act = _fused_into_linear(node)
     tail = residual.add if residual is not None else act.node if act is not None else node
     data, weight, bias = conv_arguments(node)[:3]
     held = tensor_at(module, str(weight.target)).detach().flatten(1).contiguous()
@@ -218,8 +242,8 @@ def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, rows: int) -
         other = as_rows(module, residual.other, tail)
         arguments: tuple[Any, ...] = (source, other, weights, bias, "add")
     else:
-        target, chosen = mkldnn._linear_pointwise.default, act or Activation(node, "none", [], "")
-        arguments = (source, weights, bias, chosen.name, chosen.scalars, chosen.algorithm)
+        target, (name, scalars, algorithm) = mkldnn._linear_pointwise.default, post_of(act)
+        arguments = (source, weights, bias, name, list(scalars), algorithm)
     made = replace(module, tail, target, arguments)
     made.meta[LAYER] = node.name
     back_to_image(module, made)
@@ -227,14 +251,13 @@ def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, rows: int) -
 
 def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     act = activation_of(node)
+    if act is not None and not multiplies(_weight(node).dtype, post_of(act)):
+        act = None
     tail = act.node if act else node
-    chosen = act or Activation(node, "none", [], "")
-    weight = node.args[1]
-    assert isinstance(weight, Node)
+    name, scalars, algorithm = post_of(act)
     with torch.no_grad():
-        packed = mkldnn._reorder_linear_weight(tensor_at(module, str(weight.target)).detach(), rows)
+        packed = mkldnn._reorder_linear_weight(_weight(node).detach(), rows)
     bias = node.args[2] if len(node.args) > 2 else None
-    arguments = (node.args[0], packs.add(packed, tail), bias, chosen.name, chosen.scalars,
-                 chosen.algorithm)  # fmt: skip
+    arguments = (node.args[0], packs.add(packed, tail), bias, name, list(scalars), algorithm)
     made = replace(module, tail, mkldnn._linear_pointwise.default, arguments)
     made.meta[LAYER] = node.name

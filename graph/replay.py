@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.calling import Inputs
 from ..core.errors import EditError
+from ..core.naming import outside
 from .blocks import branch_of
 from .capture import capture, node_named
 from .edits import (
@@ -72,7 +73,7 @@ def replayed(
     sizes = _follow(graph, base, edits)
     put_tensors(base, held)
     for path, weight in folded:
-        neutral(_at(base, path), len(held[weight]))
+        neutral(_at(base, path), len(held[outside(weight)]))
     open_sizes = [s for s in sizes if not (s.groups and set_groups(_at(base, s.modules[0]), s.new))]
     problem = ""
     for settings in islice(_settings(base, open_sizes), TRIALS):

@@ -9,6 +9,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from ..core.calling import Inputs
+from ..core.naming import outside
 from ..core.records import LayerCost
 from .gate import alone
 from .macs import bytes_of, macs_of, op_name, shape_of
@@ -91,7 +92,7 @@ def layer_name(node: Node) -> str:
     for path in (*weights, *params):
         stem, dot, _ = path.rpartition(".")
         if dot:
-            return stem
+            return outside(stem)
     return node.name
 
 

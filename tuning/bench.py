@@ -42,12 +42,14 @@ from .journal import Journal, key_of
 from .probes import expected, probes
 from .runtimes import (
     PLAIN,
+    agreeing,
+    first_ready,
     packed,
     promising,
+    ready,
     realise,
     runner,
     runtime_row,
-    same_answers,
 )
 from .talk import Talk
 from .targets import check_targets
@@ -160,6 +162,10 @@ class Bench:
             return self.runtime
         return name
 
+    def runtime_that_runs(self, module: GraphModule, runtime: str) -> str:
+        """`runtime`, or `plain` where a kernel of it refuses this graph."""
+        return first_ready(module, self.inputs, (runtime,), self.talk.note)[0]
+
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
         runtimes, left_out = self._promising(module)
@@ -175,8 +181,7 @@ class Bench:
         if name not in self.asked:
             self.asked[name] = True
             try:
-                made = realise(module, self.inputs, name)
-                same_answers(made, expected(module, self.probes), name)
+                agreeing(module, self.inputs, name, expected(module, self.probes))
             except MeasureError as error:
                 self.leave_out(name, str(error))
         return self.asked[name]
@@ -223,12 +228,13 @@ class Bench:
         """
         with torch.no_grad():
             names = runtimes or self.runtimes
-            ready = [realise(module, self.inputs, name) for name in names]
+            made = {n: m for n in names if not isinstance(m := ready(module, self.inputs, n), str)}
+            made = made or {PLAIN: realise(module, self.inputs, PLAIN)}
         target, seconds = self.job.target, 0.4 * _least_seconds(self.job.target.percentile)
 
         def attempt() -> list[Latency]:
             return measure_interleaved(
-                [runner(m, self.inputs) for m in (self.source.module, *ready)],
+                [runner(m, self.inputs) for m in (self.source.module, *made.values())],
                 percentile=target.percentile,
                 max_seconds=seconds,
                 min_seconds=0.3,
@@ -243,7 +249,8 @@ class Bench:
             original.samples_ms, rows[best].samples_ms, target.percentile
         )
         whole = self.reference.value_ms
-        return Latency(target.percentile, whole / ratio, whole / high, whole / low), names[best]
+        found = Latency(target.percentile, whole / ratio, whole / high, whole / low)
+        return found, list(made)[best]
 
     def compare(
         self, before: GraphModule, after: GraphModule, runtime: str | None = None
@@ -254,12 +261,12 @@ class Bench:
         """
         target, names = self.job.target, (self.runtime, runtime or self.runtime)
         with torch.no_grad():
-            ready = [
-                realise(m, self.inputs, name)
+            made = [
+                first_ready(m, self.inputs, (name,), self.talk.note)[1]
                 for m, name in zip((before, after), names, strict=True)
             ]
         first, second = measure_interleaved(
-            [runner(m, self.inputs) for m in ready],
+            [runner(m, self.inputs) for m in made],
             percentile=target.percentile,
             max_seconds=_least_seconds(target.percentile),
             min_seconds=0.3,

@@ -28,7 +28,7 @@ from ..profiling.timer import measure
 from ..reporting.facts import closeness
 from .data import load_data
 from .job import prepare_machine
-from .loading import Loaded, loaded
+from .loading import Opened, open_artifact
 from .probes import expected, probes
 from .runtimes import runner, same_answers
 from .talk import Talk
@@ -93,7 +93,7 @@ def check(asked: Asked, talk: Talk) -> Check:
     talk.stage("loading")
     artifact = read_artifact(asked.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
-    ready = loaded(
+    ready = open_artifact(
         asked.folder,
         runtime=asked.runtime,
         device=asked.target.device,
@@ -125,7 +125,7 @@ def check(asked: Asked, talk: Talk) -> Check:
                  tuple(cases), latency, quality, found)  # fmt: skip
 
 
-def _outputs_case(ready: Loaded, inputs: Inputs, talk: Talk) -> Case:
+def _outputs_case(ready: Opened, inputs: Inputs, talk: Talk) -> Case:
     """Whether what runs here gives what the stored program gives; `load` warns of the same."""
     refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
     for notice in ready.notices:

@@ -28,7 +28,7 @@ from ..graph.watching import Watch
 from ..profiling.gate import alone
 from ..profiling.timer import Clock, clock_for
 from .cache import cache_folder
-from .runtimes import realise
+from .runtimes import first_ready
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
 BLOCKS, BLOCK_MS = 5, 0.4
@@ -162,10 +162,11 @@ class CostTables:
         size = (*shape.batch, point[0], *shape.space) if shape.layer.space else (
             *shape.batch, point[0])  # fmt: skip
         x = torch.randn(size, generator=generator).to(self.device)
-        ready = realise(one_layer(shape, point, x), Inputs((x,)), self.runtime)
+        layer, given = one_layer(shape, point, x), Inputs((x,))
+        made = first_ready(layer, given, (self.runtime,), lambda _: None)[1]
 
         def run() -> object:
-            return ready(x)
+            return made(x)
 
         with alone(), torch.inference_mode():
             run()

@@ -56,9 +56,10 @@ from ..profiling.notices import (
 from ..profiling.state import kept_state
 from .compiling import INDUCTOR, why_not
 from .job import check_device
+from .loaded import Loaded, Origin
 from .packages import is_remembered
 from .probes import expected
-from .runtimes import NAMES, PLAIN, named, packed, realise, same_answers
+from .runtimes import NAMES, PLAIN, agreeing, named, packed, realise, same_answers
 
 
 def load(
@@ -85,31 +86,33 @@ def load(
         if runtime not in (None, "plain"):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
         return _onto(model, Path(folder))
-    made = loaded(Path(folder), runtime=runtime, device=device, trust_compiled=trust_compiled)
+    made = open_artifact(
+        Path(folder), runtime=runtime, device=device, trust_compiled=trust_compiled
+    )
     for notice in made.notices:
         _warn(notice)
     return made.module
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Opened:
     """An artifact ready to be called: under which runtime, and how near its outputs come to those
     of `graph`, which is the program as stored."""
 
-    module: nn.Module
+    module: Loaded
     graph: GraphModule
     runtime: str
     closeness: Closeness
     notices: tuple[Notice, ...]
 
 
-def loaded(
+def open_artifact(
     folder: Path,
     *,
     runtime: str | None = None,
     device: str | None = None,
     trust_compiled: bool = False,
-) -> Loaded:
+) -> Opened:
     """What `load` gives, with what there is to warn of. Errors as there."""
     artifact = read_artifact(folder)
     tuned = _machine(artifact.manifest)
@@ -123,17 +126,19 @@ def loaded(
             f"knows {', '.join(NAMES)}."
         )
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
-    made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
+    package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
     outputs = expected(module, (inputs,))
     for name in dict.fromkeys((chosen, packed(module, inputs) or PLAIN, PLAIN)):
         try:
-            ready = realise(module, inputs, name) if made is None else made
-            return Loaded(ready, module, name, same_answers(ready, outputs, name), tuple(found))
+            runs = made if made is not None else agreeing(module, inputs, name, outputs)
+            near = same_answers(runs, outputs, name)
+            loaded = Loaded(Origin(artifact.program, inputs, name, package), module, runs)
+            return Opened(loaded, module, name, near, tuple(found))
         except OutputsDiffer as error:
             found.append(runtime_differs(name, str(error)))
         except MeasureError as error:
             found.append(runtime_fails(name, str(error)))
-        made = None
+        package, made = None, None
     raise ArtifactError(f"`{folder}` does not run here: {found[-1].seen}")
 
 
@@ -154,15 +159,17 @@ def _compiled_before(
     inputs: Inputs,
     runtime: str,
     trusted: bool,
-) -> tuple[nn.Module | None, list[Notice]]:
-    """The artifact's package ready to be called, where it may run; and what there is to warn of."""
-    made, why = None, None
+) -> tuple[bytes | None, nn.Module | None, list[Notice]]:
+    """The artifact's package and it ready to be called, where it may run; what to warn of."""
+    package, made, why = None, None, None
     other = other_machine(tuned, fingerprint(str(inputs[0].device))) if tuned else None
     if runtime == INDUCTOR and tuned is not None and other is None:
-        made, why = _packaged(artifact, module, inputs, trusted)
+        package = read_package(artifact.folder, artifact.manifest)
+        made, why = _packaged(package, artifact, module, inputs, trusted)
     lacking = why_not(str(inputs[0].device)) if runtime == INDUCTOR and made is None else None
     found = (other, why, no_compiler(lacking) if lacking else None)
-    return made, [notice for notice in found if notice is not None]
+    used = package if made is not None else None
+    return used, made, [notice for notice in found if notice is not None]
 
 
 def _machine(manifest: dict[str, Any]) -> Machine | None:
@@ -174,9 +181,13 @@ def _machine(manifest: dict[str, Any]) -> Machine | None:
 
 
 def _packaged(
-    artifact: LoadedArtifact, module: GraphModule, inputs: Inputs, trusted: bool
+    package: bytes | None,
+    artifact: LoadedArtifact,
+    module: GraphModule,
+    inputs: Inputs,
+    trusted: bool,
 ) -> tuple[nn.Module | None, Notice | None]:
-    manifest, package = artifact.manifest, read_package(artifact.folder, artifact.manifest)
+    manifest = artifact.manifest
     if package is None:
         return None, None
     if not (trusted or is_remembered(package)):

@@ -117,6 +117,7 @@ class Run:
         runtime = bench.runtime
         if takes_a_format(plan.edits):
             runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
+        runtime = bench.runtime_that_runs(changed, runtime)
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])

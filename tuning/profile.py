@@ -8,6 +8,7 @@ from pathlib import Path
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
+from ..core.naming import outside
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..graph.groups import Analysis, is_kernel_axis
 from .bench import Bench, open_bench
@@ -76,6 +77,8 @@ def channel_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
     """The groups as facts, prunable ones first; kernel axes are none to a user."""
     shown = (g for g in analysis.groups if g.size > 1 and not is_kernel_axis(g))
     return tuple(
-        ChannelGroup(g.name, g.size, tuple(f"{m.param}[{m.dim}]" for m in g.members), g.frozen)
+        ChannelGroup(
+            g.name, g.size, tuple(f"{outside(m.param)}[{m.dim}]" for m in g.members), g.frozen
+        )
         for g in shown
     )

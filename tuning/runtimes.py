@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -59,6 +59,41 @@ def realise(
     return compiled(module, usual, inputs)
 
 
+def ready(
+    module: GraphModule, inputs: Inputs, name: str, package: bytes | None = None
+) -> nn.Module | str:
+    """What `realise` makes, called once on `inputs`; or why it can't run so here, as words.
+
+    Kernels and compilers refuse in errors of many kinds, some at the call only: whatever they
+    raise, the run goes on without them.
+    """
+    try:
+        made = realise(module, inputs, name, package)
+        state = [(b, b.clone()) for n, b in made.named_buffers() if "_packed_" not in n]
+        runner(made, inputs)()
+        for buffer, before in state:  # a call may write into them
+            buffer.copy_(before)
+        return made
+    except Exception as error:
+        return first_line(error).rstrip(".")
+
+
+def first_ready(
+    module: GraphModule, inputs: Inputs, names: Iterable[str], say: Callable[[str], None]
+) -> tuple[str, nn.Module]:
+    """The first of `names` that runs here, and it; `plain` where none does."""
+    for name in names:
+        made = ready(module, inputs, name)
+        if not isinstance(made, str):
+            return name, made
+        say(left_out(name, made))
+    return PLAIN, realise(module, inputs, PLAIN)
+
+
+def left_out(name: str, reason: str) -> str:
+    return f"`{name}` is left out: {reason}"
+
+
 def named(asked: str | None, recorded: str, module: GraphModule, inputs: Inputs) -> str:
     """The runtime to load under; `lowered` is the one recorded, or the furthest there is here.
 
@@ -93,15 +128,13 @@ def promising(
     if runtime == PLAIN:
         return (PLAIN,), ()
     made: dict[str, nn.Module] = {PLAIN: realise(module, inputs, PLAIN)}
-    left_out: list[LeftAlone] = []
+    rows: list[LeftAlone] = []
     outputs = expected(module, probes)
     for name in variants(module, inputs):
         try:
-            ready = realise(module, inputs, name)
-            same_answers(ready, outputs, name)
-            made[name] = ready
+            made[name] = agreeing(module, inputs, name, outputs)
         except MeasureError as error:
-            left_out.append(LeftAlone(runtime_row(name), str(error)))
+            rows.append(LeftAlone(runtime_row(name), str(error)))
     device = str(inputs[0].device)
     latencies = measure_interleaved(
         [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
@@ -113,7 +146,22 @@ def promising(
         ranked.remove(PLAIN)
         ranked.insert(0, PLAIN)
     worth = (n for n in ranked[:2] if measured[n].value_ms <= WORTH_TRYING * best.value_ms)
-    return tuple(worth), tuple(left_out)
+    return tuple(worth), tuple(rows)
+
+
+def agreeing(
+    module: GraphModule, inputs: Inputs, name: str, outputs: PlainOutputs,
+    package: bytes | None = None,
+) -> nn.Module:  # fmt: skip
+    """`ready`, and its outputs are the plain graph's.
+
+    Raises OutputsDiffer where they are not, MeasureError where it can't run so here.
+    """
+    made = ready(module, inputs, name, package)
+    if isinstance(made, str):
+        raise MeasureError(made)
+    same_answers(made, outputs, name)
+    return made
 
 
 def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
@@ -141,9 +189,10 @@ def runtime_row(name: str) -> str:
 
 
 def packed(module: GraphModule, inputs: Inputs) -> str | None:
-    """The furthest runtime: int8 and half precision are fast on packed weights alone, and sparse
-    weights on those of a GPU."""
-    return next((n for n in reversed(list(variants(module, inputs))) if n in PACKED), None)
+    """The furthest runtime that runs here: int8 and half precision are fast on packed weights
+    alone, and sparse weights on those of a GPU."""
+    names = [n for n in reversed(list(variants(module, inputs))) if n in PACKED]
+    return next((n for n in names if not isinstance(ready(module, inputs, n), str)), None)
 
 
 def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:

@@ -18,7 +18,7 @@ from .bench import Bench
 from .compiling import INDUCTOR
 from .packages import build
 from .probes import expected
-from .runtimes import PLAIN, realise, runner, same_answers
+from .runtimes import PLAIN, ready, runner, same_answers
 
 SECONDS = 3.0
 
@@ -40,7 +40,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
     bench.talk.stage("compiling")
     usual = bench.runtime
     rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
-    if INDUCTOR in rows:
+    if {INDUCTOR, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[INDUCTOR].latency
         found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
@@ -52,7 +52,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
 
 def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""
-    ready: dict[str, tuple[nn.Module, float, float]] = {}
+    runs: dict[str, tuple[nn.Module, float, float]] = {}
     outputs = expected(module, bench.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
@@ -60,32 +60,34 @@ def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[
             with torch.no_grad():
                 made = _made(bench, module, name)
             took = time.monotonic() - started
-            ready[name] = (made, took, same_answers(made, outputs, name).error)
+            if isinstance(made, str):
+                raise MeasureError(made)
+            runs[name] = (made, took, same_answers(made, outputs, name).error)
         except MeasureError as error:
             bench.leave_out(name, str(error))
     rows = measure_interleaved(
-        [runner(made, bench.inputs) for made, *_ in ready.values()],
+        [runner(made, bench.inputs) for made, *_ in runs.values()],
         percentile=bench.job.target.percentile,
         max_seconds=SECONDS if bench.job.target.percentile <= 90 else 20.0,
         device=bench.device,
     )
     return {
         name: Measured(row, took, error)
-        for (name, (_, took, error)), row in zip(ready.items(), rows, strict=True)
+        for (name, (_, took, error)), row in zip(runs.items(), rows, strict=True)
     }
 
 
-def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module:
+def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module | str:
     """Compiled ahead of time where that works, so that what is measured is what is stored."""
     if name != INDUCTOR:
-        return realise(module, bench.inputs, name)
+        return ready(module, bench.inputs, name)
     bench.package, bench.unpackaged = None, ()
     try:
         bench.package = build(module, bench.inputs)
     except MeasureError as error:
         bench.talk.note(f"{error}; it is compiled in the process instead")
         bench.unpackaged = (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
-    return realise(module, bench.inputs, name, bench.package)
+    return ready(module, bench.inputs, name, bench.package)
 
 
 def costs(rows: dict[str, Measured], chosen: str) -> tuple[RuntimeCost, ...]:

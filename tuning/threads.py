@@ -13,7 +13,7 @@ from ..core.calling import Inputs
 from ..core.records import Latency, Target
 from ..profiling.machine import threads, usable_cores
 from ..profiling.timer import measure_interleaved
-from .runtimes import PLAIN, packed, realise, runner
+from .runtimes import PLAIN, first_ready, packed, runner
 from .talk import Talk
 
 SECONDS = 1.5
@@ -37,7 +37,7 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Talk) 
     with torch.no_grad():
         if isinstance(module, GraphModule):
             name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
-            module = realise(module, inputs, name)
+            module = first_ready(module, inputs, (name,), talk.note)[1]
         rows = measured(module, inputs)
     found = fewest(rows)
     times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())

@@ -31,7 +31,7 @@ from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from .data import load_data
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
-from .loading import loaded
+from .loading import open_artifact
 from .probes import expected, probes
 from .quality import quality_of
 from .runtimes import runner, same_answers
@@ -101,7 +101,7 @@ def measured(request: Request) -> Verification:
         raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
     read_artifact(folder, verify=True)
     inputs, device = example_inputs(job, source), job.target.device
-    original, variant = source.module.to(device), loaded(folder, device=device)
+    original, variant = source.module.to(device), open_artifact(folder, device=device)
     refused = [n for n in variant.notices if n.code in ("runtime_differs", "runtime_fails")]
     if refused:
         raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))

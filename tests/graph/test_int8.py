@@ -10,6 +10,7 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.calling import Inputs, leaves, plain
 from modelspeed.core.errors import EditError
+from modelspeed.graph import int8
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits import (
     QuantizeAnew,
@@ -140,7 +141,7 @@ def test_neighbours_hand_each_other_integers():
 
 def test_without_vnni_activations_have_seven_bits_and_eight_are_not_lowered(monkeypatch):
     eight, _ = quantised(Chain())
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(int8, "sums_whole_bytes", lambda: False)
     seven, edits = quantised(Chain())
     assert {e.levels for e in edits if isinstance(e, QuantizeInput)} == {127}
     assert runs_here(seven) and not runs_here(eight)

@@ -91,11 +91,11 @@ def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
 def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=False):
     """The bench after a variant was tried under runtimes that take these ms."""
 
-    def realise(module, inputs, name, package=None):
+    def ready(module, inputs, name, package=None):
         if fails and name == INDUCTOR:
-            raise MeasureError("torch.compile fails on this model: no")
+            return "torch.compile fails on this model: no"
         assert package == (None if unpackaged or name != INDUCTOR else b"native")
-        return name
+        return SimpleNamespace(name=name)
 
     def build(module, inputs):
         if unpackaged:
@@ -106,9 +106,9 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
         rows = [[times[run()] * (1 + 0.001 * (i % 7)) for i in range(100)] for run in runs]
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
-    monkeypatch.setattr(sidebyside, "realise", realise)
+    monkeypatch.setattr(sidebyside, "ready", ready)
     monkeypatch.setattr(sidebyside, "build", build)
-    monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made)
+    monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made.name)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
     monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))

@@ -114,10 +114,11 @@ def test_a_program_is_moved_with_the_constants_that_it_makes():
     assert made(*(x.to("meta") for x in given().args), mask=given().kwargs["mask"].to("meta"))
 
 
-def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch):
-    def realise(module, inputs, name):
+@pytest.mark.parametrize("kind", [MeasureError, RuntimeError, AssertionError, KeyError])
+def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, kind):
+    def realise(module, inputs, name, package=None):
         if name == "folded":
-            raise MeasureError("CUDA can't record this model as one graph: a copy to the CPU")
+            raise kind("CUDA can't record this model as one graph: a copy to the CPU")
         return module
 
     monkeypatch.setattr(runtimes, "realise", realise)

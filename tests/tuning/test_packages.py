@@ -20,6 +20,7 @@ from modelspeed.graph.capture import capture, export
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.tuning import packages, runtimes, sidebyside
 from modelspeed.tuning.compiling import INDUCTOR, why_not
+from modelspeed.tuning.loaded import running
 from modelspeed.tuning.specialised import Specialised, for_inputs
 from torch import nn
 from typer.testing import CliRunner
@@ -34,12 +35,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning
 class Bare(nn.Module):
     """Compiled here and now."""
 
-    def __init__(self, usual):
+    def __init__(self, module, usual, inputs):
         super().__init__()
-        self.usual = [usual]
+        self.usual = usual
 
-    def forward(self, *inputs):
-        return self.usual[0](*inputs)
+    def forward(self, x):
+        return self.usual(x)
+
+
+def loaded(folder, **options):
+    return running(modelspeed.load(folder, **options))
 
 
 def net(bias=0.0):
@@ -62,7 +67,7 @@ def save(folder, package=b"native", machine=RECORD.machine, model=None):
 def world(monkeypatch, tmp_path):
     """A cache of its own, a compiler that takes no time, and what was opened."""
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtimes, "compiled", lambda module, usual, inputs: Bare(usual))
+    monkeypatch.setattr(runtimes, "compiled", Bare)
     opened, ran = packages.opened, []
 
     def watched(package, usual, module, inputs):
@@ -81,36 +86,36 @@ def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path
     module = capture(net(), ONE)
     package = packages.build(module, ONE)
     packages.remember(package)
-    loaded = modelspeed.load(save(tmp_path / "fast", package))
-    assert isinstance(loaded, Specialised)
-    loaded.usual = None
+    made = modelspeed.load(save(tmp_path / "fast", package))
+    assert isinstance(running(made), Specialised)
+    running(made).usual = None
     x = torch.randn(1, 3)
-    torch.testing.assert_close(loaded(x), module(x))
+    torch.testing.assert_close(made(x), module(x))
     with pytest.warns(MachineWarning, match="does not reproduce the stored sample"):
-        other = modelspeed.load(save(tmp_path / "other", package, model=net(bias=9.0)))
+        other = loaded(save(tmp_path / "other", package, model=net(bias=9.0)))
     assert isinstance(other, Bare)
 
 
 def test_code_from_elsewhere_is_not_run_unless_it_is_trusted(tmp_path, world):
     folder = save(tmp_path / "fast")
     with pytest.warns(MachineWarning, match="which was not run"):
-        assert isinstance(modelspeed.load(folder), Bare)
+        assert isinstance(loaded(folder), Bare)
     packages.remember(b"another")
     with pytest.warns(MachineWarning, match="trust_compiled=True"):
-        assert isinstance(modelspeed.load(folder), Bare)
+        assert isinstance(loaded(folder), Bare)
     assert world == []
-    assert isinstance(modelspeed.load(folder, trust_compiled=True), Specialised)
+    assert isinstance(loaded(folder, trust_compiled=True), Specialised)
     packages.remember(b"native")
-    assert isinstance(modelspeed.load(folder), Specialised) and world == [b"native"] * 2
+    assert isinstance(loaded(folder), Specialised) and world == [b"native"] * 2
 
 
 def test_code_for_another_machine_is_not_run_even_if_it_is_trusted(tmp_path, world):
     folder = save(tmp_path / "fast", machine=replace(RECORD.machine, isa="AVX9"))
     with pytest.warns(MachineWarning, match="instructions: AVX9"):
-        assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare)
+        assert isinstance(loaded(folder, trust_compiled=True), Bare)
     manifest = folder / "modelspeed.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "record": {}}))
-    assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare) and world == []
+    assert isinstance(loaded(folder, trust_compiled=True), Bare) and world == []
 
 
 def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_missed(tmp_path):
@@ -122,7 +127,7 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
     modelspeed.load(folder, runtime="plain")
     (folder / PACKAGE).unlink()
     read_artifact(folder, verify=True)
-    assert isinstance(modelspeed.load(folder), Bare)
+    assert isinstance(loaded(folder), Bare)
     save(folder)  # `--force` knows the file as ours
 
 
@@ -136,13 +141,13 @@ def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
     assert (tmp_path / "fast" / PACKAGE).is_file() and packages.is_remembered(b"native")
-    assert isinstance(modelspeed.load(tmp_path / "fast"), Specialised)
+    assert isinstance(loaded(tmp_path / "fast"), Specialised)
 
 
 def test_a_package_that_does_not_open_is_said_and_compiled_anew(tmp_path):
     folder = save(tmp_path / "fast", b"no package")
     with pytest.warns(MachineWarning, match="can't be loaded"):
-        assert isinstance(modelspeed.load(folder, trust_compiled=True), Bare)
+        assert isinstance(loaded(folder, trust_compiled=True), Bare)
 
 
 def test_what_the_compiler_does_not_take_is_one_sentence(monkeypatch):

@@ -51,7 +51,7 @@ def test_nothing_is_measured_where_it_was_not_asked_for(target):
 
 def test_the_choice_holds_for_this_process_and_is_written_down(monkeypatch):
     monkeypatch.setattr(threads, "measured", lambda *_: rows(t1=3.0, t2=2.0))
-    monkeypatch.setattr(threads, "realise", lambda *_: None)
+    monkeypatch.setattr(threads, "first_ready", lambda *_: ("plain", None))
     found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Quiet())
     assert found.threads == 2 == torch.get_num_threads() and found.auto_threads
 
