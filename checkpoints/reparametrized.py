@@ -144,7 +144,8 @@ def _scaled(direction: Tensor, length: Tensor) -> Tensor | None:
         return None
     dims = [d for d, size in enumerate(length.shape) if size == 1]
     norms = torch.linalg.vector_norm(direction, dim=dims, keepdim=True) if dims else direction.abs()
-    return direction * (length / norms)
+    made: Tensor = direction * (length / norms)
+    return made
 
 
 def _spectral(weight: Tensor, left: Tensor, right: Tensor, owner: nn.Module) -> Tensor | None:

@@ -38,8 +38,8 @@ class Absent(nn.Module):
 def put_tensors(model: nn.Module, held: Mapping[str, Tensor]) -> set[str]:
     """Put the tensors under their names and set the sizes of torch's modules that hold them.
 
-    Tied parameters stay tied; one of their names is enough. Returns the names of modules whose shapes changed. Raises EditError
-    naming the first module that can't take its tensors.
+    Tied parameters stay tied; one of their names is enough. Returns the names of modules whose
+    shapes changed. Raises EditError naming the first module that can't take its tensors.
     """
     new: dict[int, list[tuple[Tensor, Tensor]]] = {}
     changed: set[str] = set()
