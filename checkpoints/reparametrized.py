@@ -136,7 +136,8 @@ def _whole(what: str, halves: Sequence[Tensor], owner: nn.Module) -> Tensor | No
 def _scaled(direction: Tensor, length: Tensor) -> Tensor | None:
     """Weight norm (Salimans and Kingma, 2016): each slice of `direction` made `length` long."""
     if length.dim() == 0:
-        return direction * (length / direction.norm())
+        whole: Tensor = direction * (length / direction.norm())
+        return whole
     fits = length.dim() == direction.dim() and all(
         a in (1, b) for a, b in zip(length.shape, direction.shape, strict=True)
     )

@@ -34,6 +34,8 @@ def apply(
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
@@ -49,7 +51,8 @@ def apply(
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
-            without_data, input_size=input_size,
+            without_data, input_size=input_size, ignore=tuple(ignore or ()),
+            imports=tuple(imports or ()),
         )  # fmt: skip
         recipe = recipe_for(asked, "apply")
         job = job_for(asked, recipe, flags)

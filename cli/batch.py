@@ -45,6 +45,8 @@ def batch(
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
     without_data: o.WithoutDataOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Tune many checkpoints; a crash of one is a row of the index. What is done stays done."""
@@ -53,6 +55,7 @@ def batch(
         from ..configs.jobs import JobSettings
         from .batch_options import check_flags, options_for
         from .batch_run import run
+        from .job import absolute_files
 
         flags = JobSettings.model_construct(
             target_ms=target_ms, target_speedup=target_speedup, fastest=fastest or None,
@@ -60,6 +63,7 @@ def batch(
             config=str(config) if config else None, device=device, threads=threads,
             runtime=runtime, percentile=percentile, batch=batch, seed=seed,
             input_size=input_size, without_data=without_data or None,
+            ignore=tuple(ignore) if ignore else None,
         )  # fmt: skip
         check_flags(flags)
         asked, file, base = entries(jobs, flags, Path.cwd())
@@ -67,4 +71,7 @@ def batch(
             file, base, out=out, workers=workers, retries=retries, minutes=minutes,
             memory_limit=memory_limit, keep_going=keep_going, resume=resume,
         )  # fmt: skip
-        run(asked, options, force=force, trust_pickle=trust_pickle, as_json=json, ray=ray)
+        run(
+            asked, options, force=force, trust_pickle=trust_pickle, as_json=json, ray=ray,
+            imports=absolute_files(imports or ()),
+        )  # fmt: skip

@@ -32,6 +32,7 @@ def run(
     trust_pickle: bool,
     as_json: bool,
     ray: str | None = None,
+    imports: Sequence[str] = (),
 ) -> None:
     """Run all, write the index whatever happens, exit with the most telling code."""
     from ..batch.journal import Journal
@@ -40,7 +41,7 @@ def run(
     from ..profiling.gate import usual_folder
 
     started = time.monotonic()
-    plans = plans_for(jobs, options.out, force=force, trust_pickle=trust_pickle)
+    plans = plans_for(jobs, options.out, force=force, trust_pickle=trust_pickle, imports=imports)
     with Journal.open(options.out) as journal:
         try:
             with BatchLive() as watch:

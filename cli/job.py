@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ class Asked:
     fastest: bool = False
     max_drop: float | None = None
     input_size: str | None = None
+    ignore: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
 
 def recipe_for(asked: Asked, mode: Mode) -> Recipe:
@@ -51,8 +54,9 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     elif not recipe.adjust and mode == "tune":
         recipe = recipe.model_copy(update={"adjust": _preset(USUAL)})
     recipe = with_flags(
-        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
-    )
+        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, ignore=asked.ignore,
+        cwd=Path.cwd(),
+    )  # fmt: skip
     whole = with_limit(recipe, asked.max_drop)
     recipe = _resized(_without_data(whole, asked.without_data), asked)
     if mode == "apply" and whole.adjust and not recipe.adjust:
@@ -119,7 +123,14 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
         inputs=tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs),
         trust_pickle=asked.trust_pickle,
         seed=flags.seed,
+        ignore=recipe.ignore,
+        imports=absolute_files(asked.imports),
     )
+
+
+def absolute_files(imports: Sequence[str]) -> tuple[str, ...]:
+    """A file is looked for where the user stands, in whichever process imports it."""
+    return tuple(str(Path(n).absolute()) if n.endswith(".py") else n for n in imports)
 
 
 def default_out(checkpoint: Path) -> Path:

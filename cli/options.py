@@ -83,6 +83,16 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 TrustOption = Annotated[
     bool, typer.Option("--trust-pickle", help="run the code a pickled checkpoint carries")
 ]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="REGEX", help="leave out tensors of such names; repeatable"),
+]
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import", metavar="MODULE", help="import it first: it registers operators; repeatable"
+    ),
+]
 WithoutDataOption = Annotated[
     bool, typer.Option("--without-data", help="allow lossy steps although accuracy is unknown")
 ]

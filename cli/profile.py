@@ -19,6 +19,8 @@ def profile(
     runtimes: o.RuntimesOption = False,
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
@@ -30,7 +32,10 @@ def profile(
         from .progress import Live
 
         flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
-        asked = Asked(checkpoint, config, None, model, data, inputs, trust_pickle)
+        asked = Asked(
+            checkpoint, config, None, model, data, inputs, trust_pickle,
+            ignore=tuple(ignore or ()), imports=tuple(imports or ()),
+        )  # fmt: skip
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
         job = job_for(asked, recipe, flags)
         with Live() as talk:

@@ -30,6 +30,8 @@ def tune(
     dry_run: o.DryOption = False,
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
@@ -45,7 +47,8 @@ def tune(
         flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
-            target_ms, target_speedup, fastest, max_drop, input_size,
+            target_ms, target_speedup, fastest, max_drop, input_size, tuple(ignore or ()),
+            tuple(imports or ()),
         )  # fmt: skip
         recipe = recipe_for(asked, "tune")
         job = job_for(asked, recipe, flags)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from pydantic.json_schema import SkipJsonSchema
 
 from .base_settings import CONFIG, Settings
-from .references import DATA, FILE, MODELS, allowed, parse_reference
+from .references import DATA, FILE, MODELS, allowed, parse_reference, regular_expression
 from .settings import SETTINGS
 
 Dtype = Literal[
@@ -241,6 +241,11 @@ class Recipe(BaseModel):
         default=None, description="Only where the checkpoint holds weights alone."
     )
     inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
+    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = Field(
+        default=(),
+        description="Regular expressions: tensors of the checkpoint whose names one is found in "
+        "are left out.",
+    )
     data: DataSpec | None = Field(default=None, description="Without data accuracy is unknown.")
     target: TargetSpec = Field(default=TargetSpec(), description="The latency budget.")
     limits: Limits = Field(default=Limits(), description="What the search may cost.")
