@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,15 +39,17 @@ class Contents:
     weights: dict[str, Tensor] | None = None
 
 
-def contents(path: Path, *, trust_pickle: bool = False, build: bool = True) -> Contents:
+def contents(
+    path: Path, *, trust_pickle: bool = False, build: bool = True, ignore: Sequence[str] = ()
+) -> Contents:
     """Open `path`; the format is told from the content.
 
-    `build`: a folder of transformers is built and loaded by that library. Raises CheckpointError
-    in one sentence for anything unreadable, UnsafePickle where reading would run code and
-    `trust_pickle` is not set.
+    `build`: a folder of transformers is built and loaded by that library. `ignore`: regular
+    expressions of tensors' names that are left out. Raises CheckpointError in one sentence for
+    anything unreadable, UnsafePickle where reading would run code and `trust_pickle` is not set.
     """
     if path.is_dir():
-        return _folder(path, trust_pickle, build)
+        return _folder(path, trust_pickle, build, ignore)
     kind = detect(path)
     if kind == "torchscript":
         raise CheckpointError(
@@ -59,16 +62,19 @@ def contents(path: Path, *, trust_pickle: bool = False, build: bool = True) -> C
     if kind == "pt2":
         program = _program(path, trust_pickle)
         check_finite(path, {**program.state_dict})
-        return Contents(path, "pt2", digest, Unwrapped(None), program=program)
+        return Contents(path, "pt2", digest, Unwrapped(None, notes=_whole(ignore)), program=program)
     if kind in ("safetensors", "index"):
         held = load_safetensors(path) if kind == "safetensors" else load_shards(path)
-        weights = state_dict_of(path, held)
-        return Contents(path, "safetensors", digest, Unwrapped(held), weights=weights)
+        weights, notes = state_dict_of(path, held, ignore)
+        about = Unwrapped(held, notes=tuple(notes))
+        return Contents(path, "safetensors", digest, about, weights=weights)
     about = unwrap(_torch_file(path, trust_pickle))
     if isinstance(about.held, nn.Module):
         check_finite(path, about.held.state_dict())
+        about = replace(about, notes=(*about.notes, *_whole(ignore)))
         return Contents(path, "pickle", digest, about, module=about.held.eval())
-    weights = state_dict_of(path, about.held)
+    weights, notes = state_dict_of(path, about.held, ignore)
+    about = replace(about, notes=(*about.notes, *notes))
     return Contents(path, "state_dict", digest, about, weights=weights)
 
 
@@ -82,7 +88,14 @@ def sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def _folder(path: Path, trust_pickle: bool, build: bool) -> Contents:
+def _whole(ignore: Sequence[str]) -> tuple[str, ...]:
+    """A stored module has no tensors but its own, so there is nothing to leave out."""
+    return tuple(
+        f"`--ignore {text}` has no effect: the file holds a whole model" for text in ignore
+    )
+
+
+def _folder(path: Path, trust_pickle: bool, build: bool, ignore: Sequence[str]) -> Contents:
     file = weights_in(path)
     if not is_transformers(path):
         if file is None:
@@ -90,13 +103,14 @@ def _folder(path: Path, trust_pickle: bool, build: bool) -> Contents:
                 f"`{path}` is a folder without `config.json` and weights of Hugging Face; name a "
                 "checkpoint file in it."
             )
-        return contents(file, trust_pickle=trust_pickle)
+        return contents(file, trust_pickle=trust_pickle, ignore=ignore)
     if not build and file is not None:
-        return contents(file, trust_pickle=trust_pickle)
+        return contents(file, trust_pickle=trust_pickle, ignore=ignore)
     digest = sha256(*files_of(path))
-    module = load_pretrained(path)
+    module, notes = load_pretrained(path, ignore)
     check_finite(path, module.state_dict())
-    return Contents(path, "folder", digest, Unwrapped(None), module=module)
+    about = Unwrapped(None, notes=tuple(notes))
+    return Contents(path, "folder", digest, about, module=module)
 
 
 def _program(path: Path, trust_pickle: bool) -> ExportedProgram:

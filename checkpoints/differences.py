@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+
+from .leftovers import ticked
+from .reparametrized import split_in
 
 ROWS = 8
 Tensors = Mapping[str, Tensor]
@@ -46,15 +50,15 @@ class Differences:
         return [*lines, f"  and {more} more"] if more > 0 else lines
 
     def _cause(self) -> str:
-        for found in (self._classes(), self._depth(), self._renamed(), self._width()):
-            if found:
-                return found
+        causes = (self._classes, self._depth, self._split, self._renamed, self._width)
+        if found := next((text for cause in causes if (text := cause())), ""):
+            return found
         if self.missing and self.unexpected:
             return "another class, or a part was renamed"
         if self.missing:
             return "only a part of the model was saved, or an option added layers to it"
         if self.unexpected:
-            return "the model was built without a head or option that it had"
+            return self.surplus()
         return "other factory arguments, such as width or number of classes"
 
     def _classes(self) -> str:
@@ -75,20 +79,58 @@ class Differences:
         )
 
     def _depth(self) -> str:
-        """Whole numbered blocks are on one side only, and nothing else differs."""
+        side = "fewer" if self.missing else "more"
+        first = next(iter(self.blocks()), "")
+        return first and f"another depth: the file has {side} blocks in `{first}` than the model"
+
+    def blocks(self, empty: bool = False) -> list[str]:
+        """Lists of blocks, where whole blocks are on one side only and nothing else differs.
+
+        `empty`: one side may have no block of a list at all.
+        """
         one_sided = self.missing or self.unexpected
         if (self.missing and self.unexpected) or self.misshapen or not one_sided:
-            return ""
+            return []
         both = set(self.held) & set(self.wanted)
         numbered = {_block(n) for n in one_sided}
         if "" in numbered or any(_block(n) in numbered for n in both):
-            return ""
+            return []
         # A sibling of the same list is on both sides, so it is a list that is longer.
         lists = {b.rpartition(".")[0] for b in numbered}
-        if not all(any(_block(n).rpartition(".")[0] == name for n in both) for name in lists):
-            return ""
-        side = "fewer" if self.missing else "more"
-        return f"another depth: the file has {side} blocks in `{min(lists)}` than the model"
+        if not empty and not all(
+            any(_block(n).rpartition(".")[0] == name for n in both) for name in lists
+        ):
+            return []
+        return sorted(lists)
+
+    def _split(self) -> str:
+        """torch's pruning, weight norms and other parametrizations: on one side only."""
+        if name := split_in(self.unexpected):
+            return (
+                f"`{name}` was saved under a parametrization that can't be worked into it; take "
+                "it off before saving (`torch.nn.utils.parametrize.remove_parametrizations`)"
+            )
+        if name := split_in(self.missing):
+            return (
+                f"the class splits `{name}` by a parametrization, pruning mask or norm, and the "
+                "file holds it whole; build the class without"
+            )
+        return ""
+
+    def surplus(self) -> str:
+        parts = list(dict.fromkeys(self._part(name) for name in self.unexpected))
+        shown = ticked(part.removesuffix(".") for part in parts)
+        pattern = "|".join(f"^{re.escape(p)}" + ("" if p.endswith(".") else "$") for p in parts[:3])
+        return (
+            f"the model was built without {shown}, a head or option that it had; if that is no "
+            f"part of it, leave it out with `--ignore '{pattern}'`"
+        )
+
+    def _part(self, name: str) -> str:
+        """The outermost part of the name that the model has nothing in."""
+        parts = name.split(".")
+        starts = [".".join(parts[:i]) + "." for i in range(1, len(parts))]
+        return next((s for s in starts if not any(k.startswith(s) for k in self.wanted)), name)
 
     def _renamed(self) -> str:
         def shapes(of: Tensors, names: tuple[str, ...]) -> Counter[tuple[int, ...]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,35 @@ def load_factory(spec: str, base: Path) -> Callable[..., Any]:
             raise DataError(_in_user_code(spec, path, error)) from error
 
     return call
+
+
+def import_all(names: Sequence[str]) -> None:
+    """Import what the user's `--import` names: an installed module, or a Python file.
+
+    Raises UsageError where there is none, DataError where its code fails.
+    """
+    for name in names:
+        if name.endswith(".py"):
+            path = Path(name).absolute()
+            if not path.is_file():
+                raise UsageError(f"`--import {name}`: there is no file `{path}`.")
+            if path.resolve() not in _LOADED:
+                _import(path.resolve())
+            continue
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(f"`--import` is `{name}`; name a module, or a file as `FILE.py`.")
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name in _above(name):
+                raise UsageError(f"`--import {name}`: there is no such module here.") from error
+            text = f"`--import {name}` failed: {type(error).__name__}: {error}"
+            raise DataError(text) from error
+
+
+def _above(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
 def _nearest(name: str, module: ModuleType) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .bounds import bounded, check_repeats, held_by
 from .damage import first_line
 from .detect import INDEX
 from .extras import extra
+from .loading_facts import headless, notes_on_loading
 from .pickles import load_inert
 from .places import check_inside, there
 
@@ -55,8 +57,12 @@ def build_pretrained(folder: Path, **changes: Any) -> nn.Module:
     return made.eval()
 
 
-def load_pretrained(folder: Path) -> nn.Module:
-    """The model with its weights, in float32. Raises CheckpointError where they do not fit."""
+def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:
+    """The model with its weights, in float32, and what was left out of them.
+
+    `ignore`: regular expressions of names that the model need not take. Raises CheckpointError
+    where the weights do not fit.
+    """
     file = weights_in(folder)
     if file is None:
         raise CheckpointError(
@@ -70,20 +76,14 @@ def load_pretrained(folder: Path) -> nn.Module:
             made, facts = model_class.from_pretrained(
                 folder, config=config, local_files_only=True, trust_remote_code=False,
                 dtype=torch.float32, output_loading_info=True,
-                use_safetensors=file.suffix != ".bin",
+                use_safetensors=file.suffix != ".bin", ignore_mismatched_sizes=True,
             )  # fmt: skip
     except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"`{folder}` can't be loaded: {first_line(error)}") from error
-    wrong = [*facts.get("missing_keys", ()), *facts.get("mismatched_keys", ())]
-    if wrong:
-        names = ", ".join(f"`{n}`" for n in sorted(map(str, wrong))[:3])
-        raise CheckpointError(
-            f"`{folder}`: {len(wrong)} weights of `{type(made).__name__}` are missing or of "
-            f"another shape ({names}); likely `architectures` in `{CONFIG}` is another model's."
-        )
-    return made.eval()  # type: ignore[no-any-return]
+    notes = notes_on_loading(folder / CONFIG, made, facts, ignore) + headless(made, file)
+    return made.eval(), notes
 
 
 def inputs_of(folder: Path) -> list[dict[str, Any]]:
@@ -111,7 +111,9 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
         raise UnsafePickle(f"`{folder}` brings its own code (`auto_map`), which is not run.")
     _check_settings(folder / CONFIG, found)
     transformers = extra("transformers", f"transformers:{folder}")
-    importlib.import_module("transformers.utils.logging").disable_progress_bar()
+    logging = importlib.import_module("transformers.utils.logging")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it reports of a load is said in a sentence of ours
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,21 @@ class Finding:
     notes: tuple[str, ...] = ()
 
 
-def look(path: Path, *, trust_pickle: bool = False) -> Finding:
+def look(path: Path, *, trust_pickle: bool = False, ignore: Sequence[str] = ()) -> Finding:
     """Raises what `read` raises for a file that can't be read; weights alone are no error here."""
-    found = contents(path, trust_pickle=trust_pickle)
+    found = contents(path, trust_pickle=trust_pickle, ignore=ignore)
     if found.program is not None:
         return Finding("an exported program", None, {}, True,
-                       tuple(specs_of_program(found.program)), True)  # fmt: skip
+                       tuple(specs_of_program(found.program)), True, found.about.notes)  # fmt: skip
     if found.kind == "folder":
         what = f"`{type(found.module).__name__}` of transformers"
         inputs = tuple(inputs_of(path))
         # Vision models of video and text beside images have an `image_size` too.
         main = getattr(found.module, "main_input_name", None)
         sure = len(inputs) == 1 and inputs[0]["name"] == main
-        return Finding(what, None, {}, True, inputs, sure)
+        return Finding(what, None, {}, True, inputs, sure, found.about.notes)
     if found.module is not None:
-        return Finding(f"a pickled `{type(found.module).__name__}`")
+        return Finding(f"a pickled `{type(found.module).__name__}`", notes=found.about.notes)
     return _weights(found)
 
 

@@ -61,7 +61,7 @@ def checked(path: Path) -> IO[bytes]:
         if texts.unknown:
             raise CheckpointError(
                 f"`{path}` calls `{texts.unknown[0][:120]}`, which no operator of this torch is; "
-                "import the library that registers it first."
+                "import the library that registers it first (`--import MODULE`)."
             )
         for part, name in names.items():
             if not part.endswith(".json") or _unpickled(part, set()):

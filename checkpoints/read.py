@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from ..core.errors import CheckpointError, ModelspeedError
 from .contents import Contents, Kind, contents
+from .leftovers import harmless, is_shadow
 from .libraries import libraries_with, model_factory
 from .programs import module_of
 from .weights import fill
@@ -41,13 +42,15 @@ def read(
     factory: Factory | None = None,
     args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    ignore: Sequence[str] = (),
 ) -> Source:
     """Open `path` and build what it holds; `factory` is for weights alone.
 
+    `ignore`: regular expressions of the names of tensors that are not the model's.
     Raises CheckpointError in one sentence for anything unreadable or unfit, UnsafePickle where
     reading would run code and `trust_pickle` is not set.
     """
-    found = contents(path, trust_pickle=trust_pickle, build=factory is None)
+    found = contents(path, trust_pickle=trust_pickle, build=factory is None, ignore=ignore)
     notes = found.about.notes
     if found.program is not None:
         captured = module_of(path, found.program)
@@ -61,7 +64,10 @@ def read(
 
 def arch_arguments(found: Contents) -> dict[str, Any]:
     """The number of classes: the rows of the last weight, where a classifier ends in one."""
-    matrices = [v for k, v in (found.weights or {}).items() if k.endswith("weight") and v.dim() > 1]
+    matrices = [
+        v for k, v in (found.weights or {}).items()
+        if k.endswith("weight") and v.dim() > 1 and not harmless(k) and not is_shadow(k)
+    ]  # fmt: skip
     return {"num_classes": matrices[-1].shape[0]} if matrices else {}
 
 

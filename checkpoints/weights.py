@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,21 @@ from torch.nn.parameter import is_lazy
 from ..core.errors import CheckpointError
 from .differences import Differences
 from .kinds import check_kinds
-from .names import matched
+from .leftovers import left_out, notes_on, without_ignored
+from .names import matched, without_wrappers
+from .reparametrized import put_together
 from .tensors import unfit
 from .wrappings import state_dicts_in
 
 
-def state_dict_of(path: Path, held: Any) -> dict[str, Tensor]:
-    """The finite tensors in `held` by name. Raises CheckpointError where there are none."""
+def state_dict_of(
+    path: Path, held: Any, ignore: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The finite tensors in `held` by name, and what was left out of them.
+
+    `ignore`: regular expressions; names that one is found in are left out. Raises CheckpointError
+    where there is no tensor.
+    """
     if not isinstance(held, Mapping):
         raise CheckpointError(f"`{path}` holds {type(held).__name__}, not a state dict.")
     weights = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
@@ -30,9 +39,10 @@ def state_dict_of(path: Path, held: Any) -> dict[str, Tensor]:
     if not weights:
         keys = f"its keys are {_some(list(held))}" if held else "it is an empty state dict"
         raise CheckpointError(f"`{path}` holds no tensors; {keys}.")
+    weights, notes = without_ignored(weights, ignore)
     _check_plain(path, weights)
     check_finite(path, weights)
-    return weights
+    return weights, notes
 
 
 def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
@@ -46,20 +56,42 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
             f"`{type(module).__name__}` has a lazy layer: `{lazy}` has no size yet; call the model "
             "once on an example in the factory before it is returned."
         )
-    weights, notes = matched(path, weights, wanted)
-    found = Differences(
-        weights,
+    whole, done = put_together(path, without_wrappers(weights, wanted), module)
+    found, rest, more = matched(path, whole, wanted)
+    surplus = {**rest, **{k: v for k, v in found.items() if k not in wanted}}
+    left = left_out(surplus, wanted, module)
+    unexpected = [k for k in surplus if not any(k in names for names in left.values())]
+    used = {k: v for k, v in found.items() if k in wanted}
+    differences = Differences(
+        {**surplus, **used},
         wanted,
-        tuple(k for k in wanted if k not in weights and not _optional(k, wanted, weights)),
-        tuple(k for k in weights if k not in wanted),
-        tuple(k for k in wanted if k in weights and weights[k].shape != wanted[k].shape),
+        tuple(k for k in wanted if k not in used and not _optional(k, wanted, used)),
+        tuple(unexpected),
+        tuple(k for k in wanted if k in used and used[k].shape != wanted[k].shape),
     )
-    if found:
-        raise CheckpointError(found.text(path))
-    check_kinds(path, weights, wanted)
-    module.load_state_dict(dict(weights), strict=False)
+    if differences:
+        raise CheckpointError(differences.text(path))
+    check_kinds(path, used, wanted)
+    _check_ties(path, used, wanted)
+    module.load_state_dict(used, strict=False)  # what may be missing was decided above
     extra = [k for k, v in module.state_dict().items() if not isinstance(v, Tensor)]
-    return [*notes, f"no tensors, so not read: {_some(extra)}"] if extra else notes
+    said = [*done, *more, *notes_on(left)]
+    return [*said, f"no tensors, so not read: {_some(extra)}"] if extra else said
+
+
+def _check_ties(path: Path, used: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Of two names of one tensor the last would win, whatever the first was trained to be."""
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for name in used:
+        own = wanted[name]
+        key = (own.data_ptr(), own.shape, own.stride())
+        other = first.setdefault(key, name) if own.numel() and own.device.type != "meta" else name
+        if other != name and not torch.equal(used[other], used[name]):
+            raise CheckpointError(
+                f"`{path}` holds different values for `{other}` and `{name}`, which are one tensor "
+                "in the model; build it without tying them, or leave one of the two out with "
+                f"`--ignore '^{re.escape(name)}$'`."
+            )
 
 
 def _check_plain(path: Path, weights: Mapping[str, Tensor]) -> None:

@@ -35,6 +35,8 @@ def apply(
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
     trust_code: o.TrustCodeOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
@@ -51,6 +53,8 @@ def apply(
         asked = Asked(
             checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
             without_data, input_size=input_size, trust_code=trust_code,
+            ignore=tuple(ignore or ()),
+            imports=tuple(imports or ()),
         )  # fmt: skip
         recipe = recipe_for(asked, "apply")
         say_code(asked, recipe)

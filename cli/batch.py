@@ -46,6 +46,8 @@ def batch(
     trust_pickle: o.TrustOption = False,
     trust_code: o.TrustCodeOption = False,
     without_data: o.WithoutDataOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Tune many checkpoints; a crash of one is a row of the index. What is done stays done."""
@@ -55,6 +57,7 @@ def batch(
         from .batch_options import check_flags, options_for
         from .batch_run import run
         from .batch_trust import say_code
+        from .job import absolute_files
 
         flags = JobSettings.model_construct(
             target_ms=target_ms, target_speedup=target_speedup, fastest=fastest or None,
@@ -62,6 +65,7 @@ def batch(
             config=str(config) if config else None, device=device, threads=threads,
             runtime=runtime, percentile=percentile, batch=batch, seed=seed,
             input_size=input_size, without_data=without_data or None,
+            ignore=tuple(ignore) if ignore else None,
         )  # fmt: skip
         check_flags(flags)
         asked, file, base = entries(jobs, flags, Path.cwd())
@@ -78,4 +82,5 @@ def batch(
             trust_code=trust_code,
             as_json=json,
             ray=ray,
+            imports=absolute_files(imports or ()),
         )

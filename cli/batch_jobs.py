@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def plans_for(
-    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool, trust_code: bool = False
+    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool, trust_code: bool = False,
+    imports: Sequence[str] = (),
 ) -> list[Plan]:  # fmt: skip
     flags = {"--force": force, "--trust-pickle": trust_pickle, "--trust-code": trust_code}
-    more = tuple(flag for flag, given in flags.items() if given)
+    more = (
+        *(flag for flag, given in flags.items() if given),
+        *(f"--import={name}" for name in imports),
+    )
     return [_plan(entry, out / entry.name, more, trust_pickle) for entry in jobs]
 
 
@@ -34,7 +38,8 @@ def _plan(entry: Entry, folder: Path, more: tuple[str, ...], trust_pickle: bool)
         words.append(f"--config={found.absolute()}")  # a node of a cluster has another folder
     for name, value in given(entry.settings).items():
         flag = f"--{name.replace('_', '-')}"
-        words += ([flag] if value else []) if isinstance(value, bool) else [f"{flag}={value}"]
+        values = value if isinstance(value, tuple) else (value,)
+        words += [flag if v is True else f"{flag}={v}" for v in values if v is not False]
     content = content_hash(entry.checkpoint)
     try:
         key, max_drop = _key(entry, content, trust_pickle)

@@ -33,6 +33,7 @@ def run(
     trust_code: bool,
     as_json: bool,
     ray: str | None = None,
+    imports: Sequence[str] = (),
 ) -> None:
     """Run all, write the index whatever happens, exit with the most telling code."""
     from ..batch.journal import Journal
@@ -42,7 +43,12 @@ def run(
 
     started = time.monotonic()
     plans = plans_for(
-        jobs, options.out, force=force, trust_pickle=trust_pickle, trust_code=trust_code
+        jobs,
+        options.out,
+        force=force,
+        trust_pickle=trust_pickle,
+        trust_code=trust_code,
+        imports=imports,
     )
     with Journal.open(options.out) as journal:
         try:

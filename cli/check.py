@@ -30,17 +30,20 @@ def check(
     batch: o.BatchOption = None,
     junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
     summary: Annotated[Path | None, typer.Option(help="append markdown here")] = None,
+    imports: o.ImportOption = None,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Measure and evaluate an artifact again, for CI: does it still hold its promises here?"""
     with shown(debug):
+        from ..checkpoints.factory import import_all
         from ..configs.entries import given
         from ..configs.jobs import JobSettings
         from ..core.errors import ModelspeedError
         from .check_asked import asked_for
         from .check_run import fail, finish, run
 
+        import_all(imports or ())
         flags = JobSettings.model_construct(
             target_ms=target_ms, max_drop=max_drop, data=data, device=device, threads=threads,
             runtime=runtime, percentile=percentile, batch=batch,

@@ -25,13 +25,16 @@ def export(
         Path | None, typer.Option("--out", help="file, for python folder, to write")
     ] = None,
     force: o.ForceOption = False,
+    imports: o.ImportOption = None,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Write the model of an artifact in another form."""
     with shown(debug):
+        from ..checkpoints.factory import import_all
         from ..tuning.exporting import export as write
 
+        import_all(imports or ())
         path = write(folder, format, out, force)
         sys.stderr.write(f"written to {path}\n")
         if json:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TEMPLATE = """\
 # Recipe for `{name}`: {what}. Next: modelspeed tune {name} --target-ms 5
 version: 1
-{model}{inputs}
+{model}{ignore}{inputs}
 # data: {{factory: "data.py:loaders", metric: accuracy}}   # returns (train, eval) batches; or
 #                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz,
 #                                        # datasets:NAME
@@ -35,19 +36,23 @@ def init(
     out: Annotated[Path, typer.Option("--out", help="where to write")] = Path("modelspeed.yaml"),
     force: o.ForceOption = False,
     trust_pickle: o.TrustOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""
     with shown(debug):
+        from ..checkpoints.factory import import_all
         from ..checkpoints.look import look
 
         recover(out)
         if out.exists() and not force:
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
-        found = look(checkpoint, trust_pickle=trust_pickle)
+        import_all(imports or ())
+        found = look(checkpoint, trust_pickle=trust_pickle, ignore=ignore or ())
         text = TEMPLATE.format(
             name=_word(checkpoint.name), what=_word(found.what), model=_model(found),
-            inputs=_inputs(found), adjust=_steps(),
+            inputs=_inputs(found), ignore=_ignore(ignore or ()), adjust=_steps(),
         )  # fmt: skip
         write_whole(out, text)
         sys.stderr.write(f"`{_word(str(checkpoint))}` is {_word(found.what)}\n")
@@ -73,6 +78,10 @@ def _model(found: Finding) -> str:
     args = f", args: {_flow(found.args)}" if found.args else ""
     why = "" if found.sure else "      # the file holds weights alone: name what builds the model"
     return f"model: {{factory: {json.dumps(found.factory)}{args}}}{why}\n"
+
+
+def _ignore(patterns: Sequence[str]) -> str:
+    return f"ignore: {json.dumps(list(patterns))}\n" if patterns else ""
 
 
 def _inputs(found: Finding) -> str:

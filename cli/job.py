@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ class Asked:
     max_drop: float | None = None
     input_size: str | None = None
     trust_code: bool = False
+    ignore: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
     @property
     def recipe_file(self) -> Path | None:
@@ -64,8 +67,9 @@ def recipe_for(asked: Asked, mode: Mode) -> Recipe:
     elif not recipe.adjust and mode == "tune":
         recipe = recipe.model_copy(update={"adjust": _preset(USUAL)})
     recipe = with_flags(
-        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, cwd=Path.cwd()
-    )
+        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, ignore=asked.ignore,
+        cwd=Path.cwd(),
+    )  # fmt: skip
     recipe = _resized(with_limit(recipe, asked.max_drop), asked)
     recipe = recipe.without(_unable(recipe, asked, mode))
     if mode == "apply" and recipe.left_out and not recipe.adjust:
@@ -147,7 +151,14 @@ def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
         inputs=tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs),
         trust_pickle=asked.trust_pickle,
         seed=flags.seed,
+        ignore=recipe.ignore,
+        imports=absolute_files(asked.imports),
     )
+
+
+def absolute_files(imports: Sequence[str]) -> tuple[str, ...]:
+    """A file is looked for where the user stands, in whichever process imports it."""
+    return tuple(str(Path(n).absolute()) if n.endswith(".py") else n for n in imports)
 
 
 def default_out(checkpoint: Path) -> Path:

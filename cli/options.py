@@ -87,6 +87,16 @@ TrustCodeOption = Annotated[
     bool,
     typer.Option("--trust-code", help="run code that a recipe names although others may write it"),
 ]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="REGEX", help="leave out tensors of such names; repeatable"),
+]
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import", metavar="MODULE", help="import it first: it registers operators; repeatable"
+    ),
+]
 WithoutDataOption = Annotated[
     bool, typer.Option("--without-data", help="allow lossy steps although accuracy is unknown")
 ]

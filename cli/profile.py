@@ -20,6 +20,8 @@ def profile(
     json: o.JsonOption = False,
     trust_pickle: o.TrustOption = False,
     trust_code: o.TrustCodeOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
@@ -32,8 +34,9 @@ def profile(
 
         flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
         asked = Asked(
-            checkpoint, config, None, model, data, inputs, trust_pickle, trust_code=trust_code
-        )
+            checkpoint, config, None, model, data, inputs, trust_pickle,
+            trust_code=trust_code, ignore=tuple(ignore or ()), imports=tuple(imports or ()),
+        )  # fmt: skip
         recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
         say_code(asked, recipe)
         job = job_for(asked, recipe, flags)

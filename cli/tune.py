@@ -31,6 +31,8 @@ def tune(
     without_data: o.WithoutDataOption = False,
     trust_pickle: o.TrustOption = False,
     trust_code: o.TrustCodeOption = False,
+    ignore: o.IgnoreOption = None,
+    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Find the most accurate variant of CHECKPOINT that meets a latency target here."""
@@ -47,6 +49,7 @@ def tune(
         asked = Asked(
             checkpoint, config, preset, model, data, inputs, trust_pickle, without_data,
             target_ms, target_speedup, fastest, max_drop, input_size, trust_code,
+            tuple(ignore or ()), tuple(imports or ()),
         )  # fmt: skip
         recipe = recipe_for(asked, "tune")
         say_code(asked, recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from ..core.errors import UsageError
 from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe, make_step
-from .references import DATA, MODELS, allowed, parse_reference
+from .references import DATA, MODELS, allowed, parse_reference, regular_expression
 from .sentences import nearest, show
 
 # A mapping, so that a text that was looked up has the literal type.
@@ -72,12 +73,14 @@ def with_flags(
     model: str | None = None,
     data: str | None = None,
     inputs: str | None = None,
+    ignore: Sequence[str] = (),
     cwd: Path,
 ) -> Recipe:
     """The recipe with the flags' values in place of its own. Raises UsageError.
 
     A flag's file is relative to the current folder, a recipe's to the recipe: so it is stored
-    whole. `model.args` belong to the factory they were written for and go with it."""
+    whole. `model.args` belong to the factory they were written for and go with it. Patterns of
+    `ignore` come on top of the recipe's."""
     update: dict[str, object] = {}
     if model is not None:
         update["model"] = ModelSpec(factory=_absolute("--model", model, MODELS, cwd))
@@ -85,7 +88,19 @@ def with_flags(
         update["data"] = _data(recipe, _absolute("--data", data, DATA, cwd))
     if inputs is not None:
         update["inputs"] = parse_inputs(inputs)
+    if ignore:
+        for pattern in ignore:
+            check_pattern(f"`--ignore` is {show(pattern)}", pattern)
+        update["ignore"] = tuple(dict.fromkeys((*recipe.ignore, *ignore)))
     return recipe.model_copy(update=update)
+
+
+def check_pattern(where: str, pattern: str) -> None:
+    """Raises UsageError where it is not a regular expression."""
+    try:
+        regular_expression(pattern)
+    except ValueError as error:
+        raise UsageError(f"{where}; {error}.") from error
 
 
 def _data(recipe: Recipe, factory: str) -> DataSpec:

@@ -14,6 +14,7 @@ from ..core.errors import ConfigError
 from .base_settings import CONFIG
 from .discovery import RESERVED, is_pattern
 from .load import text_of, validate
+from .references import regular_expression
 from .sentences import show
 from .yaml_tree import Tree, read_tree
 
@@ -70,6 +71,9 @@ class JobSettings(BaseModel):
     percentile: float | None = Field(default=None, gt=0, lt=100, description="What counts.")
     batch: int | None = Field(default=None, ge=1, le=MOST_BATCH, description="Rows per call.")
     seed: int | None = Field(default=None, ge=0, description="Seed of everything random.")
+    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] | None = Field(
+        default=None, description="Regular expressions of tensors that are left out."
+    )
     without_data: bool | None = Field(default=None, description="Allow lossy steps without data.")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ..core.bounds import MOST_BATCH
 from .base_settings import CONFIG, Settings
-from .references import DATA, FILE, MODELS, allowed, parse_reference
+from .references import DATA, FILE, MODELS, allowed, parse_reference, regular_expression
 from .settings import SETTINGS
 
 Dtype = Literal[
@@ -252,6 +252,11 @@ class Recipe(BaseModel):
         default=None, description="Only where the checkpoint holds weights alone."
     )
     inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
+    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = Field(
+        default=(),
+        description="Regular expressions: tensors of the checkpoint whose names one is found in "
+        "are left out.",
+    )
     data: DataSpec | None = Field(default=None, description="Without data accuracy is unknown.")
     target: TargetSpec = Field(default=TargetSpec(), description="The latency budget.")
     limits: Limits = Field(default=Limits(), description="What the search may cost.")

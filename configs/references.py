@@ -48,6 +48,17 @@ class Reference:
         return self if path is None else Reference(self.kind, str(path), self.name)
 
 
+def regular_expression(text: str) -> str:
+    """`text` where it is one. Raises ValueError."""
+    try:
+        if not text or len(text) > 1000:
+            raise ValueError("it must be a regular expression of 1 to 1000 characters")
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it must be a regular expression ({error})") from error
+    return text
+
+
 def parse_reference(text: str, kinds: dict[str, str]) -> Reference | None:
     """`text` as a reference of one of `kinds` or to a function; None where it is neither."""
     kind, colon, place = text.partition(":")

@@ -38,17 +38,20 @@ class Absent(nn.Module):
 def put_tensors(model: nn.Module, held: Mapping[str, Tensor]) -> set[str]:
     """Put the tensors under their names and set the sizes of torch's modules that hold them.
 
-    Tied parameters stay tied. Returns the names of modules whose shapes changed. Raises EditError
-    naming the first module that can't take its tensors.
+    Tied parameters stay tied; one of their names is enough. Returns the names of modules whose
+    shapes changed. Raises EditError naming the first module that can't take its tensors.
     """
-    new: dict[int, Tensor] = {}
+    new: dict[int, list[tuple[Tensor, Tensor]]] = {}
     changed: set[str] = set()
+    named = _by_tensor(model, held)
+    names = _names_of(model)
     for path, module in model.named_modules():
         for table in (module._parameters, module._buffers):
             for leaf, old in list(table.items()):
-                found = held.get(f"{path}.{leaf}" if path else leaf)
-                if old is not None and found is None and id(old) in new:
-                    found = new[id(old)]
+                own = (held.get(_dotted(name, leaf)) for name in names[module])
+                found = next((x for x in own if x is not None), None)
+                if old is not None and found is None:
+                    found = named.get(id(old))
                 if found is None or (old is not None and not _fits(module, old, found)):
                     _refuse_lost(path, module, leaf, old, found)
                     continue
@@ -58,6 +61,29 @@ def put_tensors(model: nn.Module, held: Mapping[str, Tensor]) -> set[str]:
         if path in changed:
             _set_sizes(path, module)
     return changed
+
+
+def _names_of(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every name of each module: one that stands in two places is exported under either."""
+    names: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(path)
+    return names
+
+
+def _by_tensor(model: nn.Module, held: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """What is held for each tensor of the model's under any of its names."""
+    found: dict[int, Tensor] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for leaf, old in (*module._parameters.items(), *module._buffers.items()):
+            name = _dotted(path, leaf)
+            if old is not None and name in held:
+                found.setdefault(id(old), held[name])
+    return found
+
+
+def _dotted(path: str, leaf: str) -> str:
+    return f"{path}.{leaf}" if path else leaf
 
 
 def _fits(module: nn.Module, old: Tensor, found: Tensor) -> bool:
@@ -78,15 +104,23 @@ def _refuse_lost(
     )
 
 
-def _like(old: Tensor | None, found: Tensor, new: dict[int, Tensor], *, parameter: bool) -> Any:
-    if old is not None and id(old) in new:
-        return new[id(old)]
+def _like(
+    old: Tensor | None,
+    found: Tensor,
+    new: dict[int, list[tuple[Tensor, Tensor]]],
+    *,
+    parameter: bool,
+) -> Any:
+    """What was made of one tensor for its other names too, unless the artifact parts them."""
+    for held, made in new.get(id(old), ()) if old is not None else ():
+        if held is found or (held.shape == found.shape and torch.equal(held, found)):
+            return made
     made = found.detach().clone() if old is None else found.detach().to(old).clone()
     if parameter:
         floating = made.is_floating_point()
         made = nn.Parameter(made, requires_grad=floating and (old is None or old.requires_grad))
     if old is not None:
-        new[id(old)] = made
+        new.setdefault(id(old), []).append((found, made))
     return made
 
 

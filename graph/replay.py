@@ -7,7 +7,6 @@ caller's check on a stored sample decides between them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -23,6 +22,7 @@ from ..core.errors import EditError
 from ..core.naming import outside
 from .blocks import branch_of
 from .capture import capture, node_named
+from .copying import copied
 from .edits import (
     Cast,
     Constant,
@@ -39,6 +39,7 @@ from .edits import (
 )
 from .failing import failure, owner_of, stack_of
 from .modules import Absent, neutral, put_tensors, set_groups, without_norm
+from .split_weights import plain_weights
 from .state import kept_state
 
 TRIALS = 64
@@ -66,18 +67,18 @@ def replayed(
 
     The first version that `accepts`. Raises EditError naming the first module that can't follow.
     """
-    graph = capture(copy.deepcopy(model), inputs)
-    base = copy.deepcopy(model).eval()
+    graph = capture(copied(model), inputs)
+    base = copied(model).eval()
     edits = list(edits)
     folded = _folded(graph, edits)
     sizes = _follow(graph, base, edits)
-    put_tensors(base, held)
+    put_tensors(base, plain_weights(base, held))
     for path, weight in folded:
         neutral(_at(base, path), len(held[outside(weight)]))
     open_sizes = [s for s in sizes if not (s.groups and set_groups(_at(base, s.modules[0]), s.new))]
     problem = ""
     for settings in islice(_settings(base, open_sizes), TRIALS):
-        made = copy.deepcopy(base)
+        made = copied(base)
         for path, name, old, new in settings:
             _set(_at(made, path), name, old, new)
         with kept_state(made):
@@ -183,7 +184,10 @@ def _settings(base: nn.Module, sizes: list[Size]) -> Iterator[list[Setting]]:
 def _candidates(base: nn.Module, modules: tuple[str, ...], value: int) -> tuple[str, list[str]]:
     """The innermost module with integers of that value, and their names."""
     for path in modules:
-        module = _at(base, path)
+        try:
+            module = _at(base, path)
+        except AttributeError:  # a parametrization that was made plain
+            continue
         names = [n for n, v in vars(module).items() if not n.startswith("_") and _holds(v, value)]
         if names or type(module).__module__.startswith("torch.nn."):
             return path, names

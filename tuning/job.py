@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoints.factory import import_all
 from ..checkpoints.libraries import model_factory
 from ..checkpoints.read import Source, read
 from ..checkpoints.samples import draw_inputs, specs_of_program
@@ -20,7 +21,11 @@ from .compiling import INDUCTOR, require
 
 @dataclass(frozen=True)
 class Job:
-    """`inputs` are entries of `draw_inputs`; paths in `factory` are relative to `base`."""
+    """`inputs` are entries of `draw_inputs`; paths in `factory` are relative to `base`.
+
+    `ignore`: patterns of tensors that are left out. `imports`: modules that register operators,
+    named by the user's flag alone.
+    """
 
     checkpoint: str
     target: Target
@@ -30,12 +35,18 @@ class Job:
     inputs: tuple[dict[str, Any], ...] = ()
     trust_pickle: bool = False
     seed: int = 0
+    ignore: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
 
 def open_source(job: Job) -> Source:
     """The checkpoint as an eval-mode module. Raises CheckpointError, UnsafePickle or UsageError."""
+    import_all(job.imports)  # in each process that opens it
     factory = model_factory(job.factory, Path(job.base)) if job.factory else None
-    return read(Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle)
+    return read(
+        Path(job.checkpoint), factory=factory, args=job.args, trust_pickle=job.trust_pickle,
+        ignore=job.ignore,
+    )  # fmt: skip
 
 
 def example_inputs(job: Job, source: Source) -> Inputs:

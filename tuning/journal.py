@@ -178,6 +178,7 @@ def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -
         kind, sha256, fingerprint, version("modelspeed"), torch.__version__, dump_recipe(recipe),
         *(json.dumps(to_json(v), sort_keys=True) for v in (job.target, job.args, job.inputs)),
         str(job.seed), *(f"without {one.place}: {one.reason}" for one in recipe.left_out),
+        *((json.dumps(job.imports),) if job.imports else ()),
     ]  # fmt: skip
     named = [(job.factory, job.base)]
     if recipe.data is not None:

@@ -42,7 +42,7 @@ from ..core.errors import (
 from ..core.records import Closeness, Machine, Notice
 from ..core.records import from_json as record_from_json
 from ..graph.capture import module_of, moved
-from ..graph.edits import from_json
+from ..graph.edits import Edit, from_json
 from ..graph.replay import replayed
 from ..profiling.machine import fingerprint
 from ..profiling.notices import (
@@ -209,17 +209,24 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
     manifest, held = read_weights(folder)
     specs = [dict(spec) for spec in manifest["inputs"]]
     inputs = draw_inputs(specs, int(manifest["sample"]["seed"]))
+    edits = _edits(manifest, folder)
     try:
-        edits = from_json(manifest["edits"])
         return replayed(
             model, inputs, edits, held, lambda made: _reproduces(made, manifest["sample"], inputs)
         )
-    except (EditError, CaptureError) as error:
+    except Exception as error:  # of the class's own code, or edits of another class
+        told = isinstance(error, (EditError, CaptureError))
+        why = str(error).rstrip(".") if told else first_line(error).rstrip(".")
         raise ArtifactError(
-            f"`{folder}` does not fit `{type(model).__name__}`: {str(error).rstrip('.')}. "
+            f"`{folder}` does not fit `{type(model).__name__}`: {why}. "
             f"`modelspeed.load({str(folder)!r})` and `{folder / PROGRAM}` need no class."
         ) from error
-    except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+
+
+def _edits(manifest: dict[str, Any], folder: Path) -> list[Edit]:
+    try:
+        return from_json(manifest["edits"])
+    except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
 
 

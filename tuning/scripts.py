@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ..checkpoints.factory import import_all
 from ..checkpoints.scripts import read_script
 from ..core.records import LeftAlone
 from ..profiling.gate import working
@@ -21,6 +22,7 @@ def profile_script(job: Job, talk: Talk) -> Outcome:
     started = working()
     prepare_machine(job.target, job.seed)
     talk.stage("loading")
+    import_all(job.imports)
     source = read_script(Path(job.checkpoint), trust_pickle=job.trust_pickle)
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)

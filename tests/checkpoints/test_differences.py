@@ -29,7 +29,7 @@ def told(tmp_path, held, model):
         (net(depth=1), "another depth: the file has more blocks in `blocks`"),
         (net(width=8), "another width: the file's layers are 0.5 times as wide"),
         (nn.ModuleDict({**net(), "aux": nn.Linear(4, 2)}), "only a part of the model was saved"),
-        (nn.ModuleDict({"stem": nn.Linear(5, 4)}), "without a head or option"),
+        (nn.ModuleDict({"stem": nn.Linear(5, 4)}), "built without `blocks`, `head`, a head"),
         (nn.ModuleDict({"stem": nn.Linear(5, 4), "blocks": net()["blocks"],
                         "top": nn.Linear(4, 3)}), "renamed (the shapes are the same): `head."),
     ],

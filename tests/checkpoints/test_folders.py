@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from modelspeed.checkpoints.libraries import model_factory
 from modelspeed.checkpoints.look import look
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, UnsafePickle
+from safetensors.torch import save_file
 
 HERE = Path(".")
 
@@ -91,3 +93,51 @@ def test_inputs_are_sure_only_where_the_model_calls_them_so(tmp_path):
         assert found[name].inputs_sure and spec["shape"] == shape
         with torch.no_grad():
             read(tmp_path / name).module(**{spec["name"]: torch.ones(shape)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": -1}, r"16 in the weights alone \(`bert\..*number of layers: .*more"),
+        ({"num_hidden_layers": 2}, r"16 at random.*number of layers: the weights have fewer"),
+        ({"architectures": ["BertModel"]}, r"2 in the weights alone \(`classifier\.bias`"),
+        ({"architectures": None}, r"`architectures` in `config.json` is missing"),
+        ({"architectures": ["Mine"]}, r"names `Mine`, which is not known here"),
+        ({"architectures": ["BertForMaskedLM"]}, r"at random because.*another model's"),
+        ({"hidden_size": 32}, r"of another shape \(`bert\..*gives other sizes"),
+    ],
+)
+def test_weights_that_the_configured_model_lacks_or_does_not_take_are_an_error(
+    bert, changes, words
+):
+    _, folder = bert
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=words) as bad:
+        read(folder)
+    assert "\n" not in str(bad.value)
+
+
+def test_of_a_folder_harmless_extras_and_what_is_asked_for_are_left_out_and_said(bert):
+    _, folder = bert
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    more = {"criterion.weight": torch.ones(3), "bert.pooler.total_ops": torch.ones(1),
+            "mine.weight": torch.ones(2)}  # fmt: skip
+    save_file(more, folder / "more.safetensors", metadata={"format": "pt"})
+    index["weight_map"] |= dict.fromkeys(more, "more.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"1 in the weights alone \(`mine.weight`\)"):
+        read(folder)
+    notes = " ".join(read(folder, ignore=["^mine"]).notes)
+    assert "profiler" in notes and "of the loss" in notes and "leaves out 1 tensor" in notes
+
+
+def test_a_tied_head_that_the_configured_class_has_not_is_said(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 20, "n_positions": 10}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(tmp_path)
+    assert read(tmp_path).notes == ()
+    config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["GPT2Model"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "saved from a model with a head" in read(tmp_path).notes[0]

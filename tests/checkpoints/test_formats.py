@@ -56,7 +56,7 @@ def test_lightning_gives_weights_and_plain_hyper_parameters_and_names_what_is_le
 ):
     path = stored(tmp_path, lightning(weights, {"width": 8, "blocks": ["residual"], "f": len}))
     assert fits(stored(tmp_path, lightning(weights, {"width": 8})), weights) == (
-        "1 tensors of the file are not the model's: `loss.weight`",
+        "1 tensor left out, of the loss: `loss.weight`",
     )
     about = contents(path).about
     assert about.lightning and about.hyper_parameters == {"width": 8}

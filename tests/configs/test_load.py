@@ -60,7 +60,7 @@ def test_every_problem_is_shown_at_once_in_file_order_with_its_line() -> None:
     assert found == (
         "`r.yaml:1`: `version` is 2; it must be 1.",
         "`r.yaml:2`: the recipe has the unknown key `targt`; did you mean `target`? Allowed: "
-        "version, model, inputs, data, target, limits, adjust.",
+        "version, model, inputs, ignore, data, target, limits, adjust.",
         "`r.yaml:4`: `target.ms` is -1; it must be greater than 0.",
         "`r.yaml:7`: `adjust[0].prune.max_ratio` is 1.4; it must be less than 1.",
         "`r.yaml:8`: `adjust[1]` is the unknown adjuster `finetun`; did you mean `finetune`? "

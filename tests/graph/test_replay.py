@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import threading
 
 import pico
 import pytest
@@ -13,12 +14,14 @@ from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture
+from modelspeed.graph.copying import copied
 from modelspeed.graph.edits import Cast, FoldBatchNorm, QuantizeWeight, apply, leave_out
 from modelspeed.graph.folding import foldable
 from modelspeed.graph.groups import analyse, keep_units
 from modelspeed.graph.replay import replayed
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 
 
 class Heads(nn.Module):
@@ -62,7 +65,7 @@ def dropped_of(analysis, seed):
 
 def edited(model, x, *, fold=False, drop=0):
     """The graph after pruning at random, and the edits that made it so."""
-    graph = capture(copy.deepcopy(model), x)
+    graph = capture(copied(model), x)
     edits = list(leave_out(residual_blocks(graph)[:drop]))
     apply(graph, edits)
     analysis = analyse(graph)
@@ -173,3 +176,109 @@ def test_another_class_is_no_match():
     graph, edits = edited(model, pico.images())
     with pytest.raises(EditError):
         follow(pico.net(["grouped"]), pico.images(), graph, edits)
+
+
+class Split(nn.Module):
+    def __init__(self, split=None) -> None:
+        super().__init__()
+        self.a, self.bn, self.b = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3)
+        self.head = nn.Linear(6, 3)
+        self.bn.running_mean.uniform_(-1, 1)
+        self.bn.weight.data.uniform_(0.5, 2)
+        for layer in (self.a, self.b, self.head) if split else ():
+            split(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.bn(self.a(x)).relu()).relu().mean((2, 3)))
+
+
+def masks(layer):
+    prune.l1_unstructured(layer, "weight", 0.3)
+    prune.random_unstructured(layer, "bias", 0.3)
+
+
+SPLITS = {
+    "masks": masks, "weight norm": nn.utils.weight_norm, "spectral norm": nn.utils.spectral_norm,
+    "parametrized weight norm": parametrizations.weight_norm,
+    "parametrized spectral norm": parametrizations.spectral_norm,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_class_with_masks_norms_or_parametrizations_follows(split, fold):
+    torch.manual_seed(0)
+    model = Split(SPLITS[split]).eval()
+    graph, edits = edited(model, pico.images(), fold=fold)
+    made = follow(model, pico.images(), graph, edits)
+    assert type(made) is Split and made.a.weight.shape[0] < 8
+    assert "weight" in made.a.state_dict() and "weight_orig" not in made.a.state_dict()
+    assert len(dict(model.named_parameters())) == len(dict(Split(SPLITS[split]).named_parameters()))
+
+
+def test_what_cant_be_copied_of_a_class_is_shared_and_computed_tensors_are_copied():
+    model = Split(masks)
+    model.lock, model.kept = threading.Lock(), {"last": model.a.weight * 2}
+    made = copied(model)
+    assert made.lock is model.lock and made.kept["last"] is not model.kept["last"]
+    assert torch.equal(made.a.weight_orig, model.a.weight_orig)
+    assert made.a.weight_orig is not model.a.weight_orig
+    graph, edits = edited(model, pico.images())
+    assert follow(model, pico.images(), graph, edits).lock is model.lock
+
+
+def test_a_class_that_refuses_to_be_copied_is_named():
+    class Locked(Split):
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot be copied at all")
+
+    with pytest.raises(EditError, match="`Locked` can't be copied: cannot be copied at all"):
+        copied(Locked())
+
+
+class Tied(nn.Module):
+    """The head is the embedding's table, whichever stands first."""
+
+    def __init__(self, first: str, shared_module: bool = False) -> None:
+        super().__init__()
+        table, head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
+        head.weight = table.weight
+        parts = {"head": head, "table": table}
+        for name in (first, *parts):
+            setattr(self, name, parts[name])
+        self.fc = nn.Linear(8, 12)
+        self.back = nn.Linear(12, 8)
+        self.again = self.fc if shared_module else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.back(F.relu(self.fc(self.table(x)))))
+
+
+@pytest.mark.parametrize("first", ["head", "table"])
+@pytest.mark.parametrize("kept", ["head", "table"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_tied_weight_is_found_under_any_of_its_names(first, kept, shared):
+    model = Tied(first, shared).eval()
+    x = torch.arange(6).view(2, 3)
+    graph, edits = edited(model, x)
+    tensors = {
+        **dict(graph.named_parameters(remove_duplicate=False)),
+        **dict(graph.named_buffers()),
+    }
+    gone = "table" if kept == "head" else "head"
+    held = {k.replace("fc.", "again.") if shared else k: v for k, v in tensors.items()}
+    held[f"{kept}.weight"] = held.pop(f"{gone}.weight")
+    wanted = graph(x)
+    made = replayed(model, Inputs.of(x), edits, held, lambda m: torch.allclose(m(x), wanted))
+    assert made.head.weight is made.table.weight and made.fc.out_features < 12
+
+
+def test_a_tie_that_the_artifact_parts_is_parted():
+    model = Tied("table").eval()
+    x = torch.arange(6).view(2, 3)
+    held = {k: v.clone() for k, v in model.state_dict().items()}
+    held["head.weight"] *= 2
+    wanted = model(x) * 2
+    made = replayed(model, Inputs.of(x), [], held, lambda m: torch.allclose(m(x), wanted))
+    assert made.head.weight is not made.table.weight
