@@ -66,6 +66,7 @@ Count = Annotated[int, Within(0, 2**63 - 1)]
 Finite = Annotated[float, Within()]
 Score = Annotated[float, Within(finite=False)]  # a squared error may overflow
 Time = Annotated[float, Within(0.0)]
+Relative = Annotated[float, Within(0.0)]  # an error, as a part of what it is the error of
 Positive = Annotated[float, Within(0.0, above=True)]
 Percentile = Annotated[float, PERCENTILE]
 

@@ -19,6 +19,7 @@ from .bounds import (
     Finite,
     Percentile,
     Positive,
+    Relative,
     Score,
     Time,
     Within,
@@ -130,9 +131,9 @@ class Closeness:
     each batch size in `batches`; it may be at most `allowed`.
     """
 
-    error: float
-    allowed: float
-    batches: tuple[int, ...] = ()
+    error: Relative
+    allowed: Relative
+    batches: tuple[Count, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -205,7 +206,7 @@ class RuntimeCost:
     high_ms: Time
     ready_seconds: Time
     chosen: bool = False
-    error: float | None = None
+    error: Relative | None = None
 
 
 @dataclass(frozen=True)
