@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MethodType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -102,12 +102,12 @@ class Loaded(nn.Module):
         name, made = first_ready(module, origin.inputs, (origin.runtime,), said.append)
         self._become(replace(origin, runtime=name), module, made)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Any:
         if mode:
             raise UsageError(f"a loaded module is for inference and can't be trained; {TRAINS}.")
         return super().train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
         if requires_grad and _kept(self).origin.runtime != PLAIN:
             raise UsageError(f"a loaded module has no gradients for its weights; {TRAINS}.")
         return super().requires_grad_(requires_grad)
@@ -122,7 +122,7 @@ class Loaded(nn.Module):
             self._again(kept.origin, tensors_of(kept.module))
         return found
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         kept = _kept(self)
         before = tensors_of(kept.module)
         try:

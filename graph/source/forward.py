@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from ...core.errors import EditError
+from ...core.naming import outside
 from .layers import Layer
 from .layout import WIDTH, Call, Piece, call, lines, listed, prefixed
 from .literals import literal
@@ -80,7 +81,7 @@ class Forward:
     def _name(self, node: Node) -> str:
         node = self._origin(node)
         if node.op == "get_attr":
-            return reached(self._root, str(node.target))
+            return reached(self._root, outside(str(node.target)))
         return self._text[node] if node in self._text else self._names[node]
 
     def _statement(self, node: Node, now: int) -> None:
@@ -124,7 +125,7 @@ class Forward:
     def _operator(self, node: Node, name: str, now: int) -> None:
         layer = self._layers.get(node)
         if layer is not None:
-            path = reached(self._root, layer.name)
+            path = reached(self._root, outside(layer.name))
             piece: Piece = call(path, [self._show(layer.data)])
         else:
             piece = spelled(node, self._show)
@@ -171,7 +172,7 @@ class Forward:
         followed = None
         if name != "embedding":
             followed = self._names.follow(node, sources, now)
-        wanted = _NAMED.get(name) if layer is None else _leaf(layer.name)
+        wanted = _NAMED.get(name) if layer is None else _leaf(outside(layer.name))
         return f"{followed or self._names.give(node, wanted)} = "
 
     def _block_of(self, node: Node, layer: Layer | None) -> str | None:
@@ -180,7 +181,7 @@ class Forward:
         names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in held]
         if not names:
             return None
-        parts = names[0].split(".")[:-1]
+        parts = outside(names[0]).split(".")[:-1]
         numbered = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
         return ".".join(parts[: numbered + 1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
 from ...core.errors import EditError
+from ...core.naming import outside
 from ..capture import tensor_at
 from .forward import INDENT, Forward, needed
 from .grammar import Grammar
@@ -36,6 +38,7 @@ from torch import nn
 WEIGHTS = Path(__file__).with_name("{weights}")
 '''
 FUNCTIONAL = "import torch.nn.functional as F\n"
+T = TypeVar("T")
 LOAD = '''def load(path: Path | str = WEIGHTS) -> Model:
     """The model with its weights, in evaluation mode."""
     model = Model()
@@ -61,7 +64,7 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     nodes = needed(list(module.graph.nodes))
     held = _tensors(module, nodes)
     modules, layers = modules_of(nodes, held)
-    root = tree(_in_order(modules, nodes), held)
+    root = tree(_outside(_in_order(modules, nodes)), _outside(held))
     inputs, outputs = _signature(module, nodes)
     body = Forward(nodes, layers, root).lines(inputs, outputs)
     init = [f"{INDENT}super().__init__()", *init_lines(root, INDENT)]
@@ -84,7 +87,12 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     Grammar.of(nodes, ["self.training", *names]).check(
         text, "\n\n".join([frame, *groups, empty, LOAD])
     )
-    return Source(text, held | _counters(modules, module))
+    return Source(text, _outside(held | _counters(modules, module)))
+
+
+def _outside(named: Mapping[str, T]) -> dict[str, T]:
+    """Under the user's names: a class may hold any."""
+    return {outside(name): value for name, value in named.items()}
 
 
 def _is_reached(name: str, modules: Mapping[str, str]) -> bool:

@@ -93,9 +93,9 @@ def test_names_are_the_users_in_all_that_is_written_and_loaded(tmp_path):
     exec(FILE, scope)
     model, x = scope["build"]().eval(), torch.randn(4, 3)
     torch.save(model.state_dict(), tmp_path / "net.pt")
-    words = ["apply", f"{tmp_path}/net.pt", "--model", f"{tmp_path}/net.py:build",
-             "--inputs", "1x3", "--preset", "lossless", "--without-data",
-             "--out", f"{tmp_path}/out"]  # fmt: skip
+    built, out = f"{tmp_path}/net.py:build", f"{tmp_path}/out"
+    words = ["apply", f"{tmp_path}/net.pt", "--model", built, "--inputs", "1x3", "--preset",
+             "lossless", "--without-data", "--out", out]  # fmt: skip
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     kept = {k for k in model.state_dict() if not k.startswith("meta.1")}
@@ -109,3 +109,10 @@ def test_names_are_the_users_in_all_that_is_written_and_loaded(tmp_path):
         assert kept <= set(loaded.state_dict())
         loaded.load_state_dict({k: v * 0 for k, v in loaded.state_dict().items()})
         assert not loaded(x).any()
+    target = tmp_path / "source"
+    done = CliRunner().invoke(app, ["export", f"{tmp_path}/out", "--format", "python",
+                                    "--out", str(target)])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    exec((target / "model.py").read_text(), {"__file__": str(target / "model.py")})
+    assert "user__" not in (target / "model.py").read_text()
+    assert kept <= set(load_file(target / WEIGHTS))
