@@ -6,13 +6,14 @@ python benchmarks/real_check.py NAME [--inductor]   (benchmarks/real_models.py s
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,9 @@ def main(name: str, inductor: bool) -> None:
 
 
 if __name__ == "__main__":
+    from modelspeed.core.processes import die_with_parent
+
+    die_with_parent(os.getppid())
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if sys.argv[1] == "--loaded":
