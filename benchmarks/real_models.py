@@ -11,11 +11,11 @@ failures, `--table` only prints. Exit code 1 where one fails.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import multiprocessing
 import os
-import resource
-import signal
-import subprocess
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -26,7 +26,6 @@ from typing import Any
 
 import real_names
 
-HERE = Path(__file__).parent
 Line = dict[str, Any]
 
 
@@ -42,36 +41,45 @@ def lines_of(out: Path) -> dict[str, Line]:
     return found
 
 
-def one(name: str, args: argparse.Namespace, scratch: str) -> Line:
+def one(name: str, args: argparse.Namespace, server: Any) -> Line:
     """The model's line, from a process of its own that may take so long and so much."""
-    command = [sys.executable, "-W", "ignore", str(HERE / "real_check.py"), name]
-    limit = args.memory_gb << 30
-    process = subprocess.Popen(
-        [*command, *(["--inductor"] if args.inductor else [])],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | _quiet(scratch),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-    )  # fmt: skip
+    mine, theirs = server.Pipe(duplex=False)
+    process = server.Process(target=work, args=(name, args.inductor, args.memory_gb << 30, theirs))
+    process.start()
+    theirs.close()
     try:
-        stdout, stderr = process.communicate(timeout=args.seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return _failed(name, f"over {args.seconds} s")
-    last = (stdout.strip().splitlines() or [""])[-1]
-    if process.returncode or not last.startswith("{"):
-        why = (stderr.strip().splitlines() or ["no word"])[-1][:300]
-        return _failed(name, f"ended with {process.returncode}: {why}")
-    return dict(json.loads(last))
+        if not mine.poll(args.seconds):
+            return _failed(name, f"over {args.seconds} s")
+        return dict(mine.recv())
+    except EOFError:
+        process.join()
+        return _failed(name, f"its process ended with {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
 
 
-def _quiet(scratch: str) -> dict[str, str]:
+def work(name: str, inductor: bool, memory: int, answer: Any) -> None:
+    """The model's own process, forked from one that has the libraries imported."""
+    import real_check
+    from modelspeed.core.processes import die_with_parent
+
+    die_with_parent(os.getppid())
+    answer.send(real_check.line_of(name, inductor, memory))
+
+
+def fork_server() -> Any:
     """Nothing is looked up on the network or left in the user's folders."""
-    return {
+    scratch = tempfile.mkdtemp(prefix="modelspeed-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    os.environ |= {
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "YOLO_OFFLINE": "true",
         "YOLO_CONFIG_DIR": scratch, "YOLO_VERBOSE": "false", "MPLCONFIGDIR": scratch,
-        "MODELSPEED_CACHE": scratch,
+        "MODELSPEED_CACHE": scratch, "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["real_libraries", "real_check"])
+    return server
 
 
 def _failed(name: str, cause: str) -> Line:
@@ -119,12 +127,9 @@ def summary(lines: dict[str, Line]) -> str:
 
 
 def run(wanted: list[str], args: argparse.Namespace) -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="modelspeed-") as scratch,
-        args.out.open("a", encoding="utf-8") as file,
-        ThreadPoolExecutor(args.jobs) as pool,
-    ):
-        running = [pool.submit(one, name, args, scratch) for name in wanted]
+    server = fork_server()
+    with args.out.open("a", encoding="utf-8") as file, ThreadPoolExecutor(args.jobs) as pool:
+        running = [pool.submit(one, name, args, server) for name in wanted]
         for done in as_completed(running):
             line = done.result()
             file.write(json.dumps(line) + "\n")
@@ -138,7 +143,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=["*"], help="names, such as `timm:res*`")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=300, help="limit a model")
-    parser.add_argument("--memory-gb", type=int, default=12, help="address space a model")
+    parser.add_argument("--memory-gb", type=int, default=12, help="of memory a model")
     parser.add_argument("--inductor", action="store_true", help="compile each as well (minutes)")
     parser.add_argument("--again", action="store_true", help="repeat those that failed")
     parser.add_argument("--table", action="store_true", help="only print what FILE holds")

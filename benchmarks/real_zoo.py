@@ -24,7 +24,8 @@ _kept: list[Any] = []
 def build(name: str) -> tuple[nn.Module, Batch]:
     """The model in eval mode, with no unit that does nothing, and its inputs by batch size."""
     library, _, model = name.partition(":")
-    _kept.append(torchvision_stub.declare())  # transformers imports it where it is installed
+    if "real_libraries" not in sys.modules:
+        _kept.append(torchvision_stub.declare())  # transformers imports it where it is installed
     torch.manual_seed(0)
     if library == "transformers":
         return _transformer(model)
