@@ -31,7 +31,7 @@ class Wrong(Exception):
 
 
 class Findings:
-    """Seconds of processor, facts and failures by step. A step that fails does not end the others."""
+    """Processor seconds, facts and failures by step. One that fails does not end the others."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
