@@ -244,7 +244,7 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
             command = [sys.executable, "-W", "ignore", __file__, "--loaded", folder]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise Wrong((done.stderr.strip().splitlines() or ["no answer"])[-1])
+                raise Wrong((done.stderr.strip().splitlines() or ["no answer"])[-1][:300])
             found.gap = max(found.gap, float(done.stdout.split()[-1]))
 
 

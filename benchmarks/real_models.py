@@ -1,6 +1,6 @@
 """Real libraries' models: captured, pruned, lowered, written and loaded, each equal to itself.
 
-python benchmarks/real_models.py --out FILE [--only PATTERN ...] [--jobs 2] [--seconds 300]
+python benchmarks/real_models.py --out FILE [--only PATTERN ...] [--jobs 2] [--seconds 120]
 
 Needs timm, torchvision, segmentation_models_pytorch, ultralytics and transformers; no weights are
 downloaded. One process a model, with a limit of time and memory, and one line of JSON in FILE a
@@ -22,11 +22,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
 from pathlib import Path
+from resource import RLIMIT_CPU, setrlimit
+from signal import SIGXCPU
 from typing import Any
 
 import real_names
 
 Line = dict[str, Any]
+WAIT = 20  # times the limit of processor time, by the clock: the machine may do other work
 
 
 def lines_of(out: Path) -> dict[str, Line]:
@@ -44,28 +47,31 @@ def lines_of(out: Path) -> dict[str, Line]:
 def one(name: str, args: argparse.Namespace, server: Any) -> Line:
     """The model's line, from a process of its own that may take so long and so much."""
     mine, theirs = server.Pipe(duplex=False)
-    process = server.Process(target=work, args=(name, args.inductor, args.memory_gb << 30, theirs))
+    process = server.Process(target=work, args=(name, args, theirs))
     process.start()
     theirs.close()
     try:
-        if not mine.poll(args.seconds):
-            return _failed(name, f"over {args.seconds} s")
+        if not mine.poll(WAIT * args.seconds):
+            return _failed(name, f"hangs: over {WAIT * args.seconds} s of the clock")
         return dict(mine.recv())
     except EOFError:
         process.join()
-        return _failed(name, f"its process ended with {process.exitcode}")
+        ended = process.exitcode
+        why = f"over {args.seconds} s" if ended == -SIGXCPU else f"its process ended with {ended}"
+        return _failed(name, why)
     finally:
         process.kill()
         process.join()
 
 
-def work(name: str, inductor: bool, memory: int, answer: Any) -> None:
+def work(name: str, args: argparse.Namespace, answer: Any) -> None:
     """The model's own process, forked from one that has the libraries imported."""
     import real_check
     from modelspeed.core.processes import die_with_parent
 
     die_with_parent(os.getppid())
-    answer.send(real_check.line_of(name, inductor, memory))
+    setrlimit(RLIMIT_CPU, (args.seconds, args.seconds + 5))
+    answer.send(real_check.line_of(name, args.inductor, args.memory_gb << 30))
 
 
 def fork_server() -> Any:
@@ -142,7 +148,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="file of one JSON line a model")
     parser.add_argument("--only", nargs="*", default=["*"], help="names, such as `timm:res*`")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seconds", type=int, default=300, help="limit a model")
+    parser.add_argument("--seconds", type=int, default=120, help="of processor a model")
     parser.add_argument("--memory-gb", type=int, default=12, help="of memory a model")
     parser.add_argument("--inductor", action="store_true", help="compile each as well (minutes)")
     parser.add_argument("--again", action="store_true", help="repeat those that failed")
