@@ -70,6 +70,9 @@ def work(name: str, args: argparse.Namespace, answer: Any) -> None:
     from modelspeed.core.processes import die_with_parent
 
     die_with_parent(os.getppid())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # libraries talk
+        os.dup2(nowhere, stream)
     setrlimit(RLIMIT_CPU, (args.seconds, args.seconds + 5))
     answer.send(real_check.line_of(name, args.inductor, args.memory_gb << 30))
 
