@@ -39,6 +39,14 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class Rescale:
+    """A parameter to be multiplied by n / kept where some of these n labels go."""
+
+    param: str
+    labels: Labels
+
+
+@dataclass(frozen=True)
 class Split:
     """Where a reshape had several axes to keep its units along: how many, and what it chose."""
 
@@ -65,6 +73,7 @@ class Walk:
     parts: dict[Node, Parts] = field(default_factory=dict)
     choices: dict[str, int] = field(default_factory=dict)
     splits: list[Split] = field(default_factory=list)
+    rescales: list[Rescale] = field(default_factory=list)
     unknown_ops: dict[str, str] = field(default_factory=dict)
     _by_identity: dict[int, str] = field(default_factory=dict)
 
@@ -132,6 +141,12 @@ class Walk:
         if first not in self.parameters:
             self.parameters[first] = tuple(self.labels.new(n) for n in tensor.shape)
         return self.parameters[first]
+
+    def is_untied(self, node: Node) -> bool:
+        """Whether the graph reads this parameter at `node` alone, under whatever name."""
+        tensor = tensor_at(self.module, str(node.target))
+        same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n is not node)
+        return all(_attribute(self.module, str(n.target)) is not tensor for n in same)
 
 
 ROUNDS = 3

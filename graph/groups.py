@@ -12,8 +12,8 @@ from torch.fx import GraphModule
 
 from ..core.errors import EditError
 from ..core.naming import outside
-from .analysis import Patch, Walk, walk
-from .edits import Constant, Edit, Slice
+from .analysis import Patch, Rescale, Walk, walk
+from .edits import Constant, Edit, Scale, Slice
 from .labels import Labels
 from .shapes import refresh
 
@@ -51,6 +51,7 @@ class Analysis:
     patches: tuple[Patch, ...]
     unknown_ops: dict[str, str]
     carriers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rescales: tuple[Rescale, ...] = ()
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -76,7 +77,9 @@ def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
         for p in state.patches.values()
     )
     groups = _groups(state, axes)
-    return Analysis(groups, axes, patches, dict(state.unknown_ops), _carriers(state, groups))
+    rescales = tuple(Rescale(r.param, state.labels.roots(r.labels)) for r in state.rescales)
+    carriers = _carriers(state, groups)
+    return Analysis(groups, axes, patches, dict(state.unknown_ops), carriers, rescales)
 
 
 def _carriers(state: Walk, groups: Iterable[Group]) -> dict[str, tuple[str, ...]]:
@@ -193,4 +196,8 @@ def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list
         count = int((~np.isin(patch.labels, removed)).sum())
         if count < len(patch.labels):
             edits.append(Constant(patch.node, patch.path, count // patch.divide))
+    for scale in analysis.rescales:
+        count = int((~np.isin(scale.labels, removed)).sum())
+        if count < len(scale.labels):
+            edits.append(Scale(scale.param, len(scale.labels) / count))
     return edits

@@ -42,6 +42,7 @@ from .weight_only import float_weights, lower_weights
 aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
+_IMAGE_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
 CUDA_GRAPHS = ("cuda_graph", "cuda_graph_channels_last")  # run so, of the graphs without it
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
@@ -120,10 +121,17 @@ def channels_last(module: GraphModule) -> GraphModule:
                 )
             laid.meta["val"] = value
             node.replace_all_uses_with(laid, delete_user_cb=lambda u, laid=laid: u is not laid)
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    for weight in _image_weights(module):
+        weight.data = weight.data.to(memory_format=torch.channels_last)
     return tidy(module)
+
+
+def _image_weights(module: GraphModule) -> list[Tensor]:
+    """Other parameters of four dimensions may be read by operators that need their last one dense,
+    as complex numbers are."""
+    weights = [n.args[1] for n in module.graph.nodes if n.target in _IMAGE_LAYERS]
+    names = dict.fromkeys(str(w.target) for w in weights if w.op == "get_attr")
+    return [tensor_at(module, name) for name in names]
 
 
 def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule:

@@ -12,6 +12,7 @@ from torch.fx import Node
 from ..analysis import Parts, Rule, Walk
 from ..labels import Dims, Labels
 from .arguments import argument, axes, integer
+from .response import is_response_norm
 
 aten: Any = torch.ops.aten
 
@@ -160,7 +161,10 @@ def reduction(dim_at: int = 1, keep_at: int = 2, results: int = 1) -> Rule:
         kept = bool(argument(node, keep_at, "keepdim", False))
         # A root mean square norm written out takes the mean of squares and keeps the dimension.
         norm = walk.through_norms and kept and node.target is aten.mean.dim
+        response = len(reduced) == 1 and kept and node.target is aten.mean.dim
         for axis in reduced if not norm else ():
+            if response and is_response_norm(walk, node, dims[axis]):
+                continue
             walk.labels.freeze(dims[axis], f"node `{node.name}` reduces over it")
         if kept:
             out: Dims = tuple(None if i in reduced else d for i, d in enumerate(dims))

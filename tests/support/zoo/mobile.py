@@ -140,9 +140,9 @@ class ConvNeXt(nn.Module):
         return self.head((x + y).mean((-2, -1)))
 
 
-@entry(IMAGE, {}, frozen={"pw1.weight": "reduces over it"})
+@entry(IMAGE, {"pw1": 12}, frozen={"stem.weight": "normalises over it"})
 class ConvNeXtV2(nn.Module):
-    """Global response norm divides by the mean over channels, so these stay whole."""
+    """Global response norm divides by the mean over channels, which its scale makes up for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,6 +156,49 @@ class ConvNeXtV2(nn.Module):
         size = y.norm(p=2, dim=(1, 2), keepdim=True)
         y = self.gamma * (y * (size / (size.mean(-1, keepdim=True) + 1e-6))) + self.beta + y
         return self.head((x + self.pw2(y)).mean((1, 2)))
+
+
+class Response(nn.Module):
+    """Global response norm of images, as timm writes it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(p=2, dim=(2, 3), keepdim=True)
+        share = size / (size.mean(dim=1, keepdim=True) + 1e-6)
+        bias, weight = (p.view(1, -1, 1, 1) for p in (self.bias, self.weight))
+        return x + torch.addcmul(bias, weight, x * share)
+
+
+@entry(IMAGE, {"stem": 8, "up": 12})
+class ResponseNorm(nn.Module):
+    """Channels first; a second norm on what a batch norm gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn, self.first = conv(3, 8, 3), nn.BatchNorm2d(8), Response(8)
+        self.up, self.second, self.head = conv(8, 12), Response(12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(F.relu(self.bn(self.stem(x))))
+        return self.head(self.second(F.silu(self.up(x))).mean((2, 3)))
+
+
+@entry(IMAGE, {}, frozen={"stem.weight": "reduces over it", "up.weight": "reduces over it"})
+class ResponseWithoutSilence(nn.Module):
+    """An ignored channel still counts in the mean: sigmoid(0) is 0.5; one scale serves twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.head = conv(3, 8, 3), Response(8), nn.Linear(8, 4)
+        self.up, self.second = conv(8, 8), Response(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(torch.sigmoid(self.stem(x)))
+        x = self.second(self.second(F.gelu(self.up(x))))
+        return self.head(x.mean((2, 3)))
 
 
 @entry(IMAGE, {"stem": 6, "mlp.0": 9})

@@ -1,0 +1,308 @@
+"""What must hold for one model of a library, each step timed.
+
+python benchmarks/real_check.py NAME [--inductor]   (benchmarks/real_models.py runs many)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from modelspeed.core.processes import die_with_parent, limit_memory
+from torch import Tensor, nn
+
+LIMIT = 1e-3  # of the largest value; float32 sums in another order are 1e-6 to 1e-4 apart
+DROPPED = 0.3
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+
+
+class Wrong(Exception):
+    """Two outputs that must be equal are not."""
+
+
+class Findings:
+    """Processor seconds, facts and failures by step. One that fails does not end the others."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
+        self.failures: list[list[str]] = []
+        self.gap = 0.0
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = sum(os.times()[:4])  # of processor, children too: other work here is not ours
+        try:
+            yield
+        except Exception as error:
+            self.failures.append([name, sentence(error)])
+        self.seconds[name] = round(sum(os.times()[:4]) - start, 2)
+
+    def equal(self, what: str, found: Any, wanted: Any) -> None:
+        apart = gap(found, wanted)
+        if not apart <= LIMIT:
+            raise Wrong(f"{what}: apart by {apart:.2g} of the largest value")
+        self.gap = max(self.gap, apart)
+
+
+def sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    kind = "" if isinstance(error, Wrong) else f"{type(error).__name__}: "
+    return kind + (lines[0][:300] if lines else "")
+
+
+def gap(found: Any, wanted: Any) -> float:
+    """The largest difference over all outputs, relative to the largest value of each."""
+    from modelspeed.core.calling import leaves, plain
+
+    mine, theirs = leaves(plain(found)), leaves(plain(wanted))
+    if [(x.shape, x.dtype) for x in mine] != [(x.shape, x.dtype) for x in theirs] or not mine:
+        return float("inf")
+    return max(_gap(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def _gap(found: Tensor, wanted: Tensor) -> float:
+    if not wanted.numel():
+        return 0.0
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return float((found != wanted).any())
+    if wanted.is_complex():
+        found, wanted = torch.view_as_real(found), torch.view_as_real(wanted)
+    finite = wanted.isfinite()
+    odd = torch.equal(found[~finite].nan_to_num(), wanted[~finite].nan_to_num())
+    if not odd or not bool(found[finite].isfinite().all()):
+        return float("inf")
+    if not bool(finite.any()):
+        return float("inf")  # nothing can be seen in it
+    scale = float(wanted[finite].abs().max())
+    return float((found[finite] - wanted[finite]).abs().max()) / max(scale, 1e-12)
+
+
+def twice(model: nn.Module, inputs: Any) -> list[Any]:
+    """What two calls in a row give."""
+    with torch.inference_mode():
+        return [_kept(inputs.call(model)) for _ in range(2)]
+
+
+def _kept(outputs: Any) -> Any:
+    from modelspeed.core.calling import leaves, plain
+
+    return [x.clone() for x in leaves(plain(outputs))]
+
+
+class Original:
+    """The library's model: what two calls in a row give, each time from the same state."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.state = {n: b.detach().clone() for n, b in model.named_buffers()}
+        self.written: set[str] = set()
+
+    def twice(self, inputs: Any) -> list[Any]:
+        with torch.no_grad():  # caches that a model keeps must not be inference tensors
+            made = [_kept(inputs.call(self.model)) for _ in range(2)]
+        self.restore()
+        return made
+
+    def restore(self) -> None:
+        for name, buffer in self.model.named_buffers():
+            before = self.state.get(name)
+            if before is not None and before.shape == buffer.shape:
+                if not torch.equal(before.nan_to_num(), buffer.nan_to_num()):
+                    self.written.add(name)
+                    buffer.copy_(before)
+
+
+def check(name: str, inductor: bool) -> Findings:
+    import real_zoo
+    from modelspeed.graph.capture import capture, has_dynamic_batch
+
+    found = Findings()
+    with found.step("build"):
+        model, batch = real_zoo.build(name)
+        original = Original(model)
+        shapes = [list(x.shape) for x in batch(1)]
+        found.facts |= {"inputs": shapes, "parameters": _size(model)}
+    if found.failures:
+        return found
+    with found.step("capture"):
+        module = capture(model, batch(1))
+        original.restore()
+        sizes = (1, 3) if has_dynamic_batch(module) else (1,)
+        found.facts |= {"batches": list(sizes)}
+    if found.failures:
+        return found
+    with found.step("eager"):
+        wanted = {rows: original.twice(batch(rows)) for rows in sizes}
+        found.facts["written"] = sorted(original.written)
+    if found.failures:
+        return found
+    _lowerings(found, module, batch, wanted, inductor)
+    _pruned(found, module, batch, sizes)
+    return found
+
+
+def _size(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _lowerings(
+    found: Findings, module: Any, batch: Any, wanted: dict[int, list[Any]], inductor: bool
+) -> None:
+    """Each way of running the graph, against the library's model, two calls in a row."""
+    from modelspeed.graph.lowering import variants
+    from modelspeed.tuning.compiling import INDUCTOR
+    from modelspeed.tuning.runtimes import PLAIN, realise
+
+    for runtime in (PLAIN, *variants(module, batch(1)), *([INDUCTOR] if inductor else ())):
+        with found.step(runtime):
+            made = realise(module, batch(1), runtime)
+            for rows, pair in wanted.items():
+                if found.facts["written"]:  # the state of the calls before is in it
+                    made = realise(module, batch(1), runtime)
+                for call, (got, want) in enumerate(
+                    zip(twice(made, batch(rows)), pair, strict=True)
+                ):
+                    found.equal(f"batch {rows}, call {call + 1}", got, want)
+
+
+def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
+    from modelspeed.graph.capture import clone
+    from modelspeed.graph.groups import analyse, keep_units
+
+    sys.path.insert(0, str(SUPPORT))
+    from masked import ignoring, pruned
+
+    with found.step("analyse"):
+        analysis = analyse(module)
+        found.facts |= {
+            "groups": len(analysis.prunable), "unknown": dict(analysis.unknown_ops),
+        }  # fmt: skip
+        if not analysis.prunable:
+            raise Wrong(f"nothing is prunable: {_why_not(analysis)}")
+    if "analyse" in {step for step, _ in found.failures}:
+        return
+    smaller = edits = None
+    with found.step("prune"):
+        dropped = _dropped(analysis)
+        edits = keep_units(analysis, dropped)
+        smaller, masked = pruned(module, analysis, dropped), ignoring(module, analysis, dropped)
+        found.facts["left"] = _size(smaller)
+        moved = 0.0
+        for rows in sizes:
+            want = twice(clone(masked), batch(rows))
+            moved = max(moved, gap(want[0], twice(clone(module), batch(rows))[0]))
+            got = twice(clone(smaller), batch(rows))
+            for call in range(2):
+                found.equal(f"batch {rows}, call {call + 1}", got[call], want[call])
+        if moved < 10 * LIMIT:
+            raise Wrong(f"nothing can be seen: without these units the output moves by {moved:.1g}")
+        found.facts["moved"] = float(f"{moved:.2g}")
+    if smaller is not None and edits is not None:
+        _written(found, smaller, edits, batch, sizes)
+
+
+def _why_not(analysis: Any) -> str:
+    reasons = [g.frozen for g in analysis.groups if g.frozen and g.size > 1]
+    return max(set(reasons), key=reasons.count) if reasons else "there are no groups"
+
+
+def _dropped(analysis: Any) -> dict[str, list[int]]:
+    rng = random.Random(0)
+    return {
+        g.name: sorted(rng.sample(range(g.size), min(g.size - 1, max(1, round(DROPPED * g.size)))))
+        for g in analysis.prunable
+    }
+
+
+def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Sequence[int]) -> None:
+    """The artifact as `apply` writes it, and what a fresh process makes of it."""
+    from modelspeed.graph.capture import clone
+    from modelspeed.graph.lowering import variants
+    from modelspeed.tuning.runtimes import PLAIN
+
+    with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
+        with found.step("save"):
+            runtime = next(reversed(list(variants(smaller, batch(1)))), PLAIN)
+            calls = {rows: twice(clone(smaller), batch(rows)) for rows in sizes}
+            stored = {"calls": calls, "inputs": {n: batch(n) for n in sizes}}
+            torch.save(stored | {"written": found.facts["written"]}, f"{folder}/calls")
+            _save(Path(folder) / "out", smaller, edits, batch(1), runtime)
+        if "save" in {step for step, _ in found.failures}:
+            return
+        with found.step("load"):
+            command = [sys.executable, "-W", "ignore", __file__, "--loaded", folder]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise Wrong((done.stderr.strip().splitlines() or ["no answer"])[-1][:300])
+            found.gap = max(found.gap, float(done.stdout.split()[-1]))
+
+
+def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
+    from modelspeed.checkpoints.artifact import save
+    from modelspeed.core.records import Latency, Record, Target
+    from modelspeed.graph.capture import export, moved
+    from modelspeed.graph.edits import to_json
+    from modelspeed.profiling.machine import fingerprint
+    from modelspeed.tuning.results import reports
+
+    record = Record(
+        "apply", "2026-01-01T00:00:00+00:00", "0", "model.pt", "0" * 64, fingerprint(), Target(),
+        "none", "as written", Latency(50, 1, 1, 1), runtime_used=runtime,
+    )  # fmt: skip
+    save(
+        folder, program=moved(export(module, inputs), "cpu"), edits=to_json(edits), record=record,
+        recipe_yaml="version: 1\n", inputs=inputs, runtime=runtime, reports=reports(record),
+        force=False,
+    )  # fmt: skip
+
+
+def loaded(folder: str) -> None:
+    """The fresh process's side: the recorded runtime and the graph as it is, two calls each."""
+    import modelspeed
+
+    stored = torch.load(f"{folder}/calls", weights_only=False)
+    found = Findings()
+    for runtime in (None, "plain"):
+        made = modelspeed.load(f"{folder}/out", runtime=runtime)
+        for number, (rows, pair) in enumerate(stored["calls"].items()):
+            if number and stored["written"]:  # the state of the calls before is in it
+                made = modelspeed.load(f"{folder}/out", runtime=runtime)
+            for call, got in enumerate(twice(made, stored["inputs"][rows])):
+                found.equal(
+                    f"{runtime or 'recorded'}, batch {rows}, call {call + 1}", got, pair[call]
+                )
+    print(found.gap)
+
+
+def line_of(name: str, inductor: bool, memory: int) -> dict[str, Any]:
+    """What was found of the model `name`, in this process, which may take `memory` bytes."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    limit_memory(memory)
+    found = check(name, inductor)
+    return {
+        "model": name, "ok": not found.failures, "failures": found.failures,
+        "gap": float(f"{found.gap:.2g}"), **found.facts, "seconds": found.seconds,
+        "total": round(sum(found.seconds.values()), 1),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--loaded":
+        die_with_parent(os.getppid())
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(1)
+        loaded(sys.argv[2])
+    else:
+        print(json.dumps(line_of(sys.argv[1], "--inductor" in sys.argv, 0)))
