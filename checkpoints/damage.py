@@ -11,11 +11,12 @@ def first_line(error: BaseException) -> str:
     Errors that Python raises where data is not as expected are said to be that."""
     if isinstance(error, _RAW):  # "list index out of range" tells a user nothing
         kind = type(error).__name__
-        return f"what it holds is not as it must be ({kind}: {_line(error)})."
-    return f"{_line(error)}."
+        return f"what it holds is not as it must be ({kind}: {text_line(error)})."
+    return f"{text_line(error)}."
 
 
-def _line(error: BaseException) -> str:
+def text_line(error: BaseException) -> str:
+    """The same without a full stop, of errors that are about code and not about a file."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     lines = str(text).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]

@@ -68,9 +68,9 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
         raise CheckpointError(
             f"`{folder}` has a `{CONFIG}`, but no weights: none of {', '.join(WEIGHTS)}."
         )
+    config, model_class = _described(folder, {})
     # Of a pickle: raises where it would run code.
     held = held_by(file, load_inert(file) if file.suffix == ".bin" else None)
-    config, model_class = _described(folder, {})
     try:
         with bounded(folder / CONFIG, *held):
             made, facts = model_class.from_pretrained(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from ..checkpoints.damage import first_line
+from ..checkpoints.damage import text_line
 from ..core.calling import Inputs
 from ..core.errors import MeasureError
 from ..graph.state import kept_state
@@ -104,6 +104,6 @@ def record(usual: nn.Module, flat: Sequence[Tensor]) -> Recording:
             with torch.cuda.graph(graph):
                 outputs = usual(*given)
         except RuntimeError as error:
-            why = first_line(error).rstrip(".")
+            why = text_line(error)
             raise MeasureError(f"CUDA can't record this model as one graph: {why}") from error
         return Recording(graph.replay, given, pytree.tree_leaves(outputs))

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..checkpoints.artifact import MOST_PACKAGE, PACKAGE
-from ..checkpoints.damage import first_line
+from ..checkpoints.damage import first_line, text_line
 from ..core.calling import Inputs
 from ..core.errors import MeasureError
 from ..graph.lowering import folded_copy
@@ -53,7 +53,7 @@ def build(module: GraphModule, inputs: Inputs) -> bytes:
                 program = torch.export.export(graph, inputs.args, dict(inputs.kwargs))
             write_package(program, path)
         except Exception as error:
-            why = first_line(error).rstrip(".")
+            why = text_line(error)
             raise MeasureError(f"AOTInductor fails on this model: {why}") from error
         if path.stat().st_size > MOST_PACKAGE:
             raise MeasureError(f"the compiled package is larger than {MOST_PACKAGE >> 30} GB")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..checkpoints.damage import first_line
+from ..checkpoints.damage import text_line
 from ..core.calling import Inputs
 from ..core.errors import MeasureError, OutputsDiffer, UsageError
 from ..core.records import Closeness, LeftAlone
@@ -16,6 +16,7 @@ from ..graph.capture import clone
 from ..graph.direct import called_directly, holding
 from ..graph.lowering import CUDA_GRAPHS, variants
 from ..profiling.closeness import PlainOutputs
+from ..profiling.state import kept_state
 from ..profiling.timer import measure_interleaved
 from .compiling import INDUCTOR, compiled, why_not
 from .cuda_graph import recorded
@@ -69,13 +70,11 @@ def ready(
     """
     try:
         made = realise(module, inputs, name, package)
-        state = [(b, b.clone()) for n, b in made.named_buffers() if "_packed_" not in n]
-        runner(made, inputs)()
-        for buffer, before in state:  # a call may write into them
-            buffer.copy_(before)
+        with kept_state(made):
+            runner(made, inputs)()
         return made
     except Exception as error:
-        return first_line(error).rstrip(".")
+        return text_line(error)
 
 
 def first_ready(
@@ -172,7 +171,7 @@ def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness
     try:
         found = outputs.closeness(made)
     except Exception as error:
-        reason = f"`{name}` fails on this model: {first_line(error)}"
+        reason = f"`{name}` fails on this model: {text_line(error)}"
         raise MeasureError(reason) from error
     if not found.holds:
         raise OutputsDiffer(

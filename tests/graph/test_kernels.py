@@ -144,9 +144,9 @@ def test_a_lowering_that_raises_is_left_out_of_all_that_choose_one(monkeypatch, 
     module = capture(nn.Sequential(nn.Conv2d(C, C, 3), nn.SiLU()).eval(), inputs)
     monkeypatch.setattr(lowering, "_lower_convolution", fails)
     said = []
-    names = runtimes.promising(module, inputs, "lowered", 50.0, said.append)
-    assert not {"onednn", "onednn_channels_last"} & set(names) and len(said) == 2
-    assert all("Unary Fusion behavior undefined" in sentence for sentence in said)
+    names, left = runtimes.promising(module, inputs, "lowered", 50.0, (inputs,))
+    assert not {"onednn", "onednn_channels_last"} & set(names) and len(left) == 2
+    assert all("Unary Fusion behavior undefined" in row.reason for row in left)
     assert runtimes.packed(module, inputs) is None
     assert "Unary" in str(runtimes.ready(module, inputs, "onednn"))
     assert runtimes.first_ready(module, inputs, ("onednn",), said.append)[0] == "plain"
