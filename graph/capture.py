@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import torch
@@ -36,11 +36,26 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     # A hook instead of a wrapper module: parameters keep their names.
     handle = model.register_forward_hook(lambda _module, _args, outputs: plain(outputs))
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _attributes_kept(model):
             warnings.simplefilter("ignore")
             return _export(model, given)
     finally:
         handle.remove()
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """What a forward keeps in plain attributes (anchors by shape) would be the exporter's fake
+    tensors, which the model's next call would then compute with."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, kept in before:
+            now = vars(module)
+            for name in [n for n in now if n not in kept]:
+                del now[name]
+            now.update(kept)
 
 
 def _refuse_names_of_fx(model: nn.Module) -> None:

@@ -115,6 +115,14 @@ def test_every_lowering_equals_the_model_in_two_calls_in_a_row(name, captured):
                     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=runtime)
 
 
+def test_a_model_that_keeps_tensors_in_attributes_runs_on_after_it_was_captured():
+    entry = zoo.ZOO["CachedAnchors"]
+    model, other = entry.model(), entry.model()
+    capture(model, entry.inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(model(*entry.rows(3)), other(*entry.rows(3)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_source_of_the_graph_gives_the_same_with_every_operator_spelt(name, captured):
     entry, module, _ = captured(name)
