@@ -37,12 +37,27 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     # A hook instead of a wrapper module: parameters keep their names.
     handle = model.register_forward_hook(lambda _module, _args, outputs: plain(outputs))
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _attributes_kept(model):
             warnings.simplefilter("ignore")
             program = _export(model, given)
     finally:
         handle.remove()
     return program if isinstance(model, GraphModule) else with_names_inside(program)
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """What a forward keeps in plain attributes (anchors by shape) would be the exporter's fake
+    tensors, which the model's next call would then compute with."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, kept in before:
+            now = vars(module)
+            for name in [n for n in now if n not in kept]:
+                del now[name]
+            now.update(kept)
 
 
 def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:

@@ -25,6 +25,8 @@ def convolution(walk: Walk, node: Node) -> Dims:
         walk.labels.join(weight[1], data[1], "it reads the model's input")
     elif isinstance(groups, int):
         _grouped(walk, node, data[1], weight, groups)
+    else:  # a weight of its own for every row of the batch (CondConv)
+        walk.freeze((data[1], weight[1]), f"node `{node.name}` has a group for every row")
     return (data[0], out, *whole_space(walk, node, data[2:]))
 
 

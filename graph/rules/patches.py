@@ -58,6 +58,7 @@ def grid_sampler(walk: Walk, node: Node) -> Dims:
     """grid_sampler(x, grid): channels pass, pixels are read where the grid says."""
     dims, grid = walk.of(node.args[0]), walk.of(node.args[1])
     walk.freeze(grid[1:], f"node `{node.name}` reads places from it")
+    walk.labels.join(dims[0], grid[0], f"node `{node.name}` reads each by a grid of its own")
     return (*dims[:2], *whole_space(walk, node, dims[2:]))
 
 

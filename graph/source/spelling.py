@@ -37,6 +37,7 @@ NEURAL = set(
 RENAMED = {
     "log_sigmoid": "F.logsigmoid", "im2col": "F.unfold", "col2im": "F.fold",
     "linalg_matrix_exp": "torch.matrix_exp", "native_channel_shuffle": "F.channel_shuffle",
+    "zero": "torch.zeros_like",
 }  # fmt: skip
 # Sizes as separate arguments, as one writes them.
 UNPACKED = {"view", "reshape", "permute", "expand", "repeat", "tile"}
@@ -252,6 +253,12 @@ def _stacked(node: Node, show: Show) -> Piece:
     return call(f"torch.{operator_of(node)}", [listed(show(t) for t in v["tensors"]), *dim])
 
 
+def _over(node: Node, show: Show) -> str:
+    """What would be left in the first after the second was copied into it."""
+    place, value = (show(a) for a in node.args[:2])
+    return f"{value}.expand_as({place}).to({place})"
+
+
 SPECIAL: dict[str, Callable[[Node, Show], Piece]] = {
     "slice": _slice,
     "select": _select,
@@ -267,6 +274,7 @@ SPECIAL: dict[str, Callable[[Node, Show], Piece]] = {
     "cat": _stacked,
     "stack": _stacked,
     "rsub": _reversed,
+    "copy": _over,
     "neg": lambda node, show: f"-{show(node.args[0])}",
     "lift_fresh_copy": _attribute(".clone()"),
     "numpy_T": _attribute(".T"),
