@@ -27,7 +27,7 @@ _INIT = {
 }  # fmt: skip
 _NUMBERS = {"float", "complex"}
 _PROPERTIES = {"shape", "device", "T", "mT"}
-_METHODS = {"split", "to", "clone"}
+_METHODS = {"split", "to", "clone", "expand_as"}
 _WHOLE = (
     ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Slice,
     ast.keyword, ast.Starred, ast.operator, ast.unaryop, ast.cmpop, ast.expr_context,
