@@ -83,8 +83,8 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     text = "\n\n".join([head, *groups, model, LOAD])
     frame = HEAD.format(title="", inputs="", functional=used, weights=weights)
     empty = "class Model(nn.Module):\n    pass\n"
-    names = [reached(root, name) for name in (*modules, *held) if _is_reached(name, modules)]
-    Grammar.of(nodes, ["self.training", *names]).check(
+    reach = [outside(name) for name in (*modules, *held) if _is_reached(name, modules)]
+    Grammar.of(nodes, ["self.training", *(reached(root, name) for name in reach)]).check(
         text, "\n\n".join([frame, *groups, empty, LOAD])
     )
     return Source(text, _outside(held | _counters(modules, module)))
