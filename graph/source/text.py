@@ -91,8 +91,13 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
 
 
 def _outside(named: Mapping[str, T]) -> dict[str, T]:
-    """Under the user's names: a class may hold any."""
-    return {outside(name): value for name, value in named.items()}
+    """Under the user's names: a class may hold any. Raises EditError for two that are one."""
+    found: dict[str, T] = {}
+    for name, value in named.items():
+        if (own := outside(name)) in found:
+            raise EditError(f"the graph holds `{own}` under two names")
+        found[own] = value
+    return found
 
 
 def _is_reached(name: str, modules: Mapping[str, str]) -> bool:
