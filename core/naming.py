@@ -1,13 +1,15 @@
 """Names of a user's modules and weights, inside a graph and outside of it.
 
 A graph is a module itself, with a `graph`, `code` and `meta` of its own, and is spelled as Python:
-names that collide with either are written otherwise inside. The writing can be undone without
-knowing what was renamed, so that stored names mean the same under every torch.
+names that collide with either are written otherwise inside, and so is every letter beyond ASCII,
+because Python folds those (NFKC): `ﬁ` and `fi` would be one attribute. The writing can be undone
+without knowing what was renamed, so that stored names mean the same under every torch.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from keyword import iskeyword
 
@@ -55,7 +57,13 @@ def _inside(part: str) -> str:
 def _outside(part: str) -> str:
     if not part.startswith(MARK):
         return part
-    return re.sub(r"_x([0-9a-f]+)_", lambda m: chr(int(m[1], 16)), part.removeprefix(MARK))
+    return re.sub(r"_x([0-9a-f]{1,6})_", _letter, part.removeprefix(MARK))
+
+
+def _letter(found: re.Match[str]) -> str:
+    """A foreign file may hold what `inside` never writes: a number of no letter, or a dot."""
+    code = int(found[1], 16)
+    return chr(code) if code <= sys.maxunicode and chr(code) != "." else found[0]
 
 
 @cache

@@ -83,16 +83,21 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     text = "\n\n".join([head, *groups, model, LOAD])
     frame = HEAD.format(title="", inputs="", functional=used, weights=weights)
     empty = "class Model(nn.Module):\n    pass\n"
-    names = [reached(root, name) for name in (*modules, *held) if _is_reached(name, modules)]
-    Grammar.of(nodes, ["self.training", *names]).check(
+    reach = [outside(name) for name in (*modules, *held) if _is_reached(name, modules)]
+    Grammar.of(nodes, ["self.training", *(reached(root, name) for name in reach)]).check(
         text, "\n\n".join([frame, *groups, empty, LOAD])
     )
     return Source(text, _outside(held | _counters(modules, module)))
 
 
 def _outside(named: Mapping[str, T]) -> dict[str, T]:
-    """Under the user's names: a class may hold any."""
-    return {outside(name): value for name, value in named.items()}
+    """Under the user's names: a class may hold any. Raises EditError for two that are one."""
+    found: dict[str, T] = {}
+    for name, value in named.items():
+        if (own := outside(name)) in found:
+            raise EditError(f"the graph holds `{own}` under two names")
+        found[own] = value
+    return found
 
 
 def _is_reached(name: str, modules: Mapping[str, str]) -> bool:

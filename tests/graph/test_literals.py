@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.naming import MARK, outside
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.source.grammar import Grammar
 from modelspeed.graph.source.literals import literal, quoted
@@ -151,6 +152,79 @@ def test_a_file_that_is_more_than_its_model_does_not_pass(monkeypatch, old, new)
     monkeypatch.setattr(Grammar, "check", planted)
     with pytest.raises(EditError, match="source"):
         written(net())
+
+
+FOLDED = (
+    "ﬁ",
+    "fi",
+    "\uff41",
+    "a",
+    "\u212a",
+    "K",
+    "user__x",
+    "x",
+    "__x",
+    "_x78_",
+    "self",
+    "meta",
+    "if",
+)
+
+
+class Names(nn.Module):
+    """Every name as a module, as one in a dict, and as a parameter; each counts differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.ModuleDict({name: nn.Linear(3, 3) for name in FOLDED})
+        for name in FOLDED:
+            self.add_module(name, nn.Linear(3, 3))
+            self.words.register_parameter(f"{name}_", nn.Parameter(torch.rand(3)))
+
+    def forward(self, x):
+        y = x
+        for place, name in enumerate(FOLDED):
+            y = y + place * self._modules[name](x) - self.words[name](x)
+            y = y * (self.words._parameters[f"{name}_"] + place / 9)
+        return y
+
+
+def test_names_that_fold_or_are_marked_come_back_as_the_users_and_stay_apart():
+    model, x = Names().eval(), torch.randn(2, 3)
+    module = capture(model, (x,))
+    source = written(module)
+    assert set(source.tensors) == set(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), model(x))
+        torch.testing.assert_close(made(source)(x), model(x))
+
+
+def renamed(old, new):
+    module = capture(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).eval(), (torch.ones(2, 3),))
+    module._modules[new] = module._modules.pop(old)
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and str(node.target).startswith(f"{old}."):
+            node.target = f"{new}.{str(node.target).partition('.')[2]}"
+    return module
+
+
+@pytest.mark.parametrize("evil", [EVIL.replace(".", "_x2e_"), '"""\nimport os\n"""', CALL, "x\\"])
+def test_a_name_that_hides_code_behind_the_marker_stays_a_text(evil):
+    hidden = MARK + "".join(c if c.isalnum() else f"_x{ord(c):x}_" for c in evil)
+    module, x = renamed("0", hidden), torch.randn(2, 3)
+    source = written(module)
+    harmless(module)
+    assert {n.partition(".")[0] for n in source.tensors} == {outside(hidden), "1"}
+    first, second = (module._modules[name] for name in (hidden, "1"))
+    wanted = x @ first.weight.T + first.bias
+    with torch.no_grad():
+        got = made(source)(x)
+    torch.testing.assert_close(got, (wanted @ second.weight.T + second.bias).detach())
+
+
+def test_two_names_that_are_one_outside_are_refused():
+    with pytest.raises(EditError, match="`1` under two names"):
+        written(renamed("0", f"{MARK}1"))
 
 
 def test_letters_that_python_folds_do_not_become_another_name():
