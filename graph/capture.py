@@ -10,9 +10,11 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
 from ..core.calling import Inputs, plain
 from ..core.errors import CaptureError
@@ -48,16 +50,19 @@ def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
     """What a forward keeps in plain attributes (anchors by shape) would be the exporter's fake
-    tensors, which the model's next call would then compute with."""
+    tensors, which the model's next call would then compute with. A module that kept any gets back
+    all that it had; others may remember what they did (hooks that are installed once)."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
         yield
     finally:
         for module, kept in before:
             now = vars(module)
-            for name in [n for n in now if n not in kept]:
-                del now[name]
-            now.update(kept)
+            changed = [n for n in now if n not in kept or now[n] is not kept[n]]
+            if any(isinstance(x, FakeTensor) for n in changed for x in tree_leaves(now[n])):
+                for name in changed:
+                    del now[name]
+                now.update(kept)
 
 
 def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:

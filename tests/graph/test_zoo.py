@@ -105,8 +105,9 @@ def test_every_lowering_equals_the_model_in_two_calls_in_a_row(name, captured):
                     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=runtime)
 
 
-def test_a_model_that_keeps_tensors_in_attributes_runs_on_after_it_was_captured():
-    entry = zoo.ZOO["CachedAnchors"]
+@pytest.mark.parametrize("name", ["CachedAnchors", "InstalledOnce"])
+def test_a_model_with_memory_in_attributes_runs_on_after_it_was_captured(name):
+    entry = zoo.ZOO[name]
     model, other = entry.model(), entry.model()
     capture(model, entry.inputs)
     with torch.no_grad():

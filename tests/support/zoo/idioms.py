@@ -131,6 +131,21 @@ class CachedAnchors(nn.Module):
         return x + self.anchors
 
 
+@entry(IMAGE, {"stem": 6})
+class InstalledOnce(nn.Module):
+    """The first call installs a hook and remembers that it did (transformers' output capture)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = conv(3, 6, 3), conv(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "installed"):
+            self.stem.register_forward_hook(lambda _module, _inputs, output: output * 2)
+            self.installed = True
+        return self.head(F.relu(self.stem(x)))
+
+
 @entry(TOKENS, {"up": 8, "qkv": 4})
 class ZeroedBias(nn.Module):
     """A part of a bias is zeroed in a copy, in place (the keys of torchvision's Swin V2)."""
