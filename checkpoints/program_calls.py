@@ -32,10 +32,12 @@ PART = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # They open paths, talk to other processes, or trust sizes that nothing checked.
 NAMESPACES = {
     "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "_test", "c10d", "debug_mode_ops",
-    "debugprims", "fsdp", "image", "inductor", "inductor_prims", "profiler", "symm_mem",
+    "debugprims", "fsdp", "image", "inductor", "inductor_prims", "profiler", "static_runtime",
+    "symm_mem",
 }  # fmt: skip
 UNCHECKED = re.compile(
-    r"aten::(?:from_file|_nested_view_from_(?:buffer|jagged)\w*|_sparse_\w+_unsafe)(?:\..*)?"
+    r"aten::(?:from_file|_nested_view_from_(?:buffer|jagged)\w*|_sparse_\w+_unsafe|"
+    r"_reshape_alias\w*)(?:\..*)?|mkldnn::data_ptr"
 )
 PATHS = re.compile(r"file|path|dir|url|uri", re.IGNORECASE)  # within the name of an argument
 NUMBERS = {"as_int", "as_float", "as_bool", "as_complex", "as_sym_int", "as_sym_float",
