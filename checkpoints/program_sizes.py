@@ -8,12 +8,14 @@ make and into how many terms it could be expanded.
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import NamedTuple
 
 from .program_names import SYMBOL
 
 LONGEST, DEEPEST = 20_000, 100
 MOST_BITS, MOST_TERMS = 4096, 1000
+MOST_DIVIDED = 64  # terms of both sides of a division: sympy looks for what they have in common
 TOKEN = re.compile(
     r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?)(?![\w.])"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|'(?P<text>[^']*)'"
@@ -26,6 +28,7 @@ STRENGTH = {
 }  # fmt: skip
 UNARY = 6
 CONSTANTS = {"True", "False", "true", "false", "oo", "int_oo"}
+DIVISIONS = {"%", "//", "Mod", "PythonMod", "ModularIndexing", "FloorDiv", "CleanDiv", "CeilDiv"}
 POWERS = {"Pow", "FloatPow", "PowByNatural"}
 SUMS, PRODUCTS = {"Add"}, {"Mul"}
 CALLS = POWERS | SUMS | PRODUCTS | {
@@ -185,6 +188,8 @@ def _called(name: str, parts: list[Part], text: str) -> Part:
             raise ValueError("it is not arithmetic")
         return _power(parts[0], parts[1], text)
     bits, terms = sum(p.bits for p in parts), 1
+    if name in DIVISIONS:
+        _check_divided(parts)
     if name in SUMS:
         bits, terms = max((p.bits for p in parts), default=1) + len(parts), _sum(parts)
     if name in PRODUCTS:
@@ -199,8 +204,15 @@ def _joined(left: Part, sign: str, right: Part) -> Part:
         return _power(left, right, text)
     if sign in "+-":
         return _bounded(Part(text, max(left.bits, right.bits) + 1, left.terms + right.terms))
+    if sign in DIVISIONS:
+        _check_divided([left, right])
     terms = left.terms * right.terms if sign in "*/" else 1
     return _bounded(Part(text, left.bits + right.bits, terms))
+
+
+def _check_divided(parts: list[Part]) -> None:
+    if prod(part.terms for part in parts) > MOST_DIVIDED:
+        raise ValueError("a division that no size has")
 
 
 def _power(base: Part, exponent: Part, text: str) -> Part:

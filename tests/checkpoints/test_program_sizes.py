@@ -36,6 +36,9 @@ def test_arithmetic_keeps_its_meaning(text):
         "9**9**9**9", "Pow(9,Pow(9,Pow(9,9)))", "(((s0**8)**8)**8)**8", "2**s0", "10**10!",
         "1" * 40 + "x", "1" * 3000, "1e999", "(" * 9000, "-" * 9000 + "1", "s0+" * 9000 + "1",
         "*".join(f"(s0+s{i})" for i in range(40)), "+".join(f"s{i}" for i in range(2000)),
+        # Sympy looks for common divisors of what both expand to.
+        "*".join(f"(s{i}+s{i + 9})" for i in range(9)) + "%s30",
+        "ModularIndexing(" + "*".join(f"(s{i}+s{i + 9})" for i in range(9)) + ", s30+s31, 7)",
         "Float('1', precision=999999999)", "Float('1e99999')", "Symbol('x')", "x",
         "Symbol('s0', commutative=False)", "s99999999999", "s0.is_integer", "s0[0]", "'s0'",
         "lambda: 1", "1 if 1 else 2", "eval('1')", "__import__('os')", "Symbol", "Symbol('s0')()",
