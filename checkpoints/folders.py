@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from .pickles import load_inert
 from .places import check_inside, there
 
 CONFIG = "config.json"
+# Settings that may name code on the hub.
+CODE = {"_attn_implementation", "attn_implementation", "experts_implementation"}
 WEIGHTS = ("model.safetensors", f"model{INDEX}", "pytorch_model.bin")
 
 
@@ -145,9 +147,18 @@ def _check_settings(path: Path, found: dict[str, Any]) -> None:
             f"`{path.parent}` holds an adapter (`adapter_config.json`), which may name a model "
             "elsewhere; merge it into the model and save that."
         )
-    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
-        if "/" in str(found.get(key)):
+    for key, value in _settings(found):
+        if key in CODE and "/" in str(value):
             raise UnsafePickle(f"`{path}`: `{key}` names code elsewhere, which is not run.")
+
+
+def _settings(found: Any) -> Iterator[tuple[str, Any]]:
+    """Of a configuration and of those within it, such as `text_config`."""
+    if isinstance(found, dict):
+        yield from found.items()
+    for part in found.values() if isinstance(found, dict) else found:
+        if isinstance(part, (dict, list)):
+            yield from _settings(part)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -128,6 +128,9 @@ def test_a_configuration_names_neither_other_files_nor_code(bert):
     (bert / "adapter_config.json").unlink()
     settings(bert, transformers_weights=None, _attn_implementation="someone/kernels")
     refused(bert, "names code elsewhere", UnsafePickle)
+    within = {"text_config": {"parts": [{"attn_implementation": "someone/kernels"}]}}
+    settings(bert, _attn_implementation=None, **within)
+    refused(bert, "`attn_implementation` names code elsewhere", UnsafePickle)
 
 
 def test_a_folder_that_is_as_it_should_be_is_read(bert):
