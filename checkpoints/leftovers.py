@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +21,7 @@ COUNTERS = {
     "num_batches_tracked": "counters of batches",
     "n_averaged": "counters of averaged models",
 }
+PATIENCE = 5.0  # seconds of one pattern, which takes milliseconds for 100,000 names
 INDICES = ("position_ids", "token_type_ids", "relative_position_index")
 _SHADOW = re.compile(r"(?:[a-z0-9_]*_)?(?:ema|swa|shadow|averaged)(?:_[a-z0-9_]*)?", re.IGNORECASE)
 _SUFFIX = re.compile(r"_(?:ema|swa|shadow|averaged)$", re.IGNORECASE)
@@ -36,12 +41,38 @@ def without_ignored(
     kept, notes = dict(weights), []
     for text in patterns:
         pattern = compiled(text)
-        found = [name for name in kept if pattern.search(name)]
+        with _patient(text):
+            found = [name for name in kept if pattern.search(name)]
         for name in found:
             del kept[name]
         said = f"leaves out {_count(found)}: {ticked(found)}" if found else "matches no tensor here"
         notes.append(f"`--ignore {text}` {said}")
     return kept, notes
+
+
+@contextmanager
+def _patient(pattern: str) -> Iterator[None]:
+    """Inside, a search that backtracks for longer than `PATIENCE` ends in UsageError.
+
+    A recipe may bring any pattern, a file any name. Timers ring in the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise UsageError(
+            f"`--ignore {pattern}` takes more than {PATIENCE:g} s to search in the names of "
+            "tensors; write it without repeats within repeats."
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def compiled(pattern: str) -> re.Pattern[str]:

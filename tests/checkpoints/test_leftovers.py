@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pico
 import pytest
 import torch
+from modelspeed.checkpoints import leftovers
 from modelspeed.checkpoints.read import arch_arguments, read
 from modelspeed.checkpoints.weights import fill
 from modelspeed.core.errors import CheckpointError, UsageError
@@ -122,13 +125,19 @@ def test_two_names_of_one_tensor_must_hold_the_same(tmp_path):
         fill(tmp_path / "a.pt", Tied(), other)
 
 
-def test_patterns_that_match_nothing_or_are_none_are_said(tmp_path, weights):
+def test_patterns_that_match_nothing_or_are_none_are_said(tmp_path, weights, monkeypatch):
     path = stored(tmp_path, weights)
     assert read(path, factory=build, ignore=["nothing"]).notes == (
         "`--ignore nothing` matches no tensor here",
     )
     with pytest.raises(UsageError, match="not a regular expression"):
         read(path, factory=build, ignore=["("])
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(leftovers, "PATIENCE", 0.2)
+    path = stored(tmp_path, weights | {"a" * 60 + "!": torch.zeros(1)})
+    with pytest.raises(UsageError, match="repeats within repeats"):
+        read(path, factory=build, ignore=["(a+)+$"])
+    assert signal.getsignal(signal.SIGALRM) == before
     path = stored(tmp_path, weights | {"old.x": torch.tensor(float("nan"))})
     assert read(path, factory=build, ignore=["^old"])
 
