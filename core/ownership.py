@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 _IMPORTED = (".py", ".pyc", ".so")
@@ -43,16 +42,33 @@ def _deciding(file: Path, tops: list[Path]) -> Iterator[Path]:
 
 
 def _importable(folder: Path) -> Iterator[Path]:
-    """What `import` finds beside a file, and the compiled form that Python reads in its place."""
-    with suppress(OSError):
-        for entry in sorted(folder.iterdir()):
-            first = entry / "__init__.py"
+    """What `import` finds beside a file, in folders of modules there too, and what is compiled of
+    it, which Python reads in its place."""
+    waiting, seen = [folder], set[Path]()
+    while waiting:
+        here = waiting.pop()
+        if here.resolve() in seen:  # a link may lead to a folder above
+            continue
+        seen.add(here.resolve())
+        for entry in _entries(here):
             if entry.suffix in _IMPORTED:
-                yield entry
+                yield from _with_target(entry)
             elif entry.name == "__pycache__":
-                yield from (entry, *sorted(entry.iterdir()))
-            elif first.is_file():
-                yield from (entry, first)
+                yield from (entry, *_entries(entry))
+            elif entry.name.isidentifier() and any(e.suffix in _IMPORTED for e in _entries(entry)):
+                yield from _with_target(entry)
+                waiting.append(entry)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # of a file too
+        return []
+
+
+def _with_target(path: Path) -> list[Path]:
+    return [path, path.resolve()] if path.is_symlink() else [path]
 
 
 def _foreign(path: Path) -> str:

@@ -20,6 +20,13 @@ def code(tmp_path, monkeypatch):
     (file.parent / "helper.py").write_text("")
     (file.parent / "package").mkdir()
     (file.parent / "package" / "__init__.py").write_text("")
+    (file.parent / "package" / "__pycache__").mkdir()
+    (file.parent / "package" / "part.py").write_text("")
+    (file.parent / "package" / "deep").mkdir()
+    (file.parent / "package" / "deep" / "part.py").write_text("")
+    (file.parent / "package" / "deep" / "again").symlink_to("..")
+    (file.parent / "unmarked").mkdir()
+    (file.parent / "unmarked" / "part.py").write_text("")
     return file
 
 
@@ -30,7 +37,9 @@ def test_what_is_all_the_users_own_is_not_objected_to(code):
 
 @pytest.mark.parametrize(
     "place", ["lib/model.py", "lib", ".", "lib/helper.py", "lib/__pycache__",
-              "lib/package/__init__.py", "lib/__pycache__/model.cpython-311.pyc"],
+              "lib/package/__init__.py", "lib/package/part.py", "lib/package/deep/part.py",
+              "lib/package/__pycache__", "lib/unmarked", "lib/unmarked/part.py",
+              "lib/__pycache__/model.cpython-311.pyc"],
 )  # fmt: skip
 @pytest.mark.parametrize("change", ["owner", "all", "group"])
 def test_one_place_of_another_user_or_open_to_others_is_enough(code, place, change):
@@ -47,6 +56,21 @@ def test_one_place_of_another_user_or_open_to_others_is_enough(code, place, chan
         os.chown(path, -1, OTHER)
         path.chmod(0o770)
     assert str(path) in objection([code], [code.parents[1]])
+
+
+def test_where_a_module_beside_leads_as_a_link_counts(code):
+    (code.parents[1] / "elsewhere.py").write_text("")
+    (code.parent / "linked.py").symlink_to("../elsewhere.py")
+    assert objection([code]) == ""
+    (code.parents[1] / "elsewhere.py").chmod(0o666)
+    assert "elsewhere.py" in objection([code])
+
+
+def test_folders_of_data_beside_the_code_do_not_count(code):
+    (code.parent / "data").mkdir()
+    (code.parent / "data" / "0.png").write_bytes(b"")
+    (code.parent / "data").chmod(0o777)
+    assert objection([code]) == ""
 
 
 @as_root
