@@ -38,7 +38,8 @@ def test_each_verb_has_a_row():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_flags_of_trust_are_those_of_the_row(verb):
-    options = {o for p in COMMANDS[verb].params for o in p.opts if o.startswith("--trust-")}
+    given = {o for p in COMMANDS[verb].params for o in p.opts}
+    options = {o for o in given if o.startswith("--trust-") or o == "--import"}
     assert options == rows()[verb][1]
     code = rows()[verb][0]
     assert ("recipe" in code) == ("--trust-code" in options)
