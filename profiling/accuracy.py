@@ -153,17 +153,12 @@ def judge(
     with torch.inference_mode(), _evaluating(original), _evaluating(final):
         for index, batch in enumerate(_batches(batches)):
             inputs, targets = split_batch(batch, index)
-            # Clones: a model may write into its inputs, which the other one must not see.
-            left = _outputs(original, Inputs.of(inputs).map(_own), index, device)
+            left = _outputs(original, inputs, index, device)
             right = _outputs(final, inputs, index, device)
             first.add(left, targets.to(device), index)
             second.add(right, targets.to(device), index)
             same.add(left, right, index)
     return first.result(), second.result(), same.result(), first.count
-
-
-def _own(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
 
 
 def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
@@ -222,7 +217,8 @@ def _outputs(module: Forward, inputs: Any, index: int, device: str) -> Tensor:
             "of tensors or tensors by keyword."
         )
     try:
-        outputs = primary(row.map(lambda x: x.to(device)).call(module))
+        # Copies: a model may write into its inputs, which the next one must not see.
+        outputs = primary(row.map(lambda x: x.to(device, copy=True)).call(module))
     except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
         shapes = ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in row)
         reason = str(error).strip().split("\n", 1)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def open_artifact(
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
     outputs = expected(module, (inputs,))
-    for name in dict.fromkeys((chosen, packed(module, inputs) or PLAIN, PLAIN)):
+    for name in _in_turn(chosen, module, inputs):
         try:
             runs = made if made is not None else agreeing(module, inputs, name, outputs)
             near = same_answers(runs, outputs, name)
@@ -140,6 +141,14 @@ def open_artifact(
             found.append(runtime_fails(name, str(error)))
         package, made = None, None
     raise ArtifactError(f"`{folder}` does not run here: {found[-1].seen}")
+
+
+def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
+    """Runtimes to load under. What comes after `chosen` is asked for where that fails: finding out
+    packs all weights."""
+    yield chosen
+    rest = dict.fromkeys((packed(module, inputs) or PLAIN, PLAIN))
+    yield from (name for name in rest if name != chosen)
 
 
 def _warn(notice: Notice) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from modelspeed.core.errors import DataError
-from modelspeed.profiling.accuracy import agreement, evaluate
+from modelspeed.profiling.accuracy import agreement, divergence, evaluate
 from torch import nn
 
 EYE = torch.eye(6)
@@ -106,3 +106,16 @@ def test_agreement_needs_equal_shapes_and_data() -> None:
         agreement(same, lambda x: x[:, :3], [EYE])
     with pytest.raises(DataError, match="empty"):
         agreement(same, same, [])
+
+
+def test_what_a_model_writes_into_its_inputs_stays_with_it() -> None:
+    batches = [(torch.ones(4, 3) * torch.tensor([1.0, -2.0, 0.5]), torch.zeros(4).long())]
+    before = batches[0][0].clone()
+
+    def writes(x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(-3.0)
+
+    assert agreement(writes, lambda x: x * -3.0, batches) == 1.0
+    assert divergence(writes, lambda x: x * -3.0, batches) == 0.0
+    assert evaluate(writes, batches, "accuracy") == evaluate(writes, batches, "accuracy")
+    assert torch.equal(batches[0][0], before)

@@ -21,6 +21,7 @@ from modelspeed.core.errors import UsageError
 from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import export
 from modelspeed.profiling.machine import fingerprint
+from modelspeed.tuning import loading
 from modelspeed.tuning.loaded import running
 from torch import nn
 
@@ -173,3 +174,11 @@ for folder in {[str(path) for path in artifacts.values()]!r}:
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(os.sep))
     assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_loading_packs_for_no_other_runtime(artifacts, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loading, "packed", lambda *_: asked.append("packed"))
+    for name in RUNTIMES:
+        modelspeed.load(artifacts[name])
+    assert not asked, "weights were packed for a runtime that nobody asked for"
