@@ -74,25 +74,34 @@ def _largest(error: Tensor, size: Tensor) -> float:
 class PlainOutputs:
     """What the plain graph gives on some inputs, called twice in a row on each of them.
 
-    A second call tells whether state, weights or inputs were overwritten by the first.
+    A second call tells whether state, weights or inputs were overwritten by the first. `fresh`:
+    each call has inputs of its own, since the model may write into them, as its graph does not.
     """
 
     probes: tuple[Inputs, ...]
     outputs: tuple[tuple[list[Tensor], ...], ...]
     allowed: float
     coarse: bool
+    fresh: bool = False
 
     @classmethod
     def of(
-        cls, module: nn.Module, probes: Sequence[Inputs], allowed: float, *, coarse: bool
+        cls,
+        module: nn.Module,
+        probes: Sequence[Inputs],
+        allowed: float,
+        *,
+        coarse: bool,
+        fresh: bool = False,
     ) -> PlainOutputs:
-        return cls(tuple(probes), tuple(_calls(module, p) for p in probes), allowed, coarse)
+        outputs = tuple(_calls(module, p, fresh) for p in probes)
+        return cls(tuple(probes), outputs, allowed, coarse, fresh)
 
     def closeness(self, module: Forward) -> Closeness:
         """The largest error of `module` over all probes and calls."""
         worst = 0.0
         for probe, wanted in zip(self.probes, self.outputs, strict=True):
-            for first, second in zip(wanted, _calls(module, probe), strict=True):
+            for first, second in zip(wanted, _calls(module, probe, self.fresh), strict=True):
                 if len(first) != len(second):
                     return self._of(float("inf"))
                 for a, b in zip(first, second, strict=True):
@@ -107,9 +116,10 @@ def batch_of(inputs: Inputs) -> int:
     return next((int(x.shape[0]) for x in inputs if x.dim()), 1)
 
 
-def _calls(module: Forward, probe: Inputs) -> tuple[list[Tensor], ...]:
+def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], ...]:
     gpus = list({x.device for x in probe if x.device.type == "cuda"})
     with torch.no_grad(), kept_state(module), torch.random.fork_rng(gpus):
         torch.manual_seed(SEED)  # what draws random numbers draws the same
         own = probe.map(torch.clone)  # a model may write into what it is given
-        return tuple([x.clone() for x in leaves(plain(own.call(module)))] for _ in range(CALLS))
+        given = (own.map(torch.clone) if fresh else own for _ in range(CALLS))
+        return tuple([x.clone() for x in leaves(plain(row.call(module)))] for row in given)

@@ -336,7 +336,8 @@ def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
 def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:
     """Raises CaptureError where the graph is not what the model computes, twice in a row."""
     allowed = tolerance_of((*original.parameters(), *original.buffers()))
-    wanted = PlainOutputs.of(source.module, (inputs,), allowed, coarse=allowed == COARSE)
+    coarse = allowed == COARSE
+    wanted = PlainOutputs.of(source.module, (inputs,), allowed, coarse=coarse, fresh=True)
     found = wanted.closeness(original)
     if not found.holds:
         raise CaptureError(
