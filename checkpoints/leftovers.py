@@ -56,7 +56,8 @@ def _patient(pattern: str) -> Iterator[None]:
 
     A recipe may bring any pattern, a file any name. Timers ring in the main thread alone.
     """
-    if threading.current_thread() is not threading.main_thread():
+    rings = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not rings:
         yield
         return
 
