@@ -148,7 +148,8 @@ class Bench:
     def choose_runtime(self, module: GraphModule) -> None:
         found = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._promising(module)))
         self.note_left_out(found.left_out)
-        self.runtimes = found.runtimes
+        trusted = tuple(n for n in found.runtimes if self.asked.get(n, True))
+        self.runtimes = trusted or (PLAIN,)
         self.runtime = self.runtimes[0]
 
     def runtime_for(self, module: GraphModule) -> str:

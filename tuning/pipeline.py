@@ -73,7 +73,7 @@ class Run:
         known = self.bench.journal.get(step.name, Done)
         if known is not None:
             known.redo(variant)
-            self.bench.runtime = known.runtime
+            self.bench.runtime = self.bench.trusted(known.runtime)
             return
         before = len(variant.edits)
         made, plan = self._measured(variant, step)

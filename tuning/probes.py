@@ -24,7 +24,11 @@ def probes(
     batch = batch_of(inputs)
     sizes = [batch, *(OTHER_BATCHES if has_dynamic_batch(module) else ())]
     real = _first(data, inputs) if data is not None else None
-    return (inputs, *(_sized(real, inputs, size, seed) for size in dict.fromkeys(sizes)))
+    # A copy: what a model writes into the inputs that it is timed with must not reach it.
+    return (
+        inputs.map(torch.clone),
+        *(_sized(real, inputs, size, seed) for size in dict.fromkeys(sizes)),
+    )
 
 
 def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:

@@ -161,3 +161,5 @@ def verify_written(
             if bench.runtime == PLAIN:
                 raise
             bench.leave_out(bench.runtime, str(error))
+            # What was said of the compiler, or which runtime is chosen, is not so any more.
+            bench.compared, bench.package, bench.unpackaged = (), None, ()

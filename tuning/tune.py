@@ -97,7 +97,7 @@ def _reach(
         ))  # fmt: skip
 
     found = bench.journal.kept("lossless", Lossless, measured)
-    free, bench.runtime, tried = found.latency, found.runtime, list(found.tried)
+    free, bench.runtime, tried = found.latency, bench.trusted(found.runtime), list(found.tried)
     budget = budget_ms(target, bench.reference) if wanted(target) else None
     step = _prunes(bench.recipe)
     if target.fastest and bench.data is None:
@@ -135,7 +135,8 @@ def _lossless(
     short = wanted(target) and used(target, checked) > 1.0
     if short and step is not None:
         return _lossy(bench, record, tried, step, out, force)
-    tried[-1] = replace(tried[-1], chosen=True)
+    accuracy = checked.quality.final if checked.quality else None
+    tried[-1] = candidate("lossless", checked.final, accuracy, chosen=True)
     record = finished(bench, record, variant, checked, tuple(tried))
     text = "lossless work is enough"
     if short:
