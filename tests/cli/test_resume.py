@@ -171,7 +171,7 @@ def test_a_full_disk_costs_the_journal_and_not_the_run(folder, apply, monkeypatc
     usual = Path.write_bytes
 
     def full(path, data):
-        if path.name.startswith(".002-"):
+        if any(part.startswith(".002-") for part in path.parts):
             raise OSError(errno.ENOSPC, "No space left on device")
         return usual(path, data)
 
