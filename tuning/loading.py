@@ -131,8 +131,10 @@ def open_artifact(
     outputs = expected(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
         try:
-            runs = made if made is not None else agreeing(module, inputs, name, outputs)
-            near = same_answers(runs, outputs, name)
+            if made is None:
+                runs, near = agreeing(module, inputs, name, outputs)
+            else:
+                runs, near = made, same_answers(made, outputs, name)
             loaded = Loaded(Origin(artifact.program, inputs, name, package), module, runs)
             return Opened(loaded, module, name, near, tuple(found))
         except OutputsDiffer as error:

@@ -131,7 +131,7 @@ def promising(
     outputs = expected(module, probes)
     for name in variants(module, inputs):
         try:
-            made[name] = agreeing(module, inputs, name, outputs)
+            made[name] = agreeing(module, inputs, name, outputs)[0]
         except MeasureError as error:
             rows.append(LeftAlone(runtime_row(name), str(error)))
     device = str(inputs[0].device)
@@ -149,18 +149,13 @@ def promising(
 
 
 def agreeing(
-    module: GraphModule, inputs: Inputs, name: str, outputs: PlainOutputs,
-    package: bytes | None = None,
-) -> nn.Module:  # fmt: skip
-    """`ready`, and its outputs are the plain graph's.
-
-    Raises OutputsDiffer where they are not, MeasureError where it can't run so here.
-    """
-    made = ready(module, inputs, name, package)
+    module: GraphModule, inputs: Inputs, name: str, outputs: PlainOutputs
+) -> tuple[nn.Module, Closeness]:
+    """`ready`, and how near its outputs come to the plain graph's. Errors as of `same_answers`."""
+    made = ready(module, inputs, name)
     if isinstance(made, str):
         raise MeasureError(made)
-    same_answers(made, outputs, name)
-    return made
+    return made, same_answers(made, outputs, name)
 
 
 def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
