@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := core configs checkpoints graph profiling adjusters tuning reporting batch cli
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-ray check format clean architectures fuzz
+.PHONY: demo test test-long test-ray check format clean architectures fuzz
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ demo: $(READY)
 # One process a core, each computing with one thread.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# All of it, with the sweeps and whole runs that `make test` leaves out.
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "long or not long"
 
 # A batch on a Ray cluster, which `make test` skips: Ray is heavy.
 test-ray: $(READY)

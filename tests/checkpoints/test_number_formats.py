@@ -76,6 +76,7 @@ def made(name, module):
     return plan.carry_out(clone(module)), plan.edits
 
 
+@pytest.mark.long
 def test_every_format_gives_equal_outputs_in_a_fresh_process_and_with_torch_alone(tmp_path):
     torch.manual_seed(0)
     module, x = capture(Both().eval(), (pico.images(1),)), pico.images(3, 5)

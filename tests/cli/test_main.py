@@ -77,6 +77,7 @@ def test_an_unreachable_target_saves_the_best_effort_and_exits_3(folder):
     assert code == 0 and "No significant change" in out
 
 
+@pytest.mark.long
 def test_widths_and_number_formats_go_together_in_one_run(folder):
     recipe = pico.RECIPE.replace('build"}', 'build", args: {width: 48}}').replace("[1, 1", "[4, 1")
     pico.project(folder, recipe + "  - quantize\n  - precision\n")
@@ -145,6 +146,7 @@ def test_without_data_only_lossless_steps_run_and_accuracy_is_called_unknown(fol
     assert "unknown" in (folder / "fast" / "report.md").read_text()
 
 
+@pytest.mark.long
 def test_apply_has_a_row_for_a_step_that_wants_data_where_there_is_none(folder):
     recipe = "version: 1\nmodel: {factory: 'model.py:build'}\ninputs: [{shape: [1, 1, 12, 12]}]\n"
     (folder / "modelspeed.yaml").write_text(
@@ -193,6 +195,7 @@ def test_a_mistake_gives_one_sentence_an_exit_code_and_leaves_nothing(folder, mi
     assert not (folder / "out").is_dir() or not any((folder / "out").iterdir())
 
 
+@pytest.mark.long
 def test_ctrl_c_in_mid_run_leaves_nothing(folder):
     words = ["-m", "modelspeed", "tune", "ckpt.pt", "--target-ms", "0.001", "--out", "o"]
     process = subprocess.Popen(
@@ -283,6 +286,7 @@ def test_a_model_with_keywords_and_several_outputs_goes_through_the_whole_tool(t
         torch.testing.assert_close(rebuilt(**given), want)
 
 
+@pytest.mark.long
 def test_the_fastest_within_the_accuracy_limit(folder):
     words = ["tune", folder / "ckpt.pt", "--fastest", "--max-drop", "0.9", "--threads", "1"]
     code, out, _ = run(*words, "--out", folder / "fast", "--json")
@@ -297,6 +301,7 @@ def test_the_fastest_within_the_accuracy_limit(folder):
     assert "`--max-drop` is 3" in sentence(run(*words[:3], "--max-drop", "3")[2])
 
 
+@pytest.mark.long
 def test_a_model_that_nothing_can_be_taken_from_gets_lossless_work_and_the_gap(folder):
     words = ["tune", folder / "ckpt.pt", "--target-ms", "0.0001", "--threads", "1", "--json"]
     recipe = (folder / "modelspeed.yaml").read_text()

@@ -59,6 +59,7 @@ def killed(folder, at, *words):
     return done
 
 
+@pytest.mark.long
 def test_a_run_killed_in_the_search_and_after_a_step_while_training_loses_one_stage(folder):
     begun = {p.name for p in folder.iterdir()}
     assert killed(folder, "tried:").returncode == -signal.SIGKILL
@@ -167,6 +168,7 @@ def test_a_journal_is_only_used_for_the_same_job_and_only_if_asked(folder, apply
     assert "`--resume` would have gone on" in err and len(journal(folder)) == 1
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_the_journal_and_not_the_run(folder, apply, monkeypatch):
     usual = Path.write_bytes
 

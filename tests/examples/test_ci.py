@@ -84,6 +84,7 @@ def test_the_github_workflow_runs_step_by_step(sandbox):
     assert "# modelspeed tune" in summary and "### modelspeed check `fast`" in summary
 
 
+@pytest.mark.long
 def test_the_gitlab_pipeline_runs_step_by_step(sandbox):
     flow = yaml.safe_load((CI / "gitlab-ci.yml").read_text())
     (sandbox / "models").mkdir()

@@ -154,6 +154,7 @@ def test_a_lowering_that_raises_is_left_out_of_all_that_choose_one(monkeypatch, 
 
 
 @pytest.mark.skipif("AVX2" in os.environ.get("ONEDNN_MAX_CPU_ISA", ""), reason="runs itself")
+@pytest.mark.long
 def test_all_of_it_holds_on_an_older_processor():
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     words = [sys.executable, "-m", "pytest", __file__, "-x", "-p", "no:cacheprovider", "-k", OLDER]

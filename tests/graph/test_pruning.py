@@ -34,6 +34,7 @@ def masked(module, analysis, dropped):
     view=st.booleans(),
     data=st.data(),
 )
+@pytest.mark.long
 def test_a_pruned_net_equals_the_original_that_ignores_the_dropped_channels(
     blocks, side, view, data
 ):

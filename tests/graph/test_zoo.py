@@ -136,6 +136,7 @@ for path in sorted(Path(sys.argv[1]).glob("*.pt2")):
 """
 
 
+@pytest.mark.long
 def test_every_pruned_entry_is_equal_after_save_and_load_in_a_fresh_process(tmp_path, captured):
     for name in NAMES:
         entry, module, analysis = captured(name)

@@ -119,6 +119,7 @@ def test_source_that_computes_otherwise_is_not_written(folder, monkeypatch, wron
 
 @pytest.mark.skipif(compiling.why_not("cpu") is not None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
+@pytest.mark.long
 def test_a_compiled_package_gives_the_same_for_any_batch(folder):
     path = export(folder, "aoti")
     assert path == folder.parent / "fast.aoti.pt2"

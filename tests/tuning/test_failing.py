@@ -213,6 +213,7 @@ def test_an_operator_without_a_derivative_costs_what_needs_one_and_no_more(folde
     assert "weight norms rank instead" in left["importance"]
 
 
+@pytest.mark.long
 def test_tune_goes_on_where_gradients_cannot_be_taken(folder):
     rebuilt(folder, NO_GRADIENT)
     steps = ["drop_blocks", "prune: {importance: compensated}", "compensate", "finetune",

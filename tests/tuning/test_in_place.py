@@ -94,7 +94,9 @@ def test_what_is_loaded_gives_what_the_report_says(tmp_path, words, runtime):
     assert record["quality"]["final"] == record["quality"]["baseline"]
 
 
-@pytest.mark.parametrize("runtime", ["lowered", "plain", "onednn"])
+@pytest.mark.parametrize(
+    "runtime", ["lowered", pytest.param("plain", marks=pytest.mark.long), "onednn"]
+)
 def test_state_is_saved_as_the_checkpoint_has_it_and_goes_on_from_there(tmp_path, runtime):
     folder, model = project(tmp_path, STREAM)
     record = run(folder, "apply")

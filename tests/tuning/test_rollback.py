@@ -63,7 +63,10 @@ def tuned(folder, step):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("step", "for_speed"), [("precision", True), ("flush_subnormals", False)])
+@pytest.mark.parametrize(
+    ("step", "for_speed"),
+    [("precision", True), pytest.param("flush_subnormals", False, marks=pytest.mark.long)],
+)
 def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, for_speed):
     planted = Adjuster(step, "slows", lambda *_: Plan((Drag("relu"),), for_speed=for_speed),
                        lossless=not for_speed)  # fmt: skip
@@ -79,6 +82,7 @@ def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, ste
     assert sum(n.target is aten.mul.Tensor for n in program.graph.nodes) == 0
 
 
+@pytest.mark.long
 def test_the_planted_lever_would_stay_if_it_did_not_slow(folder, monkeypatch):
     """The test above can fail: the same step without the drag is kept."""
     planted = Adjuster("flush_subnormals", "", lambda *_: Plan((Drag("relu", 0),)), lossless=True)
@@ -86,6 +90,7 @@ def test_the_planted_lever_would_stay_if_it_did_not_slow(folder, monkeypatch):
     assert tuned(folder, "flush_subnormals")["steps"][0]["status"] == "kept"
 
 
+@pytest.mark.long
 def test_a_layer_split_in_two_comes_back_from_the_artifact_with_the_fitted_weights(folder):
     (folder / "modelspeed.yaml").write_text(RECIPE % "low_rank: {ratio: 0.5}")
     words = ["apply", folder / "ckpt.pt", "--threads", "1", "--out", folder / "fast", "--json"]

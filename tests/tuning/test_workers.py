@@ -68,6 +68,7 @@ def test_a_mistake_is_told_once_by_the_first_process(folder):
     assert len(said(err)) == 1 and "no checkpoint" in said(err)[0]
 
 
+@pytest.mark.long
 def test_what_fails_while_all_train_is_told_once_too(folder):
     text = (folder / RECIPE).read_text()
     (folder / RECIPE).write_text(text.replace("  - prune\n", ""))

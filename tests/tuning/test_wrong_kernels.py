@@ -126,7 +126,7 @@ def test_load_warns_and_runs_something_right(project, monkeypatch, plant):
         torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("plant", [kernel, lowered])
+@pytest.mark.parametrize("plant", [pytest.param(kernel, marks=pytest.mark.long), lowered])
 def test_check_fails_where_a_kernel_is_wrong(project, monkeypatch, plant):
     made(project)
     words = ("check", project / "out", "--target-ms", "1000", "--json")
