@@ -5,6 +5,7 @@ python benchmarks/real_check.py NAME [--inductor]   (benchmarks/real_models.py r
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -25,6 +26,7 @@ LIMIT = 1e-3  # of the largest value; float32 sums in another order are 1e-6 to 
 NUDGE = 1e-6  # a model that makes much of so small a change of its input makes it of rounding too
 MOST = 2e-2
 DROPPED = 0.3
+REGISTERED = {"transformers": "transformers.integrations.moe"}  # by operators' namespace
 SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 
 
@@ -246,6 +248,8 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
             calls = {rows: twice(clone(smaller), batch(rows)) for rows in sizes}
             stored = {"calls": calls, "inputs": {n: batch(n) for n in sizes}}
             more = {"written": found.facts["written"], "limit": found.limit}
+            spaces = {str(n.target).partition(".")[0] for n in smaller.graph.nodes}
+            more["imports"] = [module for space, module in REGISTERED.items() if space in spaces]
             torch.save(stored | more, f"{folder}/calls")
             _save(Path(folder) / "out", smaller, edits, batch(1), runtime)
         if "save" in {step for step, _ in found.failures}:
@@ -282,6 +286,8 @@ def loaded(folder: str) -> None:
     import modelspeed
 
     stored = torch.load(f"{folder}/calls", weights_only=False)
+    for module in stored["imports"]:
+        importlib.import_module(module)
     found = Findings()
     found.limit = stored["limit"]
     for runtime in (None, "plain"):
