@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-ROOMS := core configs checkpoints graph profiling adjusters tuning reporting batch cli
+ROOMS := core configs reporting graph profiling backends checkpoints adjusters data runtime search training tuning batch cli
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-long test-ray check format clean architectures fuzz

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["__version__", "load"]
 
 if TYPE_CHECKING:
-    from .tuning.loading import load
+    from .runtime.load import load
 
     __version__: str
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # Lazy, so that `modelspeed --help` and `--version` never import torch.
     if name == "load":
-        from .tuning.loading import load
+        from .runtime.load import load
 
         return load
     if name == "__version__":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.records import LeftAlone
-from ..graph.edits import ChannelsLast
+from ..graph.edits.apply import ChannelsLast
 from .plan import Adjuster, Context, Plan
 
 

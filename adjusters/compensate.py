@@ -1,6 +1,6 @@
 """Fit the weights of what is left to the original's layer outputs: no gradients, seconds.
 
-The least squares are `tuning/compensation.py`; this adjuster says that they are wanted.
+The least squares are `training/compensation.py`; this adjuster says that they are wanted.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ..core.calling import Inputs
+from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, innermost, residual_blocks, sums_of_branches
-from ..graph.edits import leave_out
-from ..graph.watching import Watch
+from ..graph.edits.apply import leave_out
+from ..graph.interpreter import Watch
 from .plan import Adjuster, Context, Plan
 
 BATCHES = 4

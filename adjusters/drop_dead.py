@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ..checkpoints.samples import draw_inputs, specs_of
-from ..core.calling import Inputs, leaves, plain
+from ..core.model_io import Inputs, leaves, plain
 from ..core.records import LeftAlone
+from ..graph.analysis.constancy import Units, varying, zero_slices
+from ..graph.analysis.groups import Group, Member, keep_units
 from ..graph.capture import clone, tensor_at
-from ..graph.constancy import Units, varying, zero_slices
-from ..graph.edits import Edit, apply
-from ..graph.groups import Group, Member, keep_units
+from ..graph.edits.apply import Edit, apply
+from ..graph.interpreter import Watch
 from ..graph.layers import Layer, layers_of
-from ..graph.watching import Watch
 from .plan import Adjuster, Context, Plan
 
 Reader: TypeAlias = tuple[Layer, Member]

@@ -1,6 +1,6 @@
 """Train briefly: batch-norm re-estimation, then distillation from the original plus task loss.
 
-The training loop is `tuning/finetuning.py`; this adjuster says that it is wanted and possible.
+The training loop is `training/finetuning.py`; this adjuster says that it is wanted and possible.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..graph.capture import tensor_at
-from ..graph.edits import FlushSubnormals
+from ..graph.edits.apply import FlushSubnormals
 from .plan import Adjuster, Context, Plan, parameter_names
 
 

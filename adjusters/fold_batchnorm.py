@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ..core.records import LeftAlone
-from ..graph.edits import FoldBatchNorm
-from ..graph.folding import foldable
+from ..graph.edits.apply import FoldBatchNorm
+from ..graph.edits.folding import foldable
 from .plan import Adjuster, Context, Plan
 
 

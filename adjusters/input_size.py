@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
-from ..core.calling import Inputs
 from ..core.errors import CaptureError, EditError
+from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.capture import capture, clone
-from ..graph.edits import Edit, Resize, apply
-from ..graph.failing import failure
-from ..graph.recapture import sizes_between
-from ..graph.resizing import smaller
+from ..graph.edits.apply import Edit, Resize, apply
+from ..graph.edits.recapture import sizes_between
+from ..graph.edits.resizing import smaller
+from ..graph.failure import failure
 from ..graph.shapes import output_shapes
 from ..profiling.macs import op_name
 from .plan import Adjuster, Context, Plan

@@ -1,7 +1,7 @@
 """Layers as smaller ones of a lower rank, by what passes through them, where those are faster here.
 
-Each layer is split in every form it has (graph/factoring.py, graph/separating.py), at the least
-ranks that lose at most `max_error` of its outputs' variance and the next steps of this machine's
+Each layer is split in every form it has (graph/edits/factoring.py,
+graph/edits/kernel_factoring.py), at the least ranks that lose at most `max_error` of its outputs' variance and the next steps of this machine's
 kernels; the fastest is taken.
 """
 
@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ..core.calling import Inputs
+from ..core.model_io import Inputs
 from ..core.records import LeftAlone
-from ..graph.alone import alone
 from ..graph.capture import clone, tensor_at
-from ..graph.direct import called_directly
-from ..graph.edits import Edit, apply
-from ..graph.factoring import factorable, full_rank
+from ..graph.edits.apply import Edit, apply
+from ..graph.edits.factoring import factorable, full_rank
+from ..graph.edits.kernel_factoring import spatial, tucker
 from ..graph.layers import Layer, layers_of
-from ..graph.lowering import lower
-from ..graph.separating import spatial, tucker
+from ..graph.lowering.direct_call import called_directly
+from ..graph.lowering.lower import lower
+from ..graph.lowering.single_layer import alone
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
+from .methods.factorizations import Split, SplitEdit, by_outputs, held, stepped
+from .methods.kernel_factorizations import spatial_splits, tucker_splits
+from .methods.spectrum import Seen, Spectrum, inputs_of, look, spectrum
 from .plan import Adjuster, Context, Plan
-from .separation import spatial_splits, tucker_splits
-from .spectrum import Seen, Spectrum, inputs_of, look, spectrum
-from .splits import Split, SplitEdit, by_outputs, held, stepped
 
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.05, 100, 5
 SAME, WORTH = 1.02, 0.95  # of the fastest split's time; of the whole layer's

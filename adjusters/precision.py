@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ..core.calling import leaves, plain
+from ..core.errors import text_line
+from ..core.model_io import leaves, plain
 from ..core.records import LeftAlone
 from ..graph.capture import clone, tensor_at
-from ..graph.casting import HALVES, float_state
-from ..graph.edits import Cast, Edit, FoldBatchNorm, apply
-from ..graph.folding import foldable
-from ..graph.integer_weights import integer_weight
+from ..graph.edits.apply import Cast, Edit, FoldBatchNorm, apply
+from ..graph.edits.casting import HALVES, float_state
+from ..graph.edits.folding import foldable
+from ..graph.edits.integer_weights import integer_weight
 from ..graph.layers import Layer, layers_of
 from ..profiling.timer import measure_interleaved
 from .plan import Adjuster, Context, Plan
@@ -99,7 +100,7 @@ def _broken(context: Context, module: GraphModule) -> str | None:
         with torch.no_grad():
             outputs = leaves(plain(context.inputs.call(module)))
     except (RuntimeError, NotImplementedError) as error:
-        return f"it does not run so: {str(error).strip().splitlines()[0]}"
+        return f"it does not run so: {text_line(error)}"
     floats = [x for x in outputs if x.is_floating_point()]
     if all(bool(torch.isfinite(x).all()) for x in floats):
         return None

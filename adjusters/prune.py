@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..core.naming import outside
 from ..core.records import LeftAlone
-from ..graph.groups import Analysis, Group, is_kernel_axis, keep_units
-from .importance import Scores, scores_of
+from ..graph.analysis.groups import Analysis, Group, is_kernel_axis, keep_units
+from .methods.importance import Scores, scores_of
 from .plan import Adjuster, Context, Plan
 
 Dropped = dict[str, list[int]]

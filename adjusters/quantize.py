@@ -13,22 +13,29 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..core.calling import Inputs, primary
+from ..core.model_io import Inputs, primary
 from ..core.naming import outside
 from ..core.records import LeftAlone
 from ..graph.capture import clone, tensor_at
-from ..graph.edits import Edit, FoldBatchNorm, QuantizeAnew, QuantizeInput, QuantizeWeight, apply
-from ..graph.folding import foldable
-from ..graph.fusing import residual_of
-from ..graph.int8 import largest_level
-from ..graph.integer_weights import group_of
+from ..graph.edits.apply import (
+    Edit,
+    FoldBatchNorm,
+    QuantizeAnew,
+    QuantizeInput,
+    QuantizeWeight,
+    apply,
+)
+from ..graph.edits.folding import foldable
+from ..graph.edits.integer_weights import group_of
+from ..graph.edits.quantization import LAYERS, quantizable
 from ..graph.layers import layers_of
-from ..graph.quantization import LAYERS, quantizable
-from .bias_correction import corrected
-from .calibration import batches, observe
-from .equalization import equalised
+from ..graph.lowering.fusing import residual_of
+from ..graph.lowering.int8 import largest_level
+from .methods.bias_correction import corrected
+from .methods.calibration import batches, observe
+from .methods.equalization import equalised
+from .methods.rounding import adapted
 from .plan import Adjuster, Context, Plan
-from .rounding import adapted
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
 CALIBRATIONS = ("minmax", "mse", "percentile")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.naming import outside
 from ..graph.capture import tensor_at
-from ..graph.edits import Scale
+from ..graph.edits.apply import Scale
 from .plan import Adjuster, Context, Plan, parameter_names
 
 

@@ -14,11 +14,11 @@ from torch.fx import Node
 
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
-from ..graph.edits import Sparsify
+from ..graph.edits.apply import Sparsify
+from ..graph.edits.sparsity import sparsifiable, two_of_four, why_not
+from ..graph.interpreter import Watch
 from ..graph.layers import Layer, layers_of
-from ..graph.sparsity import sparsifiable, two_of_four, why_not
-from ..graph.watching import Watch
-from .calibration import batches
+from .methods.calibration import batches
 from .plan import Adjuster, Context, Plan
 
 RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse

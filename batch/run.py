@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..core.endings import exit_code
 from ..core.errors import ModelspeedError
+from ..core.exit_codes import exit_code
 from ..core.items import OF_CODE, WRITTEN, Item
 from ..core.workspace import recover
 from .journal import Journal

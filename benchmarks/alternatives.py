@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 from columns import COLUMNS, Case
-from modelspeed.core.calling import Inputs
+from modelspeed.backends.registry import runner
+from modelspeed.core.model_io import Inputs
 from modelspeed.profiling.accuracy import agreement
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.profiling.statistics import compare
 from modelspeed.profiling.timer import clock_for, measure_interleaved
-from modelspeed.tuning.runtimes import runner
 from nets import Encoder, Inverted, digits, resnet, resnet18
 from torch import Tensor, nn
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 
 import torch
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture
-from modelspeed.graph.groups import analyse
 from torch import Tensor, nn
 
 

@@ -30,7 +30,7 @@ from modelspeed.configs.load import load_recipe
 from modelspeed.core.records import Target
 from modelspeed.reporting.json import loads
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.verify import verify
+from modelspeed.tuning.verification import verify
 
 MODEL = """
 import os, signal

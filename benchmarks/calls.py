@@ -1,7 +1,7 @@
 """What a call costs besides its operators: `python benchmarks/calls.py`, one thread.
 
-Eager module, the graph as `torch.export` gives it, called directly (`graph/direct.py`), prepacked:
-in turns.
+Eager module, the graph as `torch.export` gives it, called directly
+(`graph/lowering/direct_call.py`), prepacked: in turns.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from modelspeed.core.calling import Inputs
+from modelspeed.backends.registry import PLAIN, realise, runner
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
 from modelspeed.profiling.timer import measure_interleaved
-from modelspeed.tuning.runtimes import PLAIN, realise, runner
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))

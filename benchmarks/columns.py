@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.registry import ADJUSTERS
+from modelspeed.backends.aoti import build
+from modelspeed.backends.inductor import INDUCTOR, why_not
+from modelspeed.backends.registry import realise
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.lowering import CUDA_GRAPHS
-from modelspeed.tuning.compiling import INDUCTOR, why_not
-from modelspeed.tuning.packages import build
-from modelspeed.tuning.runtimes import realise
+from modelspeed.graph.lowering.lower import CUDA_GRAPHS
 from torch import Tensor, nn
 
 PACKED = ("onednn", "onednn_channels_last")

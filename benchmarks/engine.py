@@ -28,19 +28,19 @@ from typing import Any
 import torch
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
+from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
-from modelspeed.tuning import trials
-from modelspeed.tuning.allocation import Problem
-from modelspeed.tuning.bench import Bench, open_bench
-from modelspeed.tuning.building import build
-from modelspeed.tuning.costs import CostTables
-from modelspeed.tuning.finetuning import finetune, reestimate_batch_norm
+from modelspeed.search import trials
+from modelspeed.search.knapsack import Problem
+from modelspeed.search.latency_tables import CostTables
+from modelspeed.search.search import Search
+from modelspeed.training.distillation import Objective
+from modelspeed.training.finetuning import finetune, reestimate_batch_norm
+from modelspeed.training.trainer import Trainer
+from modelspeed.tuning.candidates import build
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.objective import Objective
-from modelspeed.tuning.search import Search
-from modelspeed.tuning.talk import Quiet
-from modelspeed.tuning.trainer import Trainer
+from modelspeed.tuning.session import Bench, open_bench
 from torch.fx import GraphModule
 
 sys.path.insert(0, str(Path(__file__).parent))

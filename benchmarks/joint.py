@@ -21,16 +21,16 @@ import engine
 import nets
 import torch
 from modelspeed.configs.recipe import make_step
+from modelspeed.core.progress import Quiet
 from modelspeed.graph.capture import clone
 from modelspeed.profiling.gate import working
-from modelspeed.tuning.bench import Bench
-from modelspeed.tuning.building import build, plan_step
-from modelspeed.tuning.finetuning import finetune
-from modelspeed.tuning.objective import Objective
-from modelspeed.tuning.search import Search
-from modelspeed.tuning.talk import Quiet
-from modelspeed.tuning.trainer import Trainer
-from modelspeed.tuning.trials import Trial
+from modelspeed.search.search import Search
+from modelspeed.search.trials import Trial
+from modelspeed.training.distillation import Objective
+from modelspeed.training.finetuning import finetune
+from modelspeed.training.trainer import Trainer
+from modelspeed.tuning.candidates import build, plan_step
+from modelspeed.tuning.session import Bench
 
 SHARES = (0.33, 0.2, 0.12)
 LEVERS: dict[str, tuple[str, ...]] = {

@@ -28,9 +28,9 @@ import killing
 import sample_record
 from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
 from modelspeed.core import workspace
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ModelspeedError
-from modelspeed.tuning.exporting import export
+from modelspeed.core.model_io import Inputs
+from modelspeed.runtime.export import export
 
 INPUTS = Inputs((torch.randn(2, 8),))
 WAYS = ("save", "save --force", "save --force, fallback", "export python", "export python --force")

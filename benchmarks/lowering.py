@@ -10,16 +10,16 @@ from pathlib import Path
 
 import modelspeed.examples.digits as digits
 import torch
-from modelspeed.checkpoints.factory import load_factory
+from modelspeed.backends.registry import runner
 from modelspeed.checkpoints.read import read
+from modelspeed.core.user_code import load_factory
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import FoldBatchNorm, apply
-from modelspeed.graph.folding import foldable
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.edits.apply import FoldBatchNorm, apply
+from modelspeed.graph.edits.folding import foldable
+from modelspeed.graph.lowering.lower import variants
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.profiling.statistics import compare
 from modelspeed.profiling.timer import measure_interleaved
-from modelspeed.tuning.runtimes import runner
 
 
 def main() -> None:

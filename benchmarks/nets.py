@@ -110,7 +110,7 @@ def sound() -> nn.Module:
 
 
 def resnet() -> nn.Module:
-    from modelspeed.checkpoints.factory import load_factory
+    from modelspeed.core.user_code import load_factory
 
     return load_factory("../examples/digits/model.py:build", HERE)(width=32)
 
@@ -163,7 +163,7 @@ def photos() -> tuple[object, object]:
 
 
 def digits() -> tuple[object, object]:
-    from modelspeed.checkpoints.factory import load_factory
+    from modelspeed.core.user_code import load_factory
 
     return load_factory("../examples/digits/data.py:loaders", HERE)()
 

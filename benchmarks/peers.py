@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from modelspeed.adjusters.plan import task_loss
 from modelspeed.adjusters.prune import Pruner
 from modelspeed.configs.recipe import make_step
+from modelspeed.graph.analysis.groups import keep_units
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
-from modelspeed.graph.groups import keep_units
+from modelspeed.graph.edits.apply import apply
 from modelspeed.profiling.layers import profile_layers
-from modelspeed.tuning.bench import Bench
-from modelspeed.tuning.multiples import rewarded_multiple
+from modelspeed.profiling.losses import task_loss
+from modelspeed.search.width_multiple import rewarded_multiple
+from modelspeed.tuning.session import Bench
 from torch import nn
 from torch.fx import GraphModule
 

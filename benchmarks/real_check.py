@@ -67,7 +67,7 @@ def sentence(error: Exception) -> str:
 
 def gap(found: Any, wanted: Any) -> float:
     """The largest difference over all outputs, relative to the largest value of each."""
-    from modelspeed.core.calling import leaves, plain
+    from modelspeed.core.model_io import leaves, plain
 
     mine, theirs = leaves(plain(found)), leaves(plain(wanted))
     if [(x.shape, x.dtype) for x in mine] != [(x.shape, x.dtype) for x in theirs] or not mine:
@@ -99,7 +99,7 @@ def twice(model: nn.Module, inputs: Any) -> list[Any]:
 
 
 def _kept(outputs: Any) -> Any:
-    from modelspeed.core.calling import leaves, plain
+    from modelspeed.core.model_io import leaves, plain
 
     return [x.clone() for x in leaves(plain(outputs))]
 
@@ -171,9 +171,9 @@ def _lowerings(
     found: Findings, module: Any, batch: Any, wanted: dict[int, list[Any]], inductor: bool
 ) -> None:
     """Each way of running the graph, against the library's model, two calls in a row."""
-    from modelspeed.graph.lowering import variants
-    from modelspeed.tuning.compiling import INDUCTOR
-    from modelspeed.tuning.runtimes import PLAIN, realise
+    from modelspeed.backends.inductor import INDUCTOR
+    from modelspeed.backends.registry import PLAIN, realise
+    from modelspeed.graph.lowering.lower import variants
 
     for runtime in (PLAIN, *variants(module, batch(1)), *([INDUCTOR] if inductor else ())):
         with found.step(runtime):
@@ -188,8 +188,8 @@ def _lowerings(
 
 
 def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
+    from modelspeed.graph.analysis.groups import analyse, keep_units
     from modelspeed.graph.capture import clone
-    from modelspeed.graph.groups import analyse, keep_units
 
     sys.path.insert(0, str(SUPPORT))
     from masked import ignoring, pruned
@@ -238,9 +238,9 @@ def _dropped(analysis: Any) -> dict[str, list[int]]:
 
 def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Sequence[int]) -> None:
     """The artifact as `apply` writes it, and what a fresh process makes of it."""
+    from modelspeed.backends.registry import PLAIN
     from modelspeed.graph.capture import clone
-    from modelspeed.graph.lowering import variants
-    from modelspeed.tuning.runtimes import PLAIN
+    from modelspeed.graph.lowering.lower import variants
 
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         with found.step("save"):
@@ -266,9 +266,9 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
     from modelspeed.checkpoints.artifact import save
     from modelspeed.core.records import Latency, Record, Target
     from modelspeed.graph.capture import export, moved
-    from modelspeed.graph.edits import to_json
+    from modelspeed.graph.edits.apply import to_json
     from modelspeed.profiling.machine import fingerprint
-    from modelspeed.tuning.results import reports
+    from modelspeed.tuning.delivery import reports
 
     record = Record(
         "apply", "2026-01-01T00:00:00+00:00", "0", "model.pt", "0" * 64, fingerprint(), Target(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torchvision_stub
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
+from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Target
-from modelspeed.tuning.bench import open_bench
+from modelspeed.search.search import Search
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.search import Search
-from modelspeed.tuning.talk import Quiet
+from modelspeed.tuning.session import open_bench
 
 sys.path.insert(0, str(Path(__file__).parent))
 import nets

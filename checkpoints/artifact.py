@@ -21,25 +21,24 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..core.calling import Inputs
-from ..core.errors import ArtifactError, UnsafePickle, UsageError
+from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
+from ..core.files import MOST_PACKAGE, PACKAGE
+from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import FORMAT_VERSION, Record, to_json
 from ..core.workspace import recover, workspace
+from ..profiling.closeness import tolerance_of
 from .archives import archive
 from .contents import sha256
-from .damage import first_line
 from .detect import detect
 from .manifest import MANIFEST, read_manifest
 from .programs import load_program
-from .samples import draw_inputs, reproduces, sample_calls, sample_of, specs_of, tolerance_of
+from .samples import draw_inputs, reproduces, sample_calls, sample_of, specs_of
 from .shards import load_safetensors
 
 WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
-PACKAGE = "model.aoti.pt2"
 OURS = {MANIFEST, WEIGHTS, PROGRAM, PACKAGE, RECIPE, "report.json", "report.md", "report.html"}
 SAMPLE_SEED = 7
-MOST_PACKAGE = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _absolute(folder: Path) -> Path:
 
 def unwritable(folder: Path, error: Exception) -> ArtifactError:
     """The sentence for what a disk or a writer said."""
-    text = getattr(error, "strerror", None) or (str(error).strip() or repr(error)).splitlines()[0]
+    text = getattr(error, "strerror", None) or text_line(error)
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     why = "the disk is full" if full else text.rstrip(".")
     return ArtifactError(f"`{folder}` can't be written: {why}.")
@@ -120,7 +119,7 @@ def save(
 ) -> Path:
     """Write everything beside `folder`, then put it there in one step (core/workspace.py).
 
-    The `program` is on the CPU; `package`: it compiled for this machine (tuning/packages.py).
+    The `program` is on the CPU; `package`: it compiled for this machine (backends/aoti.py).
     Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
     """
     folder = _absolute(folder)

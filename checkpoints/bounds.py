@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..core.errors import CheckpointError
-from .damage import first_line
+from ..core.errors import CheckpointError, first_line
 from .shards import shards_of
 
 # A model is filled after it was built, tied and cast, each of which registers its weights again.

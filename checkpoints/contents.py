@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..core.errors import CheckpointError, UnsafePickle
+from ..core.errors import CheckpointError, UnsafePickle, first_line
 from ..core.naming import with_names_inside
-from .damage import first_line
 from .detect import detect
 from .folders import files_of, is_transformers, load_pretrained, weights_in
 from .pickles import load_inert

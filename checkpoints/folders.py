@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import CheckpointError, UnsafePickle
+from ..core.errors import CheckpointError, UnsafePickle, first_line
+from ..core.extras import extra
 from .bounds import bounded, check_repeats, held_by
-from .damage import first_line
 from .detect import INDEX
-from .extras import extra
 from .loading_facts import headless, notes_on_loading
 from .pickles import load_inert
 from .places import check_inside, there

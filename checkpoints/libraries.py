@@ -13,10 +13,9 @@ from typing import Any
 from torch import nn
 
 from ..configs.references import FILE, MODELS, parse_reference
-from ..core.errors import ModelspeedError, UsageError
-from .damage import first_line
-from .extras import extra
-from .factory import load_factory
+from ..core.errors import ModelspeedError, UsageError, first_line
+from ..core.extras import extra
+from ..core.user_code import load_factory
 from .folders import build_pretrained
 
 Factory = Callable[..., nn.Module]

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ArtifactError
+from ..core.errors import ArtifactError, first_line
 from ..core.files import read_text
 from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
-from .damage import first_line
 
 MANIFEST = "modelspeed.json"
 MOST_VALUES = 1 << 28  # of the example inputs together: 1 GiB of float32

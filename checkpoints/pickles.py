@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 
 from ..core.errors import UnsafePickle
-from .inert import stand_in_for
+from .stand_ins import stand_in_for
 
 PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system, each a pickle
 

@@ -9,8 +9,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from ..core.errors import CheckpointError
-from .damage import first_line
+from ..core.errors import CheckpointError, first_line
 from .program_parts import checked
 
 

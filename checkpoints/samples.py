@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..core.calling import Inputs, leaves
 from ..core.errors import UsageError
+from ..core.model_io import Inputs, leaves
+from ..profiling.closeness import TOLERANCE
 
 SAMPLE_VALUES = 256
-COARSE = 5e-2
-TOLERANCE, FLOOR = 1e-3, 1e-7  # relative to the largest value; a sample of zeros has none
+FLOOR = 1e-7  # a sample of zeros has no largest value
 
 
 def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> Inputs:
@@ -63,12 +63,6 @@ def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
     if not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor.numel():
         spec["range"] = [int(tensor.min()), int(tensor.max())]
     return spec
-
-
-def tolerance_of(weights: Iterable[Tensor]) -> float:
-    """Where values are rounded to few bits another CPU's sums may fall on the next step."""
-    coarse = (torch.float16, torch.bfloat16, torch.int8, torch.uint8)
-    return COARSE if any(w.dtype in coarse for w in weights) else TOLERANCE
 
 
 def reproduces(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..core.errors import CheckpointError, UnsafePickle
+from ..core.errors import CheckpointError, UnsafePickle, first_line
 from .contents import sha256
-from .damage import first_line
 from .read import Source
 from .weights import check_finite
 

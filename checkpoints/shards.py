@@ -9,8 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..core.errors import CheckpointError
-from .damage import first_line
+from ..core.errors import CheckpointError, first_line
 from .places import check_inside, there
 
 MAX_INDEX = 64 << 20  # bytes; the largest published ones have some hundred kB

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .inert import settings
+from .stand_ins import settings
 
 # Averaged weights are what such trainings evaluate and publish, so they come first.
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")

@@ -36,7 +36,7 @@ def check(
 ) -> None:
     """Measure and evaluate an artifact again, for CI: does it still hold its promises here?"""
     with shown(debug):
-        from ..checkpoints.factory import import_all
+        from ..core.user_code import import_all
         from ..configs.entries import given
         from ..configs.jobs import JobSettings
         from ..core.errors import ModelspeedError

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ..core.errors import ModelspeedError
+from ..core.errors import text_line, ModelspeedError
 from ..reporting.text import clean
 
 INTERRUPTED = 130
@@ -56,7 +56,7 @@ def shown(
     except Exception as error:
         if any(mark in str(error) for mark in _ALLOCATORS):
             _end(debug, NO_MEMORY, 1)
-        first = (str(error).strip() or repr(error)).splitlines()[0]
+        first = text_line(error)
         _end(debug, f"unexpected {type(error).__name__}: {first} (`--debug` shows more)", 1)
     finally:
         log.removeHandler(handler)

@@ -31,8 +31,8 @@ def export(
 ) -> None:
     """Write the model of an artifact in another form."""
     with shown(debug):
-        from ..checkpoints.factory import import_all
-        from ..tuning.exporting import export as write
+        from ..core.user_code import import_all
+        from ..runtime.export import export as write
 
         import_all(imports or ())
         path = write(folder, format, out, force)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.endings import ACCURACY_LIMIT, exit_code
+from ..core.exit_codes import ACCURACY_LIMIT, exit_code
 from ..core.files import read_text
 from ..core.records import Record
 from ..core.workspace import recover
@@ -18,7 +18,7 @@ from ..reporting import console
 from ..reporting import json as record_json
 
 if TYPE_CHECKING:
-    from ..tuning.results import Outcome
+    from ..tuning.delivery import Outcome
 
 
 def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from . import options as o
 from .errors import shown
 
 if TYPE_CHECKING:
-    from ..checkpoints.look import Finding
+    from ..checkpoints.inspect import Finding
 
 TEMPLATE = """\
 # Recipe for `{name}`: {what}. Next: modelspeed tune {name} --target-ms 5
@@ -42,8 +42,8 @@ def init(
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""
     with shown(debug):
-        from ..checkpoints.factory import import_all
-        from ..checkpoints.look import look
+        from ..core.user_code import import_all
+        from ..checkpoints.inspect import look
 
         recover(out)
         if out.exists() and not force:

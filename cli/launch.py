@@ -20,7 +20,7 @@ def joined(device: str) -> Iterator[bool]:
     if not _by_torchrun():
         yield True
         return
-    from ..tuning.workers import follow, leading
+    from ..tuning.distributed import follow, leading
 
     if os.environ["RANK"] == "0":
         with leading(device):

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_RAW = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
+
 
 class ModelspeedError(Exception):
     exit_code = 1
@@ -84,3 +86,20 @@ class MissingExtra(UsageError):
 
 class MachineWarning(UserWarning):
     """An artifact is loaded where its latencies were not measured; it computes the same."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind, with one full stop.
+
+    Errors that Python raises where data is not as expected are said to be that."""
+    if isinstance(error, _RAW):  # "list index out of range" tells a user nothing
+        kind = type(error).__name__
+        return f"what it holds is not as it must be ({kind}: {text_line(error)})."
+    return f"{text_line(error)}."
+
+
+def text_line(error: BaseException) -> str:
+    """The same without a full stop, of errors that are about code and not about a file."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    lines = str(text).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]

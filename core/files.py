@@ -9,6 +9,8 @@ from pathlib import Path
 from .errors import ArtifactError
 from .workspace import workspace
 
+PACKAGE = "model.aoti.pt2"
+MOST_PACKAGE = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
 MOST_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
 
 

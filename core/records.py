@@ -353,3 +353,18 @@ def _decode_mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArtifactError(f"`{where}` must be a JSON object; found {type(value).__name__}.")
     return {k: _decode(hint, v, f"{where}.{k}") for k, v in value.items()}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a fresh process measured, baseline and artifact interleaved.
+
+    `quality`: of the loaded artifact, where it was asked for. `closeness`: of its outputs to those
+    of its plain graph.
+    """
+
+    baseline: Latency
+    final: Latency
+    comparison: Comparison
+    closeness: Closeness
+    quality: Quality | None = None

@@ -16,8 +16,8 @@ from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from ..core.calling import Inputs, plain
-from ..core.errors import CaptureError
+from ..core.errors import CaptureError, text_line
+from ..core.model_io import Inputs, plain
 from ..core.naming import with_names_inside
 from .canonical import canonicalise
 from .functional import functional
@@ -73,10 +73,10 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
         try:
             return torch.export.export(model, inputs.args, dict(inputs.kwargs))
         except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            first = text_line(error)
             raise CaptureError(
                 f"`torch.export` can't capture `{type(model).__name__}` with inputs "
-                f"{[tuple(x.shape) for x in inputs]}: {first}"
+                f"{[tuple(x.shape) for x in inputs]}: {first}."
             ) from error
 
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..core.calling import Inputs, primary
 from ..core.errors import DataError
+from ..core.model_io import Inputs, primary
 from .metrics import Metric, metric_of
 from .state import kept_state
 

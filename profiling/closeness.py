@@ -6,17 +6,20 @@ graph and loaded artifact is compared with the graph as exported before its time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
-from ..core.calling import Inputs, leaves, plain
+from ..core.model_io import Inputs, leaves, plain
 from ..core.records import Closeness
 from .state import kept_state
 
+COARSE = 5e-2
+TOLERANCE = 1e-3  # relative to the largest value
 FLOOR = 1e-4  # of values: below it a relative error says nothing
 SLICE = 16  # values that have a size of their own: boxes in pixels beside scores below 1
 SMALL = 1e-3  # no slice is judged finer than this part of the whole
@@ -123,3 +126,17 @@ def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], .
         own = probe.map(torch.clone)  # a model may write into what it is given
         given = (own.map(torch.clone) if fresh else own for _ in range(CALLS))
         return tuple([x.clone() for x in leaves(plain(row.call(module)))] for row in given)
+
+
+def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
+    """What the plain graph gives on `batches`, and how near a runtime of it must come."""
+    held = (*module.parameters(), *module.buffers())
+    on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
+    allowed = COARSE if on_gpu else tolerance_of(held)
+    return PlainOutputs.of(module, batches, allowed, coarse=allowed == COARSE)
+
+
+def tolerance_of(weights: Iterable[Tensor]) -> float:
+    """Where values are rounded to few bits another CPU's sums may fall on the next step."""
+    coarse = (torch.float16, torch.bfloat16, torch.int8, torch.uint8)
+    return COARSE if any(w.dtype in coarse for w in weights) else TOLERANCE

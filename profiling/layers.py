@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..core.calling import Inputs
+from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import LayerCost
 from .gate import alone

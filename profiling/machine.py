@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..core.errors import UsageError
 from ..core.records import Machine
 
 
@@ -69,3 +70,10 @@ def _device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"  # the same GPU twice is one machine
     return device
+
+
+def check_device(device: str) -> None:
+    """Raises UsageError where torch sees no such GPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and (torch.device(device).index or 0) >= count:
+        raise UsageError(f"the device is `{device}`, but torch sees {count} CUDA devices here.")

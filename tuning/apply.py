@@ -8,13 +8,14 @@ from pathlib import Path
 from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe
+from ..core.progress import Talk
 from ..core.records import Record
-from .bench import open_bench
+from .compare_backends import compile_where_faster
+from .delivery import Outcome, base_record, finished, verify_written, write
 from .job import Job
-from .pipeline import Run
-from .results import Outcome, base_record, finished, verify_written, write
-from .sidebyside import compile_where_faster
-from .talk import OPENING, Talk, expected
+from .session import open_bench
+from .stages import OPENING, expected
+from .steps import Run
 
 
 def apply_recipe(

@@ -12,26 +12,26 @@ from typing import Any
 
 from torch import nn
 
+from ..backends.registry import runner, same_answers
 from ..checkpoints.artifact import read_artifact
-from ..checkpoints.damage import first_line
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
 from ..configs.recipe import Recipe
-from ..core.calling import Inputs
 from ..core.checks import Case, Check
-from ..core.errors import ArtifactError, MeasureError, UsageError
+from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
+from ..core.model_io import Inputs
+from ..core.progress import Talk
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
+from ..data.load import load_data
+from ..profiling.closeness import expected
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
 from ..profiling.statistics import percentile_interval, samples_needed, verdict
 from ..profiling.timer import measure
 from ..reporting.facts import closeness
-from .data import load_data
+from ..runtime.load import Opened, open_artifact
 from .job import prepare_machine
-from .loading import Opened, open_artifact
-from .probes import expected, probes
-from .runtimes import runner, same_answers
-from .talk import Talk
+from .probes import probes
 
 GOES, ROUNDS = 5, 2  # a second round where the first leaves it open
 _UNKNOWN = Comparison(1.0, 0.0, float("inf"), "no significant change")

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 
 from ..configs.recipe import Step
-from ..core.errors import UsageError
-from .bench import Bench
+from ..core.errors import UsageError, text_line
+from .session import Bench
 
 T = TypeVar("T")
 LOG = logging.getLogger("modelspeed")  # `--debug` shows it on stderr
@@ -27,7 +27,7 @@ def reason_of(error: Exception, what: str) -> str:
     LOG.debug("%s failed and is left out", what, exc_info=error)
     if isinstance(error, torch.OutOfMemoryError):
         torch.cuda.empty_cache()  # the next step may need less
-    first = (str(error).strip() or repr(error)).splitlines()[0]
+    first = text_line(error)
     return f"it failed with {type(error).__name__}: {first}"
 
 

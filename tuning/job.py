@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.factory import import_all
+from ..backends.inductor import INDUCTOR, require
 from ..checkpoints.libraries import model_factory
 from ..checkpoints.read import Source, read
 from ..checkpoints.samples import draw_inputs, specs_of_program
-from ..core.calling import Inputs, leaves, plain
-from ..core.errors import DataError, MeasureError, UsageError
+from ..core.errors import DataError, MeasureError, UsageError, text_line
+from ..core.model_io import Inputs, leaves, plain
 from ..core.records import Target
-from .compiling import INDUCTOR, require
+from ..core.user_code import import_all
+from ..profiling.machine import check_device
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,6 @@ def prepare_machine(target: Target, seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def check_device(device: str) -> None:
-    """Raises UsageError where torch sees no such GPU."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.startswith("cuda") and (torch.device(device).index or 0) >= count:
-        raise UsageError(f"the device is `{device}`, but torch sees {count} CUDA devices here.")
-
-
 def check_runs(source: Source, inputs: Inputs) -> list[Tensor]:
     """The original's output tensors on the example inputs: at least one, all finite."""
     try:
@@ -94,9 +88,9 @@ def check_runs(source: Source, inputs: Inputs) -> list[Tensor]:
             outputs = leaves(plain(inputs.call(source.module)))
     except Exception as error:
         shapes = [tuple(x.shape) for x in inputs]
-        first = (str(error).strip() or repr(error)).splitlines()[0]
+        first = text_line(error)
         raise UsageError(
-            f"`{source.path}` does not run on inputs {shapes}: {first} Check `--inputs`."
+            f"`{source.path}` does not run on inputs {shapes}: {first}. Check `--inputs`."
         ) from error
     if not outputs:
         raise MeasureError(f"`{source.path}` returns no tensor, so there is nothing to keep equal.")

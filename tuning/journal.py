@@ -30,12 +30,12 @@ from torch import Tensor
 from ..configs.load import dump_recipe
 from ..configs.recipe import METRICS, Recipe
 from ..configs.references import DATA, FILE, MODELS, parse_reference
+from ..core.cache import cache_folder
 from ..core.errors import ArtifactError
 from ..core.files import write_whole
+from ..core.progress import Quiet, Talk
 from ..core.records import from_json, to_json
-from .cache import cache_folder
 from .job import Job
-from .talk import Quiet, Talk
 
 T = TypeVar("T")
 TENSOR, ARRAY = "__tensor__", "__array__"

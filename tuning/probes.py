@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ..checkpoints.samples import COARSE, draw_inputs, specs_of, tolerance_of
-from ..core.calling import Inputs
+from ..checkpoints.samples import draw_inputs, specs_of
+from ..core.model_io import Inputs
+from ..data.load import Data
 from ..graph.capture import has_dynamic_batch
-from ..profiling.closeness import PlainOutputs, batch_of
-from .data import Data
+from ..profiling.closeness import batch_of
 
 OTHER_BATCHES = (1, 3)  # beside the target's, where the graph takes any
 
@@ -29,14 +27,6 @@ def probes(
         inputs.map(torch.clone),
         *(_sized(real, inputs, size, seed) for size in dict.fromkeys(sizes)),
     )
-
-
-def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
-    """What the plain graph gives on `batches`, and how near a runtime of it must come."""
-    held = (*module.parameters(), *module.buffers())
-    on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
-    allowed = COARSE if on_gpu else tolerance_of(held)
-    return PlainOutputs.of(module, batches, allowed, coarse=allowed == COARSE)
 
 
 def _first(data: Data, inputs: Inputs) -> Inputs | None:

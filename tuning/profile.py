@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ..backends.inductor import INDUCTOR, why_not
+from ..backends.registry import PLAIN, promising
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from ..core.naming import outside
+from ..core.progress import Talk
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
-from ..graph.groups import Analysis, is_kernel_axis
-from .bench import Bench, open_bench
-from .compiling import INDUCTOR, why_not
+from ..graph.analysis.groups import Analysis, is_kernel_axis
+from .compare_backends import costs, measured
+from .delivery import Outcome, base_record, layers
 from .job import Job
-from .results import Outcome, base_record, layers
-from .runtimes import PLAIN, promising
-from .scripts import profile_script
-from .sidebyside import costs, measured
-from .talk import Talk
+from .session import Bench, open_bench
+from .torchscript import profile_script
 
 
 def profile(

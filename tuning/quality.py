@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from ..checkpoints.samples import draw_inputs, specs_of
-from ..core.calling import Inputs
+from ..core.model_io import Inputs
 from ..core.records import Quality
+from ..data.load import Data
 from ..profiling.accuracy import agreement, judge
-from .data import Data
 
 DRAWN = 64
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from ..adjusters.plan import check_class_numbers, classes_of, outputs_of, task_loss
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Recipe
 from ..configs.settings import Compensate, Finetune, Prune
 from ..core.errors import DataError
+from ..data.load import Data
 from ..graph.capture import clone
 from ..profiling.accuracy import check_first
-from .data import Data
+from ..profiling.losses import check_class_numbers, classes_of, outputs_of, task_loss
 
 
 def check_targets(data: Data, original: GraphModule, recipe: Recipe, device: str) -> None:

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..core.calling import Inputs
+from ..backends.registry import PLAIN, first_ready, packed, runner
+from ..core.model_io import Inputs
+from ..core.progress import Talk
 from ..core.records import Latency, Target
 from ..profiling.machine import threads, usable_cores
 from ..profiling.timer import measure_interleaved
-from .runtimes import PLAIN, first_ready, packed, runner
-from .talk import Talk
 
 SECONDS = 1.5
 SAME = 1.02  # of the fastest: fewer threads that take no longer leave the rest to others

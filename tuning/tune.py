@@ -11,23 +11,23 @@ from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe, Step
 from ..core.errors import MeasureError, UsageError
-from ..core.records import Candidate, Latency, Record
-from .bench import Bench, open_bench
-from .building import build
+from ..core.progress import Talk
+from ..core.records import Candidate, Latency, Record, Verification
+from ..search.meet_target import settle
+from ..search.number_formats import halves, integers
+from ..search.search import Search
+from ..search.target import budget_ms, feasibility, summary, used, used_by_original, wanted
+from ..search.trials import Trial, candidate
+from ..search.variant import Variant
+from ..search.within_limit import within
+from .candidates import build
+from .compare_backends import compile_where_faster
+from .delivery import Outcome, base_record, finished, verify_written, write
 from .failing import searched
-from .fastest import within
-from .forms import halves, integers
-from .goal import budget_ms, feasibility, summary, used, used_by_original, wanted
 from .job import Job
-from .pipeline import Run
-from .results import Outcome, base_record, finished, verify_written, write
-from .search import Search
-from .settle import settle
-from .sidebyside import compile_where_faster
-from .talk import OPENING, Talk, expected
-from .trials import Trial, candidate
-from .variant import Variant
-from .verify import Verification
+from .session import Bench, open_bench
+from .stages import OPENING, expected
+from .steps import Run
 
 ATTEMPTS = 3
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from data import loaders
 from model import build
 from torch import Tensor, nn
+
+from data import loaders
 
 EPOCHS = 14
 PEAK_LR = 0.1

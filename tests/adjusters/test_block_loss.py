@@ -3,7 +3,7 @@ from __future__ import annotations
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.block_loss import block_losses
+from modelspeed.adjusters.methods.block_loss import block_losses
 from modelspeed.adjusters.plan import Context
 from modelspeed.core.errors import DataError
 from modelspeed.graph.blocks import residual_blocks

@@ -5,7 +5,7 @@ import torch
 from modelspeed.adjusters.channels_last import plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.graph.capture import capture
-from modelspeed.graph.edits import ChannelsLast
+from modelspeed.graph.edits.apply import ChannelsLast
 
 
 def test_images_are_laid_out_as_nhwc_and_a_net_without_them_is_left_alone():

@@ -6,10 +6,10 @@ import torch
 from modelspeed.adjusters.compensate import plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply, kept_indices
-from modelspeed.graph.groups import analyse, keep_units
-from modelspeed.tuning.compensation import compensate
+from modelspeed.graph.edits.apply import apply, kept_indices
+from modelspeed.training.compensation import compensate
 from torch import nn
 
 SETTINGS = make_step("compensate").settings

@@ -7,11 +7,11 @@ import zoo
 from modelspeed.adjusters.drop_blocks import influence, plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import DropBlock, apply, from_json, leave_out, to_json
+from modelspeed.graph.edits.apply import DropBlock, apply, from_json, leave_out, to_json
 from torch import nn
 
 IMAGES = pico.images()

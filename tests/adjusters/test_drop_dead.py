@@ -8,9 +8,9 @@ import torch
 from modelspeed.adjusters import drop_dead
 from modelspeed.adjusters.drop_dead import plan
 from modelspeed.adjusters.plan import Context
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
+from modelspeed.graph.edits.apply import apply
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 

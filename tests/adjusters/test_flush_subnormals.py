@@ -4,7 +4,7 @@ import pico
 from modelspeed.adjusters.flush_subnormals import plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.graph.capture import capture
-from modelspeed.graph.edits import FlushSubnormals, apply
+from modelspeed.graph.edits.apply import FlushSubnormals, apply
 
 
 def test_only_tensors_with_subnormals_are_flushed():

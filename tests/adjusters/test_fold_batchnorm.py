@@ -5,7 +5,7 @@ import torch
 from modelspeed.adjusters.fold_batchnorm import plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
+from modelspeed.graph.edits.apply import apply
 
 
 def test_folding_leaves_no_batch_norm_and_equal_outputs():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from modelspeed.adjusters.importance import IMPORTANCE, consumers
+from modelspeed.adjusters.methods.importance import IMPORTANCE, consumers
 from modelspeed.adjusters.plan import Context
 from modelspeed.graph.capture import capture
 from torch import nn

@@ -9,14 +9,14 @@ from modelspeed.adjusters import input_size
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import seen_by
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
+from modelspeed.graph.analysis.groups import keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import Cast, Resize, apply, from_json, to_json
-from modelspeed.graph.groups import keep_units
-from modelspeed.graph.lowering import variants
-from modelspeed.graph.replay import replayed
-from modelspeed.graph.resizing import smaller
+from modelspeed.graph.edits.apply import Cast, Resize, apply, from_json, to_json
+from modelspeed.graph.edits.replay import replayed
+from modelspeed.graph.edits.resizing import smaller
+from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.source.text import source_of
 from sources import assert_same
 from torch import nn

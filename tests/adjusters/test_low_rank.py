@@ -4,14 +4,14 @@ import pico
 import pytest
 import torch
 from modelspeed.adjusters import low_rank
+from modelspeed.adjusters.methods.spectrum import Seen, spectrum
 from modelspeed.adjusters.plan import Context
-from modelspeed.adjusters.spectrum import Seen, spectrum
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError, ModelspeedError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import Factor, Slice, apply, from_json, to_json
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.edits.apply import Factor, Slice, apply, from_json, to_json
+from modelspeed.graph.lowering.lower import variants
 from torch import nn
 
 ONE = Inputs.of((pico.images(1),))

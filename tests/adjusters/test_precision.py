@@ -9,12 +9,12 @@ import torch
 from modelspeed.adjusters import precision, quantize
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import Cast, apply, from_json, to_json
+from modelspeed.graph.edits.apply import Cast, apply, from_json, to_json
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.lowering.lower import variants
 
 ONE = Inputs.of((pico.images(1),))
 

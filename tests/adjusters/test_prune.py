@@ -4,13 +4,13 @@ import numpy as np
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.importance import fisher, magnitude
+from modelspeed.adjusters.methods.importance import fisher, magnitude
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import Pruner, left_alone, plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import DataError
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
+from modelspeed.graph.edits.apply import apply
 
 DATA = [(pico.images(4), torch.tensor([0, 1, 2, 0]))]
 

@@ -6,15 +6,15 @@ import modelspeed.examples.digits as digits
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.calibration import Seen
+from modelspeed.adjusters.methods.calibration import Seen
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
-from modelspeed.checkpoints.factory import load_factory
 from modelspeed.checkpoints.read import read
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
+from modelspeed.core.user_code import load_factory
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import (
+from modelspeed.graph.edits.apply import (
     QuantizeAnew,
     QuantizeInput,
     QuantizeWeight,
@@ -22,7 +22,7 @@ from modelspeed.graph.edits import (
     from_json,
     to_json,
 )
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.lowering.lower import variants
 from modelspeed.profiling.accuracy import agreement
 from torch import nn
 

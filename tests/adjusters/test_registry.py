@@ -12,7 +12,7 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.configs.settings import SETTINGS
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
+from modelspeed.graph.edits.apply import apply
 
 FOLDER = Path(__file__).parents[2] / "adjusters"
 HELPERS = {"__init__", "plan", "registry", "importance", "moments", "surgeon", "block_loss",

@@ -5,7 +5,7 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.scale import plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import Scale, apply
+from modelspeed.graph.edits.apply import Scale, apply
 
 
 def test_the_first_layers_are_multiplied():

@@ -6,12 +6,13 @@ from modelspeed.adjusters import sparsity_2_4
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.sparsity_2_4 import chosen, compensated
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
-from modelspeed.graph.edits import Cast, Sparsify, apply, from_json, to_json
-from modelspeed.graph.lowering import variants
-from modelspeed.graph.sparsity import is_two_of_four, sparse_weights, two_of_four, why_not
+from modelspeed.graph.edits.apply import Cast, Sparsify, apply, from_json, to_json
+from modelspeed.graph.edits.sparsity import is_two_of_four, two_of_four, why_not
+from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.sparse import sparse_weights
 from torch import nn
 
 ONE = Inputs.of((torch.randn(1, 64),))

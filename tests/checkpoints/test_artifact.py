@@ -9,12 +9,12 @@ import pico
 import pytest
 import torch
 from modelspeed.checkpoints import artifact
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits import apply, to_json
-from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.edits.apply import apply, to_json
 from modelspeed.profiling.machine import fingerprint
 
 RECORD = Record(

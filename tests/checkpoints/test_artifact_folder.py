@@ -17,8 +17,8 @@ import torch
 from modelspeed.checkpoints import artifact
 from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
 from modelspeed.cli.finish import record_at
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ArtifactError, UsageError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Machine, Record, Target
 from safetensors import SafetensorError
 from torch import nn

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from modelspeed.checkpoints.folders import inputs_of
+from modelspeed.checkpoints.inspect import look
 from modelspeed.checkpoints.libraries import model_factory
-from modelspeed.checkpoints.look import look
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, UnsafePickle
 from safetensors.torch import save_file

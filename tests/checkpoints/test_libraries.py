@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import vision
+from modelspeed.checkpoints.inspect import look
 from modelspeed.checkpoints.libraries import model_factory
-from modelspeed.checkpoints.look import look
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, MissingExtra, UsageError
 

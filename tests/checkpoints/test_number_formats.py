@@ -13,11 +13,11 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.checkpoints import artifact
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ModelspeedError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits import to_json
+from modelspeed.graph.edits.apply import to_json
 from modelspeed.profiling.machine import fingerprint
 from torch import nn
 

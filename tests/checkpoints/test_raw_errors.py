@@ -6,10 +6,9 @@ import json
 
 import pytest
 import torch
-from modelspeed.checkpoints.damage import first_line
 from modelspeed.checkpoints.folders import inputs_of, load_pretrained
-from modelspeed.core.calling import Inputs
-from modelspeed.core.errors import ArtifactError, CheckpointError
+from modelspeed.core.errors import ArtifactError, CheckpointError, first_line
+from modelspeed.core.model_io import Inputs
 from modelspeed.tuning import check as checking
 from torch import nn
 

@@ -2,14 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.checkpoints.samples import (
-    draw_inputs,
-    reproduces,
-    sample_of,
-    specs_of,
-    tolerance_of,
-)
+from modelspeed.checkpoints.samples import draw_inputs, reproduces, sample_of, specs_of
 from modelspeed.core.errors import UsageError
+from modelspeed.profiling.closeness import tolerance_of
 
 SPECS = [{"shape": [2, 3], "dtype": "float32"}, {"shape": [4], "dtype": "int64"}]
 

@@ -15,7 +15,7 @@ import pico
 import pytest
 from modelspeed.cli import progress
 from modelspeed.cli.main import app
-from modelspeed.tuning.talk import OPENING, SEARCH
+from modelspeed.tuning.stages import OPENING, SEARCH
 from quick import hasten
 from typer.testing import CliRunner
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from modelspeed.checkpoints.artifact import WEIGHTS
 from modelspeed.cli.main import app
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.groups import analyse
 from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.adjusters.equalization import equalised
+from modelspeed.adjusters.methods.equalization import equalised
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import Equalize, apply, from_json, to_json
-from modelspeed.graph.equalizing import joints
+from modelspeed.graph.edits.apply import Equalize, apply, from_json, to_json
+from modelspeed.graph.edits.equalizing import joints
 from torch import nn
 
 IMAGES = (64, 3, 12, 12)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from masked import ignoring, pruned
+from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.rules.table import RULES, aten
 from modelspeed.graph.capture import capture
-from modelspeed.graph.groups import analyse
-from modelspeed.graph.rules.table import RULES, aten
 from nets import OPERATORS, Generated, programs
 
 FUZZ = int(os.environ.get("MODELSPEED_FUZZ", "0"))

@@ -8,11 +8,11 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs, leaves, plain
 from modelspeed.core.errors import EditError
-from modelspeed.graph import int8
+from modelspeed.core.model_io import Inputs, leaves, plain
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import (
+from modelspeed.graph.edits.apply import (
     QuantizeAnew,
     QuantizeInput,
     QuantizeWeight,
@@ -20,9 +20,9 @@ from modelspeed.graph.edits import (
     from_json,
     to_json,
 )
-from modelspeed.graph.groups import analyse, keep_units
-from modelspeed.graph.int8 import dequantize, quantize, quantize_anew, runs_here
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.lowering import int8
+from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_anew, runs_here
+from modelspeed.graph.lowering.lower import variants
 from torch import nn
 
 KERNELS = ("onednn", "onednn_channels_last")

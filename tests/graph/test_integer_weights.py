@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits import QuantizeWeight, apply, from_json, to_json
-from modelspeed.graph.integer_weights import group_of, integer_weight, packed, unpacked
-from modelspeed.graph.lowering import variants
-from modelspeed.graph.weight_only import linear4, linear8
+from modelspeed.graph.edits.apply import QuantizeWeight, apply, from_json, to_json
+from modelspeed.graph.edits.integer_weights import group_of, integer_weight, packed, unpacked
+from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.weight_only import linear4, linear8
 from modelspeed.profiling.layers import count_macs
 from torch import nn
 

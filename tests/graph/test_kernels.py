@@ -11,14 +11,15 @@ import pytest
 import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
+from modelspeed.backends import registry as runtimes
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
-from modelspeed.graph import kernels, lowering
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import Cast, apply
-from modelspeed.graph.int8 import largest_level
-from modelspeed.graph.lowering import variants
-from modelspeed.tuning import runtimes
+from modelspeed.graph.edits.apply import Cast, apply
+from modelspeed.graph.lowering import kernels
+from modelspeed.graph.lowering import lower as lowering
+from modelspeed.graph.lowering.int8 import largest_level
+from modelspeed.graph.lowering.lower import variants
 from torch import nn
 from torch.nn import functional as F
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.naming import MARK, outside
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.source.grammar import Grammar

@@ -4,9 +4,9 @@ import pico
 import pytest
 import torch
 from modelspeed.graph.capture import capture
-from modelspeed.graph.edits import Cast, apply
-from modelspeed.graph.folding import foldable, folded
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.edits.apply import Cast, apply
+from modelspeed.graph.edits.folding import foldable, folded
+from modelspeed.graph.lowering.lower import variants
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))

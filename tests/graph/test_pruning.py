@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelspeed.core.errors import EditError
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
-from modelspeed.graph.edits import apply, from_json, to_json
-from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.edits.apply import apply, from_json, to_json
 
 BLOCKS = sorted(pico.BLOCKS)
 

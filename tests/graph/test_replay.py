@@ -10,15 +10,15 @@ import pico
 import pytest
 import torch
 import zoo
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture
-from modelspeed.graph.copying import copied
-from modelspeed.graph.edits import Cast, FoldBatchNorm, QuantizeWeight, apply, leave_out
-from modelspeed.graph.folding import foldable
-from modelspeed.graph.groups import analyse, keep_units
-from modelspeed.graph.replay import replayed
+from modelspeed.graph.edits.apply import Cast, FoldBatchNorm, QuantizeWeight, apply, leave_out
+from modelspeed.graph.edits.copying import copied
+from modelspeed.graph.edits.folding import foldable
+from modelspeed.graph.edits.replay import replayed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from masked import pruned
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, has_dynamic_batch
-from modelspeed.graph.groups import analyse
 from zoo import ZOO
 
 

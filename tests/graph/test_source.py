@@ -13,13 +13,13 @@ import zoo
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import EditError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.naming import inside
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits import Cast, apply, leave_out
-from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.edits.apply import Cast, apply, leave_out
 from modelspeed.graph.source import spelling
 from safetensors.torch import save_file
 from sources import assert_same, written

@@ -9,19 +9,19 @@ import pytest
 import torch
 import writing
 from masked import ignoring, pruned
-from modelspeed.core.calling import Inputs
+from modelspeed.backends.inductor import refuse_state
+from modelspeed.backends.registry import realise
 from modelspeed.core.errors import EditError, MeasureError
+from modelspeed.core.model_io import Inputs
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, export, module_of
-from modelspeed.graph.casting import cast
-from modelspeed.graph.edits import DropBlock, QuantizeInput, QuantizeWeight, apply
-from modelspeed.graph.groups import analyse
+from modelspeed.graph.edits.apply import DropBlock, QuantizeInput, QuantizeWeight, apply
+from modelspeed.graph.edits.casting import cast
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.mutation import hazards
 from modelspeed.graph.state import kept_state, written_buffers
-from modelspeed.graph.training import training
-from modelspeed.tuning.compiling import refuse_state
-from modelspeed.tuning.runtimes import realise
+from modelspeed.graph.train_mode import training
 from sources import assert_same
 from torch.utils import _pytree as pytree
 

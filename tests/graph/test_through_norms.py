@@ -8,9 +8,9 @@ from masked import pruned
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import plan
 from modelspeed.configs.recipe import make_step
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import apply
-from modelspeed.graph.groups import analyse
+from modelspeed.graph.edits.apply import apply
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 import torch
 from masked import ignoring, pruned
-from modelspeed.core.calling import leaves
+from modelspeed.core.model_io import leaves
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture
-from modelspeed.graph.groups import analyse
 
 pytest.importorskip("transformers")
 import hf

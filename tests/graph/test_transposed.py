@@ -6,19 +6,19 @@ import pytest
 import torch
 from modelspeed.adjusters.fold_batchnorm import plan
 from modelspeed.adjusters.plan import Context
+from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import FoldBatchNorm, Slice, apply, kept_indices
-from modelspeed.graph.groups import analyse, keep_units
+from modelspeed.graph.edits.apply import FoldBatchNorm, Slice, apply, kept_indices
 from modelspeed.graph.layers import outputs_at, places
-from modelspeed.graph.lowering import folded_copy
+from modelspeed.graph.lowering.lower import folded_copy
 from modelspeed.graph.transposed import (
     forward_weight,
     transposed_layers_of,
     transposed_patches_at,
     turned,
 )
-from modelspeed.tuning.compensation import compensate
-from modelspeed.tuning.pipeline import _why_unfitted
+from modelspeed.training.compensation import compensate
+from modelspeed.tuning.steps import _why_unfitted
 from torch import nn
 
 torch.set_num_threads(1)

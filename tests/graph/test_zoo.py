@@ -12,13 +12,13 @@ import torch
 import zoo
 from architectures import document
 from masked import ignoring, pruned
+from modelspeed.backends.registry import ready
 from modelspeed.checkpoints.artifact import write_program
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
+from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, export, has_dynamic_batch
-from modelspeed.graph.groups import analyse
-from modelspeed.graph.lowering import variants
+from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.source.spelling import FALLBACK
-from modelspeed.tuning.runtimes import ready
 from sources import assert_same
 
 NAMES = sorted(zoo.ZOO)

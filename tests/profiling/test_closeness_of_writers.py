@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
 from modelspeed.profiling.closeness import PlainOutputs
 from torch import Tensor, nn

@@ -12,14 +12,14 @@ from pathlib import Path
 import pico
 import pytest
 import torch
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import MeasureError
+from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
 from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder, working
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.profiling.peak import measure_peak
 from modelspeed.profiling.timer import measure
-from modelspeed.tuning.costs import CostTables, Store, shapes_of
+from modelspeed.search.latency_tables import CostTables, Store, shapes_of
 
 SPIN = "import time\nwhile True: time.sleep(0.001)"
 # Says `in` when it has the device, keeps it until a line comes (or for good), says `out`.

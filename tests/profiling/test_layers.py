@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from modelspeed.core.calling import Inputs
+from modelspeed.core.model_io import Inputs
 from modelspeed.profiling.layers import count_macs, profile_layers
 from modelspeed.profiling.macs import bytes_of, macs_of
 from modelspeed.profiling.peak import measure_peak

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import hf
 import zoo
+from modelspeed.graph.analysis.groups import Analysis, analyse, is_kernel_axis
 from modelspeed.graph.capture import capture
-from modelspeed.graph.groups import Analysis, analyse, is_kernel_axis
 
 HEAD = """\
 # Architectures

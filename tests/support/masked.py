@@ -6,9 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import torch
+from modelspeed.graph.analysis.groups import Analysis, keep_units
 from modelspeed.graph.capture import tensor_at
-from modelspeed.graph.edits import apply
-from modelspeed.graph.groups import Analysis, keep_units
+from modelspeed.graph.edits.apply import apply
 from torch.fx import GraphModule
 
 

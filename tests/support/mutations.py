@@ -21,11 +21,11 @@ from modelspeed.checkpoints import artifact
 from modelspeed.checkpoints.read import read
 from modelspeed.configs.load import load_recipe
 from modelspeed.configs.recipe import DataSpec
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import ModelspeedError
+from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Machine, Record, Target
-from modelspeed.tuning.arrays import array_loaders
-from modelspeed.tuning.loading import load
+from modelspeed.data.arrays import array_loaders
+from modelspeed.runtime.load import load
 from safetensors.torch import save_file
 from torch import nn
 

@@ -7,9 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modelspeed.backends import registry as runtimes
 from modelspeed.core.records import Comparison, Latency
 from modelspeed.profiling import timer
-from modelspeed.tuning import bench, multiples, results, runtimes, verify
+from modelspeed.search import width_multiple as multiples
+from modelspeed.tuning import delivery as results
+from modelspeed.tuning import session as bench
+from modelspeed.tuning import verification as verify
 from modelspeed.tuning.job import Job
 
 BEFORE, AFTER = Latency(50.0, 2.0, 1.9, 2.1), Latency(50.0, 1.0, 0.9, 1.1)

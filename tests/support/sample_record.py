@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelspeed.core.records import (
+from modelspeed.core.records import (  # fmt: skip
     Candidate,
     Comparison,
     Latency,
@@ -15,7 +15,7 @@ from modelspeed.core.records import (
     RuntimeCost,
     Step,
     Target,
-)  # fmt: skip
+)
 
 
 def latency(ms: float) -> Latency:

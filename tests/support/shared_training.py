@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from modelspeed.configs.recipe import make_step
+from modelspeed.core.progress import Quiet
 from modelspeed.graph.capture import capture, clone
-from modelspeed.tuning.group import Group
-from modelspeed.tuning.objective import Objective
-from modelspeed.tuning.talk import Quiet
-from modelspeed.tuning.trainer import Trainer, weights_of
+from modelspeed.training.distillation import Objective
+from modelspeed.training.process_group import Group
+from modelspeed.training.trainer import Trainer, weights_of
 from torch import nn
 
 

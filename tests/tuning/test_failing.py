@@ -13,7 +13,10 @@ from modelspeed.adjusters.plan import Adjuster
 from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.cli.main import app
 from modelspeed.core.errors import UsageError
-from modelspeed.tuning import pipeline, search, trainer, workers
+from modelspeed.search import search
+from modelspeed.training import trainer
+from modelspeed.tuning import distributed as workers
+from modelspeed.tuning import steps as pipeline
 from typer.testing import CliRunner
 
 HEAD = """

@@ -10,20 +10,20 @@ import pico
 import pytest
 import torch
 from modelspeed.configs.load import load_recipe
+from modelspeed.core.cache import cache_folder
+from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Latency, Step, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits import FoldBatchNorm, apply, to_json
-from modelspeed.tuning.allocation import Choice, Problem, Term
-from modelspeed.tuning.cache import cache_folder
-from modelspeed.tuning.depth import Depth, Droppable
-from modelspeed.tuning.ground import Ranking
+from modelspeed.graph.edits.apply import FoldBatchNorm, apply, to_json
+from modelspeed.search.droppable_blocks import Depth, Droppable
+from modelspeed.search.knapsack import Choice, Problem, Term
+from modelspeed.search.layer_options import AS_IT_IS, Way, Ways
+from modelspeed.search.search import Trial
+from modelspeed.search.space import Ranking
+from modelspeed.search.variant import Done, Variant
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
-from modelspeed.tuning.search import Trial
-from modelspeed.tuning.talk import Quiet
-from modelspeed.tuning.variant import Done, Variant
-from modelspeed.tuning.ways import AS_IT_IS, Way, Ways
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = Depth(

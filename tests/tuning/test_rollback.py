@@ -14,7 +14,7 @@ from modelspeed.adjusters.plan import Adjuster, Plan
 from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.cli.main import app
 from modelspeed.core.errors import ArtifactError
-from modelspeed.graph import edits
+from modelspeed.graph.edits import apply as edits
 from typer.testing import CliRunner
 
 aten = torch.ops.aten

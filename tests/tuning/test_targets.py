@@ -8,10 +8,10 @@ import pico
 import pytest
 import quick
 import torch
-from modelspeed.adjusters.plan import task_loss
 from modelspeed.cli.main import app
 from modelspeed.core.errors import DataError
-from modelspeed.tuning.bench import Bench
+from modelspeed.profiling.losses import task_loss
+from modelspeed.tuning.session import Bench
 from typer.testing import CliRunner
 
 RECIPE = """

@@ -10,12 +10,13 @@ import torch
 from modelspeed.cli.main import app
 from modelspeed.configs.machine import AUTO_THREADS, MachineFlags, resolve_target
 from modelspeed.configs.recipe import Recipe
-from modelspeed.core.calling import Inputs
 from modelspeed.core.errors import MachineWarning
+from modelspeed.core.model_io import Inputs
+from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Latency, Machine, Target
 from modelspeed.profiling.notices import CODES, no_compiler, other_machine
-from modelspeed.tuning import loading, threads
-from modelspeed.tuning.talk import Quiet
+from modelspeed.runtime import load as loading
+from modelspeed.tuning import threads
 from typer.testing import CliRunner
 
 AUTO = Target(auto_threads=True)
@@ -109,6 +110,6 @@ def test_a_run_with_auto_says_its_count_and_loading_with_another_warns(tmp_path,
     monkeypatch.setattr(loading, "why_not", lambda _: "needs a C++ compiler")
     manifest = tmp_path / "fast" / "modelspeed.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "runtime": "inductor"}))
-    monkeypatch.setattr("modelspeed.tuning.runtimes.why_not", lambda _: "needs one")
+    monkeypatch.setattr("modelspeed.backends.registry.why_not", lambda _: "needs one")
     with pytest.warns(MachineWarning, match="which needs a C"):
         modelspeed.load(tmp_path / "fast")

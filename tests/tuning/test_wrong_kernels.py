@@ -10,11 +10,12 @@ import pico
 import pytest
 import quick
 import torch
+from modelspeed.backends import registry as runtimes
 from modelspeed.cli.main import app
 from modelspeed.core.errors import MachineWarning
-from modelspeed.graph import lowering
-from modelspeed.tuning import results, runtimes
-from modelspeed.tuning.loaded import running
+from modelspeed.graph.lowering import lower as lowering
+from modelspeed.runtime.loaded import running
+from modelspeed.tuning import delivery as results
 from typer.testing import CliRunner
 
 RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)

@@ -1,0 +1,115 @@
+"""The range of an activation, from what training data shows, as scale and zero point of uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+
+from ...core.model_io import Batches, Inputs
+from ..plan import Context
+
+SAMPLES = 4096  # values kept per batch and activation
+OUTSIDE = 1e-4  # fraction of the values that `percentile` cuts off, half at each end
+SHRINKS = 40  # ranges that `mse` tries, from 1/40 of what was seen to all of it
+
+
+@dataclass
+class Seen:
+    """Least and greatest value of one activation, and some of its values."""
+
+    low: float = 0.0
+    high: float = 0.0
+    samples: list[Tensor] = field(default_factory=list)
+
+    def note(self, value: Tensor, generator: torch.Generator) -> None:
+        flat = value.detach().reshape(-1)
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        if len(flat) > SAMPLES:
+            flat = flat[torch.randint(len(flat), (SAMPLES,), generator=generator).to(flat.device)]
+        self.samples.append(flat.cpu().clone())
+
+    def steps(self, calibration: str, levels: int) -> tuple[float, int]:
+        """(scale, zero point) for `levels` + 1 steps; 0 is always one of them."""
+        low, high = self.low, self.high
+        values = torch.cat(self.samples)
+        if calibration == "percentile":
+            cut = round(len(values) * OUTSIDE / 2)
+            low = min(0.0, float(values.kthvalue(cut + 1).values))
+            high = max(0.0, float(values.kthvalue(len(values) - cut).values))
+        if calibration != "mse":
+            return _steps(low, high, levels)
+        tried = [_steps(low * i / SHRINKS, high * i / SHRINKS, levels)
+                 for i in range(1, SHRINKS + 1)]  # fmt: skip
+        return min(tried, key=lambda steps: _error(values, steps[0], steps[1], levels))
+
+
+def _steps(low: float, high: float, levels: int) -> tuple[float, int]:
+    scale = max(high - low, 1e-12) / levels
+    return scale, min(levels, max(0, round(-low / scale)))
+
+
+def _error(values: Tensor, scale: float, zero_point: int, levels: int) -> float:
+    near = (values / scale).round().clamp(-zero_point, levels - zero_point) * scale
+    return float((near - values).square().mean())
+
+
+def batches(context: Context, examples: int) -> Iterable[Inputs]:
+    """Inputs of the training data until `examples` have passed."""
+    seen = 0
+    for inputs, _ in context.train or ():
+        if seen >= examples:
+            break
+        given = Inputs.of(inputs).map(lambda x: x.to(context.device))
+        seen += len(given[0])
+        yield given
+
+
+def gather(train: Batches, examples: int) -> Inputs:
+    """The same as one batch, on the CPU."""
+    rows: list[Inputs] = []
+    count = 0
+    for inputs, _ in train:
+        rows.append(Inputs.of(inputs))
+        count += len(rows[-1][0])
+        if count >= examples:
+            break
+    first = rows[0]
+    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
+    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
+
+
+def observe(
+    context: Context, module: Any, reads: Mapping[Node, set[int]], examples: int
+) -> dict[str, Seen]:
+    """By the name of its node: what passed through each argument that `reads` names."""
+    watched = _Watched(module, reads, context.seed)
+    names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
+    with torch.no_grad():
+        for given in batches(context, examples):
+            watched.seen_now = set()
+            watched.run(*given.in_order(names), enable_io_processing=False)
+    return watched.seen
+
+
+class _Watched(Interpreter):
+    def __init__(self, module: Any, reads: Mapping[Node, set[int]], seed: int) -> None:
+        super().__init__(module, garbage_collect_values=True)
+        self.reads, self.seen = reads, dict[str, Seen]()
+        self.seen_now: set[str] = set()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def run_node(self, n: Node) -> Any:
+        if n.op == "call_module":  # torch.export's input checks, not part of the model
+            return None
+        for place in self.reads.get(n, ()):
+            source = n.args[place]
+            assert isinstance(source, Node)
+            if source.name not in self.seen_now:  # one value, however many layers read it
+                self.seen_now.add(source.name)
+                self.seen.setdefault(source.name, Seen()).note(self.env[source], self.generator)
+        return super().run_node(n)

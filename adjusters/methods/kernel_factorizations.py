@@ -1,0 +1,171 @@
+"""Convolutions split along the axes of their kernel or around few channels, by what they read.
+
+The codes of graph/edits/kernel_factoring.py are chosen by the covariance of what is read at one
+place of the kernel; the layer behind them is then fitted to the outputs by least squares, where the whole patch
+counts, pulled towards the weights it would have without.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import partial
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ...graph.edits.apply import SeparateChannels, SeparateSpace
+from ...graph.edits.kernel_factoring import (
+    by_channels,
+    by_rows,
+    encoder,
+    names,
+    spatial_weights,
+    tucker_weights,
+)
+from ...graph.layers import Layer
+from .factorizations import STEPS, Split, bias_name, held, stepped
+from .spectrum import Seen
+
+RIDGE = 0.005  # of the codes' mean variance, as `compensate` has it
+SHARES = 12  # input ranks that are looked at for each layer
+
+
+class Encoded:
+    """W[o, p, t] ~ sum_r K[o, r, t] P[r, p] for every rank at once: codes come in order.
+
+    `weight` [out, p, t]; `seen` holds rows of p x t numbers, None: all count alike.
+    """
+
+    def __init__(self, weight: Tensor, seen: Seen | None, most: int) -> None:
+        out, parts, taps = weight.shape
+        self.weight = wide = weight.double()
+        self.mean = None if seen is None else seen.mean().double().reshape(parts, taps)
+        square = None if seen is None else seen.covariance().reshape(parts, taps, parts, taps)
+        metric = None if square is None else square.diagonal(dim1=1, dim2=3).mean(-1)
+        codes, plain = encoder(weight, metric)
+        self.codes, self.plain = codes[:most], plain[:, :most]
+        if square is None:
+            eye = torch.eye(taps, dtype=wide.dtype, device=wide.device)
+            self.gram = torch.einsum("rs,tu->rtsu", self.codes @ self.codes.T, eye)
+            read = wide
+        else:
+            few = self.codes.to(square.dtype)
+            self.gram = torch.einsum("rtqu,sq->rtsu", torch.tensordot(few, square, 1), few).double()
+            read = (wide.flatten(1).to(square.dtype) @ square.reshape(parts * taps, -1)).double()
+            read = read.reshape(out, parts, taps)
+        self.cross = torch.einsum("opt,rp->ort", read, self.codes)
+        self.total = float((read * wide).sum())
+
+    def fitted(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+        """K, and what codes share with each other and with the outputs, taps flattened."""
+        size = rank * self.plain.shape[2]
+        gram = self.gram[:rank, :, :rank].reshape(size, size)
+        cross, plain = self.cross[:, :rank].flatten(1), self.plain[:, :rank].flatten(1)
+        pull = RIDGE * gram.diagonal().mean().clamp_min(1e-30) * torch.eye(size).to(gram)
+        return plain + torch.linalg.solve(gram + pull, (cross - plain @ gram).T).T, gram, cross
+
+    def error(self, rank: int) -> float:
+        """Fraction of the outputs' variance that is lost."""
+        decoder, gram, cross = self.fitted(rank)
+        kept = (decoder * (2 * cross - decoder @ gram)).sum()
+        return 1.0 - float(kept) / max(self.total, 1e-30)
+
+    def directions(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Of the outputs, the most varying first [out, out], and what is lost after each [out]."""
+        decoder, gram, cross = self.fitted(rank)
+        near, both = decoder @ gram @ decoder.T, cross @ decoder.T
+        basis = torch.linalg.eigh(near)[1].flip(1)
+        shares = ((basis.T @ (both + both.T - near)) * basis.T).sum(1)
+        return basis, 1.0 - shares.cumsum(0) / max(self.total, 1e-30)
+
+    def bias(self, bias: Tensor, decoder: Tensor) -> Tensor:
+        """[out]: `bias` and the mean of what `decoder` [out, codes x taps] loses."""
+        if self.mean is None:
+            return bias
+        codes = self.codes[: decoder.shape[1] // self.mean.shape[1]] @ self.mean
+        whole = self.weight.flatten(1) @ self.mean.flatten()
+        return (bias.double() + whole - decoder @ codes.flatten()).to(bias.dtype)
+
+
+def spatial_splits(
+    module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
+) -> list[Split]:
+    """k x 1, then 1 x k, at the least rank that is within `max_error` and steps above it."""
+    weight, _ = held(module, layer)
+    out, ins, rows, columns = weight.shape
+    each = ins * rows * layer.stride[1] + out * columns
+    most = min(ins * rows, out * columns, (weight.numel() - 1) // each)
+    found = Encoded(by_rows(weight), seen, most)
+    least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -found.error(r)) + 1
+    return [
+        Split(f"spatial, rank {rank}", SeparateSpace(layer.node.name, rank), found.error(rank),
+            rank * each, partial(_spatial, module, layer, found, rank))
+        for rank in (stepped(least, most) if least <= most else ())
+    ]  # fmt: skip
+
+
+def _spatial(module: GraphModule, layer: Layer, found: Encoded, rank: int) -> dict[str, Tensor]:
+    weight, bias = held(module, layer)
+    decoder, _, _ = found.fitted(rank)
+    second = decoder.reshape(len(weight), rank, -1)
+    parts = spatial_weights(found.codes[:rank], second, weight.shape[2])
+    return _named(module, layer, parts, found.bias(bias, decoder))
+
+
+def tucker_splits(
+    module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
+) -> list[Split]:
+    """1x1, k x k, 1x1 at the ranks within `max_error` that multiply least, and steps above them."""
+    weight, _ = held(module, layer)
+    out, ins = weight.shape[:2]
+    found = Encoded(by_channels(weight), seen, ins)
+
+    def split(first: int, second: int, error: float) -> Split:
+        cost = first * (ins * prod(layer.stride) + second * prod(weight.shape[2:])) + second * out
+        values = partial(_tucker, module, layer, found, (first, second))
+        edit = SeparateChannels(layer.node.name, (first, second))
+        return Split(f"tucker, ranks {first} and {second}", edit, error, cost, values)
+
+    best: Split | None = None
+    for first in sorted({-(-ins * share // SHARES) for share in range(1, SHARES)}):
+        lost = found.directions(first)[1]
+        second = int((lost > max_error).sum()) + 1
+        if second > out:
+            continue
+        made = split(first, second, float(lost[second - 1]))
+        if best is not None and made.cost >= best.cost:
+            break
+        best = made
+    if best is None or best.cost >= weight.numel():
+        return []
+    first, second = best.edit.ranks  # type: ignore[union-attr]
+    pairs = {(_up(first, step, ins), _up(second, step, out)) for step in STEPS} - {(first, second)}
+    more = (split(a, b, float(found.directions(a)[1][b - 1])) for a, b in sorted(pairs))
+    return [best, *(w for w in more if w.cost < weight.numel())]
+
+
+def _up(rank: int, step: int, most: int) -> int:
+    return min(most, -(-rank // step) * step)
+
+
+def _tucker(
+    module: GraphModule, layer: Layer, found: Encoded, ranks: tuple[int, int]
+) -> dict[str, Tensor]:
+    weight, bias = held(module, layer)
+    last = found.directions(ranks[0])[0][:, : ranks[1]]
+    core = last.T @ found.fitted(ranks[0])[0]
+    kernel = tuple(weight.shape[2:])
+    parts = tucker_weights(
+        found.codes[: ranks[0]], core.reshape(ranks[1], ranks[0], -1), last, kernel
+    )
+    return _named(module, layer, parts, found.bias(bias, last @ core))
+
+
+def _named(
+    module: GraphModule, layer: Layer, parts: tuple[Tensor, ...], bias: Tensor
+) -> dict[str, Tensor]:
+    called = names(module, layer.weight, len(parts))
+    weights = dict(zip(called, (part.to(bias.dtype) for part in parts), strict=True))
+    return weights | {bias_name(layer, called[-1]): bias}

@@ -1,0 +1,93 @@
+"""How a model is called and what it gives back: arguments, keywords, nested outputs.
+
+Standard library only, so that every room can share it; tensors are `Any` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+# (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
+Batches = Iterable[tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Tensors a model is called with: by place, then by name. Iterates over all of them."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Any) -> Inputs:
+        """A tensor, a tuple or list of tensors, or tensors by name, as users write them."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Mapping):
+            return cls((), dict(value))
+        return cls(tuple(value)) if isinstance(value, (tuple, list)) else cls((value,))
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.args
+        yield from self.kwargs.values()
+
+    def __len__(self) -> int:
+        return len(self.args) + len(self.kwargs)
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(self)[index]
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        return (*(None for _ in self.args), *self.kwargs)
+
+    def map(self, change: Callable[[Any], Any]) -> Inputs:
+        return Inputs(
+            tuple(change(x) for x in self.args), {k: change(x) for k, x in self.kwargs.items()}
+        )
+
+    def call(self, model: Callable[..., Any]) -> Any:
+        return model(*self.args, **self.kwargs)
+
+    def in_order(self, names: Sequence[str]) -> list[Any]:
+        """The tensors in the order of a graph's placeholders, which bear the keywords' names."""
+        rest = names[len(self.args) :]
+        by_name = set(rest) == set(self.kwargs)
+        return [*self.args, *(self.kwargs[n] for n in rest)] if by_name else list(self)
+
+
+def plain(outputs: Any) -> Any:
+    """Outputs without the user's classes: a dataclass or other mapping becomes a dict.
+
+    What is None or holds no tensor (a cache that is not asked for) is left out of dicts.
+    """
+    if is_dataclass(outputs) and not isinstance(outputs, type):
+        items = {f.name: getattr(outputs, f.name) for f in fields(outputs)}
+    elif isinstance(outputs, Mapping):
+        items = dict(outputs)
+    elif isinstance(outputs, (tuple, list)):
+        return tuple(plain(x) for x in outputs)
+    else:
+        return outputs
+    kept = {str(k): plain(v) for k, v in items.items()}
+    return {k: v for k, v in kept.items() if leaves(v)}
+
+
+def leaves(outputs: Any) -> list[Any]:
+    """All tensors of nested outputs, in order."""
+    if isinstance(outputs, Mapping):
+        return [leaf for value in outputs.values() for leaf in leaves(value)]
+    if isinstance(outputs, (tuple, list)):
+        return [leaf for value in outputs for leaf in leaves(value)]
+    return [outputs] if hasattr(outputs, "is_floating_point") else []
+
+
+def primary(outputs: Any) -> Any:
+    """The output that metrics and losses look at: `logits` where there is one, else the first."""
+    outputs = plain(outputs)
+    if isinstance(outputs, dict) and "logits" in outputs:
+        return primary(outputs["logits"])
+    found = leaves(outputs)
+    return found[0] if found else outputs

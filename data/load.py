@@ -1,0 +1,144 @@
+"""The user's data: train and eval iterables of (inputs, targets), and the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..configs.recipe import METRICS, DataSpec, InputSpec, Recipe
+from ..configs.references import DATA, FILE, HUB, parse_reference
+from ..core.errors import DataError
+from ..core.model_io import Batches, Inputs
+from ..core.user_code import load_factory
+from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
+from .arrays import array_loaders
+from .held_out import split
+from .hugging_face import dataset_loaders
+from .image_folder import classes_in, image_loaders
+from .metrics import library_metric
+
+CALIBRATION = 256  # examples
+
+
+def several(batches: Batches) -> Iterator[tuple[Any, Tensor]]:
+    """Batches without a last one of a single example: it has no variance for a batch norm."""
+    first = 0
+    for inputs, targets in batches:
+        first = first or len(targets)
+        if len(targets) > 1 or first == 1:
+            yield inputs, targets
+
+
+@dataclass(frozen=True)
+class Data:
+    """`held` is a part of the training data that decides what is kept (`split.py`).
+
+    `calibration`: the same few training examples for everything that is fitted in closed form, so
+    that candidates differ by what they are. `classes`: how many `folder:DIR` has, 0 elsewhere.
+    """
+
+    train: Batches
+    held: Batches
+    calibration: Batches
+    eval: Batches
+    metric: AnyMetric
+    metric_name: str
+    classes: int = 0
+
+    def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
+        """Metric (higher is better) and number of examples on the evaluation data."""
+        return evaluate(module, self.eval, self.metric, device)
+
+    def held_score(self, module: nn.Module, device: str) -> float:
+        """The metric on held-out training data, for decisions along the way."""
+        return evaluate(module, self.held, self.metric, device)[0]
+
+    def held_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
+        """How far `module` is from the original on held-out training data."""
+        return divergence(original, module, self.held, device)
+
+
+def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
+    """What `data.factory` returns, checked. Raises DataError naming what was found instead.
+
+    `takes`: the model's inputs (shape, name), where the recipe has none.
+    """
+    if recipe.data is None:
+        return None
+    name = recipe.data.factory
+    try:
+        made = _made(recipe.data, recipe, takes)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"`{name}` failed: {error}") from error
+    if not isinstance(made, tuple) or len(made) != 2:
+        found = f"{type(made).__name__} of {len(made)}" if isinstance(made, tuple) else type(made)
+        raise DataError(f"`{name}` must return (train, eval); it returned {found}.")
+    for part, batches in zip(("train", "eval"), made, strict=True):
+        _first(batches, f"`{name}`: the {part} data")
+    metric: AnyMetric = recipe.data.metric
+    if isinstance(metric, str) and metric not in METRICS:
+        metric = library_metric(metric) or load_factory(metric, Path(recipe.base))
+    parts = split(made[0])
+    for part, batches in (("training", parts.train), ("held-out", parts.held)):
+        _first(batches, f"`{name}`: the {part} part of the train data")
+    shown = _some(parts.train, CALIBRATION)
+    classes = classes_in(made[1])
+    return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric, classes)
+
+
+def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
+    """What stands behind the name: data on disk or the hub, or what a function of the user's
+    returns."""
+    reference = parse_reference(spec.factory, DATA)
+    if reference is None or reference.kind == FILE:
+        return load_factory(spec.factory, recipe.base)()
+    path = reference.path(recipe.base)
+    inputs = recipe.inputs or tuple(
+        InputSpec.model_construct(shape=tuple(t["shape"]), name=t.get("name")) for t in takes
+    )
+    if reference.kind == HUB or path is None:
+        return dataset_loaders(spec, path or reference.place, inputs)
+    if reference.kind == "folder":
+        return image_loaders(spec, path, inputs)
+    return array_loaders(spec, path)
+
+
+def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
+    found, count = [], 0
+    for inputs, targets in several(batches):
+        found.append((inputs, targets))
+        count += len(targets)
+        if count >= examples:
+            break
+    return found
+
+
+def _first(batches: Any, where: str) -> None:
+    try:
+        iterator = iter(batches)
+    except TypeError as error:
+        raise DataError(f"{where} is {type(batches).__name__}; it must be iterable.") from error
+    batch = next(iterator, None)
+    if batch is None:
+        raise DataError(f"{where} is empty.")
+    if iterator is batches:
+        raise DataError(f"{where} can be read only once; return a list or a DataLoader.")
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise DataError(f"{where} must yield (inputs, targets); it yields {type(batch).__name__}.")
+    if isinstance(batch[1], Tensor) and not batch[1].dim():
+        raise DataError(f"{where} has a target without a shape; it must have one row per example.")
+    parts = [*Inputs.of(batch[0]), batch[1]]
+    strange = next((p for p in parts if not isinstance(p, Tensor)), None)
+    if strange is not None or len(parts) < 2:
+        found = type(strange).__name__ if strange is not None else "no inputs"
+        raise DataError(
+            f"{where} must yield (inputs, targets), the inputs a tensor, a tuple of tensors or "
+            f"tensors by keyword; it yields {found}."
+        )
+
+
+__all__ = ["Data", "agreement", "load_data"]

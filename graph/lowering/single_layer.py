@@ -1,0 +1,34 @@
+"""One layer of a graph as a graph of its own, with the activation that follows it."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule
+
+from ..capture import tensor_at
+from ..layers import Layer
+from .fusing import activation_of
+
+
+def alone(module: GraphModule, layer: Layer, example: Tensor) -> GraphModule:
+    """The layer with copies of its weights; `example` is an input. Nodes keep their names."""
+    root, graph = nn.Module(), Graph()
+    held = {"weight": layer.weight} | ({"bias": layer.bias} if layer.bias else {})
+    for name, source in held.items():
+        value = tensor_at(module, source).detach().clone()
+        setattr(root, name, nn.Parameter(value, requires_grad=False))
+    data = graph.placeholder("x")
+    data.meta["val"] = example
+    copies = {layer.source: data}
+    for node in layer.node.all_input_nodes:
+        if node not in copies:
+            bias = layer.bias is not None and node.target == layer.bias
+            copies[node] = graph.get_attr("bias" if bias else "weight")
+    made = graph.node_copy(layer.node, lambda n: copies[n])
+    made.meta = copy.copy(layer.node.meta)
+    act = activation_of(layer.node)
+    end = graph.node_copy(act.node, lambda _: made) if act is not None else made
+    graph.output(end)
+    return GraphModule(root, graph)

@@ -1,0 +1,140 @@
+"""An artifact in another form, written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from ..backends import inductor as compiling
+from ..backends.aoti import write_package
+from ..checkpoints.archives import archive
+from ..checkpoints.artifact import (  # fmt: skip
+    PROGRAM,
+    LoadedArtifact,
+    read_artifact,
+    read_weights,
+    unwritable,
+    write_program,
+)
+from ..checkpoints.samples import draw_inputs
+from ..core.errors import ArtifactError, MissingExtra, UsageError, first_line
+from ..core.extras import extra
+from ..core.workspace import recover, workspace
+from . import source_folder
+
+SUFFIXES = {
+    "pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx", "python": "-python", "aoti": ".aoti.pt2",
+}  # fmt: skip
+
+
+def export(folder: Path, form: str, out: Path | None = None, force: bool = False) -> Path:
+    """Write the artifact's model to `out` (`FOLDER.SUFFIX` without one) and return where.
+
+    `pt2` is the exported program with the safetensors' weights, `state-dict` a file of
+    `torch.save` that needs no more than `weights_only`, `python` a folder with `model.py` and its
+    weights, `aoti` a package of code compiled for this machine's CPU. Raises UsageError,
+    ArtifactError, and MissingExtra where `onnx` is asked for and not installed.
+    """
+    if form not in SUFFIXES:
+        raise UsageError(f"`--format` is `{form}`; it must be one of {', '.join(SUFFIXES)}.")
+    target = out or folder.absolute().with_name(folder.absolute().name + SUFFIXES[form])
+    recover(target)
+    if form == "python":
+        source_folder.check(target, force)
+    elif target.is_dir() or (target.exists() and not force):
+        raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
+    if form == "state-dict":
+        _, held = read_weights(folder)
+        _whole(target, partial(_weights, held))
+        return target
+    if form == "aoti":
+        compiling.require("cpu", "`--format aoti`", "`--format pt2`")
+    artifact = read_artifact(folder)
+    if form == "python":
+        source_folder.write(artifact, target, force)
+    elif form in _WRITERS:
+        _WRITERS[form](artifact, target)
+    else:
+        _whole(target, lambda path: write_program(path, artifact.program))
+    return target
+
+
+def _weights(held: dict[str, Tensor], path: Path) -> None:
+    with archive(path) as file:
+        torch.save(held, file)
+
+
+def _whole(target: Path, write: Callable[[Path], object]) -> None:
+    try:
+        with workspace(target) as space:
+            write(space.new)
+            # ONNX puts weights above 1.5 GB into a second file, which it names in the first.
+            beside = [p for p in space.new.parent.iterdir() if p != space.new]
+            if not target.exists() and (there := [p.name for p in beside if _is_taken(p, target)]):
+                raise FileExistsError(17, f"`{there[0]}` is in the way")
+            space.put(replace=True)
+    except (OSError, RuntimeError) as error:
+        raise unwritable(target, error) from error
+
+
+def _is_taken(path: Path, target: Path) -> bool:
+    return (target.parent / path.name).exists()
+
+
+def _onnx(artifact: LoadedArtifact, target: Path) -> None:
+    for package in ("onnx", "onnxscript"):
+        extra(package, "export --format onnx")
+    inputs = draw_inputs(artifact.manifest["inputs"], 0)
+    program: ExportedProgram = artifact.program
+
+    def write(path: Path) -> None:
+        # It says at length which libraries it does not find.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(program, inputs.args, kwargs=dict(inputs.kwargs), dynamo=True,
+                                     verbose=False)  # fmt: skip
+        if made is None:
+            raise RuntimeError("torch's exporter gave nothing back")
+        made.save(str(path))
+
+    try:
+        _whole(target, write)
+    except (ArtifactError, MissingExtra):
+        raise
+    except Exception as error:  # what the exporter has no translation for
+        raise ArtifactError(
+            f"`{artifact.folder / PROGRAM}` can't be written as ONNX: {first_line(error)}"
+        ) from error
+
+
+def _aoti(artifact: LoadedArtifact, target: Path) -> None:
+    if not target.name.endswith(".pt2"):
+        raise UsageError(f"`--out` is `{target}`; a package of AOTInductor must end in `.pt2`.")
+    try:
+        _whole(target, lambda path: _compiled(artifact.program, path))
+    except ArtifactError:
+        raise
+    except Exception as error:  # what the compiler does not take
+        raise ArtifactError(
+            f"`{artifact.folder / PROGRAM}` can't be compiled: {first_line(error)}"
+        ) from error
+
+
+def _compiled(program: ExportedProgram, path: Path) -> None:
+    # Elsewhere first: where the disk of `path` is full, torch's writer would end this process.
+    with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
+        write_package(program, made := Path(folder) / path.name)
+        shutil.copyfile(made, path)
+
+
+_WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {"onnx": _onnx, "aoti": _aoti}

@@ -1,0 +1,227 @@
+"""What `modelspeed.load` gives: a module like any other, whatever it runs on inside.
+
+Packed weights and compiled code can't be copied, pickled or converted. The graph they were made
+from can: its weights are what this module holds and shows, and after anything that changes them
+they are packed again. Calls go straight to what runs; nothing stands in between.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MethodType
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from ..backends.registry import PLAIN, first_ready
+from ..core.errors import UsageError, text_line
+from ..core.model_io import Inputs
+from ..core.naming import outside
+from ..graph.capture import module_of, moved, without_warnings
+from ..graph.lowering.live import function_on_tables, put, tensors_of
+
+KEPT = "_modelspeed"
+TRAINS = "`modelspeed.load(folder, model=...)` puts its weights on your own class, which trains"
+WEIGHTS = (
+    "the weights of a loaded module are packed for this machine's kernels and can't be replaced "
+    'one by one; `modelspeed.load(folder, runtime="plain")` takes others on every call, and '
+    "`load_state_dict` packs new ones."
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a loaded module is made from, again where its weights change."""
+
+    program: ExportedProgram
+    inputs: Inputs
+    runtime: str
+    package: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    origin: Origin
+    module: GraphModule  # the graph with the weights that are shown
+    made: nn.Module  # what runs
+
+
+class Fixed(dict[str, Any]):
+    """Tensors that what runs was made from."""
+
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        raise UsageError(WEIGHTS)
+
+
+class Part(nn.Module):
+    """Holds weights of a loaded module under the name that the user's module had."""
+
+    def _apply(self, *_: Any, **__: Any) -> NoReturn:
+        raise UsageError(
+            "one part of a loaded module can't be moved or converted; do so with the whole module."
+        )
+
+
+class Loaded(nn.Module):
+    """`made` runs; the weights are those of `module`, the graph it was made from."""
+
+    def __init__(self, origin: Origin, module: GraphModule, made: nn.Module) -> None:
+        super().__init__()
+        self._become(origin, module, made)
+        super().train(False)
+
+    def _become(self, origin: Origin, module: GraphModule, made: nn.Module) -> None:
+        plain, tensors = origin.runtime == PLAIN, tensors_of(module)
+        if not plain:  # what a call writes into is what is shown
+            live = dict(made.named_buffers())
+            put(module, {n: t for n, t in live.items() if n in tensors and _alike(t, tensors[n])})
+        self.__dict__.update(_modules={}, _parameters={}, _buffers={})
+        for name in tensors:
+            _place(self, module, name, nn.Module if plain else Part)
+        if plain:
+            run, made = function_on_tables(made, {n: outside(n) for n in tensors}), self
+            forward: Any = MethodType(run, self)
+        else:
+            forward = made.forward
+            # Not for the compiler to trace into: it can't see packed weights.
+            getattr(forward, "__func__", forward)._torchdynamo_disable = True
+            _fix(self)
+        self.__dict__.update({KEPT: Kept(origin, module, made), "forward": forward})
+
+    def _again(self, origin: Origin, tensors: Mapping[str, Tensor]) -> None:
+        with without_warnings():
+            module = module_of(origin.program)
+        put(module, {n: _as(tensors_of(module)[n], t) for n, t in tensors.items()})
+        said: list[str] = []
+        name, made = first_ready(module, origin.inputs, (origin.runtime,), said.append)
+        self._become(replace(origin, runtime=name), module, made)
+
+    def train(self, mode: bool = True) -> Any:
+        if mode:
+            raise UsageError(f"a loaded module is for inference and can't be trained; {TRAINS}.")
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        if requires_grad and _kept(self).origin.runtime != PLAIN:
+            raise UsageError(f"a loaded module has no gradients for its weights; {TRAINS}.")
+        return super().requires_grad_(requires_grad)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As of every module; the new weights are packed again. They are copied in any case."""
+        found = super().load_state_dict(state_dict, strict)
+        kept = _kept(self)
+        if kept.origin.runtime != PLAIN:
+            self._again(kept.origin, tensors_of(kept.module))
+        return found
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        kept = _kept(self)
+        before = tensors_of(kept.module)
+        try:
+            with torch.no_grad():
+                after = _converted(before, fn)
+                if all(after[name] is before[name] for name in before):
+                    return self
+                inputs = kept.origin.inputs.map(fn)
+            program, device = kept.origin.program, str(inputs[0].device)
+            with without_warnings():
+                program = moved(copy.deepcopy(program), device)
+            self._again(replace(kept.origin, program=program, inputs=inputs, package=None), after)
+        except Exception as error:
+            first = text_line(error)
+            raise UsageError(
+                "this variant can't be moved or converted so, and stays as it was; its number "
+                f"format is part of it, and `modelspeed.load` takes a `device`: {first}."
+            ) from error
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Loaded:
+        kept = _kept(self)
+        tensors = copy.deepcopy(tensors_of(kept.module), memo)
+        made = object.__new__(Loaded)
+        memo[id(self)] = made
+        nn.Module.__init__(made)
+        made._again(kept.origin, tensors)
+        nn.Module.train(made, False)
+        return made
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        kept, file = _kept(self), io.BytesIO()
+        with without_warnings():
+            torch.export.save(kept.origin.program, file)
+        held = {n: (t.detach(), t.requires_grad) for n, t in tensors_of(kept.module).items()}
+        origin = kept.origin
+        inputs = (origin.inputs.args, dict(origin.inputs.kwargs))
+        return _unpickled, (file.getvalue(), held, inputs, origin.runtime, origin.package)
+
+    def extra_repr(self) -> str:
+        return f"runs as `{_kept(self).origin.runtime}`"
+
+
+def running(module: nn.Module) -> nn.Module:
+    """What a loaded module runs."""
+    return _kept(module).made
+
+
+def _kept(module: nn.Module) -> Kept:
+    found: Kept = module.__dict__[KEPT]
+    return found
+
+
+def _unpickled(
+    program: bytes, held: Any, inputs: Any, runtime: str, package: bytes | None
+) -> Loaded:
+    with without_warnings():
+        opened = torch.export.load(io.BytesIO(program))
+    made = object.__new__(Loaded)
+    nn.Module.__init__(made)
+    tensors = {name: tensor.requires_grad_(grad) for name, (tensor, grad) in held.items()}
+    made._again(Origin(opened, Inputs(*inputs), runtime, package), tensors)
+    nn.Module.train(made, False)
+    return made
+
+
+def _converted(tensors: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Tied ones stay one."""
+    once = {id(t): fn(t) for t in tensors.values()}
+    return {name: once[id(t)] for name, t in tensors.items()}
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+
+
+def _as(old: Tensor, new: Tensor) -> Tensor:
+    if not isinstance(old, nn.Parameter) or isinstance(new, nn.Parameter):
+        return new
+    return nn.Parameter(new.detach(), requires_grad=old.requires_grad)
+
+
+def _place(tree: nn.Module, module: nn.Module, name: str, kind: type[nn.Module]) -> None:
+    """Show the tensor `name` of `module` in `tree`."""
+    owner, _, inner = name.rpartition(".")
+    source, (*path, leaf) = module.get_submodule(owner), outside(name).split(".")
+    for part in path:
+        if part not in tree._modules:
+            tree._modules[part] = kind()
+        tree = tree._modules[part]  # type: ignore[assignment]
+    if inner in source._parameters:
+        tree._parameters[leaf] = source._parameters[inner]
+    else:
+        tree._buffers[leaf] = source._buffers[inner]
+        if inner in source._non_persistent_buffers_set:
+            tree._non_persistent_buffers_set.add(leaf)
+
+
+def _fix(tree: nn.Module) -> None:
+    for part in tree.modules():
+        part.__dict__["_parameters"] = Fixed(part._parameters)
+        part.__dict__["_buffers"] = Fixed(part._buffers)

@@ -1,0 +1,214 @@
+"""Ways to run a layer other than as it is, in integers or split: what each takes and costs here.
+
+Times are those of the layer's nodes in the whole model with every layer run that way: alone, a
+layer would pay for conversions that its neighbours share. The rise in loss is measured with this
+one layer run that way, in the currency of widths and blocks (adjusters/methods/moments.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ..adjusters.methods.moments import rise
+from ..adjusters.plan import EXACT, Context, Plan
+from ..adjusters.registry import ADJUSTERS
+from ..backends.registry import lowered
+from ..configs.base_settings import Settings
+from ..configs.layer_settings import LowRank
+from ..core.model_io import Inputs
+from ..graph.capture import clone, node_named
+from ..graph.edits.apply import Factor, QuantizeWeight, apply
+from ..graph.layers import Layer, layers_of
+from ..profiling.layers import node_times
+from ..profiling.losses import outputs_of
+from ..tuning.failing import reason_of
+from ..tuning.session import Bench
+from .number_formats import FLOAT, integers, ranks
+
+EXAMPLES, FEWEST, SECONDS = 64, 8, 8.0
+FASTER = 0.97  # of the time as it is
+FINER = 4.0
+OWN = (Factor, QuantizeWeight)  # edits that say how a layer runs
+
+
+@dataclass(frozen=True)
+class Way:
+    """`step`: the place of the recipe's step, FLOAT where the layer stays as it is. `share`: of
+    the time that it takes then. `rank`: of what it is split into."""
+
+    step: int
+    share: float
+    loss: float
+    rank: int = 0
+
+    def at(self, kernel: int, whole: tuple[int, int], ins: int, outs: int) -> float:
+        """`share` at other widths (inputs, outputs), where `kernel` inputs are read per channel.
+
+        What a split multiplies shrinks with one width, what the layer does with both; where it
+        multiplies no less there is no split.
+        """
+        if not self.rank:
+            return self.share
+        part, before = (
+            self.rank * (i * kernel + o) / (i * kernel * o) for i, o in ((ins, outs), whole)
+        )
+        return min(1.0, self.share * part / before) if part < 1 else 1.0
+
+
+AS_IT_IS = Way(FLOAT, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """By the node of each layer that has any, its ways; the last is as it is."""
+
+    of: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def measured(cls, bench: Bench, module: GraphModule) -> Ways:
+        """What the recipe's steps offer for the layers of `module`."""
+        found: dict[str, tuple[Way, ...]] = {}
+        usual = node_times(lowered(module, bench.inputs, bench.runtime), bench.inputs)
+        for place in (*ranks(bench.recipe), *integers(bench.recipe)):
+            step = bench.recipe.adjust[place]
+            try:
+                rows = [row for settings in _degrees(step.settings)
+                        for row in _offered(bench, module, place, settings, usual)]  # fmt: skip
+            except Exception as error:  # the layers stay as they are, and the step says why
+                bench.failed[place] = reason_of(error, f"`{step.name}`")
+                continue
+            for node, way in rows:
+                if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
+                    found[node] = (*found.get(node, ()), way)
+        return cls({node: (*ways, AS_IT_IS) for node, ways in found.items()})
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(sorted({w.step for ways in self.of.values() for w in ways} - {FLOAT}))
+
+    def taken(self, picks: Mapping[str, int]) -> dict[str, Way]:
+        """By node: how it runs, of those that are not as they are."""
+        chosen = {node: ways[picks[choice_of(node)]] for node, ways in self.of.items()}
+        return {node: way for node, way in chosen.items() if way.step != FLOAT}
+
+    def others(self, *steps: int) -> dict[str, tuple[int, ...]]:
+        """By the name of each layer's choice: the options that are none of `steps`, which hold
+        FLOAT for a layer as it is; where none is, the layer stays as it is."""
+        rows = {}
+        for node, ways in self.of.items():
+            wanted = [w.step for w in ways if w.step in steps] or [FLOAT]
+            rows[choice_of(node)] = tuple(i for i, w in enumerate(ways) if w.step not in wanted)
+        return rows
+
+
+def choice_of(node: str) -> str:
+    """Of the choice between a layer's ways, beside those of groups."""
+    return f"{node} runs"
+
+
+def _degrees(settings: Settings) -> tuple[Settings, ...]:
+    """What is asked of a step for one layer: of ranks, two of which one loses much less."""
+    if not isinstance(settings, LowRank):
+        return (settings,)
+    usual = settings.model_copy(update={"form": "channels"})
+    return (usual, usual.model_copy(update={"max_error": settings.max_error / FINER}))
+
+
+def _offered(
+    bench: Bench, module: GraphModule, place: int, settings: Settings, usual: Mapping[str, float]
+) -> list[tuple[str, Way]]:
+    adjuster = ADJUSTERS[bench.recipe.adjust[place].name]
+    plan = adjuster.plan(bench.context(module), settings)
+    return list(_ways(bench, module, plan, place, usual))
+
+
+def _ways(
+    bench: Bench, module: GraphModule, plan: Plan, place: int, usual: Mapping[str, float]
+) -> Iterator[tuple[str, Way]]:
+    """By node: how the plan has it run, where that is faster."""
+    if not plan.edits:
+        return
+    changed = plan.carry_out(clone(module))
+    times = node_times(lowered(changed, bench.inputs, bench.runtime_for(changed)), bench.inputs)
+    edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
+    shares = {}
+    for layer in layers_of(module):
+        node = layer.node.name
+        if node in edited and usual.get(node):
+            took = sum(times.get(name, math.inf) for name in _parts(module, changed, node))
+            shares[layer] = took / usual[node]
+    faster = {layer: share for layer, share in shares.items() if share < FASTER}
+    if not faster:
+        return
+    bench.talk.stage("judging layers one by one", len(faster))
+    for layer, loss in _losses(bench, bench.context(module), plan, faster):
+        if math.isfinite(loss):
+            node = layer.node.name
+            rank = getattr(edited[node], "rank", 0)
+            yield node, Way(place, faster[layer], loss, rank)
+
+
+def _parts(module: GraphModule, changed: GraphModule, name: str) -> list[str]:
+    """A layer's node in the changed graph, and what it was split into behind it."""
+    names = {n.name for n in module.graph.nodes}
+    layers = {layer.node for layer in layers_of(changed)}
+    node = node_named(changed, name)
+    rest = [u.name for u in node.users if u in layers and u.name not in names] if node else []
+    return [name, *rest]
+
+
+def _losses(
+    bench: Bench, context: Context, plan: Plan, layers: Iterable[Layer]
+) -> Iterator[tuple[Layer, float]]:
+    """The rise in loss with each layer alone as the plan has it."""
+    folded = apply(clone(context.module), [e for e in plan.edits if isinstance(e, EXACT)])
+    now = {layer.node.name: layer for layer in layers_of(folded)}
+    layers = list(layers)
+    given, started = _examples(context, EXAMPLES), time.monotonic()
+    wanted = [_outputs(folded, inputs, context) for inputs, _ in given]
+    took = max(1e-9, time.monotonic() - started) * len(layers)
+    left = max(FEWEST, round(EXAMPLES * min(1.0, SECONDS / took)))
+    rows = []  # of one pass: in another one a loader may give other examples
+    for (inputs, targets), outputs in zip(given, wanted, strict=True):
+        count = min(left, len(outputs))
+        if count:
+            rows.append((_first(inputs, count), targets, outputs[:count]))
+        left -= count
+    total = sum(len(outputs) for *_, outputs in rows)
+    for layer in layers:
+        trial = plan.carry_out_on(now[layer.node.name], clone(folded))
+        risen = (
+            len(outputs) * rise(outputs, _outputs(trial, inputs, context), targets)
+            for inputs, targets, outputs in rows
+        )
+        yield layer, sum(risen) / total
+        bench.talk.advance(1)
+
+
+def _outputs(module: GraphModule, inputs: Inputs, context: Context) -> Tensor:
+    with torch.no_grad():
+        return outputs_of(module, inputs, context.device)
+
+
+def _examples(context: Context, most: int) -> list[tuple[Inputs, Any]]:
+    """The first of the training data, or the example inputs where there is none."""
+    found, left = list[tuple[Inputs, Any]](), most
+    for inputs, targets in context.train or ():
+        given = _first(Inputs.of(inputs), left).map(lambda x: x.to(context.device))
+        found.append((given, targets))
+        left -= len(given[0])
+        if left <= 0:
+            break
+    return found or [(context.inputs, None)]
+
+
+def _first(inputs: Inputs, count: int) -> Inputs:
+    return inputs.map(lambda x: x[:count] if x.dim() else x)

@@ -1,0 +1,144 @@
+"""What a search starts from: importance of channels, blocks and formats, and what each takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from torch.fx import GraphModule
+
+from ..adjusters.methods.importance import Scores
+from ..adjusters.plan import Context
+from ..adjusters.prune import Pruner, seen_by
+from ..configs.recipe import Recipe, Step
+from ..configs.settings import DropBlocks, Prune
+from ..tuning.candidates import before
+from ..tuning.session import Bench
+from .decision import Chosen, Taken
+from .droppable_blocks import Depth
+from .knapsack import Problem
+from .latency_tables import CostTables, Store
+from .layer_options import Ways, choice_of
+from .number_formats import FLOAT, halves, integers, name_of, ranks
+from .problem import Widths
+from .trials import Picks
+from .width_multiple import rewarded_multiple
+
+
+@dataclass(frozen=True)
+class Ground:
+    pruner: Pruner
+    depth: Depth
+    problem: Problem
+    ways: Ways
+
+    @property
+    def groups(self) -> set[str]:
+        """Of the problem's choices, those of widths."""
+        return set(self.problem.choices) - {choice_of(node) for node in self.ways.of}
+
+    def all_by(self, step: int) -> Problem:
+        """Every layer that can runs by this step of the recipe."""
+        return replace(self.problem, barred=self.ways.others(step))
+
+    def problems(self, steps: tuple[int, ...]) -> list[Problem]:
+        """Where layers may run by `steps`: the one with all freedom, and those with no layer and
+        with every layer run so, which are there since predictions err."""
+        if not steps:
+            return [self.all_by(FLOAT)]
+        free = replace(self.problem, barred=self.ways.others(FLOAT, *steps))
+        return [free, self.all_by(FLOAT), *map(self.all_by, steps)]
+
+    def settled(self, picks: Picks) -> dict[str, int]:
+        """Layers of blocks that are left out run as they are: no other way means anything."""
+        leads, lead_of = (d.inner[0] for d in self.depth.blocks), self.depth.lead_of_node
+        gone = {a for a in leads if not self.problem.choices[a].options[picks[a]]}
+        rows = {choice_of(n): len(w) - 1 for n, w in self.ways.of.items() if lead_of.get(n) in gone}
+        return {**picks, **rows}
+
+    def chosen(self, recipe: Recipe, picks: Picks, form: int) -> Chosen:
+        """What an allocation means for the recipe's steps, the whole model in format `form`."""
+        picks = self.settled(picks)
+        widths = {g: self.problem.choices[g].options[i] for g, i in picks.items()
+                  if g in self.groups}  # fmt: skip
+        gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
+        kept = {g: w for g, w in widths.items() if w}
+        nodes: dict[tuple[int, int], set[str]] = {}
+        for node, way in self.ways.taken(picks).items():
+            nodes.setdefault((way.step, way.rank), set()).add(node)
+        steps = recipe.adjust
+        taken = [Taken(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())]
+        return Chosen(
+            self.pruner.keeping(kept), gone, self.depth.reason,
+            open=tuple(steps[f] for f in (*ranks(recipe), *integers(recipe), *halves(recipe))),
+            taken=(*taken, *([] if form == FLOAT else [Taken(steps[form])])),
+        )  # fmt: skip
+
+    def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
+        """The steps that an allocation takes besides widths, and in words."""
+        counts = Counter(way.step for way in self.ways.taken(self.settled(picks)).values())
+        whole = [] if form == FLOAT else [form]
+        names = [name_of(recipe, f) for f in whole]
+        for step, count in sorted(counts.items()):
+            most = sum(any(w.step == step for w in row) for row in self.ways.of.values())
+            part = "" if count == most else f" in {count} of {most} layers"
+            names.append(name_of(recipe, step) + part)
+        return (*whole, *sorted(counts)), ", ".join(names) or name_of(recipe, FLOAT)
+
+    @classmethod
+    def of(cls, bench: Bench, step: Step) -> Ground:
+        """For the model as it stands when the recipe reaches the pruning step."""
+        module = before(bench, step).module
+        context = seen_by(bench.context(module), step.settings)
+        bench.talk.stage("ranking channel groups")
+        ranking = bench.journal.kept("ranking", Ranking, lambda: Ranking.of(bench, context, step))
+        if ranking.instead:
+            bench.set_aside["importance"] = ranking.instead
+        pruner = Pruner(
+            context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple,
+            ranking.instead,
+        )  # fmt: skip
+        ways = Ways()
+        if ranks(bench.recipe) or integers(bench.recipe):
+            ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
+        bench.talk.stage("timing layers at other widths")
+        problem = bench.journal.kept(
+            "widths", Problem, lambda: _timed(bench, module, pruner, ranking.depth, ways)
+        )
+        return cls(pruner, ranking.depth, problem, ways)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All that takes long to find out about importance."""
+
+    scores: Scores
+    costs: dict[str, float]
+    multiple: int
+    depth: Depth
+    instead: str = ""
+
+    @classmethod
+    def of(cls, bench: Bench, context: Context, step: Step) -> Ranking:
+        made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
+        groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
+        depth = Depth.of(context, groups, _open_drop(bench))
+        assert isinstance(step.settings, Prune)
+        if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
+            depth = Depth(reason="weight norms are no currency to weigh blocks in")
+        return cls(made.scores, made.costs, made.multiple, depth, made.instead)
+
+
+def _open_drop(bench: Bench) -> DropBlocks | None:
+    """The settings of a `drop_blocks` step that leaves it to the search how many go."""
+    found = (s.settings for s in bench.recipe.adjust if isinstance(s.settings, DropBlocks))
+    return next((s for s in found if s.count is None), None)
+
+
+def _timed(bench: Bench, module: GraphModule, pruner: Pruner, depth: Depth, ways: Ways) -> Problem:
+    """The knapsack, from timings of layers at other widths."""
+    tables = CostTables.of(bench.runtime, bench.device, Store.of(bench.fingerprint, bench.runtime))
+    widths = Widths(module, bench.inputs, pruner, tables, depth, ways)
+    count = widths.measure(lambda n: bench.talk.advance(n))
+    bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
+    return widths.problem()

@@ -1,0 +1,73 @@
+"""What a target asks for, in the search's own unit: ms on the scale of one reference run."""
+
+from __future__ import annotations
+
+from ..core.records import Latency, Record, Target, Verification
+
+# The upper end of the interval is wanted in this part of the target.
+WINDOW = 0.95
+# What the fresh process must leave free, since two runs of it differ by more than one's interval.
+MARGIN = 0.985
+
+
+def wanted(target: Target) -> bool:
+    return target.ms is not None or target.speedup is not None
+
+
+def budget_ms(target: Target, reference: Latency) -> float:
+    """The latency to search for, where the original takes `reference`."""
+    if target.speedup is not None:
+        return reference.value_ms / target.speedup
+    assert target.ms is not None
+    return target.ms
+
+
+def feasibility(
+    target: Target, reference: Latency, lossless: Latency, smallest: Latency | None = None
+) -> str:
+    """One line before the long work; `smallest` is the narrowest variant, once it was measured."""
+    goal = "none"
+    if wanted(target):
+        goal = f"{budget_ms(target, reference):.3g} ms"
+    elif target.fastest:
+        goal = "as fast as the accuracy limit allows"
+    text = f"baseline {reference.value_ms:.3g} ms, lossless {lossless.value_ms:.3g} ms, "
+    if smallest is None:
+        return f"{text}target {goal}"
+    return f"{text}smallest reachable about {smallest.value_ms:.3g} ms, target {goal}"
+
+
+def used(target: Target, checked: Verification) -> float:
+    """The part of the target that a verified artifact uses; at most 1 meets it."""
+    if target.speedup is not None:
+        return target.speedup / checked.comparison.low
+    assert target.ms is not None
+    return checked.final.high_ms / target.ms
+
+
+def used_by_original(target: Target, checked: Verification) -> float:
+    """The part of the target that the user's own model uses."""
+    if target.speedup is not None:
+        return target.speedup
+    assert target.ms is not None
+    return checked.baseline.high_ms / target.ms
+
+
+def summary(record: Record, smallest_ms: float) -> str:
+    """One sentence that says how the verified result lies to the target."""
+    target, final, found = record.target, record.final, record.speedup
+    assert final is not None and found is not None
+    if target.speedup is not None:
+        got, goal = f"{found.speedup:.2f}x as fast", f"{target.speedup:g}x"
+        gap = f"{target.speedup - found.low:.2f}x"
+    else:
+        got, goal = f"{final.value_ms:.3g} ms", f"{target.ms:.3g} ms"
+        gap = f"{final.high_ms - (target.ms or 0.0):.3g} ms"
+    if record.verdict == "met":
+        return f"{got} meets the target of {goal}"
+    if record.verdict == "missed":
+        return (
+            f"the target of {goal} is missed by {gap}; the smallest latency reachable with this "
+            f"recipe is about {min(smallest_ms, final.value_ms):.3g} ms"
+        )
+    return f"{got} can't be told from the target of {goal} on this machine"

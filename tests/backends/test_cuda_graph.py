@@ -1,0 +1,167 @@
+"""One recording per shape of inputs. What CUDA itself does is replaced, but for the last tests."""
+
+from __future__ import annotations
+
+import pico
+import pytest
+import torch
+from modelspeed.backends import cuda_graph
+from modelspeed.backends import registry as runtimes
+from modelspeed.backends.cuda_graph import MOST, Recording, recorded
+from modelspeed.core.errors import MeasureError
+from modelspeed.core.model_io import Inputs, leaves
+from modelspeed.core.records import Latency, LeftAlone
+from modelspeed.graph.capture import capture, clone, export, module_of, moved
+from modelspeed.graph.lowering.lower import CUDA_GRAPHS, variants
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Keyed(nn.Module):
+    """Named inputs, nested outputs, a constant made on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x, mask=None):
+        y = torch.relu(self.a(x)) * mask + torch.arange(4)
+        return {"y": y, "both": (y.sum(-1), x)}
+
+
+def given(rows=1):
+    return Inputs((torch.randn(rows, 4),), {"mask": torch.rand(rows, 4)})
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The shapes that were recorded, on whatever device; five rows can't be."""
+    shapes = []
+
+    def record(usual, flat):
+        shapes.append(flat[0].shape)
+        if len(flat[0]) == 5:
+            raise MeasureError("CUDA can't record this model as one graph")
+        memory = [x.clone() for x in flat]
+        held = [x.clone() for x in leaves(usual(*memory))]
+
+        def replay():
+            for mine, value in zip(held, leaves(usual(*memory)), strict=True):
+                mine.copy_(value)
+
+        return Recording(replay, memory, held)
+
+    monkeypatch.setattr(cuda_graph, "record", record)
+    return shapes
+
+
+def test_every_shape_is_recorded_once_and_outputs_are_the_callers_own(taken):
+    module = capture(Keyed().eval(), given())
+    made = recorded(clone(module), module, given())
+    pairs = []
+    for rows, mode in ((1, torch.inference_mode), (3, torch.inference_mode), (1, torch.no_grad)):
+        with mode():
+            inputs = given(rows)
+            pairs.append((inputs.call(made), inputs.call(module)))
+    for found, wanted in pairs:  # compared at the end: a later call may not have changed them
+        assert found.keys() == wanted.keys()
+        torch.testing.assert_close(leaves(found), leaves(wanted))
+    assert [len(shape) and shape[0] for shape in taken] == [1, 3]
+    assert not pairs[-1][0]["y"].requires_grad
+
+
+def test_what_is_not_recorded_runs_as_usual(taken):
+    module = capture(Keyed().eval(), given())
+    with pytest.raises(MeasureError, match="can't record"):
+        recorded(clone(module), module, given(5))
+    taken.clear()
+    made = recorded(clone(module), module, given())
+    with torch.no_grad():
+        for rows in (5, 5, *range(10, 10 + MOST)):
+            inputs = given(rows)
+            torch.testing.assert_close(leaves(inputs.call(made)), leaves(inputs.call(module)))
+    assert len(taken) == MOST and taken.count((5, 4)) == 1
+    assert made.pick([x.to("meta") for x in given()]) is None
+
+
+def test_moved_or_cast_weights_are_recorded_anew(taken):
+    module = capture(pico.net(["residual"]), (pico.images(1),))
+    made = recorded(clone(module), module, Inputs((pico.images(1),)))
+    assert set(made.double().usual.state_dict()) == set(module.state_dict())
+    x = pico.images(1).double()
+    assert made(x).dtype == made(x).dtype == torch.float64 and len(taken) == 2
+    made.to("cpu")
+    assert made(x).dtype == torch.float64 and len(taken) == 3
+
+
+def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
+    module = capture(pico.net(["residual"]), (pico.images(1),))
+    assert not set(CUDA_GRAPHS) & set(variants(module, (pico.images(1),)))
+    with FakeTensorMode():
+        found = variants(module, (torch.empty(1, 1, 12, 12, device="cuda"),))
+    assert list(found) == ["folded", "channels_last", *CUDA_GRAPHS]
+    ready = runtimes.realise(module, Inputs((pico.images(1),)), CUDA_GRAPHS[0])
+    assert torch.equal(ready(pico.images(2)), module(pico.images(2)))
+
+
+def test_a_program_is_moved_with_the_constants_that_it_makes():
+    program = export(Keyed().eval(), given())
+    assert moved(program, "cpu") is program
+    assert "device(type='cpu')" in module_of(program).code
+    made = module_of(moved(program, "meta"))
+    assert "'cpu'" not in made.code and {p.device.type for p in made.parameters()} == {"meta"}
+    assert made(*(x.to("meta") for x in given().args), mask=given().kwargs["mask"].to("meta"))
+
+
+@pytest.mark.parametrize("kind", [MeasureError, RuntimeError, AssertionError, KeyError])
+def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, kind):
+    def realise(module, inputs, name, package=None):
+        if name == "folded":
+            raise kind("CUDA can't record this model as one graph: a copy to the CPU")
+        return module
+
+    monkeypatch.setattr(runtimes, "realise", realise)
+    monkeypatch.setattr(
+        runtimes, "measure_interleaved", lambda runs, **_: [Latency(50, 1, 1, 1) for _ in runs]
+    )
+    inputs = Inputs((pico.images(1),))
+    module = capture(pico.net([]), inputs)
+    names, left_out = runtimes.promising(module, inputs, "lowered", 50.0, (inputs,))
+    assert "folded" not in names and names[0] == "plain"
+    assert left_out == (
+        LeftAlone(
+            "runtime `folded`", "CUDA can't record this model as one graph: a copy to the CPU"
+        ),
+    )
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CUDA_GRAPHS)
+def test_on_a_gpu_recordings_give_the_same_for_every_batch(name):
+    inputs = Inputs((pico.images(1).cuda(),))
+    module = capture(pico.net(["residual", "depthwise"]).cuda(), inputs)
+    made = runtimes.realise(module, inputs, name)
+    with torch.inference_mode():
+        first, again = pico.images(1).cuda(), pico.images(1).cuda() + 1
+        found = [made(first), made(again), made(pico.images(3).cuda())]
+        wanted = [module(first), module(again), module(pico.images(3).cuda())]
+    for mine, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-2, atol=1e-3)
+    with pytest.raises(RuntimeError):
+        made(pico.images(1))
+
+
+@gpu
+@pytest.mark.gpu
+def test_on_a_gpu_what_waits_for_the_cpu_is_refused_in_a_sentence():
+    class Waits(nn.Module):
+        def forward(self, x):
+            return x * float(x.sum().item())
+
+    inputs = Inputs((torch.ones(1, 4).cuda(),))
+    with pytest.raises(MeasureError, match="CUDA can't record"):
+        cuda_graph.record(Waits(), list(inputs))
+    torch.testing.assert_close(torch.ones(2).cuda() + 1, torch.full((2,), 2.0).cuda())

@@ -1,0 +1,42 @@
+"""Which steps stay: what brings nothing but speed must be faster, and exact enough."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from modelspeed.adjusters.plan import Plan
+from modelspeed.configs.recipe import make_step
+from modelspeed.core.records import Comparison
+from modelspeed.tuning.steps import Run
+
+FOUND = {
+    "faster": Comparison(1.5, 1.4, 1.6, "faster"),
+    "slower": Comparison(0.5, 0.4, 0.6, "slower"),
+    "same": Comparison(1.0, 0.9, 1.1, "no significant change"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "for_speed", "found", "accuracy", "reason"),
+    [
+        ("quantize", True, "faster", 0.89, None),
+        ("quantize", True, "faster", 0.5, "more than `limits.max_drop`"),
+        ("quantize", True, "same", 0.9, "no faster"),
+        ("quantize", True, "slower", 0.9, "measured slower"),
+        ("quantize", False, "same", 0.9, None),
+        ("precision", True, "slower", None, "measured slower"),
+        ("precision", True, "faster", None, None),
+        ("channels_last", False, "slower", 0.9, "measured slower"),
+        ("channels_last", False, "same", 0.9, None),
+        ("drop_blocks", False, "slower", 0.1, None),
+    ],
+)
+def test_a_step_goes_where_it_does_not_help(name, for_speed, found, accuracy, reason):
+    limits = SimpleNamespace(max_drop=0.02)
+    bench = SimpleNamespace(
+        original=None, recipe=SimpleNamespace(limits=limits), accuracy=lambda _: 0.9
+    )
+    run = Run(bench, None)
+    said = run._objection(make_step(name), Plan(for_speed=for_speed), FOUND[found], accuracy)
+    assert said is None if reason is None else reason in said

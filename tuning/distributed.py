@@ -1,0 +1,175 @@
+"""Fine-tuning by all processes that `torchrun` started.
+
+The first process runs the tool. The others wait until it comes to a fine-tuning, take part in it
+with their share of the batches, and wait again; nothing else runs in them, so that it can measure.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ..configs.recipe import Recipe
+from ..configs.settings import Finetune
+from ..core.errors import DataError, ModelspeedError
+from ..core.progress import Quiet
+from ..data.augmentation import Augmented
+from ..graph.capture import clone
+from ..graph.edits.apply import Edit, apply, from_json, to_json
+from ..profiling.machine import threads
+from ..training.distillation import Objective
+from ..training.finetuning import Trained, finetune
+from ..training.process_group import Group
+from ..training.quantization_aware import settle, trainable
+from ..training.trainer import Trainer, weights_of
+from .job import Job
+from .session import Bench, open_bench
+
+# A process that ends closes its connections, which is noticed at once: no time-out needs to be
+# short, and the first process may search for as long as `limits.minutes` lets it.
+PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that another process needs to train the same graph."""
+
+    job: Job
+    recipe: Recipe
+    edits: list[dict[str, Any]]
+    weights: dict[str, Tensor]
+    settings: Finetune
+    threads: int
+
+
+@contextmanager
+def leading(device: str) -> Iterator[None]:
+    """The first process's side: the others are let go when the block ends, however it does."""
+    _join(device)
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            with suppress(RuntimeError):  # they are gone already
+                Group.current().agree(None)
+            dist.destroy_process_group()
+
+
+def follow(device: str) -> None:
+    """Take part in every fine-tuning until the first process lets go or is gone."""
+    nothing: Request | None = None
+    group = _join(device)
+    try:
+        while (request := group.agree(nothing)) is not None:
+            _help(request, group)
+    except KeyboardInterrupt:
+        pass  # the first process says so
+    except RuntimeError as error:
+        if not _is_connection(error):
+            raise
+    finally:
+        dist.destroy_process_group()
+
+
+def together(
+    bench: Bench, student: GraphModule, edits: Sequence[Edit], settings: Finetune, deadline: float
+) -> Trained:
+    """Train `student`, made by `edits`, in place, by all processes of the group.
+
+    Weights in integers are trained as floats that are rounded at every step.
+    """
+    form = trainable(student)
+    trainer = _trainer(bench, form, settings)
+    trainer.deadline = deadline
+    trained = _trained(bench, student, edits, trainer)
+    settle(form, student)
+    return trained
+
+
+def _trained(
+    bench: Bench, student: GraphModule, edits: Sequence[Edit], trainer: Trainer
+) -> Trained:
+    if bench.group.size == 1:
+        return finetune(trainer)
+    share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
+    weights = {k: v.cpu() for k, v in weights_of(student).items()}
+    request = Request(bench.job, bench.recipe, to_json(edits), weights, trainer.settings, share)
+    bench.group.agree(request)
+    try:
+        return _collective(trainer, request, None)
+    except ModelspeedError:
+        raise  # all processes have met the same
+    except BaseException:
+        # The others are in the middle of a step, where no message reaches them.
+        dist.destroy_process_group()
+        bench.group = Group()  # what comes after the failed step is done by this process alone
+        raise
+
+
+def _join(device: str) -> Group:
+    cuda = device.startswith("cuda") and torch.cuda.is_available()
+    # Objects go by gloo in any case: waiting on it takes no time of the CPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    return Group.current()
+
+
+def _help(request: Request, group: Group) -> None:
+    trainer, problem = None, None
+    try:
+        bench = open_bench(_here(request.job), request.recipe, Quiet())
+        student = apply(clone(bench.original), from_json(request.edits))
+        student.load_state_dict(request.weights)
+        trainer = _trainer(bench, trainable(student), request.settings)
+    except (ModelspeedError, OSError) as error:
+        problem = f"process {group.rank}: {error}"
+    with suppress(ModelspeedError):  # the first process tells
+        _collective(trainer, request, problem)
+
+
+def _here(job: Job) -> Job:
+    """Each process of a machine has a GPU of its own."""
+    device = job.target.device
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    return replace(job, target=replace(job.target, device=device))
+
+
+def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
+    data, spec = bench.data, bench.recipe.data
+    assert data is not None and spec is not None
+    return Trainer(
+        Objective(student, bench.original, settings),
+        Augmented(data.train, spec.augment, bench.job.seed) if spec.augment else data.train,
+        data.held,
+        lambda m: data.held_score(m, bench.device),
+        settings,
+        bench.talk,
+        bench.device,
+        math.inf,
+        bench.group,
+    )
+
+
+def _collective(trainer: Trainer | None, request: Request, problem: str | None) -> Trained:
+    problems = [p for p in Group.current().gathered(problem) if p]
+    if problems or trainer is None:
+        raise DataError(problems[0])
+    # Shuffled batches come in the same order everywhere, so that shares don't overlap.
+    torch.manual_seed(request.job.seed)
+    with threads(request.threads):
+        return finetune(trainer)
+
+
+def _is_connection(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

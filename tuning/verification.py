@@ -1,0 +1,137 @@
+"""The final verdict: the written artifact and the user's model in a fresh process.
+
+Latency, accuracy, agreement and closeness of outputs are all of the artifact as `load` gives it
+there, since that is what the user will run.
+
+`python -m modelspeed.tuning.verification` reads a request as JSON on stdin and answers on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..backends.registry import runner, same_answers
+from ..checkpoints.artifact import read_artifact
+from ..checkpoints.manifest import read_manifest
+from ..configs.load import parse_recipe
+from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
+from ..core.model_io import Inputs
+from ..core.processes import die_with_parent, python
+from ..core.records import Latency, Verification, from_json, to_json
+from ..data.load import load_data
+from ..profiling.closeness import expected
+from ..profiling.state import kept_state
+from ..profiling.statistics import compare
+from ..profiling.timer import measure_interleaved
+from ..profiling.undisturbed import undisturbed
+from ..runtime.load import open_artifact
+from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from .probes import probes
+from .quality import quality_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
+    the data; `judged`: the metric is evaluated, too."""
+
+    job: Job
+    folder: str
+    usual_ms: float
+    seconds: float
+    recipe: str
+    judged: bool
+    parent: int
+
+
+def verify(
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
+) -> Verification:
+    """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
+
+    Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
+    MeasureError with the other process's sentence where it fails.
+    """
+    request = Request(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
+    done = subprocess.run(
+        python("-m", "modelspeed.tuning.verification"),
+        input=json.dumps(to_json(request)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    if "differs" in answer:
+        raise OutputsDiffer(answer["error"], answer["differs"])
+    if done.returncode or "error" in answer or not lines:
+        reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise MeasureError(f"the written artifact failed in a fresh process: {reason}")
+    return from_json(Verification, answer, "verification")
+
+
+def measured(request: Request) -> Verification:
+    """The fresh process's side of `verify`."""
+    job, folder = request.job, Path(request.folder)
+    prepare_machine(job.target, job.seed)
+    source = open_source(job)
+    if source.sha256 != read_manifest(folder)["source_sha256"]:
+        raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
+    read_artifact(folder, verify=True)
+    inputs, device = example_inputs(job, source), job.target.device
+    original, variant = source.module.to(device), open_artifact(folder, device=device)
+    refused = [n for n in variant.notices if n.code in ("runtime_differs", "runtime_fails")]
+    if refused:
+        raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))
+    recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
+    data = load_data(recipe, program_inputs(source))
+    outputs = expected(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
+    closeness = same_answers(variant.module, outputs, variant.runtime)
+    quality = None
+    if request.judged:
+        quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
+    baseline, final = _timed(request, original, variant.module, inputs)
+    found = compare(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    return Verification(baseline, final, found, closeness, quality)
+
+
+def _timed(
+    request: Request, original: nn.Module, variant: nn.Module, inputs: Inputs
+) -> tuple[Latency, Latency]:
+    def attempt() -> list[Latency]:
+        return measure_interleaved(
+            [runner(original, inputs), runner(variant, inputs)],
+            percentile=request.job.target.percentile,
+            max_seconds=request.seconds,
+            device=request.job.target.device,
+            seed=request.job.seed,
+        )
+
+    with kept_state(original), kept_state(variant):
+        baseline, final = undisturbed(attempt, request.usual_ms)
+    return baseline, final
+
+
+def main() -> None:
+    given = json.loads(sys.stdin.read())
+    die_with_parent(int(given["parent"]))
+    try:
+        answer = to_json(measured(from_json(Request, given, "request")))
+    except OutputsDiffer as error:
+        answer = {"error": str(error), "differs": error.runtime}
+    except (ModelspeedError, OSError) as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
