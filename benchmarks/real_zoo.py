@@ -48,6 +48,7 @@ def _timm(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
     side = 64 if size[-1] % 7 else 112  # windows of 7 places need multiples of it
     try:
         made = timm.create_model(name, pretrained=False, img_size=side)
+        _fitting(made.eval(), [(3, side, side)])  # some take the argument and cannot compute so
     except (TypeError, AssertionError, ValueError, RuntimeError):
         made = timm.create_model(name, pretrained=False)
     return made, [(3, 64, 64), (3, side, side), (3, 128, 128), size]
