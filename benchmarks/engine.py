@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,16 @@ from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
 from modelspeed.search import trials
 from modelspeed.search.knapsack import Problem
-from modelspeed.search.latency_tables import CostTables
+from modelspeed.search.latency_tables import LatencyTables
 from modelspeed.search.search import Search
 from modelspeed.training.distillation import Objective
 from modelspeed.training.finetuning import finetune, reestimate_batch_norm
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build
+from modelspeed.tuning.delivery import baseline_record
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.session import Bench, open_bench
+from modelspeed.tuning.lab import SessionLab
+from modelspeed.tuning.session import Session, open_session
 from torch.fx import GraphModule
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -75,7 +78,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def bench_of(name: str) -> Bench:
+def session_of(name: str) -> Session:
     """The net opened as `tune` opens it, one thread: a quieter machine."""
     data, shape, _ = nets.NETS[name]
     recipe = parse_recipe(
@@ -88,28 +91,30 @@ def bench_of(name: str) -> Bench:
     factory = "../examples/digits/model.py:build" if name == "resnet" else f"nets.py:{name}"
     args = {"width": 32} if name == "resnet" else {}
     job = Job(str(nets.checkpoint(name)), target, factory, str(nets.HERE), args, inputs)
-    bench = open_bench(job, recipe, Quiet())
-    bench.measure_reference()
-    bench.choose_runtime(bench.original)
-    return bench
+    session = open_session(job, recipe, Quiet()).with_baseline()
+    return session.with_kernels(session.original)
 
 
-def trained(bench: Bench, module: GraphModule, epochs: float, **options: Any) -> dict[str, float]:
+def trained(
+    session: Session, module: GraphModule, epochs: float, **options: Any
+) -> dict[str, float]:
     """Accuracy as it is, with batch norms re-estimated, and after the same fine-tuning."""
-    data = bench.data
+    data = session.data
     assert data is not None
     normed = clone(module)
     reestimate_batch_norm(normed, data.train, 20, "cpu")
-    row = {"raw": bench.accuracy(module), "norms": bench.accuracy(normed)}
+    row = {"raw": session.accuracy(module), "norms": session.accuracy(normed)}
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
-    objective = Objective(module, bench.original, settings)
+    objective = Objective(module, session.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
-    return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]
+    return row | {"after": session.accuracy(module)}  # type: ignore[dict-item]
 
 
-def engine_rows(bench: Bench, options: dict[str, Any], shares: tuple[float, ...]) -> Iterator[Any]:
+def engine_rows(
+    session: Session, options: dict[str, Any], shares: tuple[float, ...]
+) -> Iterator[Any]:
     """(share, module, ms used, seconds) by the engine with parts switched off."""
     started = time.monotonic()
     prune = make_step(
@@ -121,19 +126,20 @@ def engine_rows(bench: Bench, options: dict[str, Any], shares: tuple[float, ...]
         steps.insert(0, make_step("drop_blocks"))
     if options.get("compensate", True):
         steps.append(make_step("compensate"))
-    bench.recipe = bench.recipe.model_copy(update={"adjust": tuple(steps)})
-    free, bench.runtime = bench.latency_on_reference(bench.original)
-    search = Search.of(bench, prune, free)
+    session = replace(session, recipe=session.recipe.model_copy(update={"adjust": tuple(steps)}))
+    free, runtime = session.relative_latency(session.original)
+    record = baseline_record(session, "tune", session.reference)
+    search = Search.of(SessionLab(session, record, Path("unused"), runtime), prune, free)
     shared = time.monotonic() - started
     for share in shares:
         started = time.monotonic()
-        found = search.solve(share * bench.reference.value_ms)
+        found = search.solve(share * session.reference.value_ms)
         seconds = shared + time.monotonic() - started
         shared = 0.0
         if found is None:
             yield share, None, min(t.latency.high_ms for t in search.trials), seconds
             continue
-        made = build(bench, search.chosen(found), recover=True)
+        made = build(session, search.decision(found), recover=True)
         yield share, made.module, found.latency.high_ms, seconds
 
 
@@ -147,7 +153,7 @@ def switched_off(options: dict[str, Any]) -> Iterator[None]:
         setattr(owner, name, value)
 
     if options.get("macs"):
-        put(CostTables, "at", _macs)
+        put(LatencyTables, "at", _macs)
     if not options.get("others", True):
         put(Problem, "others", lambda self: [])
         put(trials, "SHORTLIST", 1)
@@ -158,7 +164,7 @@ def switched_off(options: dict[str, Any]) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def _macs(self: CostTables, shape: Any, ins: int, outs: int) -> float:
+def _macs(self: LatencyTables, shape: Any, ins: int, outs: int) -> float:
     """Multiply-accumulates in place of ms; what one more ms is worth is found by measuring."""
     taps = 1
     for k in (*shape.kernel, *shape.space, *shape.batch):
@@ -172,21 +178,21 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
     if not methods:
         return
     with alone():
-        bench = bench_of(name)
-    whole = bench.reference.value_ms
-    base = {"net": name, "eager_ms": whole, "base": bench.accuracy(bench.original)}
+        session = session_of(name)
+    whole = session.reference.value_ms
+    base = {"net": name, "eager_ms": whole, "base": session.accuracy(session.original)}
     for method in methods:
         options = {"through_norms": name in THROUGH_NORMS, **OURS.get(method, {})}
         with alone(), switched_off(options):
             found = list(
-                engine_rows(bench, options, shares) if method in OURS
-                else peers.rows(bench, method, shares, time.monotonic)
+                engine_rows(session, options, shares) if method in OURS
+                else peers.rows(session, method, shares, time.monotonic)
             )  # fmt: skip
         for share, made, used, seconds in found:
             row = base | {"method": method, "share": share, "seconds": round(seconds, 1)}
             row["used"] = used / (share * whole)
             if made is not None:
-                row |= trained(bench, made, EPOCHS[name], **options.get("train", {}))
+                row |= trained(session, made, EPOCHS[name], **options.get("train", {}))
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, file=sys.stderr, flush=True)

@@ -15,7 +15,8 @@ import sys
 import time
 import warnings
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import engine
 import nets
@@ -30,7 +31,9 @@ from modelspeed.training.distillation import Objective
 from modelspeed.training.finetuning import finetune
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build, plan_step
-from modelspeed.tuning.session import Bench
+from modelspeed.tuning.delivery import baseline_record
+from modelspeed.tuning.lab import SessionLab
+from modelspeed.tuning.session import Session
 
 SHARES = (0.33, 0.2, 0.12)
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -42,15 +45,17 @@ LEVERS: dict[str, tuple[str, ...]] = {
 RESULTS = nets.TRAINED / "joint.jsonl"
 
 
-def opened(bench: Bench, name: str, formats: tuple[str, ...]) -> Search:
+def opened(session: Session, name: str, formats: tuple[str, ...]) -> Search:
     through = name in engine.THROUGH_NORMS
     prune = make_step("prune", max_ratio=engine.MOST, through_norms=through)
     steps = [make_step("drop_blocks"), prune, make_step("compensate")]
     for form in formats:
         steps.append(make_step(form))
-    bench.recipe = bench.recipe.model_copy(update={"adjust": tuple(steps)})
-    free, bench.runtime = bench.latency_on_reference(bench.original)
-    return Search.of(bench, prune, free)
+    recipe = session.recipe.model_copy(update={"adjust": tuple(steps)})
+    session = replace(session, recipe=recipe, started=working())  # the time of a run of its own
+    free, runtime = session.relative_latency(session.original)
+    record = baseline_record(session, "tune", session.reference)
+    return Search.of(SessionLab(session, record, Path("unused"), runtime), prune, free)
 
 
 def answer(search: Search, lever: str, budget: float) -> Trial | None:
@@ -62,25 +67,25 @@ def answer(search: Search, lever: str, budget: float) -> Trial | None:
     return next((t for t in (*halves, *integers) if t.latency.high_ms <= budget), None)
 
 
-def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[str, float]:
-    chosen = search.chosen(found)
-    row = {"raw": bench.accuracy(build(bench, chosen, recover=True).module)}
+def trained(session: Session, search: Search, found: Trial, epochs: float) -> dict[str, float]:
+    chosen = search.decision(found)
+    row = {"raw": session.accuracy(build(session, chosen, recover=True).module)}
     if chosen.removes_nothing:
         return row | {"after": row["raw"]}  # type: ignore[return-value]
-    narrow = build(bench, replace(chosen, taken=()), recover=True)
+    narrow = build(session, replace(chosen, taken=()), recover=True)
     settings = make_step("finetune", epochs=epochs).settings
-    data = bench.data
+    data = session.data
     assert data is not None
     torch.manual_seed(0)
-    objective = Objective(narrow.module, bench.original, settings)
+    objective = Objective(narrow.module, session.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
-    for step in bench.recipe.adjust:
+    for step in session.recipe.adjust:
         if not chosen.takes(step):
             continue
-        plan = plan_step(bench, narrow, step, chosen)
+        plan = plan_step(session, narrow, step, chosen)
         narrow.module = plan.carry_out(clone(narrow.module))
-    return row | {"after": bench.accuracy(narrow.module)}  # type: ignore[return-value]
+    return row | {"after": session.accuracy(narrow.module)}  # type: ignore[return-value]
 
 
 def run(name: str) -> None:
@@ -88,21 +93,23 @@ def run(name: str) -> None:
     wanted = {lever: [s for s in SHARES if (name, lever, s) not in done] for lever in LEVERS}
     if not any(wanted.values()):
         return
-    bench = engine.bench_of(name)
-    base, whole = bench.accuracy(bench.original), bench.reference.value_ms
+    session = engine.session_of(name)
+    base, whole = session.accuracy(session.original), session.reference.value_ms
     for lever, shares in wanted.items():
-        search = opened(bench, name, LEVERS[lever]) if shares else None
+        search = opened(session, name, LEVERS[lever]) if shares else None
         for share in shares:
             assert search is not None
             started = time.monotonic()
-            bench.started = working()  # each search has the time of a run of its own
+            # Each search has the time of a run of its own.
+            lab = cast(SessionLab, search.lab)
+            search.lab = replace(lab, session=replace(lab.session, started=working()))
             found = answer(search, lever, share * whole)
             row: dict[str, Any] = {"net": name, "lever": lever, "share": share, "base": base}
             row["seconds"] = round(time.monotonic() - started, 1)
             if found is not None:
-                row |= trained(bench, search, found, engine.EPOCHS[name])
+                row |= trained(session, search, found, engine.EPOCHS[name])
                 row |= {"used": found.latency.high_ms / (share * whole)}
-                removes = not search.chosen(found).removes_nothing
+                removes = not search.decision(found).removes_nothing
                 row |= {"form": found.name, "removes": removes}
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -26,7 +26,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import killing
 import sample_record
-from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
+from modelspeed.checkpoints.artifact import check_writable, read_artifact
+from modelspeed.checkpoints.staging import save
 from modelspeed.core import workspace
 from modelspeed.core.errors import ModelspeedError
 from modelspeed.core.model_io import Inputs

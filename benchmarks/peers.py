@@ -18,7 +18,7 @@ from modelspeed.graph.edits.apply import apply
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.profiling.losses import task_loss
 from modelspeed.search.width_multiple import rewarded_multiple
-from modelspeed.tuning.session import Bench
+from modelspeed.tuning.session import Session
 from torch import nn
 from torch.fx import GraphModule
 
@@ -35,23 +35,23 @@ SETTINGS = {
 }
 
 
-def torch_pruning(bench: Bench, scope: str, importance: str) -> Make:
+def torch_pruning(session: Session, scope: str, importance: str) -> Make:
     """Torch-Pruning at one ratio, captured and ready for the same lowering."""
     import torch_pruning as tp
 
     taylor = tp.importance.GroupTaylorImportance()
     score = taylor if importance == "taylor" else tp.importance.GroupMagnitudeImportance(p=2)
-    data = bench.data
+    data = session.data
     assert data is not None
 
     def make(ratio: float) -> GraphModule:
-        model = copy.deepcopy(bench.source.module)
+        model = copy.deepcopy(session.source.module)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         last = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == 10]
         attentions = [m for m in model.modules() if hasattr(m, "head_dim")]
         pruner = tp.pruner.MetaPruner(
-            model, bench.inputs[0], importance=score, global_pruning=scope == "global",
+            model, session.inputs[0], importance=score, global_pruning=scope == "global",
             pruning_ratio=ratio, max_pruning_ratio=MOST, ignored_layers=last, round_to=8,
             num_heads={m.qkv: m.num_heads for m in attentions},
         )  # fmt: skip
@@ -62,38 +62,40 @@ def torch_pruning(bench: Bench, scope: str, importance: str) -> Make:
         for m in attentions:
             m.head_dim = m.qkv.out_features // (3 * m.num_heads)
         model.zero_grad()
-        return _frozen(capture(model.eval(), bench.inputs))
+        return _frozen(capture(model.eval(), session.inputs))
 
     return make
 
 
-def global_bisection(bench: Bench) -> Make:
+def global_bisection(session: Session) -> Make:
     """What this tool did before: units in order of gate Fisher per MAC, over all groups."""
-    costs = {c.name: float(c.macs) for c in profile_layers(bench.original, bench.inputs, repeats=1)}
+    costs = {
+        c.name: float(c.macs) for c in profile_layers(session.original, session.inputs, repeats=1)
+    }
     settings = make_step("prune", importance="fisher", max_ratio=MOST).settings
-    context = bench.context(bench.original)
+    context = session.context(session.original)
     pruner = Pruner.of(context, settings, costs, rewarded_multiple("cpu"))
 
     def make(level: float) -> GraphModule:
         edits = keep_units(context.analysis, pruner.at_level(level))
-        return apply(clone(bench.original), edits)
+        return apply(clone(session.original), edits)
 
     return make
 
 
-def furthest(bench: Bench, make: Make, levels: tuple[float, ...]) -> tuple[float, float]:
+def furthest(session: Session, make: Make, levels: tuple[float, ...]) -> tuple[float, float]:
     """The level of least latency, and that latency (ms, upper bound)."""
-    rows = [(took(bench, make(level)), level) for level in levels]
+    rows = [(took(session, make(level)), level) for level in levels]
     least, level = min(rows)
     return level, least
 
 
-def took(bench: Bench, made: GraphModule) -> float:
-    return bench.latency_on_reference(made)[0].high_ms
+def took(session: Session, made: GraphModule) -> float:
+    return session.relative_latency(made)[0].high_ms
 
 
 def bisected(
-    bench: Bench, make: Make, budget: float, most: tuple[float, float]
+    session: Session, make: Make, budget: float, most: tuple[float, float]
 ) -> tuple[GraphModule | None, float]:
     """The least level whose measured upper bound is in the window, or the nearest below."""
     low, high = 0.0, most[0]
@@ -103,7 +105,7 @@ def bisected(
     for _ in range(TRIALS):
         level = (low + high) / 2
         made = make(level)
-        ms = took(bench, made)
+        ms = took(session, made)
         if ms <= budget:
             high = level
             if ms > best[1]:
@@ -115,18 +117,18 @@ def bisected(
     return best
 
 
-def rows(bench: Bench, method: str, shares: tuple[float, ...], clock: Any) -> Iterator[Any]:
+def rows(session: Session, method: str, shares: tuple[float, ...], clock: Any) -> Iterator[Any]:
     """(share, module, ms used, seconds of the search) for one of the methods above."""
     if method == "global bisection":
-        make, levels = global_bisection(bench), (1.0,)
+        make, levels = global_bisection(session), (1.0,)
     else:
-        make, levels = torch_pruning(bench, *SETTINGS[method]), LEVELS
+        make, levels = torch_pruning(session, *SETTINGS[method]), LEVELS
     started = clock()
-    most = furthest(bench, make, levels)
+    most = furthest(session, make, levels)
     shared = clock() - started
     for share in shares:
         started = clock()
-        module, used = bisected(bench, make, share * bench.reference.value_ms, most)
+        module, used = bisected(session, make, share * session.reference.value_ms, most)
         yield share, module, used, shared + clock() - started
         shared = 0.0
 

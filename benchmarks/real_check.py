@@ -263,7 +263,7 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
 
 
 def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
-    from modelspeed.checkpoints.artifact import save
+    from modelspeed.checkpoints.staging import save
     from modelspeed.core.records import Latency, Record, Target
     from modelspeed.graph.capture import export, moved
     from modelspeed.graph.edits.apply import to_json

@@ -1,4 +1,4 @@
-"""The artifact folder: written complete or not at all, read with its hashes checked.
+"""The artifact folder: what is in it, where it may be, and reading it with its hashes checked.
 
 Safetensors and manifest are the durable truth, `model.pt2` is derived. Nothing needs pickle.
 """
@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
 from ..core.files import MOST_PACKAGE, PACKAGE
-from ..core.model_io import Inputs
 from ..core.naming import outside
-from ..core.records import FORMAT_VERSION, Record, to_json
 from ..core.workspace import recover, workspace
 from ..profiling.closeness import tolerance_of
-from .archives import archive
 from .contents import sha256
 from .detect import detect
 from .manifest import MANIFEST, read_manifest
 from .programs import load_program
-from .samples import draw_inputs, reproduces, sample_calls, sample_of, specs_of
+from .samples import draw_inputs, reproduces, sample_calls, sample_of
 from .shards import load_safetensors
 
 WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
@@ -55,7 +48,7 @@ def check_writable(folder: Path, force: bool) -> None:
 
     What dead runs left beside it is removed, and what they had moved away comes back.
     """
-    folder = _absolute(folder)
+    folder = absolute(folder)
     recover(folder)
     if folder.is_symlink():
         raise UsageError(f"`{folder}` is a link; name the folder itself or another `--out`.")
@@ -75,7 +68,7 @@ def check_writable(folder: Path, force: bool) -> None:
         raise unwritable(folder, error) from error
 
 
-def _absolute(folder: Path) -> Path:
+def absolute(folder: Path) -> Path:
     # `.` and `..` have no usable name for the temporary sibling.
     return Path(os.path.abspath(folder))
 
@@ -104,93 +97,7 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def save(
-    folder: Path,
-    *,
-    program: ExportedProgram,
-    edits: list[dict[str, Any]],
-    record: Record,
-    recipe_yaml: str,
-    inputs: Inputs,
-    runtime: str,
-    reports: Mapping[str, str],
-    force: bool,
-    package: bytes | None = None,
-) -> Path:
-    """Write everything beside `folder`, then put it there in one step (core/workspace.py).
-
-    The `program` is on the CPU; `package`: it compiled for this machine (backends/aoti.py).
-    Raises ArtifactError where the disk refuses; an artifact that was there stays as it was.
-    """
-    folder = _absolute(folder)
-    check_writable(folder, force)
-    if strange := sorted(set(reports) - OURS):
-        raise ArtifactError(f"`{strange[0]}` is no report; allowed are report.json, .md and .html.")
-    try:
-        with workspace(folder, parents=True) as space:
-            partial = space.new
-            partial.mkdir()
-            weights = _write_weights(partial / WEIGHTS, program)
-            write_program(partial / PROGRAM, program)
-            hashes = {"weights_sha256": weights, "program_sha256": sha256(partial / PROGRAM)}
-            if package is not None:
-                (partial / PACKAGE).write_bytes(package)
-                hashes["package_sha256"] = sha256(partial / PACKAGE)
-            manifest = _manifest(program, edits, record, inputs, runtime, hashes)
-            texts = {**reports, MANIFEST: json.dumps(manifest, indent=1), RECIPE: recipe_yaml}
-            for name, text in texts.items():
-                (partial / name).write_text(text, encoding="utf-8")
-            space.put(replace=force)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(folder, error) from error
-    return folder
-
-
-def write_program(path: Path, program: ExportedProgram) -> None:
-    """As `.pt2`. Raises OSError where the disk refuses."""
-    with archive(path) as file:
-        torch.export.save(program, file)
-
-
-def _write_weights(path: Path, program: ExportedProgram) -> str:
-    held: dict[str, Tensor] = {}
-    for name, tensor in {**program.state_dict, **program.constants}.items():
-        if isinstance(tensor, Tensor):
-            # A clone each: safetensors refuses tensors that share memory.
-            held[outside(name)] = tensor.detach().cpu().contiguous().clone()
-    save_file(held, path)
-    return sha256(path)
-
-
-def _manifest(
-    program: ExportedProgram,
-    edits: list[dict[str, Any]],
-    record: Record,
-    inputs: Inputs,
-    runtime: str,
-    hashes: dict[str, str],
-) -> dict[str, Any]:
-    specs = specs_of(inputs)
-    first, second = _sample(program, specs)
-    return {
-        "format_version": FORMAT_VERSION,
-        "source_sha256": record.source_sha256,
-        **hashes,
-        "runtime": runtime,
-        "inputs": specs,
-        "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": first, "again": second},
-        "environment": {
-            "modelspeed": record.version,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
-        "record": to_json(record),
-    }
-
-
-def _sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[float]]:
+def sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[float]]:
     """Of two calls in a row: the second one sees what the first left in the model's state."""
     drawn, module = draw_inputs(specs, SAMPLE_SEED), program.module(check_guards=False)
     held = [t for t in (*program.state_dict.values(), *program.constants.values())
@@ -277,7 +184,7 @@ def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tens
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
     try:
-        calls = _sample(program, manifest["inputs"])
+        calls = sample(program, manifest["inputs"])
     except Exception as error:  # of whatever its operators are given
         raise ArtifactError(
             f"`{folder}`: its program does not run on its own inputs: {first_line(error)}"

@@ -20,13 +20,13 @@ def joined(device: str) -> Iterator[bool]:
     if not _by_torchrun():
         yield True
         return
-    from ..tuning.distributed import follow, leading
+    from ..tuning.distributed import worker_loop, coordinator
 
     if os.environ["RANK"] == "0":
-        with leading(device):
+        with coordinator(device):
             yield True
     else:
-        follow(device)
+        worker_loop(device)
         yield False
 
 

@@ -23,9 +23,9 @@ from ..checkpoints.artifact import (  # fmt: skip
     read_artifact,
     read_weights,
     unwritable,
-    write_program,
 )
 from ..checkpoints.samples import draw_inputs
+from ..checkpoints.staging import write_program
 from ..core.errors import ArtifactError, MissingExtra, UsageError, first_line
 from ..core.extras import extra
 from ..core.workspace import recover, workspace

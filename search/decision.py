@@ -28,7 +28,7 @@ Dropped = Mapping[Group, list[int]]
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepDecision:
     """A step of the recipe that is carried out: for the layers of `nodes`, None for all it can.
     `rank`: of what layers are split into."""
 
@@ -38,7 +38,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Decision:
     """Units to drop of groups of the graph as it was searched, and blocks to leave out, in its
     order; `no_block` says why there are none. Of the recipe's `open` steps only those `taken` are
     carried out. `rough`: only time is asked for.
@@ -48,7 +48,7 @@ class Chosen:
     blocks: tuple[Block, ...] = ()
     no_block: str = ""
     open: tuple[Step, ...] = ()
-    taken: tuple[Taken, ...] = ()
+    taken: tuple[StepDecision, ...] = ()
     rough: bool = False
 
     def plan(self, step: Step, context: Context) -> Plan | None:

@@ -97,7 +97,7 @@ class _Seen(Watch):
 
 
 @dataclass
-class CostTables:
+class LatencyTables:
     """Times (ms) of layers by width. `times[key][(inputs, outputs)]`."""
 
     runtime: str
@@ -108,7 +108,7 @@ class CostTables:
     corners: dict[tuple[str, Point], Point] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, runtime: str, device: str, store: Store) -> CostTables:
+    def of(cls, runtime: str, device: str, store: Store) -> LatencyTables:
         return cls(runtime, device, store, clock_for(device), store.read())
 
     def measure(

@@ -1,4 +1,4 @@
-"""Ways to run a layer other than as it is, in integers or split: what each takes and costs here.
+"""Options for a layer besides running as it is, in integers or split: their time and loss here.
 
 Times are those of the layer's nodes in the whole model with every layer run that way: alone, a
 layer would pay for conversions that its neighbours share. The rise in loss is measured with this
@@ -29,8 +29,7 @@ from ..graph.edits.apply import Factor, QuantizeWeight, apply
 from ..graph.layers import Layer, layers_of
 from ..profiling.layers import node_times
 from ..profiling.losses import outputs_of
-from ..tuning.failing import reason_of
-from ..tuning.session import Bench
+from .lab import Lab
 from .number_formats import FLOAT, integers, ranks
 
 EXAMPLES, FEWEST, SECONDS = 64, 8, 8.0
@@ -40,7 +39,7 @@ OWN = (Factor, QuantizeWeight)  # edits that say how a layer runs
 
 
 @dataclass(frozen=True)
-class Way:
+class LayerOption:
     """`step`: the place of the recipe's step, FLOAT where the layer stays as it is. `share`: of
     the time that it takes then. `rank`: of what it is split into."""
 
@@ -63,27 +62,27 @@ class Way:
         return min(1.0, self.share * part / before) if part < 1 else 1.0
 
 
-AS_IT_IS = Way(FLOAT, 1.0, 0.0)
+AS_IT_IS = LayerOption(FLOAT, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Ways:
+class LayerOptions:
     """By the node of each layer that has any, its ways; the last is as it is."""
 
-    of: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+    of: Mapping[str, tuple[LayerOption, ...]] = field(default_factory=dict)
 
     @classmethod
-    def measured(cls, bench: Bench, module: GraphModule) -> Ways:
-        """What the recipe's steps offer for the layers of `module`."""
-        found: dict[str, tuple[Way, ...]] = {}
-        usual = node_times(lowered(module, bench.inputs, bench.runtime), bench.inputs)
-        for place in (*ranks(bench.recipe), *integers(bench.recipe)):
-            step = bench.recipe.adjust[place]
+    def measured(cls, lab: Lab, start: Context) -> LayerOptions:
+        """What the recipe's steps offer for the layers of the model at `start`."""
+        found: dict[str, tuple[LayerOption, ...]] = {}
+        usual = node_times(lowered(start.module, start.inputs, lab.runtime), start.inputs)
+        for place in (*ranks(lab.recipe), *integers(lab.recipe)):
+            step = lab.recipe.adjust[place]
             try:
                 rows = [row for settings in _degrees(step.settings)
-                        for row in _offered(bench, module, place, settings, usual)]  # fmt: skip
+                        for row in _offered(lab, start, place, settings, usual)]  # fmt: skip
             except Exception as error:  # the layers stay as they are, and the step says why
-                bench.failed[place] = reason_of(error, f"`{step.name}`")
+                lab.leave_out_step(place, error)
                 continue
             for node, way in rows:
                 if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
@@ -94,7 +93,7 @@ class Ways:
     def steps(self) -> tuple[int, ...]:
         return tuple(sorted({w.step for ways in self.of.values() for w in ways} - {FLOAT}))
 
-    def taken(self, picks: Mapping[str, int]) -> dict[str, Way]:
+    def taken(self, picks: Mapping[str, int]) -> dict[str, LayerOption]:
         """By node: how it runs, of those that are not as they are."""
         chosen = {node: ways[picks[choice_of(node)]] for node, ways in self.of.items()}
         return {node: way for node, way in chosen.items() if way.step != FLOAT}
@@ -123,21 +122,22 @@ def _degrees(settings: Settings) -> tuple[Settings, ...]:
 
 
 def _offered(
-    bench: Bench, module: GraphModule, place: int, settings: Settings, usual: Mapping[str, float]
-) -> list[tuple[str, Way]]:
-    adjuster = ADJUSTERS[bench.recipe.adjust[place].name]
-    plan = adjuster.plan(bench.context(module), settings)
-    return list(_ways(bench, module, plan, place, usual))
+    lab: Lab, start: Context, place: int, settings: Settings, usual: Mapping[str, float]
+) -> list[tuple[str, LayerOption]]:
+    adjuster = ADJUSTERS[lab.recipe.adjust[place].name]
+    plan = adjuster.plan(lab.context(start.module), settings)
+    return list(_ways(lab, start, plan, place, usual))
 
 
 def _ways(
-    bench: Bench, module: GraphModule, plan: Plan, place: int, usual: Mapping[str, float]
-) -> Iterator[tuple[str, Way]]:
+    lab: Lab, start: Context, plan: Plan, place: int, usual: Mapping[str, float]
+) -> Iterator[tuple[str, LayerOption]]:
     """By node: how the plan has it run, where that is faster."""
     if not plan.edits:
         return
+    module, inputs = start.module, start.inputs
     changed = plan.carry_out(clone(module))
-    times = node_times(lowered(changed, bench.inputs, bench.runtime_for(changed)), bench.inputs)
+    times = node_times(lowered(changed, inputs, lab.runtime_for(changed)), inputs)
     edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
     shares = {}
     for layer in layers_of(module):
@@ -148,12 +148,12 @@ def _ways(
     faster = {layer: share for layer, share in shares.items() if share < FASTER}
     if not faster:
         return
-    bench.talk.stage("judging layers one by one", len(faster))
-    for layer, loss in _losses(bench, bench.context(module), plan, faster):
+    lab.talk.stage("judging layers one by one", len(faster))
+    for layer, loss in _losses(lab, lab.context(module), plan, faster):
         if math.isfinite(loss):
             node = layer.node.name
             rank = getattr(edited[node], "rank", 0)
-            yield node, Way(place, faster[layer], loss, rank)
+            yield node, LayerOption(place, faster[layer], loss, rank)
 
 
 def _parts(module: GraphModule, changed: GraphModule, name: str) -> list[str]:
@@ -166,7 +166,7 @@ def _parts(module: GraphModule, changed: GraphModule, name: str) -> list[str]:
 
 
 def _losses(
-    bench: Bench, context: Context, plan: Plan, layers: Iterable[Layer]
+    lab: Lab, context: Context, plan: Plan, layers: Iterable[Layer]
 ) -> Iterator[tuple[Layer, float]]:
     """The rise in loss with each layer alone as the plan has it."""
     folded = apply(clone(context.module), [e for e in plan.edits if isinstance(e, EXACT)])
@@ -190,7 +190,7 @@ def _losses(
             for inputs, targets, outputs in rows
         )
         yield layer, sum(risen) / total
-        bench.talk.advance(1)
+        lab.talk.advance(1)
 
 
 def _outputs(module: GraphModule, inputs: Inputs, context: Context) -> Tensor:

@@ -17,8 +17,8 @@ from ..graph.lowering.lower import folded_copy
 from ..profiling.layers import node_times
 from .droppable_blocks import Depth
 from .knapsack import Choice, Floats, Problem, Term
-from .latency_tables import CostTables, Shape, points_for, shapes_of
-from .layer_options import Ways, choice_of
+from .latency_tables import LatencyTables, Shape, points_for, shapes_of
+from .layer_options import LayerOptions, choice_of
 
 OPTIONS = 12
 CORNER = 0.99  # a width is no option where a wider one takes hardly longer
@@ -56,7 +56,7 @@ class Cell:
         return apart and len(self.groups) <= 2
 
 
-class Widths:
+class ProblemBuilder:
     """Options of each group, and the problem they make."""
 
     def __init__(
@@ -64,12 +64,12 @@ class Widths:
         module: GraphModule,
         inputs: Inputs,
         pruner: Pruner,
-        tables: CostTables,
+        tables: LatencyTables,
         depth: Depth | None = None,
-        ways: Ways | None = None,
+        ways: LayerOptions | None = None,
     ) -> None:
         self.pruner, self.tables, self.depth = pruner, tables, depth or Depth()
-        self.ways = (ways or Ways()).of
+        self.ways = (ways or LayerOptions()).of
         self.groups = {g.name: g for g in pruner.analysis.prunable if pruner.limit(g) > 0}
         self.whole = {name: g.size for name, g in self.groups.items()}
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}

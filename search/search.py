@@ -13,14 +13,11 @@ from functools import cached_property
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
 from ..profiling.gate import working
-from ..tuning.candidates import build
-from ..tuning.failing import reason_of
-from ..tuning.session import UNMEASURED, Bench
-from ..tuning.stages import expected
-from .decision import Chosen
+from .decision import Decision
 from .knapsack import Problem
+from .lab import HeldOut, Lab
 from .number_formats import FLOAT, halves, integers, takes_a_format
-from .space import Ground
+from .space import SearchSpace
 from .target import WINDOW, budget_ms, feasibility, wanted
 from .trials import Picks, Trial, candidates, interpolated, shortlist
 from .variant import Variant
@@ -28,7 +25,13 @@ from .variant import Variant
 TRIALS = 8
 OTHER_TRIALS = 4
 RECOVER_SECONDS = 15.0  # for the shortlist of a format; a large model takes as long for one
-SEARCH_SHARE = 0.5
+OUT_OF_REACH = (
+    "the target is out of reach with this recipe; building the fastest variant it can reach"
+)
+OUT_OF_REACH = (
+    "the target is out of reach with this recipe; building the fastest variant it can reach"
+)
+UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
 @dataclass
@@ -39,44 +42,41 @@ class Search:
     those that make layers run in integers or split, where all of them together are faster.
     """
 
-    bench: Bench
-    ground: Ground
+    lab: Lab
+    space: SearchSpace
     trials: list[Trial] = field(default_factory=list)
     forms: tuple[int, ...] = (FLOAT,)
     steps: tuple[int, ...] = ()
 
     @property
     def problem(self) -> Problem:
-        return self.ground.problem
+        return self.space.problem
 
     @property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> tuple[Candidate, ...]:
         """All that was tried beyond lossless work."""
-        return candidates(self.trials[1:])
+        return tuple(candidates(self.trials[1:]))
 
     @classmethod
-    def of(cls, bench: Bench, step: Step, free: Latency) -> Search:
+    def of(cls, lab: Lab, step: Step, free: Latency) -> Search:
         """Scores on the model as it stands when the recipe reaches the pruning step.
 
         `free` is the latency of lossless work alone.
         """
-        bench.talk.expect(expected(bench.recipe, opened=True, search=True))
-        ground = Ground.of(bench, step)
-        whole = ground.problem.whole()
-        made = cls(bench, ground)
-        made.trials.append(Trial(whole, made.problem.ms(whole), 0.0, free, bench.runtime))
+        space = SearchSpace.of(lab, step)
+        whole = space.problem.whole()
+        made = cls(lab, space)
+        made.trials.append(Trial(whole, made.problem.ms(whole), 0.0, free, lab.runtime))
         made._recall()
         if made.problem.choices:
-            made.steps = tuple(
-                s for s in ground.ways.steps if made._gains(ground.all_by(s).whole())
-            )
-            found = (f for f in halves(bench.recipe) if made._gains(whole, f))
+            made.steps = tuple(s for s in space.ways.steps if made._gains(space.all_by(s).whole()))
+            found = (f for f in halves(lab.recipe) if made._gains(whole, f))
             made.forms = (FLOAT, *found)
         return made
 
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
-        while (trial := self.bench.journal.get("trial", Trial)) is not None:
+        while (trial := self.lab.recall("trial", Trial)) is not None:
             known = self.known(trial.picks, trial.form)
             at = len(self.trials) if known is None else self.trials.index(known)
             self.trials[at : at + 1] = [trial]
@@ -95,7 +95,7 @@ class Search:
         if trial.failed:
             return False
         gains = trial.latency.high_ms < self.trials[0].latency.value_ms
-        self.bench.talk.note(
+        self.lab.talk.note(
             f"{trial.name} without pruning: {trial.latency.value_ms:.3g} ms"
             + ("" if gains else ", no faster than float32 here")
         )
@@ -103,14 +103,14 @@ class Search:
 
     def problems(self, form: int) -> list[Problem]:
         """In half precision no layer runs in integers, but it may be split."""
-        integer = integers(self.bench.recipe) if form != FLOAT else ()
-        return self.ground.problems(tuple(s for s in self.steps if s not in integer))
+        integer = integers(self.lab.recipe) if form != FLOAT else ()
+        return self.space.problems(tuple(s for s in self.steps if s not in integer))
 
-    def chosen(self, trial: Trial) -> Chosen:
-        return self.ground.chosen(self.bench.recipe, trial.picks, trial.form)
+    def decision(self, trial: Trial) -> Decision:
+        return self.space.decision(self.lab.recipe, trial.picks, trial.form)
 
     def known(self, picks: Picks, form: int) -> Trial | None:
-        wanted, settled = self.ground.settled(picks), self.ground.settled
+        wanted, settled = self.space.settled(picks), self.space.settled
         same = (t for t in self.trials if t.form == form and settled(t.picks) == wanted)
         return next(same, None)
 
@@ -125,10 +125,10 @@ class Search:
             return self._unmade(picks, form, error)
 
     def _unmade(self, picks: Picks, form: int, error: Exception) -> Trial:
-        formats, name = self.ground.formats(self.bench.recipe, picks, form)
+        formats, name = self.space.formats(self.lab.recipe, picks, form)
         made = Trial(
-            picks, self.problem.ms(picks), self.problem.loss(self.ground.settled(picks)),
-            UNMEASURED, self.bench.runtime, form=form, formats=formats, name=name,
+            picks, self.problem.ms(picks), self.problem.loss(self.space.settled(picks)),
+            UNMEASURED, self.lab.runtime, form=form, formats=formats, name=name,
         )  # fmt: skip
         self.trials.append(made)
         self.fail(made, error)
@@ -137,34 +137,33 @@ class Search:
     def fail(self, trial: Trial, error: Exception) -> None:
         """The trial is none any more, and the report says why."""
         label = f"tried {self.trials.index(trial)}, {trial.name}"
-        trial.fail(reason_of(error, label))
-        self.bench.set_aside[label] = trial.failed
-        self.bench.talk.note(f"{label}: {trial.failed}")
+        trial.fail(self.lab.set_aside(label, error))
+        self.lab.talk.note(f"{label}: {trial.failed}")
 
     def _built(self, picks: Picks, form: int) -> Variant:
-        chosen = self.ground.chosen(self.bench.recipe, picks, form)
-        return build(self.bench, replace(chosen, rough=True))
+        decision = self.space.decision(self.lab.recipe, picks, form)
+        return self.lab.build(replace(decision, rough=True))
 
     def _measured(self, picks: Picks, form: int, variant: Variant) -> Trial:
-        bench, predicted = self.bench, self.problem.ms(picks)
-        formats, name = self.ground.formats(bench.recipe, picks, form)
+        lab, predicted = self.lab, self.problem.ms(picks)
+        formats, name = self.space.formats(lab.recipe, picks, form)
         same = [t for t in self.trials if t.formats == formats and not t.failed]
         # One point of another format says little: small layers gain less by it than large ones.
         told = len(same) >= (2 if formats else 1)
         points = [(t.predicted_ms, t.latency.value_ms) for t in same]
         expected = interpolated(points, predicted) if told else None
         packs = takes_a_format(variant.edits)
-        names = (bench.runtime_for(variant.module),) if packs else None
-        latency, runtime = bench.latency_on_reference(variant.module, names)
-        loss = self.problem.loss(self.ground.settled(picks))
+        names = (lab.runtime_for(variant.module),) if packs else ()
+        latency, runtime = lab.latency(variant, names)
+        loss = self.problem.loss(self.space.settled(picks))
         made = Trial(
             picks, predicted, loss, latency, runtime, expected,
             form=form, formats=formats, name=name,
         )  # fmt: skip
         self.trials.append(made)
-        bench.journal.put("trial", made)
+        lab.write_down("trial", made)
         if expected is not None:
-            bench.talk.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
+            lab.talk.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
         return made
 
     def of_problem(self, form: int, problem: Problem) -> list[Trial]:
@@ -221,15 +220,14 @@ class Search:
         return None
 
     def _keeps_to_limit(self, trial: Trial) -> bool:
-        if self.bench.data is None:
+        if not self.lab.has_data:
             return True
-        return self.start - self.held(trial) <= self.bench.recipe.limits.max_drop
+        return self.start - self.held(trial) <= self.lab.recipe.limits.max_drop
 
     @cached_property
     def start(self) -> float:
         """The original's metric on held-out training data."""
-        assert self.bench.data is not None
-        return self.bench.data.held_score(self.bench.original, self.bench.device)
+        return self.lab.held_out(None).score
 
     def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
         """Measure solutions of `problem` until one is in the window below the budget.
@@ -275,31 +273,29 @@ class Search:
         return trial.held
 
     def _recover(self, trial: Trial) -> None:
-        bench = self.bench
-        assert bench.data is not None
         if trial.held is not None:
             return
+        lab = self.lab
         try:
-            made = build(bench, self.chosen(trial), recover=True).module
-            trial.distance = bench.data.held_divergence(bench.original, made, bench.device)
-            trial.held = bench.data.held_score(made, bench.device)
+            found: HeldOut = lab.held_out(lab.build(self.decision(trial), recover=True))
         except Exception as error:
             self.fail(trial, error)
             return
-        bench.journal.put("trial", trial)
-        bench.talk.note(f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}")
+        trial.distance, trial.held = found.divergence, found.score
+        lab.write_down("trial", trial)
+        lab.talk.note(f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}")
 
     def say_feasible(self, smallest: Trial) -> None:
         """Before the long work: where the target lies between what is known to be possible."""
-        target, whole, note = self.bench.job.target, self.bench.reference, self.bench.talk.note
+        target, whole, note = self.lab.target, self.lab.reference, self.lab.talk.note
         note(feasibility(target, whole, self.trials[0].latency, smallest.latency))
         if wanted(target) and smallest.latency.value_ms > budget_ms(target, whole):
-            note("the target is out of reach with this recipe: the closest it can get is made")
+            note(OUT_OF_REACH)
 
     def _best(self, budget_ms: float) -> Trial | None:
         """Of those that fit, and promise not much less than the best of them."""
         ranked = shortlist(t for t in self.trials if t.latency.high_ms <= budget_ms)
-        if self.bench.data is None or not ranked:
+        if not self.lab.has_data or not ranked:
             return min(ranked, key=lambda t: t.loss, default=None)
         begun, firsts = working(), len({t.formats for t in ranked})
         near: list[tuple[float, float, Trial]] = []
@@ -313,6 +309,4 @@ class Search:
         return min(near, key=lambda row: row[:2])[2] if near else None
 
     def in_time(self) -> bool:
-        """The rest of the time belongs to training and the final check."""
-        spent = working() - self.bench.started
-        return spent < SEARCH_SHARE * 60.0 * self.bench.recipe.limits.minutes
+        return self.lab.in_time()

@@ -5,32 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from torch.fx import GraphModule
-
 from ..adjusters.methods.importance import Scores
 from ..adjusters.plan import Context
 from ..adjusters.prune import Pruner, seen_by
 from ..configs.recipe import Recipe, Step
 from ..configs.settings import DropBlocks, Prune
-from ..tuning.candidates import before
-from ..tuning.session import Bench
-from .decision import Chosen, Taken
+from .decision import Decision, StepDecision
 from .droppable_blocks import Depth
 from .knapsack import Problem
-from .latency_tables import CostTables, Store
-from .layer_options import Ways, choice_of
+from .lab import Lab
+from .latency_tables import LatencyTables, Store
+from .layer_options import LayerOptions, choice_of
 from .number_formats import FLOAT, halves, integers, name_of, ranks
-from .problem import Widths
+from .problem import ProblemBuilder
 from .trials import Picks
 from .width_multiple import rewarded_multiple
 
 
 @dataclass(frozen=True)
-class Ground:
+class SearchSpace:
     pruner: Pruner
     depth: Depth
     problem: Problem
-    ways: Ways
+    ways: LayerOptions
 
     @property
     def groups(self) -> set[str]:
@@ -56,7 +53,7 @@ class Ground:
         rows = {choice_of(n): len(w) - 1 for n, w in self.ways.of.items() if lead_of.get(n) in gone}
         return {**picks, **rows}
 
-    def chosen(self, recipe: Recipe, picks: Picks, form: int) -> Chosen:
+    def decision(self, recipe: Recipe, picks: Picks, form: int) -> Decision:
         """What an allocation means for the recipe's steps, the whole model in format `form`."""
         picks = self.settled(picks)
         widths = {g: self.problem.choices[g].options[i] for g, i in picks.items()
@@ -67,11 +64,13 @@ class Ground:
         for node, way in self.ways.taken(picks).items():
             nodes.setdefault((way.step, way.rank), set()).add(node)
         steps = recipe.adjust
-        taken = [Taken(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())]
-        return Chosen(
+        taken = [
+            StepDecision(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())
+        ]
+        return Decision(
             self.pruner.keeping(kept), gone, self.depth.reason,
             open=tuple(steps[f] for f in (*ranks(recipe), *integers(recipe), *halves(recipe))),
-            taken=(*taken, *([] if form == FLOAT else [Taken(steps[form])])),
+            taken=(*taken, *([] if form == FLOAT else [StepDecision(steps[form])])),
         )  # fmt: skip
 
     def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
@@ -86,24 +85,24 @@ class Ground:
         return (*whole, *sorted(counts)), ", ".join(names) or name_of(recipe, FLOAT)
 
     @classmethod
-    def of(cls, bench: Bench, step: Step) -> Ground:
+    def of(cls, lab: Lab, step: Step) -> SearchSpace:
         """For the model as it stands when the recipe reaches the pruning step."""
-        module = before(bench, step).module
-        context = seen_by(bench.context(module), step.settings)
-        bench.talk.stage("ranking channel groups")
-        ranking = bench.journal.kept("ranking", Ranking, lambda: Ranking.of(bench, context, step))
+        start = lab.start(step)
+        context = seen_by(start, step.settings)
+        lab.talk.stage("ranking channel groups")
+        ranking = lab.remember("ranking", Ranking, lambda: Ranking.of(lab, context, step))
         if ranking.instead:
-            bench.set_aside["importance"] = ranking.instead
+            lab.set_aside("importance", ranking.instead)
         pruner = Pruner(
             context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple,
             ranking.instead,
         )  # fmt: skip
-        ways = Ways()
-        if ranks(bench.recipe) or integers(bench.recipe):
-            ways = bench.journal.kept("ways", Ways, lambda: Ways.measured(bench, module))
-        bench.talk.stage("timing layers at other widths")
-        problem = bench.journal.kept(
-            "widths", Problem, lambda: _timed(bench, module, pruner, ranking.depth, ways)
+        ways = LayerOptions()
+        if ranks(lab.recipe) or integers(lab.recipe):
+            ways = lab.remember("ways", LayerOptions, lambda: LayerOptions.measured(lab, start))
+        lab.talk.stage("timing layers at other widths")
+        problem = lab.remember(
+            "widths", Problem, lambda: _timed(lab, start, pruner, ranking.depth, ways)
         )
         return cls(pruner, ranking.depth, problem, ways)
 
@@ -119,26 +118,26 @@ class Ranking:
     instead: str = ""
 
     @classmethod
-    def of(cls, bench: Bench, context: Context, step: Step) -> Ranking:
-        made = Pruner.of(context, step.settings, multiple=rewarded_multiple(bench.device))
+    def of(cls, lab: Lab, context: Context, step: Step) -> Ranking:
+        made = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
         groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
-        depth = Depth.of(context, groups, _open_drop(bench))
+        depth = Depth.of(context, groups, _open_drop(lab))
         assert isinstance(step.settings, Prune)
         if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
             depth = Depth(reason="weight norms are no currency to weigh blocks in")
         return cls(made.scores, made.costs, made.multiple, depth, made.instead)
 
 
-def _open_drop(bench: Bench) -> DropBlocks | None:
+def _open_drop(lab: Lab) -> DropBlocks | None:
     """The settings of a `drop_blocks` step that leaves it to the search how many go."""
-    found = (s.settings for s in bench.recipe.adjust if isinstance(s.settings, DropBlocks))
+    found = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
     return next((s for s in found if s.count is None), None)
 
 
-def _timed(bench: Bench, module: GraphModule, pruner: Pruner, depth: Depth, ways: Ways) -> Problem:
+def _timed(lab: Lab, start: Context, pruner: Pruner, depth: Depth, ways: LayerOptions) -> Problem:
     """The knapsack, from timings of layers at other widths."""
-    tables = CostTables.of(bench.runtime, bench.device, Store.of(bench.fingerprint, bench.runtime))
-    widths = Widths(module, bench.inputs, pruner, tables, depth, ways)
-    count = widths.measure(lambda n: bench.talk.advance(n))
-    bench.talk.note(f"{count} timings of layers made, the rest known on this machine")
-    return widths.problem()
+    tables = LatencyTables.of(lab.runtime, start.device, Store.of(lab.fingerprint, lab.runtime))
+    builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, ways)
+    count = builder.measure(lambda n: lab.talk.advance(n))
+    lab.talk.note(f"{count} timings of layers made, the rest known on this machine")
+    return builder.problem()

@@ -1,45 +1,42 @@
-"""A graph under way through a recipe, and a finished step as the journal keeps it."""
+"""A graph on its way through a recipe, complete: what made it and how it runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from torch.fx import GraphModule
 
-from ..core.records import LeftAlone, Step
-from ..graph.edits.apply import Edit, apply, from_json
-
-
-@dataclass
-class Variant:
-    """A graph with the edits that made it from the capture."""
-
-    module: GraphModule
-    edits: list[Edit] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    left_alone: list[LeftAlone] = field(default_factory=list)
+from ..backends.registry import PLAIN
+from ..core.records import LeftAlone, RuntimeCost, Step
+from ..graph.edits.apply import Edit
 
 
 @dataclass(frozen=True)
-class Done:
-    """A finished step as the journal keeps it. `weights` only where edits don't make them.
+class Variant:
+    """A graph with the edits that made it from the capture.
 
-    `runtime`: what the variant runs under after it.
+    `steps`: rows of the recipe's steps so far. `runtime`: the back end's name it runs under, with
+    `blob` compiled ahead of time where that needs one; `runtime_costs`: what others took.
     """
 
-    step: Step
-    edits: list[dict[str, Any]]
-    left_alone: tuple[LeftAlone, ...]
-    weights: dict[str, Any]
-    runtime: str
+    module: GraphModule
+    edits: tuple[Edit, ...] = ()
+    steps: tuple[Step, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
+    runtime: str = PLAIN
+    blob: bytes | None = None
+    runtime_costs: tuple[RuntimeCost, ...] = ()
 
-    def redo(self, variant: Variant) -> None:
-        """Take the variant to where it was after this step."""
-        edits = from_json(self.edits)
-        apply(variant.module, edits)
-        if self.weights:
-            variant.module.load_state_dict(self.weights)
-        variant.edits.extend(edits)
-        variant.steps.append(self.step)
-        variant.left_alone.extend(self.left_alone)
+    def edited(self, module: GraphModule, edits: Iterable[Edit]) -> Variant:
+        """`module`, which these edits make of this variant's."""
+        return replace(self, module=module, edits=(*self.edits, *edits))
+
+    def with_step(self, row: Step, left_alone: Iterable[LeftAlone] = ()) -> Variant:
+        return replace(self, steps=(*self.steps, row), left_alone=(*self.left_alone, *left_alone))
+
+    def under(self, runtime: str) -> Variant:
+        """The same graph under another runtime: nothing that was measured or compiled holds."""
+        if runtime == self.runtime:
+            return self
+        return replace(self, runtime=runtime, blob=None, runtime_costs=())

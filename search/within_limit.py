@@ -11,12 +11,12 @@ from .trials import Trial, interpolated
 NEAR = 1.05
 
 
-def within(search: Search, least: float) -> list[Trial]:
+def fastest_within(search: Search, least: float) -> list[Trial]:
     """Trials whose held-out metric is at least that, the fastest first, by halving the range.
 
     Latencies are halved on their logarithm between the narrowest and the whole.
     """
-    search.bench.talk.stage("searching")
+    search.lab.talk.stage("searching")
     smallest = search.smallest()
     search.say_feasible(smallest)
     if search.held(smallest) >= least:

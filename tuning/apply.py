@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.artifact import check_writable
-from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe
 from ..core.progress import Talk
 from ..core.records import Record
 from .compare_backends import compile_where_faster
-from .delivery import Outcome, base_record, finished, verify_written, write
+from .delivery import Outcome, baseline_record, final_record, sealed, staged, verified
 from .job import Job
-from .session import open_bench
+from .session import open_session
 from .stages import OPENING, expected
-from .steps import Run
+from .steps import StepRunner
 
 
 def apply_recipe(
@@ -29,25 +28,26 @@ def apply_recipe(
     if not dry_run:
         check_writable(out, force)
     talk.expect(OPENING if dry_run else expected(recipe), 60 * recipe.limits.minutes)
-    bench = open_bench(job, recipe, talk)
+    session = open_session(job, recipe, talk)
     if not dry_run:
-        bench.keep_journal("apply", resume)
+        session = session.with_journal("apply", resume)
     talk.stage("measuring the baseline")
-    bench.measure_reference()
-    record = base_record(bench, "apply", bench.reference)
+    session = session.with_baseline()
+    record = baseline_record(session, "apply", session.reference)
     if dry_run:
         return Outcome(replace(record, summary="dry run"), None)
     talk.stage("choosing kernels")
-    bench.choose_runtime(bench.original)
-    variant = Run(bench, None, as_written=True).all()
-    text = dump_recipe(recipe)
-    compile_where_faster(bench, variant.module)
-    checked = verify_written(bench, out, variant, record)
-    record = finished(bench, record, variant, checked, ())
-    record = replace(record, summary=_summary(record))
-    write(bench, out, variant, record, text, force)
-    bench.journal.remove()
-    return Outcome(record, out)
+    session = session.with_kernels(session.original)
+    variant = StepRunner(session, None, as_written=True).all()
+    variant = compile_where_faster(session, variant)
+    with staged(session, variant, record, out) as artifact:
+        artifact, variant, checked = verified(session, artifact, variant, record)
+        final = final_record(session, record, variant, checked, ())
+        final = replace(final, summary=_summary(final))
+        outcome = sealed(session, artifact, variant, final, out, force)
+    session.journal.remove()
+    assert outcome is not None
+    return outcome
 
 
 def _summary(record: Record) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ from ..core.records import Latency, LeftAlone, RuntimeCost
 from ..profiling.closeness import expected
 from ..profiling.statistics import compare
 from ..profiling.timer import measure_interleaved
-from .session import Bench
+from ..search.variant import Variant
+from .session import Session
 
 SECONDS = 3.0
 
@@ -32,62 +33,65 @@ class Measured:
     error: float
 
 
-def compile_where_faster(bench: Bench, module: GraphModule) -> None:
-    """Where `--runtime inductor` asks for it: compile `module`, and let it run so from here on if
-    that measures faster than the runtime chosen before. The figures go into `bench.compared`."""
-    if bench.job.target.runtime != INDUCTOR:
-        return
-    bench.talk.stage("compiling")
-    usual = bench.runtime
-    rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
+def compile_where_faster(session: Session, variant: Variant) -> Variant:
+    """Where `--runtime inductor` asks for it: the variant compiled, if that measures faster than
+    the runtime it had; in any case with what each took."""
+    if session.job.target.runtime != INDUCTOR:
+        return variant
+    session.talk.stage("compiling")
+    usual = variant.runtime
+    blob, left_out = _compiled_ahead(session, variant.module)
+    rows = measured(session, variant.module, (PLAIN, usual, INDUCTOR), blob)
     if {INDUCTOR, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[INDUCTOR].latency
-        found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
+        found = compare(before.samples_ms, after.samples_ms, session.job.target.percentile)
         if found.finding == "faster":
-            bench.runtime = INDUCTOR
-    if bench.runtime != INDUCTOR:
-        bench.package, bench.unpackaged = None, ()
-    bench.compared = costs(rows, bench.runtime)
+            compiled = replace(variant, runtime=INDUCTOR, blob=blob)
+            left = (*variant.left_alone, *left_out)
+            return replace(compiled, left_alone=left, runtime_costs=costs(rows, INDUCTOR))
+    runtime = session.trusted(usual)
+    return replace(variant.under(runtime), runtime_costs=costs(rows, runtime))
 
 
-def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[str, Measured]:
+def _compiled_ahead(
+    session: Session, module: GraphModule
+) -> tuple[bytes | None, tuple[LeftAlone, ...]]:
+    """The module compiled ahead of time where that works, so that what is measured is stored."""
+    try:
+        with torch.no_grad():
+            return build(module, session.inputs), ()
+    except MeasureError as error:
+        session.talk.note(f"{error}; it is compiled in the process instead")
+        return None, (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
+
+
+def measured(
+    session: Session, module: GraphModule, names: tuple[str, ...], blob: bytes | None = None
+) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""
     runs: dict[str, tuple[nn.Module, float, float]] = {}
-    outputs = expected(module, bench.probes)
+    outputs = expected(module, session.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
         try:
             with torch.no_grad():
-                made = _made(bench, module, name)
+                made = ready(module, session.inputs, name, blob if name == INDUCTOR else None)
             took = time.monotonic() - started
             if isinstance(made, str):
                 raise MeasureError(made)
             runs[name] = (made, took, same_answers(made, outputs, name).error)
         except MeasureError as error:
-            bench.leave_out(name, str(error))
+            session.exclusions.leave_out_runtime(name, str(error))
     rows = measure_interleaved(
-        [runner(made, bench.inputs) for made, *_ in runs.values()],
-        percentile=bench.job.target.percentile,
-        max_seconds=SECONDS if bench.job.target.percentile <= 90 else 20.0,
-        device=bench.device,
+        [runner(made, session.inputs) for made, *_ in runs.values()],
+        percentile=session.job.target.percentile,
+        max_seconds=SECONDS if session.job.target.percentile <= 90 else 20.0,
+        device=session.device,
     )
     return {
         name: Measured(row, took, error)
         for (name, (_, took, error)), row in zip(runs.items(), rows, strict=True)
     }
-
-
-def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module | str:
-    """Compiled ahead of time where that works, so that what is measured is what is stored."""
-    if name != INDUCTOR:
-        return ready(module, bench.inputs, name)
-    bench.package, bench.unpackaged = None, ()
-    try:
-        bench.package = build(module, bench.inputs)
-    except MeasureError as error:
-        bench.talk.note(f"{error}; it is compiled in the process instead")
-        bench.unpackaged = (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
-    return ready(module, bench.inputs, name, bench.package)
 
 
 def costs(rows: dict[str, Measured], chosen: str) -> tuple[RuntimeCost, ...]:

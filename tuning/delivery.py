@@ -1,8 +1,12 @@
-"""From a finished variant to a record and a written, verified artifact."""
+"""From a final_record variant to its record and artifact: staged, verified there, then sealed.
+
+The folder that the fresh process loaded and measured is the one that gets the name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -12,14 +16,12 @@ from typing import Literal
 from torch.fx import GraphModule
 
 from ..backends.aoti import remember
-from ..backends.inductor import INDUCTOR
 from ..backends.registry import PLAIN, lowered
-from ..checkpoints.artifact import save
 from ..checkpoints.read import Source
+from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
-from ..core.errors import OutputsDiffer
-from ..core.records import Candidate, Latency, LayerCost, LeftAlone, Record, Target, Verification
-from ..core.workspace import workspace
+from ..core.errors import MeasureError, OutputsDiffer
+from ..core.records import Candidate, Latency, LayerCost, Record, Target, Verification
 from ..graph.capture import export, moved
 from ..graph.edits.apply import to_json
 from ..profiling.layers import profile_layers
@@ -27,11 +29,15 @@ from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
+from ..search.target import used_by_original, wanted
 from ..search.variant import Variant
-from .session import Bench, parameters_of
+from .compare_backends import compile_where_faster
+from .session import Session, parameters_of
+from .steps import StepRunner
 from .verification import verify
 
 Kind = Literal["tune", "apply", "profile"]
+Finish = Callable[[Variant, Verification], Record | None]
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,13 @@ class Outcome:
     folder: Path | None
 
 
-def base_record(bench: Bench, kind: Kind, baseline: Latency) -> Record:
+def baseline_record(session: Session, kind: Kind, baseline: Latency) -> Record:
     """The part of a record that is known before anything is adjusted."""
     return replace(
-        source_record(bench.source, kind, bench.job.target, baseline),
-        parameters_before=parameters_of(bench.original),
-        macs_before=bench.macs(bench.original),
-        notices=(*baseline.notices, *bench.notices()),
+        source_record(session.source, kind, session.job.target, baseline),
+        parameters_before=parameters_of(session.original),
+        macs_before=session.macs(session.original),
+        notices=(*baseline.notices, *session.notices()),
     )
 
 
@@ -72,21 +78,20 @@ def source_record(source: Source, kind: Kind, target: Target, baseline: Latency)
     )
 
 
-def layers(bench: Bench, module: GraphModule, runtime: str = PLAIN) -> tuple[LayerCost, ...]:
+def layers(session: Session, module: GraphModule, runtime: str = PLAIN) -> tuple[LayerCost, ...]:
     """Per-layer costs of a graph as `runtime` runs it."""
-    return profile_layers(lowered(module, bench.inputs, runtime), bench.inputs)
+    return profile_layers(lowered(module, session.inputs, runtime), session.inputs)
 
 
-def finished(
-    bench: Bench,
+def final_record(
+    session: Session,
     record: Record,
     variant: Variant,
     checked: Verification,
     candidates: tuple[Candidate, ...],
 ) -> Record:
     """The whole record, its verdict from the fresh process's measurement."""
-    target = bench.job.target
-    aside = tuple(LeftAlone(name, reason) for name, reason in bench.set_aside.items())
+    target = session.job.target
     return replace(
         record,
         verdict=verdict(target, checked.final, checked.comparison),
@@ -96,40 +101,16 @@ def finished(
         quality=checked.quality,
         closeness=checked.closeness,
         parameters_after=parameters_of(variant.module),
-        macs_after=bench.macs(variant.module),
-        seconds=round(bench.seconds, 2),
-        runtime_used=bench.runtime,
-        runtimes=bench.compared,
-        steps=tuple(variant.steps),
+        macs_after=session.macs(variant.module),
+        seconds=round(session.seconds, 2),
+        runtime_used=variant.runtime,
+        runtimes=variant.runtime_costs,
+        steps=variant.steps,
         candidates=candidates,
-        layers_before=layers(bench, bench.original),
-        layers_after=layers(bench, variant.module, bench.runtime),
-        left_alone=tuple(
-            dict.fromkeys((*variant.left_alone, *bench.unpackaged, *bench.left_out, *aside))
-        ),
+        layers_before=layers(session, session.original),
+        layers_after=layers(session, variant.module, variant.runtime),
+        left_alone=tuple(dict.fromkeys((*variant.left_alone, *session.exclusions.rows))),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
-    )
-
-
-def write(
-    bench: Bench, folder: Path, variant: Variant, record: Record, recipe: str, force: bool
-) -> None:
-    """The artifact with its reports, complete or not at all."""
-    bench.put_back(variant.module)
-    package = bench.package if bench.runtime == INDUCTOR else None
-    if package is not None:
-        remember(package)
-    save(
-        folder,
-        program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine
-        edits=to_json(variant.edits),
-        record=record,
-        recipe_yaml=recipe,
-        inputs=bench.inputs,
-        runtime=bench.runtime,
-        reports=reports(record),
-        force=force,
-        package=package,
     )
 
 
@@ -141,25 +122,92 @@ def reports(record: Record) -> Mapping[str, str]:
     }
 
 
-def verify_written(
-    bench: Bench, out: Path, variant: Variant, record: Record, seconds: float = 10.0,
-    judged: bool = True,
-) -> Verification:  # fmt: skip
-    """Write a trial artifact beside `out`, check it in a fresh process, remove it again.
+@contextmanager
+def staged(session: Session, variant: Variant, record: Record, out: Path) -> Iterator[Staged]:
+    """The variant's artifact beside `out`, gone at the end unless it is sealed."""
+    session.put_back(variant.module)
+    if variant.blob is not None:
+        remember(variant.blob)
+    with stage(
+        out,
+        program=moved(export(variant.module, session.inputs), "cpu"),  # it loads on any machine
+        edits=to_json(variant.edits),
+        inputs=session.inputs,
+        record=record,
+        runtime=variant.runtime,
+        recipe_yaml=dump_recipe(session.recipe),
+        package=variant.blob,
+    ) as artifact:
+        yield artifact
 
-    A runtime that computes something else there is left out from here on: the artifact is written
-    again for the next one, at last for the plain graph.
+
+def verified(
+    session: Session, artifact: Staged, variant: Variant, record: Record,
+    seconds: float = 10.0, judged: bool = True,
+) -> tuple[Staged, Variant, Verification]:  # fmt: skip
+    """What a fresh process makes of the staged folder.
+
+    A runtime that computes something else there is left out from here on: the same weights are
+    then loaded for the next one, at last for the plain graph.
     """
-    bench.talk.stage("verifying in a fresh process")
-    recipe = dump_recipe(bench.recipe)
+    session.talk.stage("verifying in a fresh process")
+    recipe, usual_ms = dump_recipe(session.recipe), session.baseline.undisturbed_ms
     while True:
         try:
-            with workspace(out, parents=True) as space:
-                write(bench, space.new, variant, record, recipe, force=False)
-                return verify(bench.job, space.new, recipe, bench.quiet_ms, seconds, judged)
+            checked = verify(session.job, artifact.folder, recipe, usual_ms, seconds, judged)
+            return artifact, variant, checked
         except OutputsDiffer as error:
-            if bench.runtime == PLAIN:
+            if variant.runtime == PLAIN:
                 raise
-            bench.leave_out(bench.runtime, str(error))
-            # What was said of the compiler, or which runtime is chosen, is not so any more.
-            bench.compared, bench.package, bench.unpackaged = (), None, ()
+            session.exclusions.leave_out_runtime(variant.runtime, str(error))
+            variant = variant.under(session.trusted(variant.runtime))
+            artifact = artifact.without_package()
+            artifact.describe(record, variant.runtime, recipe)
+
+
+def ship(
+    session: Session, variant: Variant, record: Record, out: Path, force: bool, finish: Finish
+) -> Outcome | None:
+    """Put the variant at `out` with the record that `finish` makes of what was measured; where it
+    gives none, nothing is written and the result is None.
+
+    A variant that measures slower than the original is never shipped: lossless work takes its
+    place. Raises MeasureError where that is slower, too.
+    """
+    checked: Verification | None = None
+    for attempt in (variant, None):
+        if attempt is None:
+            attempt, session = _lossless(session)
+        attempt = compile_where_faster(session, attempt)
+        with staged(session, attempt, record, out) as artifact:
+            artifact, attempt, checked = verified(session, artifact, attempt, record)
+            if checked.comparison.finding != "slower":
+                final = finish(attempt, checked)
+                return sealed(session, artifact, attempt, final, out, force)
+    assert checked is not None
+    target = session.job.target
+    meets = wanted(target) and used_by_original(target, checked) <= 1.0
+    raise MeasureError(
+        "every variant measured slower than the original on this machine, so nothing was "
+        f"written; the original takes {checked.baseline.value_ms:.3g} ms"
+        + (", which meets the target as it is." if meets else ".")
+    )
+
+
+def _lossless(session: Session) -> tuple[Variant, Session]:
+    session.talk.note("measured slower than the original: falling back to the lossless steps")
+    session = session.with_kernels(session.original)
+    return StepRunner(session, None, lossless=True).all(), session
+
+
+def sealed(
+    session: Session, artifact: Staged, variant: Variant, record: Record | None, out: Path,
+    force: bool,
+) -> Outcome | None:  # fmt: skip
+    """The folder as it was measured, under its name, with the record and the reports."""
+    if record is None:
+        return None
+    recipe = dump_recipe(session.recipe)
+    artifact.describe(record, variant.runtime, recipe, reports(record))
+    artifact.seal(force=force)
+    return Outcome(record, out)

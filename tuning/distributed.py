@@ -33,7 +33,7 @@ from ..training.process_group import Group
 from ..training.quantization_aware import settle, trainable
 from ..training.trainer import Trainer, weights_of
 from .job import Job
-from .session import Bench, open_bench
+from .session import Session, open_session
 
 # A process that ends closes its connections, which is noticed at once: no time-out needs to be
 # short, and the first process may search for as long as `limits.minutes` lets it.
@@ -53,7 +53,7 @@ class Request:
 
 
 @contextmanager
-def leading(device: str) -> Iterator[None]:
+def coordinator(device: str) -> Iterator[None]:
     """The first process's side: the others are let go when the block ends, however it does."""
     _join(device)
     try:
@@ -65,7 +65,7 @@ def leading(device: str) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def follow(device: str) -> None:
+def worker_loop(device: str) -> None:
     """Take part in every fine-tuning until the first process lets go or is gone."""
     nothing: Request | None = None
     group = _join(device)
@@ -81,30 +81,34 @@ def follow(device: str) -> None:
         dist.destroy_process_group()
 
 
-def together(
-    bench: Bench, student: GraphModule, edits: Sequence[Edit], settings: Finetune, deadline: float
+def finetune_on_all(
+    session: Session,
+    student: GraphModule,
+    edits: Sequence[Edit],
+    settings: Finetune,
+    deadline: float,
 ) -> Trained:
     """Train `student`, made by `edits`, in place, by all processes of the group.
 
     Weights in integers are trained as floats that are rounded at every step.
     """
     form = trainable(student)
-    trainer = _trainer(bench, form, settings)
+    trainer = _trainer(session, form, settings)
     trainer.deadline = deadline
-    trained = _trained(bench, student, edits, trainer)
+    trained = _trained(session, student, edits, trainer)
     settle(form, student)
     return trained
 
 
 def _trained(
-    bench: Bench, student: GraphModule, edits: Sequence[Edit], trainer: Trainer
+    session: Session, student: GraphModule, edits: Sequence[Edit], trainer: Trainer
 ) -> Trained:
-    if bench.group.size == 1:
+    if Group.current().size == 1:
         return finetune(trainer)
     share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
     weights = {k: v.cpu() for k, v in weights_of(student).items()}
-    request = Request(bench.job, bench.recipe, to_json(edits), weights, trainer.settings, share)
-    bench.group.agree(request)
+    request = Request(session.job, session.recipe, to_json(edits), weights, trainer.settings, share)
+    Group.current().agree(request)
     try:
         return _collective(trainer, request, None)
     except ModelspeedError:
@@ -112,8 +116,7 @@ def _trained(
     except BaseException:
         # The others are in the middle of a step, where no message reaches them.
         dist.destroy_process_group()
-        bench.group = Group()  # what comes after the failed step is done by this process alone
-        raise
+        raise  # what comes after the failed step is done by this process alone
 
 
 def _join(device: str) -> Group:
@@ -126,10 +129,10 @@ def _join(device: str) -> Group:
 def _help(request: Request, group: Group) -> None:
     trainer, problem = None, None
     try:
-        bench = open_bench(_here(request.job), request.recipe, Quiet())
-        student = apply(clone(bench.original), from_json(request.edits))
+        session = open_session(_here(request.job), request.recipe, Quiet())
+        student = apply(clone(session.original), from_json(request.edits))
         student.load_state_dict(request.weights)
-        trainer = _trainer(bench, trainable(student), request.settings)
+        trainer = _trainer(session, trainable(student), request.settings)
     except (ModelspeedError, OSError) as error:
         problem = f"process {group.rank}: {error}"
     with suppress(ModelspeedError):  # the first process tells
@@ -145,19 +148,19 @@ def _here(job: Job) -> Job:
     return replace(job, target=replace(job.target, device=device))
 
 
-def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
-    data, spec = bench.data, bench.recipe.data
+def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trainer:
+    data, spec = session.data, session.recipe.data
     assert data is not None and spec is not None
     return Trainer(
-        Objective(student, bench.original, settings),
-        Augmented(data.train, spec.augment, bench.job.seed) if spec.augment else data.train,
+        Objective(student, session.original, settings),
+        Augmented(data.train, spec.augment, session.job.seed) if spec.augment else data.train,
         data.held,
-        lambda m: data.held_score(m, bench.device),
+        lambda m: data.held_score(m, session.device),
         settings,
-        bench.talk,
-        bench.device,
+        session.talk,
+        session.device,
         math.inf,
-        bench.group,
+        Group.current(),
     )
 
 

@@ -15,9 +15,9 @@ from ..core.progress import Talk
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..graph.analysis.groups import Analysis, is_kernel_axis
 from .compare_backends import costs, measured
-from .delivery import Outcome, base_record, layers
+from .delivery import Outcome, baseline_record, layers
 from .job import Job
-from .session import Bench, open_bench
+from .session import Session, open_session
 from .torchscript import profile_script
 
 
@@ -33,44 +33,46 @@ def profile(
         if groups or runtimes:
             raise UsageError("`--groups` and `--runtimes` need a graph; TorchScript holds none.")
         return profile_script(job, talk)
-    bench = open_bench(job, recipe, talk)
+    session = open_session(job, recipe, talk)
     talk.stage("measuring")
-    baseline = bench.latency(bench.source.module, 10.0)
-    record = base_record(bench, "profile", baseline)
+    baseline = session.latency(session.source.module, 10.0)
+    record = baseline_record(session, "profile", baseline)
     talk.stage("profiling layers")
-    analysis = bench.context(bench.original).analysis
+    analysis = session.context(session.original).analysis
     frozen = [
         LeftAlone(op, f"this operator has no rule yet (first seen at node `{node}`)")
         for op, node in analysis.unknown_ops.items()
     ]
-    compared = side_by_side(bench) if runtimes else ()
+    compared = compare_backends(session) if runtimes else ()
     return Outcome(
         replace(
             record,
-            layers_before=layers(bench, bench.original),
+            layers_before=layers(session, session.original),
             groups=channel_groups(analysis) if groups else (),
             runtimes=compared,
-            left_alone=(*frozen, *bench.left_out),
-            seconds=round(bench.seconds, 2),
+            left_alone=(*frozen, *session.exclusions.runtimes),
+            seconds=round(session.seconds, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),
         None,
     )
 
 
-def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
+def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and compiled."""
-    bench.talk.stage("comparing runtimes")
-    percentile = bench.job.target.percentile
-    best, left_out = promising(bench.original, bench.inputs, "lowered", percentile, bench.probes)
-    bench.note_left_out(left_out)
+    session.talk.stage("comparing runtimes")
+    percentile = session.job.target.percentile
+    best, left_out = promising(
+        session.original, session.inputs, "lowered", percentile, session.probes
+    )
+    session.exclusions.note_runtimes(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
-    if reason := why_not(bench.device):
-        bench.talk.note(f"`inductor` {reason}")
+    if reason := why_not(session.device):
+        session.talk.note(f"`inductor` {reason}")
     else:
         names = (*names, INDUCTOR)
-    return costs(measured(bench, bench.original, names), "")
+    return costs(measured(session, session.original, names), "")
 
 
 def channel_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.fx import GraphModule
@@ -14,118 +14,141 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, Step
+from ..core.records import Comparison, LeftAlone, Step
 from ..graph.capture import clone
-from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, to_json
-from ..search.decision import Chosen
+from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, apply, from_json, to_json
+from ..search.decision import Decision
 from ..search.number_formats import takes_a_format
 from ..search.target import wanted
-from ..search.variant import Done, Variant
-from .candidates import fit, fresh, plan_step
-from .distributed import together
-from .failing import reason_of
-from .session import Bench
+from ..search.variant import Variant
+from .baseline import compared
+from .candidates import fit, new_candidate, plan_step
+from .distributed import finetune_on_all
+from .exclusions import reason_of
+from .session import Session
 from .stages import VERIFYING
 
 
-@dataclass
-class Run:
+@dataclass(frozen=True)
+class Done:
+    """A finished step as the journal keeps it. `weights` only where edits don't make them.
+
+    `runtime`: what the variant runs under after it.
+    """
+
+    step: Step
+    edits: list[dict[str, Any]]
+    left_alone: tuple[LeftAlone, ...]
+    weights: dict[str, Any]
+    runtime: str
+
+    def redone(self, variant: Variant) -> Variant:
+        """The variant as it was after this step."""
+        edits = from_json(self.edits)
+        module = apply(variant.module, edits)
+        if self.weights:
+            module.load_state_dict(self.weights)
+        return variant.edited(module, edits).with_step(self.step, self.left_alone)
+
+
+@dataclass(frozen=True)
+class StepRunner:
     """One measured pass over the recipe. `as_written` keeps steps that bring nothing (`apply`)."""
 
-    bench: Bench
-    chosen: Chosen | None
+    session: Session
+    decision: Decision | None
     as_written: bool = False
     lossless: bool = False
-    errors: list[Exception] = field(default_factory=list, init=False)
 
-    def all(self) -> Variant:
+    def all(self, runtime: str | None = None) -> Variant:
         """Every step that was asked for has a row. Raises what the first one met where the recipe
-        is to be run as written and nothing of it works."""
-        variant = fresh(self.bench)
-        recipe = self.bench.recipe
-        names = [s.name for s in recipe.adjust if self._wanted(s)]
-        self.bench.talk.expect([*names, VERIFYING])
+        is to be run as written and nothing of it works.
+
+        `runtime`: what the variant runs under to begin with, the fastest unless given.
+        """
+        session, recipe, errors = self.session, self.session.recipe, list[Exception]()
+        variant = new_candidate(session).under(runtime or session.runtimes[0])
+        names = [s.name for s in recipe.adjust if self._is_wanted(s)]
+        session.talk.expect([*names, VERIFYING])
         places = iter(range(len(recipe.adjust)))
         for step, left_out in recipe.every_step():
             place = None if left_out else next(places)
-            reason = left_out or ("" if self._wanted(step) else self._unwanted())
-            if place in self.bench.failed:
-                row = Step(step.name, _plain(step), "rolled back", self.bench.failed[place])
-                variant.steps.append(row)
+            failed = session.exclusions.steps.get(-1 if place is None else place)
+            reason = left_out or ("" if self._is_wanted(step) else self._unwanted())
+            if failed is not None:
+                variant = variant.with_step(_row(step, "rolled back", failed))
             elif reason:
-                variant.steps.append(Step(step.name, _plain(step), "skipped", reason))
+                variant = variant.with_step(_row(step, "skipped", reason))
             else:
-                self._one(variant, step)
-        if self.as_written and self.errors and not any(s.status == "kept" for s in variant.steps):
-            raise self.errors[0]
+                variant = self._one(variant, step, errors)
+        if self.as_written and errors and not any(s.status == "kept" for s in variant.steps):
+            raise errors[0]
         return variant
 
-    def _wanted(self, step: RecipeStep) -> bool:
+    def _is_wanted(self, step: RecipeStep) -> bool:
         return not self.lossless or ADJUSTERS[step.name].lossless
 
     def _unwanted(self) -> str:
-        if not wanted(self.bench.job.target):
+        if not wanted(self.session.job.target):
             return "no target asks for it"
         return "the lossless steps reach the target, so accuracy is left untouched"
 
-    def _one(self, variant: Variant, step: RecipeStep) -> None:
-        self.bench.talk.stage(step.name)
-        known = self.bench.journal.get(step.name, Done)
+    def _one(self, variant: Variant, step: RecipeStep, errors: list[Exception]) -> Variant:
+        session = self.session
+        session.talk.stage(step.name)
+        known = session.journal.get(step.name, Done)
         if known is not None:
-            known.redo(variant)
-            self.bench.runtime = self.bench.trusted(known.runtime)
-            return
-        before = len(variant.edits)
-        made, plan = self._measured(variant, step)
-        variant.steps.append(made)
-        variant.left_alone.extend(plan.left_alone)
-        set_anew = made.status == "kept" and (plan.trains or plan.weights or _epochs(step))
-        weights = variant.module.state_dict() if set_anew else {}
-        edits = to_json(variant.edits[before:])
-        done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
-        self.bench.journal.put(step.name, done)
+            return known.redone(variant).under(session.trusted(known.runtime))
+        after, row, plan = self._measured(variant, step, errors)
+        after = after.with_step(row, plan.left_alone)
+        retrained = row.status == "kept" and (plan.trains or plan.weights or _epochs(step))
+        weights = after.module.state_dict() if retrained else {}
+        edits = to_json(after.edits[len(variant.edits) :])
+        done = Done(row, edits, plan.left_alone, weights, after.runtime)
+        session.journal.put(step.name, done)
+        return after
 
-    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
+    def _measured(
+        self, variant: Variant, step: RecipeStep, errors: list[Exception]
+    ) -> tuple[Variant, Step, Plan]:
         started = time.monotonic()
         try:
-            done, plan = self._tried(variant, step)
+            after, row, plan = self._tried(variant, step)
         except Exception as error:
             # All work is done on copies, so the variant is what it was.
             reason = reason_of(error, f"`{step.name}`")
-            self.bench.talk.note(f"`{step.name}`: {reason}; the run goes on without it")
-            self.errors.append(error.with_traceback(None))
-            done, plan = Step(step.name, _plain(step), "rolled back", reason), Plan()
-        return replace(done, seconds=round(time.monotonic() - started, 3)), plan
+            self.session.talk.note(f"`{step.name}`: {reason}; the run goes on without it")
+            errors.append(error.with_traceback(None))
+            after, row, plan = variant, _row(step, "rolled back", reason), Plan()
+        return after, replace(row, seconds=round(time.monotonic() - started, 3)), plan
 
-    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
-        plan = plan_step(self.bench, variant, step, self.chosen)
-        if plan.trains and self.chosen is not None and not _lossy(variant):
+    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Variant, Step, Plan]:
+        plan = plan_step(self.session, variant, step, self.decision)
+        if plan.trains and self.decision is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
-            return Step(step.name, _plain(step), "skipped", reason), plan
+            return variant, _row(step, "skipped", reason), plan
         if plan.trains:
-            return self._train(variant, step), plan
+            return *self._train(variant, step), plan
         if plan.edits:
-            return self._edit(variant, step, plan), plan
+            return *self._edit(variant, step, plan), plan
         reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
-        return Step(step.name, _plain(step), "skipped", reason), plan
+        return variant, _row(step, "skipped", reason), plan
 
-    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
-        bench = self.bench
+    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> tuple[Variant, Step]:
+        session = self.session
         changed, trained = plan.carry_out(clone(variant.module)), ""
-        if _epochs(step) and bench.data is not None:
+        if _epochs(step) and session.data is not None:
             changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
-        runtime = bench.runtime
-        if takes_a_format(plan.edits):
-            runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
-        runtime = bench.runtime_that_runs(changed, runtime)
-        before, after, found = bench.compare(variant.module, changed, runtime)
-        quality = bench.accuracy(variant.module), bench.accuracy(changed)
+        runtime = session.runtime_that_runs(changed, self._runtime(variant, changed, plan))
+        before, after, found = compared(
+            ((variant.module, variant.runtime), (changed, runtime)),
+            session.inputs,
+            session.job.target,
+            session.talk,
+        )
+        quality = session.accuracy(variant.module), session.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])
-        if objection is None:
-            variant.module = changed
-            variant.edits.extend(plan.edits)
-            bench.runtime = runtime
-        return Step(
+        row = Step(
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
@@ -135,13 +158,24 @@ class Run:
             *quality,
             edits=len(plan.edits),
         )
+        if objection is not None:
+            return variant, row
+        return variant.edited(changed, plan.edits).under(runtime), row
+
+    def _runtime(self, variant: Variant, changed: GraphModule, plan: Plan) -> str:
+        """What the changed graph runs under."""
+        if not takes_a_format(plan.edits):
+            return variant.runtime
+        if plan.for_speed:
+            return self.session.runtime_for(changed, variant.runtime)
+        return self.session.fastest_runtime(changed)
 
     def _objection(
         self, step: RecipeStep, plan: Plan, found: Comparison, accuracy: float | None
     ) -> str | None:
         """Why the step goes again, None where it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
-        built_upon = self.chosen is not None and _is_ahead(self.bench, step)
+        built_upon = self.decision is not None and _is_ahead(self.session, step)
         droppable = plan.for_speed or (ADJUSTERS[step.name].lossless and not built_upon)
         if found.finding == "slower" and droppable:
             return "measured slower on this machine"
@@ -149,74 +183,71 @@ class Run:
             return None
         if found.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
-        if self.chosen is not None and self.chosen.takes(step):
+        if self.decision is not None and self.decision.takes(step):
             return None  # weighed against narrower layers; the limit is judged on the whole
-        start, limit = self.bench.accuracy(self.bench.original), self.bench.recipe.limits.max_drop
+        start, limit = (
+            self.session.accuracy(self.session.original),
+            self.session.recipe.limits.max_drop,
+        )
         if accuracy is not None and start is not None and start - accuracy > limit:
             return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
         return None
 
-    def _train(self, variant: Variant, step: RecipeStep) -> Step:
-        before = self.bench.accuracy(variant.module)
+    def _train(self, variant: Variant, step: RecipeStep) -> tuple[Variant, Step]:
+        before = self.session.accuracy(variant.module)
         train = self._compensate if step.name == "compensate" else self._finetune
-        kept, reason = train(variant, step)
-        after = self.bench.accuracy(variant.module)
-        status: Any = "kept" if kept else "rolled back"
-        return Step(
-            step.name,
-            _plain(step),
-            status,
-            reason,
-            accuracy_before=before,
-            accuracy_after=after,
-        )
+        trained, reason = train(variant, step)
+        accuracy = self.session.accuracy(variant.module if trained is None else trained)
+        status: Any = "rolled back" if trained is None else "kept"
+        row = _row(step, status, reason)
+        row = replace(row, accuracy_before=before, accuracy_after=accuracy)
+        return (variant if trained is None else variant.edited(trained, ())), row
 
-    def _compensate(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
-        bench, data, settings = self.bench, self.bench.data, step.settings
+    def _compensate(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
+        session, data, settings = self.session, self.session.data, step.settings
         assert data is not None
         assert isinstance(settings, Compensate)
         fitted = clone(variant.module)
-        count = fit(bench, variant, fitted, settings)
+        count = fit(session, variant, fitted, settings)
         if not count:
-            return False, _why_unfitted(variant.edits)
-        scores = [data.held_score(m, bench.device) for m in (variant.module, fitted)]
+            return None, _why_unfitted(variant.edits)
+        scores = [data.held_score(m, session.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
-        if scores[1] >= scores[0]:
-            variant.module = fitted
-            return True, reason
-        return False, reason
+        return (fitted if scores[1] >= scores[0] else None), reason
 
-    def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[bool, str]:
+    def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
         assert isinstance(step.settings, Finetune)
-        made = clone(variant.module)
-        kept, reason = self._trained(made, variant.edits, step.settings)
-        if kept:
-            variant.module = made
-        return kept, reason
+        student = clone(variant.module)
+        kept, reason = self._trained(student, variant.edits, step.settings)
+        return (student if kept else None), reason
 
     def _rounded(
         self, module: GraphModule, edits: Sequence[Edit], step: RecipeStep
     ) -> tuple[GraphModule, str]:
         """Trained with its roundings in place, or as it is where that fails, and what happened."""
         # bfloat16 has no bits to spare for values that are rounded to 8.
-        settings, made = Finetune(epochs=_epochs(step), mixed=False), clone(module)
+        settings, student = Finetune(epochs=_epochs(step), mixed=False), clone(module)
         try:
-            return made, f"; {self._trained(made, edits, settings)[1]}"
+            return student, f"; {self._trained(student, edits, settings)[1]}"
         except Exception as error:
             return module, f"; its training is left out: {reason_of(error, step.name)}"
 
     def _trained(
         self, module: GraphModule, edits: Sequence[Edit], settings: Finetune
     ) -> tuple[bool, str]:
-        bench = self.bench
-        deadline = bench.deadline - 0.25 * 60 * bench.recipe.limits.minutes
-        trained = together(bench, module, edits, settings, deadline)
+        session = self.session
+        deadline = session.deadline - 0.25 * 60 * session.recipe.limits.minutes
+        trained = finetune_on_all(session, module, edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
             f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
+
+
+def _row(step: RecipeStep, status: Any, reason: str) -> Step:
+    return Step(step.name, _plain(step), status, reason)
 
 
 def _why_unfitted(edits: Sequence[Edit]) -> str:
@@ -236,10 +267,10 @@ def _lossy(variant: Variant) -> bool:
     return any(s.status == "kept" and not ADJUSTERS[s.adjuster].lossless for s in variant.steps)
 
 
-def _is_ahead(bench: Bench, step: RecipeStep) -> bool:
+def _is_ahead(session: Session, step: RecipeStep) -> bool:
     """Whether the recipe comes to `step` before it prunes."""
-    names = [s.name for s in bench.recipe.adjust]
-    return "prune" in names[bench.recipe.adjust.index(step) + 1 :]
+    names = [s.name for s in session.recipe.adjust]
+    return "prune" in names[session.recipe.adjust.index(step) + 1 :]
 
 
 def _why(found: Comparison, as_written: bool) -> str:

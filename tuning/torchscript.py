@@ -10,9 +10,9 @@ from ..core.progress import Talk
 from ..core.records import LeftAlone
 from ..core.user_code import import_all
 from ..profiling.gate import working
+from .baseline import latency_of
 from .delivery import Outcome, source_record
 from .job import Job, check_runs, example_inputs, prepare_machine
-from .session import latency_of
 from .threads import with_fastest
 
 WHY = "a TorchScript archive holds no graph: nothing is known of its layers, MACs and groups"

@@ -14,7 +14,7 @@ from modelspeed.backends import aoti as packages
 from modelspeed.backends import registry as runtimes
 from modelspeed.backends.inductor import INDUCTOR, why_not
 from modelspeed.backends.shape_guard import Specialised, for_inputs
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import staging
 from modelspeed.checkpoints.artifact import read_artifact
 from modelspeed.cli.main import app
 from modelspeed.core.errors import ArtifactError, MachineWarning, MeasureError
@@ -59,7 +59,7 @@ def net(bias=0.0):
 
 def save(folder, package=b"native", machine=RECORD.machine, model=None):
     machine = replace(machine, threads=torch.get_num_threads()) if machine else machine
-    return artifact.save(
+    return staging.save(
         folder, program=export(model or net(), ONE), edits=[],
         record=replace(RECORD, machine=machine), recipe_yaml="version: 1\n", inputs=ONE,
         runtime=INDUCTOR, reports={}, force=True, package=package,

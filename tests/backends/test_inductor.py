@@ -17,7 +17,9 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
+from modelspeed.search.variant import Variant
 from modelspeed.tuning import compare_backends as sidebyside
+from modelspeed.tuning.exclusions import Exclusions
 from modelspeed.tuning.job import prepare_machine
 from torch import nn
 
@@ -91,7 +93,7 @@ def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
 
 
 def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=False):
-    """The bench after a variant was tried under runtimes that take these ms."""
+    """The variant after it was tried under runtimes that take these ms."""
 
     def ready(module, inputs, name, package=None):
         if fails and name == INDUCTOR:
@@ -114,38 +116,43 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
     monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
-    bench = SimpleNamespace(
-        job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",
-        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(), probes=(),
-        leave_out=lambda name, reason: None,
+    session = SimpleNamespace(
+        job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
+        talk=Quiet(), probes=(), exclusions=Exclusions(Quiet()), trusted=lambda name: name,
     )  # fmt: skip
-    sidebyside.compile_where_faster(bench, None)
-    return bench
+    return sidebyside.compile_where_faster(session, Variant(None, runtime="onednn"))
 
 
 def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(monkeypatch):
-    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5})
-    assert bench.runtime == INDUCTOR and bench.package == b"native" and not bench.unpackaged
-    assert [(r.name, r.chosen) for r in bench.compared] == [
+    variant = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5})
+    assert variant.runtime == INDUCTOR and variant.blob == b"native" and not variant.left_alone
+    assert [(r.name, r.chosen) for r in variant.runtime_costs] == [
         ("plain", False), ("onednn", False), (INDUCTOR, True)]  # fmt: skip
-    assert all(isinstance(r, RuntimeCost) for r in bench.compared)
-    bench = settled(monkeypatch, {}, runtime="lowered")
-    assert bench.runtime == "onednn" and bench.compared == ()
+    assert all(isinstance(r, RuntimeCost) for r in variant.runtime_costs)
+    variant = settled(monkeypatch, {}, runtime="lowered")
+    assert variant.runtime == "onednn" and variant.runtime_costs == ()
 
 
 @pytest.mark.parametrize("ms", [2.0, 2.5])
 def test_it_is_not_used_where_it_brings_nothing(monkeypatch, ms):
-    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: ms})
-    assert bench.runtime == "onednn" and bench.compared[1].chosen and len(bench.compared) == 3
-    assert bench.package is None
+    variant = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: ms})
+    assert (
+        variant.runtime == "onednn"
+        and variant.runtime_costs[1].chosen
+        and len(variant.runtime_costs) == 3
+    )
+    assert variant.blob is None
 
 
 def test_a_model_that_compiles_in_the_process_alone_says_so_and_runs_so(monkeypatch):
-    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, unpackaged=True)
-    assert bench.runtime == INDUCTOR and bench.package is None
-    assert "AOTInductor fails" in bench.unpackaged[0].reason
+    variant = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, unpackaged=True)
+    assert variant.runtime == INDUCTOR and variant.blob is None
+    assert "AOTInductor fails" in variant.left_alone[0].reason
 
 
 def test_a_model_that_does_not_compile_stays_lowered(monkeypatch):
-    bench = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0}, fails=True)
-    assert bench.runtime == "onednn" and [r.name for r in bench.compared] == ["plain", "onednn"]
+    variant = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0}, fails=True)
+    assert variant.runtime == "onednn" and [r.name for r in variant.runtime_costs] == [
+        "plain",
+        "onednn",
+    ]

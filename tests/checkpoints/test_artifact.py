@@ -8,7 +8,7 @@ import modelspeed
 import pico
 import pytest
 import torch
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import artifact, staging
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
@@ -33,7 +33,7 @@ def pruned():
 def save(folder, *, force=False, runtime="onednn"):
     module, edits = pruned()
     inputs = (pico.images(1),)
-    return artifact.save(
+    return staging.save(
         folder, program=export(module, inputs), edits=to_json(edits), record=RECORD,
         recipe_yaml="version: 1\n", inputs=Inputs.of(inputs), runtime=runtime,
         reports={"report.md": "# hi"},

@@ -14,8 +14,9 @@ from pathlib import Path
 import killing
 import pytest
 import torch
-from modelspeed.checkpoints import artifact
-from modelspeed.checkpoints.artifact import check_writable, read_artifact, save
+from modelspeed.checkpoints import staging
+from modelspeed.checkpoints.artifact import check_writable, read_artifact
+from modelspeed.checkpoints.staging import save
 from modelspeed.cli.finish import record_at
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.model_io import Inputs
@@ -114,7 +115,7 @@ def test_a_failed_write_leaves_no_trace_not_even_parents(
     def fail(*_args: object) -> None:
         raise error
 
-    monkeypatch.setattr(artifact, where, fail)
+    monkeypatch.setattr(staging, where, fail)
     with pytest.raises(raised) as caught:
         write(tmp_path / "x" / "a")
     assert not list(tmp_path.iterdir())
@@ -181,7 +182,7 @@ def test_all_files_have_the_mode_of_the_umask(tmp_path):
 def test_a_full_disk_does_not_end_the_process_in_torchs_writer():
     """Its destructor throws, which is the end of the process; so this test would end pytest."""
     with pytest.raises(OSError, match="No space left"):
-        artifact.write_program(Path("/dev/full"), tied())
+        staging.write_program(Path("/dev/full"), tied())
 
 
 def change(folder: Path, **values: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import staging
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import ModelspeedError
 from modelspeed.core.model_io import Inputs
@@ -84,7 +84,7 @@ def test_every_format_gives_equal_outputs_in_a_fresh_process_and_with_torch_alon
     graphs, here = {}, {}
     for name in FORMATS:
         graphs[name], edits = made(name, module)
-        artifact.save(
+        staging.save(
             tmp_path / name, program=export(graphs[name], (pico.images(1),)), edits=to_json(edits),
             record=RECORD, recipe_yaml="version: 1\n", inputs=Inputs.of((pico.images(1),)),
             runtime="onednn", reports={}, force=False,

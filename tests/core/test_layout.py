@@ -39,8 +39,6 @@ ANALYSIS = [
     ("graph/analysis/constancy",),
 ]
 IMPORTS = imports.graph()
-# To be cut by the `Lab` that the search will ask instead of a session.
-DEBTS = {"search/layer_options.py", "search/meet_target.py", "search/search.py", "search/space.py"}
 
 
 def room(name: str) -> str:
@@ -57,7 +55,7 @@ def floor(name: str, law: list[tuple[str, ...]]) -> tuple[int, str] | None:
 @pytest.mark.parametrize("name", sorted(FLOOR))
 def test_rooms_import_only_lower_rooms(name):
     for path, others in IMPORTS.items():
-        for other in others if room(path) == name and path not in DEBTS else ():
+        for other in others if room(path) == name else ():
             assert room(other) == name or FLOOR[room(other)] < FLOOR[name], f"{path} <- {other}"
             assert room(other) in {name, *ONLY.get(name, FLOOR)}, f"{path} <- {other}"
 

@@ -14,7 +14,7 @@ from modelspeed.data.augmentation import Augmented
 from modelspeed.graph.capture import clone
 from modelspeed.tuning.distributed import _trainer
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.session import open_bench
+from modelspeed.tuning.session import open_session
 
 IMAGES = torch.arange(1.0, 37.0).view(1, 1, 6, 6).repeat(32, 2, 1, 1)
 BATCHES = [(IMAGES, torch.zeros(32))]
@@ -61,7 +61,7 @@ def test_only_what_weights_are_trained_on_is_changed(tmp_path):
     recipe.write_text(recipe.read_text().replace('data: {factory: "data.py:loaders"}', wanted))
     inputs = ({"shape": [1, 1, 12, 12], "dtype": "float32"},)
     job = Job(str(file), Target(threads=1), "model.py:build", str(tmp_path), inputs=inputs)
-    bench = open_bench(job, load_recipe(recipe), Quiet())
-    trainer = _trainer(bench, clone(bench.original), make_step("finetune").settings)
-    assert isinstance(trainer.train, Augmented) and trainer.train.batches is bench.data.train
-    assert trainer.held is bench.data.held and not isinstance(bench.data.train, Augmented)
+    session = open_session(job, load_recipe(recipe), Quiet())
+    trainer = _trainer(session, clone(session.original), make_step("finetune").settings)
+    assert isinstance(trainer.train, Augmented) and trainer.train.batches is session.data.train
+    assert trainer.held is session.data.held and not isinstance(session.data.train, Augmented)

@@ -14,7 +14,7 @@ from modelspeed.core.records import Target
 from modelspeed.data.image_folder import image_loaders
 from modelspeed.data.load import load_data
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.session import open_bench
+from modelspeed.tuning.session import open_session
 from PIL import Image
 from torch import nn
 
@@ -166,8 +166,8 @@ def test_another_number_of_classes_than_the_model_has_is_said(tmp_path, outputs)
     drawn(tmp_path / "images", count=20)
     recipe = Recipe(data=DataSpec(factory="folder:images", batch=1), base=tmp_path)
     said = Said()
-    bench = open_bench(Job(str(tmp_path / "m.pt2"), Target(threads=1)), recipe, said)
-    assert next(iter(bench.data.eval))[0].shape == (1, 3, 8, 8)
+    session = open_session(Job(str(tmp_path / "m.pt2"), Target(threads=1)), recipe, said)
+    assert next(iter(session.data.eval))[0].shape == (1, 3, 8, 8)
     assert any("2 classes, the model 5" in note for note in said.notes) is (outputs == 5)
 
 

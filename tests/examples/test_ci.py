@@ -22,11 +22,11 @@ sys.path.insert(0, {support!r})
 from quick import hasten
 from modelspeed.batch import plan
 from modelspeed.cli.main import main
-from modelspeed.tuning import check, results
-usual = results.verify
+from modelspeed.tuning import check, delivery
+usual = delivery.verify
 hasten(setattr)
 if "SAMPLES" in os.environ:
-    results.verify = lambda job, folder, recipe, ms, seconds, judged: usual(
+    delivery.verify = lambda job, folder, recipe, ms, seconds, judged: usual(
         job, folder, recipe, ms, 0.5, judged)
 check.measure = partial(lambda f, *a, **o: f(*a, **{{**o, "max_seconds": 0.2}}), check.measure)
 plan.TUNE = (sys.executable, sys.argv[0], "tune")

@@ -13,7 +13,7 @@ import zoo
 from architectures import document
 from masked import ignoring, pruned
 from modelspeed.backends.registry import ready
-from modelspeed.checkpoints.artifact import write_program
+from modelspeed.checkpoints.staging import write_program
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import analyse
 from modelspeed.graph.capture import capture, export, has_dynamic_batch

@@ -19,7 +19,7 @@ from modelspeed.profiling.gate import VARIABLE, Enrolment, alone, usual_folder, 
 from modelspeed.profiling.layers import profile_layers
 from modelspeed.profiling.peak import measure_peak
 from modelspeed.profiling.timer import measure
-from modelspeed.search.latency_tables import CostTables, Store, shapes_of
+from modelspeed.search.latency_tables import LatencyTables, Store, shapes_of
 
 SPIN = "import time\nwhile True: time.sleep(0.001)"
 # Says `in` when it has the device, keeps it until a line comes (or for good), says `out`.
@@ -116,7 +116,7 @@ def test_every_timing_is_taken_alone(start, tmp_path):
     computing, _ = start(SPIN)
     graph, x = capture(pico.net([]), Inputs((pico.images(1),))), Inputs((pico.images(1),))
     shape = next(iter(shapes_of(graph, x).values()))
-    tables = CostTables("plain", "cpu", Store(tmp_path / "costs.json"), None)
+    tables = LatencyTables("plain", "cpu", Store(tmp_path / "costs.json"), None)
     takes = (
         lambda clock: measure(lambda: None, clock=clock),
         lambda clock: measure_peak("cpu", torch.float32, clock, 0.2, 8),

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from modelspeed.backends import inductor as compiling
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import staging
 from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Machine, Record, Target
@@ -27,7 +27,7 @@ def folder(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (torch.ones(2, 3),), dynamic_shapes=({0: batch},))
-    return artifact.save(
+    return staging.save(
         tmp_path / "fast", program=program, edits=[], record=RECORD, recipe_yaml="version: 1\n",
         inputs=Inputs((torch.ones(1, 3),)), runtime="plain", reports={}, force=False,
     )  # fmt: skip

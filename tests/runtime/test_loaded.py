@@ -15,7 +15,7 @@ import modelspeed
 import pico
 import pytest
 import torch
-from modelspeed.checkpoints.artifact import save
+from modelspeed.checkpoints.staging import save
 from modelspeed.core.errors import UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target

@@ -14,10 +14,10 @@ from modelspeed.core.errors import ConfigError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import apply
-from modelspeed.search.decision import Chosen
+from modelspeed.search.decision import Decision
 from modelspeed.search.droppable_blocks import Depth
-from modelspeed.search.latency_tables import CostTables, Store
-from modelspeed.search.problem import Widths
+from modelspeed.search.latency_tables import LatencyTables, Store
+from modelspeed.search.problem import ProblemBuilder
 from torch import nn
 
 OPEN, PRUNE = make_step("drop_blocks"), make_step("prune", max_ratio=0.9, round_to=1)
@@ -83,11 +83,11 @@ def test_of_nested_blocks_the_innermost_counts():
 
 def test_a_block_that_is_left_out_takes_no_time(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path))
-    monkeypatch.setattr(CostTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
+    monkeypatch.setattr(LatencyTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
     given = context(stack(Block, Block))
     pruner = Pruner.of(given, PRUNE.settings)
-    tables = CostTables.of("plain", "cpu", Store.of("f", "plain"))
-    widths = Widths(given.module, given.inputs, pruner, tables, depth(given))
+    tables = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
+    widths = ProblemBuilder(given.module, given.inputs, pruner, tables, depth(given))
     widths.measure(lambda n: None)
     problem = widths.problem()
     whole = problem.whole()
@@ -103,7 +103,7 @@ def test_what_was_chosen_fits_the_shortened_graph(gone):
     given = context(stack(Block, Block, Block))
     blocks = depth(given).blocks
     dropped = {g: [1, 4] for g in given.analysis.prunable}
-    chosen = Chosen(dropped, tuple(blocks[i].block for i in gone))
+    chosen = Decision(dropped, tuple(blocks[i].block for i in gone))
     module = clone(given.module)
     for step in (OPEN, PRUNE):
         plan = chosen.plan(step, Context(module, given.inputs, DATA))
@@ -132,7 +132,7 @@ def test_groups_that_are_one_without_the_block_lose_the_units_of_both():
     ends = [g for g in given.analysis.prunable if any(m.param == "0.weight" for m in g.members)]
     assert [g.size for g in ends] == [4, 4]
     (block,) = depth(given).blocks
-    chosen = Chosen({g: [0] for g in ends}, (block.block,))
+    chosen = Decision({g: [0] for g in ends}, (block.block,))
     module = clone(given.module)
     for step in (OPEN, PRUNE):
         apply(module, chosen.plan(step, Context(module, given.inputs, DATA)).edits)
@@ -147,9 +147,9 @@ def test_two_open_steps_are_refused():
 
 def test_steps_that_leave_nothing_open_are_planned_by_their_adjuster():
     given = context(stack(Block))
-    assert Chosen({}).plan(make_step("drop_blocks", count=1), given) is None
-    assert Chosen({}).plan(make_step("fold_batchnorm"), given) is None
-    assert Chosen({}, (), "so").plan(OPEN, given).left_alone[0].reason == "so"
+    assert Decision({}).plan(make_step("drop_blocks", count=1), given) is None
+    assert Decision({}).plan(make_step("fold_batchnorm"), given) is None
+    assert Decision({}, (), "so").plan(OPEN, given).left_alone[0].reason == "so"
 
 
 def test_apply_wants_to_know_how_many_blocks():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
-from modelspeed.search.latency_tables import CostTables, Store, points_for, shapes_of
+from modelspeed.search.latency_tables import LatencyTables, Store, points_for, shapes_of
 
 
 def tables(tmp_path, monkeypatch, cost):
-    made = CostTables.of("plain", "cpu", Store.of("f", "plain"))
-    monkeypatch.setattr(CostTables, "_time", lambda self, shape, point: cost(*point))
+    made = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
+    monkeypatch.setattr(LatencyTables, "_time", lambda self, shape, point: cost(*point))
     return made
 
 
@@ -35,11 +35,11 @@ def test_a_second_run_times_nothing_and_a_broken_cache_is_no_error(tmp_path, mon
     wanted = [(shape, points_for(shape, (4, 16), (2, 8)))]
     made = tables(tmp_path, monkeypatch, lambda i, o: float(i + o))
     assert made.measure(wanted, lambda n: None) == 4
-    again = CostTables.of("plain", "cpu", Store.of("f", "plain"))
+    again = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
     assert again.measure(wanted, lambda n: None) == 0
     assert again.at(shape, 4, 8) == 12.0
     made.store.path.write_text("{broken")
-    assert CostTables.of("plain", "cpu", Store.of("f", "plain")).times == {}
+    assert LatencyTables.of("plain", "cpu", Store.of("f", "plain")).times == {}
 
 
 def test_real_layers_are_timed_and_wide_ones_take_longer(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_real_layers_are_timed_and_wide_ones_take_longer(tmp_path, monkeypatch):
     inputs = Inputs((torch.randn(1, 1, 12, 12),))
     shapes = shapes_of(capture(pico.net(["depthwise", "grouped"]), inputs), inputs)
     for runtime in ("plain", "onednn_channels_last"):
-        made = CostTables.of(runtime, "cpu", Store.of("g", runtime))
+        made = LatencyTables.of(runtime, "cpu", Store.of("g", runtime))
         for shape in shapes.values():
             if shape.layer.groups == 1 or shape.depthwise:
                 made.measure([(shape, [shape.widths])], lambda n: None)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fake_lab import GraphLab
 from modelspeed.adjusters import low_rank
 from modelspeed.adjusters.methods.moments import TEMPERATURE, rise
 from modelspeed.adjusters.plan import Context
@@ -17,20 +18,19 @@ from modelspeed.backends.registry import PACKED, lowered, packed
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import Factor, QuantizeWeight
 from modelspeed.graph.layers import layers_of
 from modelspeed.graph.lowering.int8 import runs_here
 from modelspeed.profiling.layers import node_times
 from modelspeed.search import layer_options as ways_of_layers
-from modelspeed.search.decision import KEPT, Chosen, Taken
+from modelspeed.search.decision import KEPT, Decision, StepDecision
 from modelspeed.search.droppable_blocks import Depth, Droppable
 from modelspeed.search.knapsack import Choice, Problem, Term
-from modelspeed.search.latency_tables import CostTables, Store
-from modelspeed.search.layer_options import AS_IT_IS, Way, Ways, choice_of
-from modelspeed.search.problem import Widths
-from modelspeed.search.space import Ground
+from modelspeed.search.latency_tables import LatencyTables, Store
+from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions, choice_of
+from modelspeed.search.problem import ProblemBuilder
+from modelspeed.search.space import SearchSpace
 from torch import nn
 
 RECIPE = "{version: 1, adjust: [prune, {quantize: {skip: ['4']}}]}"
@@ -51,19 +51,15 @@ def net():
 
 
 @pytest.fixture
-def bench(tmp_path):
+def lab(tmp_path):
     generator = torch.Generator().manual_seed(0)
     data = [(torch.randn(32, 3, 12, 12, generator=generator), torch.zeros(32)) for _ in range(2)]
     inputs = Inputs((torch.randn(1, 3, 12, 12, generator=generator),))
-    return SimpleNamespace(
-        module=capture(net(), tuple(inputs)),
-        inputs=inputs,
-        recipe=parse_recipe(RECIPE, "recipe", tmp_path),
-        runtime="plain",
-        talk=Quiet(),
-        context=lambda module: Context(module, inputs, data),
-        runtime_for=lambda module: packed(module, inputs) or "plain",
-    )
+    module = capture(net(), tuple(inputs))
+    return GraphLab(
+        parse_recipe(RECIPE, "recipe", tmp_path), {}, {}, module=module, inputs=inputs, train=data,
+        packed=packed(module, inputs) or "plain",
+    )  # fmt: skip
 
 
 def test_rise_is_the_second_order_change_of_the_loss():
@@ -77,14 +73,14 @@ def test_rise_is_the_second_order_change_of_the_loss():
     assert real == pytest.approx(0.5 * float(gap.square().mean()))
 
 
-def test_kernels_go_by_the_names_of_their_layers(bench):
-    runtimes = [r for r in PACKED if packed(bench.module, bench.inputs)]
+def test_kernels_go_by_the_names_of_their_layers(lab):
+    runtimes = [r for r in PACKED if packed(lab.module, lab.inputs)]
     for runtime in ("plain", *runtimes):
-        times = node_times(lowered(bench.module, bench.inputs, runtime), bench.inputs, repeats=1)
+        times = node_times(lowered(lab.module, lab.inputs, runtime), lab.inputs, repeats=1)
         assert {"conv2d", "conv2d_1", "conv2d_2"} <= set(times), runtime
 
 
-def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(bench, monkeypatch):
+def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(lab, monkeypatch):
     # Integers take half the time of every layer, whatever the machine says.
     took = iter((2.0, 1.0))
     monkeypatch.setattr(
@@ -92,30 +88,30 @@ def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(bench, monkeypatc
         "node_times",
         lambda *_: dict.fromkeys(("conv2d", "conv2d_1", "conv2d_2"), next(took)),
     )
-    found = Ways.measured(bench, bench.module)
+    found = LayerOptions.measured(lab, lab.context(lab.module))
     assert set(found.of) == {"conv2d", "conv2d_1"}  # `skip` keeps the last one
     for ways in found.of.values():
         assert ways[-1] == AS_IT_IS and ways[0].step == INT8 and ways[0].share == 0.5
     assert found.of["conv2d_1"][0].loss > 2 * found.of["conv2d"][0].loss > 0
 
 
-def test_just_the_chosen_layers_run_in_integers_and_the_report_says_why_the_others_do_not(bench):
-    step = bench.recipe.adjust[INT8]
-    chosen = Chosen({}, open=(step,), taken=(Taken(step, frozenset({"conv2d"})),))
-    plan = chosen.plan(step, bench.context(bench.module))
+def test_just_the_chosen_layers_run_in_integers_and_the_report_says_why_the_others_do_not(lab):
+    step = lab.recipe.adjust[INT8]
+    chosen = Decision({}, open=(step,), taken=(StepDecision(step, frozenset({"conv2d"})),))
+    plan = chosen.plan(step, lab.context(lab.module))
     assert [e.node for e in plan.edits if isinstance(e, QuantizeWeight)] == ["conv2d"]
     reasons = {row.what: row.reason for row in plan.left_alone}
     assert reasons["2"] == KEPT and "`skip`" in reasons["4"]
 
 
-def test_a_way_takes_its_share_of_a_layers_time_at_every_width(bench, tmp_path, monkeypatch):
+def test_a_way_takes_its_share_of_a_layers_time_at_every_width(lab, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path))
-    monkeypatch.setattr(CostTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
-    context = bench.context(bench.module)
+    monkeypatch.setattr(LatencyTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
+    context = lab.context(lab.module)
     settings = make_step("prune", max_ratio=0.9, round_to=4).settings
-    ways = Ways({"conv2d_1": (Way(INT8, 0.25, 0.1), AS_IT_IS)})
-    tables = CostTables.of("plain", "cpu", Store.of("f", "plain"))
-    widths = Widths(bench.module, bench.inputs, Pruner.of(context, settings), tables, ways=ways)
+    ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.25, 0.1), AS_IT_IS)})
+    tables = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
+    widths = ProblemBuilder(lab.module, lab.inputs, Pruner.of(context, settings), tables, ways=ways)
     widths.measure(lambda n: None)
     problem = widths.problem()
     name = choice_of("conv2d_1")
@@ -127,15 +123,15 @@ def test_a_way_takes_its_share_of_a_layers_time_at_every_width(bench, tmp_path, 
     assert problem.loss(problem.whole() | {name: 0}) == pytest.approx(0.1)
 
 
-def test_what_was_measured_is_that_of_this_machines_kernels(bench):
-    if not runs_here(bench.module) or packed(bench.module, bench.inputs) is None:
+def test_what_was_measured_is_that_of_this_machines_kernels(lab):
+    if not runs_here(lab.module) or packed(lab.module, lab.inputs) is None:
         pytest.skip("no integer kernels here")
-    bench.runtime = packed(bench.module, bench.inputs)
-    for ways in Ways.measured(bench, bench.module).of.values():
+    lab.runtime = packed(lab.module, lab.inputs)
+    for ways in LayerOptions.measured(lab, lab.context(lab.module)).of.values():
         assert all(0 < w.share < 1 for w in ways[:-1])
 
 
-def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(bench, tmp_path, monkeypatch):
+def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path, monkeypatch):
     """Of two layers alike in size, one has rank 4. Splits take half the time, by what they say."""
     monkeypatch.setattr(low_rank, "undisturbed_ms", lambda runs, _: [2.0, *[1.0] * (len(runs) - 1)])
     took = itertools.chain((4.0,), itertools.repeat(1.0))
@@ -150,25 +146,24 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(bench, tmp_pa
         model[0].bias.zero_()
     x = torch.randn(64, 1024)
     inputs, data = Inputs((x,)), [(x, torch.zeros(64)) for _ in range(2)]
-    bench.inputs, bench.context = inputs, lambda module: Context(module, inputs, data)
-    bench.module = capture(model, (x,))
-    bench.runtime_for = lambda module: "plain"
-    bench.recipe = parse_recipe(
+    lab.inputs, lab.train, lab.packed = inputs, data, "plain"
+    lab.module = capture(model, (x,))
+    lab.recipe = parse_recipe(
         "{version: 1, adjust: [prune, {low_rank: {max_error: 0.01}}]}", "recipe", tmp_path
     )
-    (way, end) = Ways.measured(bench, bench.module).of["linear"]
+    (way, end) = LayerOptions.measured(lab, lab.context(lab.module)).of["linear"]
     assert end == AS_IT_IS and way.step == 1 and 4 <= way.rank <= 32
     assert way.share == 0.5 and way.loss < 1e-6
-    step = bench.recipe.adjust[1]
-    taken = Taken(step, frozenset({"linear"}), rank=4)
-    plan = Chosen({}, open=(step,), taken=(taken,)).plan(step, bench.context(bench.module))
+    step = lab.recipe.adjust[1]
+    taken = StepDecision(step, frozenset({"linear"}), rank=4)
+    plan = Decision({}, open=(step,), taken=(taken,)).plan(step, lab.context(lab.module))
     assert plan.edits == (Factor("linear", 4),)
     assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
-    made = plan.carry_out(clone(bench.module))
-    torch.testing.assert_close(made(x), bench.module(x), rtol=1e-3, atol=1e-3)
+    made = plan.carry_out(clone(lab.module))
+    torch.testing.assert_close(made(x), lab.module(x), rtol=1e-3, atol=1e-3)
 
 
-def test_losses_are_of_the_same_examples_where_a_loader_shuffles(bench, monkeypatch):
+def test_losses_are_of_the_same_examples_where_a_loader_shuffles(lab, monkeypatch):
     """The fewer examples of a slow model are those of the first pass."""
     generator = torch.Generator().manual_seed(1)
 
@@ -176,13 +171,12 @@ def test_losses_are_of_the_same_examples_where_a_loader_shuffles(bench, monkeypa
         def __iter__(self):
             return iter([(torch.randn(32, 3, 12, 12, generator=generator), torch.zeros(32))])
 
-    context = Context(bench.module, bench.inputs, Shuffled())
-    bench.context = lambda module: context
+    lab.train = Shuffled()
     names = ("conv2d", "conv2d_1", "conv2d_2")
     took = iter((2.0, 1.0))
     monkeypatch.setattr(ways_of_layers, "node_times", lambda *_: dict.fromkeys(names, next(took)))
     monkeypatch.setattr(ways_of_layers, "SECONDS", 1e-6)
-    found = Ways.measured(bench, bench.module).of
+    found = LayerOptions.measured(lab, lab.context(lab.module)).of
     assert all(ways[0].loss < 1e-3 for ways in found.values()) and len(found) == 2
 
 
@@ -217,21 +211,21 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
         torch.testing.assert_close(made(x), module(x), rtol=1e-3, atol=1e-4)
 
 
-def test_layers_of_a_block_that_is_left_out_run_no_other_way(bench):
+def test_layers_of_a_block_that_is_left_out_run_no_other_way(lab):
     choices = {"a": Choice((0, 8), (0.1, 0.0)), choice_of("conv2d_1"): Choice((0, 1), (0.5, 0.0))}
-    ways = Ways({"conv2d_1": (Way(INT8, 0.5, 0.5), AS_IT_IS)})
+    ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.5, 0.5), AS_IT_IS)})
     block = Droppable(SimpleNamespace(), ("a",), ("conv2d_1",), 0.1)
     term = Term(("a", choice_of("conv2d_1")), np.array([[0.0, 0.0], [1.0, 2.0]]))
     problem = Problem(choices, [term], 0.0, (("a",),), 1)
-    ground = Ground(None, Depth((block,), 1), problem, ways)
+    ground = SearchSpace(None, Depth((block,), 1), problem, ways)
     assert problem.fastest() == {"a": 0, choice_of("conv2d_1"): 1}
     gone = {"a": 0, choice_of("conv2d_1"): 0}
     assert ground.settled(gone) == problem.fastest()
-    assert ground.formats(bench.recipe, gone, -1) == ((), "float32")
+    assert ground.formats(lab.recipe, gone, -1) == ((), "float32")
 
 
 def test_a_split_saves_less_of_a_narrower_layer():
-    way = Way(1, 0.5, 0.0, rank=8)
+    way = LayerOption(1, 0.5, 0.0, rank=8)
     assert way.at(1, (64, 64), 64, 64) == 0.5
     assert way.at(1, (64, 64), 32, 32) == pytest.approx(1.0)
     assert way.at(1, (64, 64), 16, 16) == 1.0 and AS_IT_IS.at(9, (64, 64), 8, 8) == 1.0

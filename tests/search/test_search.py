@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from dataclasses import replace
 
-import numpy as np
 import pytest
+from fake_lab import FakeLab
 from modelspeed.configs.load import parse_recipe
-from modelspeed.core.progress import Quiet
 from modelspeed.core.records import Latency, Target
-from modelspeed.search import meet_target as settling
-from modelspeed.search.decision import Chosen, Taken
-from modelspeed.search.droppable_blocks import Depth
-from modelspeed.search.knapsack import Choice, Problem, Term
-from modelspeed.search.layer_options import AS_IT_IS, Way, Ways, choice_of
+from modelspeed.search.decision import Decision, StepDecision
+from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions, choice_of
+from modelspeed.search.meet_target import meet_target
 from modelspeed.search.number_formats import FLOAT, halves, integers, name_of
-from modelspeed.search.search import Search
-from modelspeed.search.space import Ground
 from modelspeed.search.trials import Trial, shortlist
-from modelspeed.search.within_limit import within
+from modelspeed.search.within_limit import fastest_within
 
 RECIPE = """
 version: 1
@@ -31,18 +25,8 @@ adjust:
 """
 INT8, HALF = 2, 3
 RUNS = choice_of("conv")
-WIDTHS = Choice((8, 16, 24, 32), (0.9, 0.4, 0.1, 0.0))
-TIMES = np.array([1.0, 2.0, 3.0, 4.0])
-
-
-def ground(share=None, loss=0.0):
-    """One group of four widths; in integers its layer takes `share` of its time."""
-    if share is None:
-        return Ground(None, Depth(), Problem({"a": WIDTHS}, [Term(("a",), TIMES)], 1.0), Ways())
-    choices = {"a": WIDTHS, RUNS: Choice((0, 1), (loss, 0.0))}
-    term = Term(("a", RUNS), TIMES[:, None] * np.array([share, 1.0]))
-    ways = Ways({"conv": (Way(INT8, share, loss), AS_IT_IS)})
-    return Ground(None, Depth(), Problem(choices, [term], 1.0), ways)
+TIMES = {8: 1.0, 16: 2.0, 24: 3.0, 32: 4.0}
+LOSSES = {8: 0.9, 16: 0.4, 24: 0.1, 32: 0.0}
 
 
 @pytest.fixture
@@ -50,47 +34,18 @@ def recipe(tmp_path):
     return parse_recipe(RECIPE, "recipe", tmp_path)
 
 
-@dataclass
-class Pretended(Search):
-    """What takes a format runs in `speed` of what is predicted, and is off by `rounding`."""
-
-    speed: dict[int, float] = field(default_factory=dict)
-    rounding: dict[int, float] = field(default_factory=dict)
-
-    def measure(self, picks, form=FLOAT):
-        known = self.known(picks, form)
-        if known is None:
-            formats, name = self.ground.formats(self.bench.recipe, picks, form)
-            ms = self.problem.ms(picks) * np.prod([self.speed.get(f, 1.0) for f in formats])
-            known = Trial(
-                picks, self.problem.ms(picks), self.problem.loss(picks),
-                Latency(50.0, ms, ms, ms), "plain", form=form, formats=formats, name=name,
-            )  # fmt: skip
-            self.trials.append(known)
-        return known
-
-    def _recover(self, trial):
-        trial.distance = trial.loss + sum(self.rounding.get(f, 0.0) for f in trial.formats)
-        trial.held = 1.0 - trial.distance
+def lab(recipe, half=None, rounding=0.0, layer=None, **more):
+    """One group of four widths. `layer`: the share of its time that it takes in integers, the
+    loss as predicted and in truth; `half`: the share in half precision."""
+    if layer is not None:
+        share, said, true = layer
+        more |= {"layers": {"conv": ("a", INT8, share, true)}, "said": {"conv": said}}
+    formats = {} if half is None else {HALF: (half, rounding)}
+    return FakeLab(recipe, {"a": TIMES}, {"a": LOSSES}, formats=formats, fixed_ms=1.0, **more)
 
 
-def search(recipe, half=None, rounding=None, integers=None):
-    bench = SimpleNamespace(
-        recipe=recipe,
-        original=None,
-        device="cpu",
-        data=SimpleNamespace(held_score=lambda *_: 1.0),
-        talk=Quiet(),
-        started=0.0,
-        job=SimpleNamespace(target=None),
-    )
-    speed = {} if half is None else {HALF: half}
-    made = Pretended(bench, ground(*integers or ()), speed=speed, rounding=rounding or {})
-    made.in_time = lambda: True
-    made.measure(made.problem.whole())
-    made.forms = (FLOAT,) if half is None else (FLOAT, HALF)
-    made.steps = (INT8,) if integers else ()
-    return made
+def searched(recipe, *args, **more):
+    return lab(recipe, *args, **more).search()
 
 
 def test_half_precision_is_of_the_whole_and_int8_weights_alone_are_no_format_to_compute_in(recipe):
@@ -101,73 +56,111 @@ def test_half_precision_is_of_the_whole_and_int8_weights_alone_are_no_format_to_
 
 
 def test_nothing_is_removed_where_half_precision_alone_is_enough(recipe):
-    made = search(recipe, 0.4, {HALF: 0.005}, integers=(0.1, 0.01))
+    made = searched(recipe, 0.4, 0.005, layer=(0.1, 0.01, 0.01))
     found = made.solve(2.5)
     assert found.form == HALF and found.picks == made.problem.whole()
 
 
 def test_half_precision_that_loses_more_than_the_limit_is_no_shortcut(recipe):
-    found = search(recipe, 0.4, {HALF: 0.3}).solve(4.2)
+    found = searched(recipe, 0.4, 0.3).solve(4.2)
     assert found.form == FLOAT and found.picks == {"a": 2}
 
 
 @pytest.mark.parametrize(("loss", "formats"), [(0.05, (INT8,)), (0.8, ())])
 def test_integers_and_narrower_layers_compete_by_what_they_cost(recipe, loss, formats):
-    made = search(recipe, integers=(0.5, loss))
+    made = searched(recipe, layer=(0.5, loss, loss))
     found = made.solve(3.2)
     assert found.formats == formats and found.latency.high_ms <= 3.2
-    assert set(made.ground.ways.taken(found.picks)) == ({"conv"} if formats else set())
+    assert set(made.space.ways.taken(found.picks)) == ({"conv"} if formats else set())
 
 
 def test_what_is_predicted_of_integers_may_be_wrong_and_is_looked_at(recipe):
     """By the prediction rounding costs nothing; in truth it is far off, and widths are taken."""
-    found = search(recipe, rounding={INT8: 5.0}, integers=(0.5, 0.0)).solve(3.2)
+    found = searched(recipe, layer=(0.5, 0.0, 5.0)).solve(3.2)
     assert found.formats == () and found.picks == {"a": 1, RUNS: 1}
 
 
 def test_a_format_and_narrower_layers_go_together_where_neither_is_enough(recipe):
-    found = search(recipe, 0.5, {INT8: 5.0}, integers=(0.4, 0.0)).solve(1.6)
+    found = searched(recipe, 0.5, layer=(0.4, 0.0, 5.0)).solve(1.6)
     assert found.form == HALF and found.picks == {"a": 1, RUNS: 1}
 
 
 def test_a_wrong_prediction_of_time_still_ends_just_below_the_budget(recipe):
-    made = search(recipe)
-    # What narrow layers take is predicted far too low: the way there is found by halving.
-    widths = tuple(range(4, 68, 4))
-    rises = tuple(1.0 - i / 16 for i in range(1, 17))
-    times = np.array([float(i) ** 3 / 256 for i in range(1, 17)])
-    problem = Problem({"a": Choice(widths, rises)}, [Term(("a",), times)])
-    made.ground, made.trials = replace(made.ground, problem=problem), []
-    real = {i: 1.0 + i for i in range(16)}
-
-    def measure(picks, form=FLOAT):
-        known = made.known(picks, form)
-        if known is None:
-            ms = real[picks["a"]]
-            latency = Latency(50.0, ms, ms, ms)
-            known = Trial(dict(picks), problem.ms(picks), problem.loss(picks), latency, "plain")
-            made.trials.append(known)
-        return known
-
-    made.measure = measure
-    measure(problem.whole())
-    assert made.solve(10.2).latency.high_ms == 10.0
+    """What narrow layers take is predicted far too low: the way there is found by halving."""
+    steps = range(1, 17)
+    fake = FakeLab(
+        recipe,
+        times={"a": {4 * i: float(i) for i in steps}},
+        losses={"a": {4 * i: 1.0 - i / 16 for i in steps}},
+        predicted={"a": {4 * i: i**3 / 256 for i in steps}},
+    )
+    assert fake.search().solve(10.2).latency.high_ms == 10.0
 
 
 def test_out_of_reach_in_every_format_is_none(recipe):
-    assert search(recipe, 0.5).solve(0.9) is None
+    assert searched(recipe, 0.5).solve(0.9) is None
 
 
 def test_fastest_within_a_limit_looks_at_every_format_that_keeps_to_it(recipe):
-    made = search(recipe, 0.5, {INT8: 0.5}, integers=(0.3, 0.0))
-    made.say_feasible = lambda smallest: None
-    found = within(made, 0.85)
+    found = fastest_within(searched(recipe, 0.5, layer=(0.3, 0.0, 0.5)), 0.85)
     assert found[0].form == HALF and found[0].picks == {"a": 2, RUNS: 1}
     assert not any(INT8 in t.formats for t in found)
 
 
+TWO = {
+    "times": {"a": TIMES, "b": {8: 0.5, 16: 1.5, 24: 2.0, 32: 3.0}},
+    "losses": {"a": LOSSES, "b": {8: 0.5, 16: 0.3, 24: 0.25, 32: 0.0}},
+    "layers": {"conv": ("b", INT8, 0.6, 0.12)},
+    "fixed_ms": 0.5,
+}
+
+
+@pytest.mark.parametrize("budget", [2.5, 3.3, 4.1, 5.0, 6.2, 7.0])
+def test_the_known_optimum_is_found_at_every_budget(recipe, budget):
+    fake = FakeLab(recipe, **TWO)
+    found = fake.search().solve(budget)
+    ms, loss = fake.of(fake.search().decision(found))
+    assert ms <= budget and loss == pytest.approx(fake.optimum(budget))
+
+
+def test_the_search_ends_when_its_time_is_up_and_answers_with_what_it_has(recipe):
+    whole, short = FakeLab(recipe, **TWO), FakeLab(recipe, **TWO, patience=1)
+    assert whole.search().solve(4.1).latency.high_ms <= 4.1
+    found = short.search().solve(4.1)
+    assert found is not None and found.latency.high_ms <= 4.1
+    assert len(short.built) < len(whole.built)
+
+
+def test_widths_that_do_not_build_are_named_and_the_best_of_the_others_is_found(recipe):
+    fake = FakeLab(recipe, **TWO, broken=frozenset({16}))
+    search = fake.search()
+    found = search.solve(4.1)
+    assert found is not None and not found.failed and found.latency.high_ms <= 4.1
+    assert all("does not build" in reason for reason in fake.set_aside_rows.values())
+    assert any(t.failed for t in search.trials) == bool(fake.set_aside_rows)
+
+
+def test_a_lab_in_which_everything_fails_ends_with_lossless_work(recipe):
+    fake = FakeLab(recipe, **TWO)
+    search = fake.search()
+    fake.build = None  # every question is answered with a TypeError
+    found = search.smallest()
+    assert found is search.trials[0] and not found.failed
+
+
+def test_every_trial_is_written_down_and_known_again(recipe):
+    fake = FakeLab(recipe, **TWO)
+    search = fake.search()
+    search.solve(4.1)
+    assert {id(t) for t in fake.written} == {id(t) for t in search.trials if not t.failed}
+    count = len(fake.built)
+    for trial in [t for t in search.trials if not t.failed]:
+        search.measure(trial.picks, trial.form)
+    assert len(fake.built) == count
+
+
 def test_tried_formats_are_named(recipe):
-    made = search(recipe, 0.5, integers=(0.5, 0.0))
+    made = searched(recipe, 0.5, layer=(0.5, 0.0, 0.0))
     made.measure(made.problem.whole(), HALF)
     made.measure(made.problem.fastest())
     labels = ["tried 1, bfloat16", "tried 2, int8_static"]
@@ -175,8 +168,8 @@ def test_tried_formats_are_named(recipe):
 
 
 def test_how_many_layers_run_in_integers_is_said(recipe):
-    ways = {n: (Way(INT8, 0.5, 0.1), AS_IT_IS) for n in ("conv", "linear")}
-    both = replace(ground(), ways=Ways(ways))
+    ways = {n: (LayerOption(INT8, 0.5, 0.1), AS_IT_IS) for n in ("conv", "linear")}
+    both = replace(lab(recipe).space(), ways=LayerOptions(ways))
     picks = {choice_of("conv"): 0, choice_of("linear"): 1}
     assert both.formats(recipe, picks, FLOAT) == ((INT8,), "int8_static in 1 of 2 layers")
 
@@ -191,50 +184,43 @@ def test_the_shortlist_begins_with_the_best_of_each_format():
 
 def test_only_the_format_that_was_taken_is_planned(recipe):
     half, whole = recipe.adjust[HALF], recipe.adjust[INT8]
-    chosen = Chosen({}, open=(half, whole), taken=(Taken(half),))
+    chosen = Decision({}, open=(half, whole), taken=(StepDecision(half),))
     assert chosen.plan(half, None) is None
     assert "better way" in chosen.plan(whole, None).left_alone[0].reason
     nothing = chosen.plan(recipe.adjust[0], None)
     assert not nothing.edits and "nothing is removed" in nothing.left_alone[0].reason
 
 
-class Settled(SimpleNamespace):
-    """A search that answers with the slowest of its trials that fits."""
-
-    def exact(self, budget_ms):
-        return None
-
-    def smallest(self):
-        return self.trials[0]
-
-    def say_feasible(self, smallest):
-        pass
-
-    def in_time(self):
-        return True
-
-    def solve(self, budget_ms):
-        fitting = [t for t in self.trials if t.latency.high_ms <= budget_ms]
-        return max(fitting, key=lambda t: t.latency.high_ms, default=None)
-
-
 @pytest.mark.parametrize(("slower", "expected"), [(1.0, 4.8), (1.03, 4.0), (1.2, 4.0)])
-def test_what_a_fresh_process_measures_decides_and_the_narrowest_is_the_last_resort(
-    monkeypatch, slower, expected
-):
-    rows = [Trial({"a": i}, ms, 1.0, Latency(50.0, ms, ms, ms), "plain") for i, ms in
-            enumerate((1.0, 4.0, 4.8, 6.0))]  # fmt: skip
-    target = Target(ms=5.0)
-    bench = SimpleNamespace(
-        job=SimpleNamespace(target=target),
-        talk=Quiet(),
-        reference=rows[3].latency,
-        runtime="",
-        trusted=lambda name: name,
+def test_what_a_fresh_process_measures_decides(recipe, slower, expected):
+    """Four widths take 1, 4, 4.8 and 6 ms; the fresh process sees each `slower` times as slow."""
+    times = {8: 1.0, 16: 4.0, 24: 4.8, 32: 6.0}
+    fake = FakeLab(
+        recipe, {"a": times}, {"a": LOSSES}, target=Target(ms=5.0), slower=lambda _: slower
     )
-    made = Settled(bench=bench, trials=rows)
-    monkeypatch.setattr(
-        settling, "_verified", lambda _, found, *rest: slower * found.latency.high_ms / 5.0
-    )
-    found, least = settling.settle(made, None, None)
+    found, least = meet_target(fake.search())
     assert (found.latency.high_ms, least) == (expected, 1.0)
+    assert all(fake.of(d)[0] <= 5.0 for d in fake.verified)
+
+
+def test_the_fastest_is_the_last_resort_where_the_fresh_process_confirms_nothing(recipe):
+    fake = FakeLab(recipe, {"a": TIMES}, {"a": LOSSES}, target=Target(ms=3.5), slower=lambda _: 9.0)
+    found, _ = meet_target(fake.search())
+    assert found.picks == {"a": 0}
+
+
+def test_a_trial_that_the_fresh_process_refuses_is_none_and_another_is_taken(recipe):
+    fake = FakeLab(recipe, {"a": TIMES}, {"a": LOSSES}, target=Target(ms=3.5))
+    search = fake.search()
+    verify, refused = fake.verify, []
+
+    def strict(variant):
+        if not refused:
+            refused.append(variant)
+            raise RuntimeError("it does not load")
+        return verify(variant)
+
+    fake.verify = strict
+    found, _ = meet_target(search)
+    assert not found.failed and found.latency.high_ms <= 3.5
+    assert any("does not load" in reason for reason in fake.set_aside_rows.values())

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modelspeed.checkpoints import artifact
+from modelspeed.checkpoints import artifact, staging
 from modelspeed.checkpoints.read import read
 from modelspeed.configs.load import load_recipe
 from modelspeed.configs.recipe import DataSpec
@@ -88,7 +88,7 @@ def originals(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "shards" / index).write_text(json.dumps({"weight_map": names}))
     (folder / "r.yaml").write_text(RECIPE)
     np.savez(folder / "a.npz", inputs=np.ones((6, 3)), targets=np.ones(6, dtype=np.int64))
-    artifact.save(
+    staging.save(
         folder / "fast", program=_program(), edits=[], record=RECORD, recipe_yaml="version: 1\n",
         inputs=Inputs((torch.ones(1, 3),)), runtime="plain", reports={}, force=False,
     )  # fmt: skip

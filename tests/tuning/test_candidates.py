@@ -19,7 +19,7 @@ from modelspeed.tuning.candidates import fit
 COMPENSATE = make_step("compensate").settings
 
 
-def bench_of(original, data):
+def session_of(original, data):
     return SimpleNamespace(
         original=original, data=SimpleNamespace(calibration=data, train=data), device="cpu"
     )
@@ -30,10 +30,10 @@ def test_the_parts_of_a_split_layer_are_not_fitted_to_what_the_whole_one_gave():
     analysis = analyse(original)
     narrow = keep_units(analysis, {"blocks.0.conv1": [0]})
     edits = [*narrow, SeparateSpace("conv2d_2", 8)]  # a rank as large as its outputs
-    variant = Variant(apply(clone(original), edits), edits)
+    variant = Variant(apply(clone(original), edits), tuple(edits))
     first = variant.module.get_parameter("blocks.0.conv2.weight").clone()
     data = [(pico.images(16, seed), None) for seed in range(4)]
-    assert fit(bench_of(original, data), variant, variant.module, COMPENSATE) >= 1
+    assert fit(session_of(original, data), variant, variant.module, COMPENSATE) >= 1
     assert torch.equal(variant.module.get_parameter("blocks.0.conv2.weight"), first)
 
 
@@ -47,9 +47,9 @@ def test_at_a_smaller_input_weights_are_fitted_to_the_original_at_that_size():
     whole = apply(clone(original), edits)
     context = Context(whole, inputs)
     edits += keep_units(context.analysis, {g.name: [0] for g in context.analysis.prunable})
-    variant = Variant(apply(clone(original), edits), edits)
+    variant = Variant(apply(clone(original), edits), tuple(edits))
     fitted = clone(variant.module)
-    assert fit(bench_of(original, data), variant, fitted, COMPENSATE) >= 2
+    assert fit(session_of(original, data), variant, fitted, COMPENSATE) >= 2
     x = pico.images(32, 9)
     with torch.inference_mode():
         before, after = ((m(x) - whole(x)).norm() for m in (variant.module, fitted))

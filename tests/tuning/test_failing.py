@@ -16,6 +16,7 @@ from modelspeed.core.errors import UsageError
 from modelspeed.search import search
 from modelspeed.training import trainer
 from modelspeed.tuning import distributed as workers
+from modelspeed.tuning import lab
 from modelspeed.tuning import steps as pipeline
 from typer.testing import CliRunner
 
@@ -110,7 +111,7 @@ def planted(monkeypatch, name, plan):
     monkeypatch.setitem(ADJUSTERS, name, Adjuster(name, "", plan, lossless=old.lossless))
 
 
-def broken(*_):
+def broken(*_, **__):
     raise ZeroDivisionError("planted\nmore of it")
 
 
@@ -163,15 +164,15 @@ def test_a_training_that_fails_half_way_leaves_weights_and_statistics_as_they_we
             value.fill_(7)
         raise error
 
-    def measured(run, variant, step):
+    def measured(run, variant, step, errors):
         before = {k: v.clone() for k, v in variant.module.state_dict().items()}
-        found = original(run, variant, step)
-        kept[step.name] = before, variant.module.state_dict()
+        found = original(run, variant, step, errors)
+        kept[step.name] = before, found[0].module.state_dict()
         seen.append(step.name)
         return found
 
-    original = pipeline.Run._measured
-    monkeypatch.setattr(pipeline.Run, "_measured", measured)
+    original = pipeline.StepRunner._measured
+    monkeypatch.setattr(pipeline.StepRunner, "_measured", measured)
     monkeypatch.setattr(trainer.Trainer, "_step", step)
     found = rows(run(folder, ["finetune: {epochs: 2, lr: 0.001}", "fold_batchnorm"]))
     assert found["finetune"]["status"] == "rolled back"
@@ -229,7 +230,7 @@ def test_tune_goes_on_where_gradients_cannot_be_taken(folder):
 
 
 def test_a_candidate_that_fails_is_named_and_the_others_are_weighed(folder, monkeypatch):
-    made, count = search.build, []
+    made, count = lab.build, []
 
     def build(*args, **more):
         count.append(1)
@@ -237,7 +238,7 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_weighed(folder, monk
             raise ZeroDivisionError("planted")
         return made(*args, **more)
 
-    monkeypatch.setattr(search, "build", build)
+    monkeypatch.setattr(lab, "build", build)
     done = run(folder, ["prune: {importance: magnitude}", "fold_batchnorm"], "tune",
                "--target-ms", "0.0001")  # fmt: skip
     record = json.loads(done.stdout)
@@ -246,12 +247,15 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_weighed(folder, monk
     assert (folder / "fast" / "report.html").exists()
 
 
-@pytest.mark.parametrize("where", ["build", "Ground"])
+@pytest.mark.parametrize("where", ["build", "space"])
 def test_where_the_whole_search_fails_lossless_work_is_written(folder, monkeypatch, where):
-    class Ground:
+    class Space:
         of = broken
 
-    monkeypatch.setattr(search, where, broken if where == "build" else Ground)
+    if where == "build":
+        monkeypatch.setattr(lab, "build", broken)
+    else:
+        monkeypatch.setattr(search, "SearchSpace", Space)
     done = run(folder, ["prune: {importance: magnitude}", "fold_batchnorm"], "tune",
                "--target-ms", "0.0001")  # fmt: skip
     found = rows(done)

@@ -18,12 +18,13 @@ from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, apply, to_json
 from modelspeed.search.droppable_blocks import Depth, Droppable
 from modelspeed.search.knapsack import Choice, Problem, Term
-from modelspeed.search.layer_options import AS_IT_IS, Way, Ways
+from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions
 from modelspeed.search.search import Trial
 from modelspeed.search.space import Ranking
-from modelspeed.search.variant import Done, Variant
+from modelspeed.search.variant import Variant
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
+from modelspeed.tuning.steps import Done
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = Depth(
@@ -65,13 +66,13 @@ def test_values_come_back_as_they_were():
     journal, _ = opened()
     problem = Problem({"a": Choice((1, 2), (0.5, 0.0))}, [Term(("a",), np.arange(2.0))], 3.0)
     ranking = Ranking({"a": np.array([0.1, 0.2])}, {"a": 4.0}, 8, DEPTH)
-    ways = Ways({"conv": (Way(1, 0.5, 0.1, 8), AS_IT_IS)})
+    ways = LayerOptions({"conv": (LayerOption(1, 0.5, 0.1, 8), AS_IT_IS)})
     rows = (("ways", ways), ("widths", problem), ("ranking", ranking), ("trial", TRIAL))
     for stage, value in rows:
         journal.put(stage, value)
     again, notes = opened()
     assert notes == ["taken from the journal: ways, widths, ranking, trial"]
-    assert again.get("ways", Ways) == ways
+    assert again.get("ways", LayerOptions) == ways
     found = again.get("widths", Problem)
     assert found.choices == problem.choices and found.fixed_ms == 3.0
     assert found.terms[0].names == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
@@ -93,9 +94,9 @@ def test_a_step_is_redone_from_its_edits_and_weights():
     journal, _ = opened()
     journal.put("finetune", Done(step, to_json([fold]), (), dict(module.state_dict()), "plain"))
     variant = Variant(clone(original))
-    opened()[0].get("finetune", Done).redo(variant)
+    variant = opened()[0].get("finetune", Done).redone(variant)
     assert torch.equal(variant.module(pico.images()), module(pico.images()))
-    assert variant.edits == [fold] and variant.steps == [step]
+    assert variant.edits == (fold,) and variant.steps == (step,)
 
 
 def falsify(path):

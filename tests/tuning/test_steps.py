@@ -8,7 +8,7 @@ import pytest
 from modelspeed.adjusters.plan import Plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.records import Comparison
-from modelspeed.tuning.steps import Run
+from modelspeed.tuning.steps import StepRunner
 
 FOUND = {
     "faster": Comparison(1.5, 1.4, 1.6, "faster"),
@@ -34,9 +34,9 @@ FOUND = {
 )
 def test_a_step_goes_where_it_does_not_help(name, for_speed, found, accuracy, reason):
     limits = SimpleNamespace(max_drop=0.02)
-    bench = SimpleNamespace(
+    session = SimpleNamespace(
         original=None, recipe=SimpleNamespace(limits=limits), accuracy=lambda _: 0.9
     )
-    run = Run(bench, None)
+    run = StepRunner(session, None)
     said = run._objection(make_step(name), Plan(for_speed=for_speed), FOUND[found], accuracy)
     assert said is None if reason is None else reason in said

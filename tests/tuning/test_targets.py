@@ -11,7 +11,7 @@ import torch
 from modelspeed.cli.main import app
 from modelspeed.core.errors import DataError
 from modelspeed.profiling.losses import task_loss
-from modelspeed.tuning.session import Bench
+from modelspeed.tuning.session import Session
 from typer.testing import CliRunner
 
 RECIPE = """
@@ -65,11 +65,11 @@ def opened(tmp_path, monkeypatch):
 
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
     quick.hasten(monkeypatch.setattr)
-    monkeypatch.setattr(Bench, "measure_reference", reached)
+    monkeypatch.setattr(Session, "with_baseline", reached)
     return go
 
 
-def reached(bench):
+def reached(session):
     raise DataError("the data was taken")
 
 

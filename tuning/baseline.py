@@ -1,0 +1,110 @@
+"""The original's latency, and graphs measured in relation to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from ..backends.registry import PLAIN, first_ready, ready, realise, runner
+from ..core.model_io import Inputs
+from ..core.progress import Talk
+from ..core.records import Comparison, Latency, Target
+from ..profiling.state import kept_state
+from ..profiling.statistics import compare, paired_ratio
+from ..profiling.timer import measure, measure_interleaved
+from ..profiling.undisturbed import undisturbed
+
+UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
+GOES = 3
+
+
+@dataclass
+class Baseline:
+    """`latency` is the one reference of a run; `undisturbed_ms` the least seen in any measurement,
+    by which a disturbed moment is told."""
+
+    latency: Latency = UNMEASURED
+    undisturbed_ms: float = math.inf
+
+    def relative_latency(
+        self,
+        original: nn.Module,
+        graph: GraphModule,
+        inputs: Inputs,
+        target: Target,
+        runtimes: tuple[str, ...],
+    ) -> tuple[Latency, str]:
+        """Latency of a graph in ms of `latency`, and of `runtimes` the one it is fastest with.
+
+        It is measured interleaved with the original and scaled by what the original takes at that
+        moment: a machine whose clock changes by a factor between two candidates can't decide
+        which of them is faster. The interval is that of the paired ratio; no samples are kept.
+        """
+        with torch.no_grad():
+            tried = {n: ready(graph, inputs, n) for n in runtimes}
+            runs = {n: m for n, m in tried.items() if not isinstance(m, str)}
+            runs = runs or {PLAIN: realise(graph, inputs, PLAIN)}
+        seconds = 0.4 * least_seconds(target.percentile)
+
+        def attempt() -> list[Latency]:
+            return measure_interleaved(
+                [runner(m, inputs) for m in (original, *runs.values())],
+                percentile=target.percentile,
+                max_seconds=seconds,
+                min_seconds=0.3,
+                device=target.device,
+            )
+
+        with kept_state(original):
+            first, *rows = undisturbed(attempt, self.undisturbed_ms, attempts=2)
+        self.undisturbed_ms = min(self.undisturbed_ms, first.value_ms)
+        best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
+        ratio, low, high = paired_ratio(first.samples_ms, rows[best].samples_ms, target.percentile)
+        whole = self.latency.value_ms
+        found = Latency(target.percentile, whole / ratio, whole / high, whole / low)
+        return found, list(runs)[best]
+
+
+def measured_baseline(model: nn.Module, inputs: Inputs, target: Target) -> Latency:
+    """The fastest of three goes, which shows the machine undisturbed."""
+    with kept_state(model):
+        goes = [latency_of(model, inputs, target, 1.5) for _ in range(GOES)]
+    return min(goes, key=lambda go: go.value_ms)
+
+
+def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:
+    return measure(
+        runner(module, inputs),
+        percentile=target.percentile,
+        max_seconds=max(seconds, least_seconds(target.percentile)),
+        min_seconds=0.2,
+        device=target.device,
+    )
+
+
+def compared(
+    rows: tuple[tuple[GraphModule, str], tuple[GraphModule, str]],
+    inputs: Inputs,
+    target: Target,
+    talk: Talk,
+) -> tuple[Latency, Latency, Comparison]:
+    """Two graphs, each with its runtime, interleaved, so that drift hits both alike."""
+    with torch.no_grad():
+        runs = [first_ready(graph, inputs, (name,), talk.note)[1] for graph, name in rows]
+    first, second = measure_interleaved(
+        [runner(m, inputs) for m in runs],
+        percentile=target.percentile,
+        max_seconds=least_seconds(target.percentile),
+        min_seconds=0.3,
+        device=target.device,
+    )
+    return first, second, compare(first.samples_ms, second.samples_ms, target.percentile)
+
+
+def least_seconds(percentile: float) -> float:
+    """Tails need many samples, so they get more time."""
+    return 2.0 if percentile <= 90 else 20.0

@@ -1,0 +1,119 @@
+"""A session as a search sees it (search/lab.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch.fx import GraphModule
+
+from ..adjusters.plan import Context
+from ..configs.recipe import Recipe, Step
+from ..core.progress import Talk
+from ..core.records import Latency, Record, Target, Verification
+from ..profiling.gate import working
+from ..search.decision import Decision
+from ..search.lab import HeldOut
+from ..search.variant import Variant
+from .candidates import build, model_at
+from .delivery import staged, verified
+from .exclusions import reason_of
+from .session import Session
+
+SEARCH_SHARE = 0.5  # of the time limit; the rest belongs to training and the final check
+SECONDS = 5.0  # of measuring in the fresh process, for one candidate
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SessionLab:
+    """`record` and `out`: what a candidate's artifact says, and beside what it is staged.
+
+    `usual`: the runtime that is fastest for lossless work.
+    """
+
+    session: Session
+    record: Record
+    out: Path
+    usual: str
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.session.recipe
+
+    @property
+    def target(self) -> Target:
+        return self.session.job.target
+
+    @property
+    def reference(self) -> Latency:
+        return self.session.reference
+
+    @property
+    def runtime(self) -> str:
+        return self.session.trusted(self.usual)
+
+    @property
+    def has_data(self) -> bool:
+        return self.session.data is not None
+
+    @property
+    def talk(self) -> Talk:
+        return self.session.talk
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.session.fingerprint
+
+    def start(self, step: Step) -> Context:
+        return self.context(model_at(self.session, step).module)
+
+    def context(self, module: GraphModule) -> Context:
+        return self.session.context(module)
+
+    def build(self, decision: Decision, *, recover: bool = False) -> Variant:
+        return build(self.session, decision, recover=recover)
+
+    def runtime_for(self, module: GraphModule) -> str:
+        return self.session.runtime_for(module, self.runtime)
+
+    def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
+        return self.session.relative_latency(variant.module, runtimes)
+
+    def held_out(self, variant: Variant | None) -> HeldOut:
+        data, original = self.session.data, self.session.original
+        assert data is not None
+        if variant is None:
+            return HeldOut(data.held_score(original, self.session.device), 0.0)
+        divergence = data.held_divergence(original, variant.module, self.session.device)
+        return HeldOut(data.held_score(variant.module, self.session.device), divergence)
+
+    def verify(self, variant: Variant) -> Verification:
+        variant = variant.under(self.session.trusted(variant.runtime))
+        with staged(self.session, variant, self.record, self.out) as artifact:
+            return verified(self.session, artifact, variant, self.record, SECONDS, judged=False)[-1]
+
+    def remember(self, stage: str, kind: type[T], make: Callable[[], T]) -> T:
+        return self.session.journal.kept(stage, kind, make)
+
+    def recall(self, stage: str, kind: type[T]) -> T | None:
+        return self.session.journal.get(stage, kind)
+
+    def write_down(self, stage: str, value: Any) -> None:
+        self.session.journal.put(stage, value)
+
+    def leave_out_step(self, place: int, error: Exception) -> None:
+        reason = reason_of(error, f"`{self.recipe.adjust[place].name}`")
+        self.session.exclusions.leave_out_step(place, reason)
+
+    def set_aside(self, name: str, why: Exception | str) -> str:
+        reason = reason_of(why, name) if isinstance(why, Exception) else why
+        self.session.exclusions.set_aside(name, reason)
+        return reason
+
+    def in_time(self) -> bool:
+        spent = working() - self.session.started
+        return spent < SEARCH_SHARE * 60.0 * self.recipe.limits.minutes
