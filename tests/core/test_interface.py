@@ -16,20 +16,21 @@ from pathlib import Path
 import modelspeed
 import pytest
 import typer
+from modelspeed.backends.registry import NAMES
 from modelspeed.cli.main import app
 
 # All that is not reached through the package or the command line: names that may move.
 from modelspeed.configs.jobs import JobSettings
 from modelspeed.configs.presets import preset_names
 from modelspeed.configs.schema import json_schema
-from modelspeed.core import endings, errors, records
-from modelspeed.graph.edits import KINDS
-from modelspeed.tuning.runtimes import NAMES
+from modelspeed.core import errors, records
+from modelspeed.core import exit_codes as endings
+from modelspeed.graph.edits.apply import KINDS
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "tests" / "fixtures" / "interface.json"
-STAGES = re.compile(r"""(?:\bjournal\.(?:kept|get|put)|\.remember)\(\s*"(\w+)\"""")
+STAGES = re.compile(r"""(?:\bjournal\.(?:kept|get|put)|\.remember|\.recall|\.write_down)\(\s*"(\w+)\"""")
 DIGESTS = re.compile(r"""["'](\w+_sha256)["']""")
 VARIABLES = re.compile(r"""["'](MODELSPEED_\w+)["']""")
 
