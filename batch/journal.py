@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.errors import ArtifactError, UsageError
 from ..core.items import Item
-from ..core.records import from_json, to_json
+from ..core.records_json import from_json, to_json
 from ..core.workspace import sync
 
 NAME = "batch.jsonl"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ..core.checks import Check, exit_code
 from ..core.files import write_whole
-from ..core.records import to_json
+from ..core.records_json import to_json
 from ..reporting import checks
 from ..reporting.console import print_table
 from ..reporting.text import clean

@@ -20,7 +20,7 @@ def doctor(
     with shown(debug):
         from rich.console import Console
 
-        from ..core.records import to_json
+        from ..core.records_json import to_json
         from ..profiling.doctor import examine
         from ..profiling.machine import threads as using
         from ..reporting.checks import examination

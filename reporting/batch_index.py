@@ -9,7 +9,7 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from ..core.items import WRITTEN, Index, Item
-from ..core.records import to_json
+from ..core.records_json import to_json
 from . import facts
 from .html import POLICY
 from .markdown import line

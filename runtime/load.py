@@ -36,7 +36,7 @@ from ..core.errors import (
 )
 from ..core.model_io import Inputs, plain
 from ..core.records import Closeness, Machine, Notice
-from ..core.records import from_json as record_from_json
+from ..core.records_json import from_json as record_from_json
 from ..graph.capture import module_of, moved
 from ..graph.edits.apply import Edit, from_json
 from ..graph.edits.replay import replayed

@@ -21,7 +21,8 @@ from ..core.checks import Case, Check
 from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
 from ..core.model_io import Inputs
 from ..core.progress import Talk
-from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
+from ..core.records import Comparison, Latency, Machine, Quality, Record, Target
+from ..core.records_json import from_json
 from ..data.load import load_data
 from ..profiling.closeness import expected
 from ..profiling.machine import fingerprint

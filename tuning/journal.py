@@ -34,7 +34,7 @@ from ..core.cache import cache_folder
 from ..core.errors import ArtifactError
 from ..core.files import write_whole
 from ..core.progress import Quiet, Talk
-from ..core.records import from_json, to_json
+from ..core.records_json import from_json, to_json
 from .job import Job
 
 T = TypeVar("T")

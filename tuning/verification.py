@@ -25,7 +25,8 @@ from ..configs.load import parse_recipe
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.processes import die_with_parent, python
-from ..core.records import Latency, Verification, from_json, to_json
+from ..core.records import Latency, Verification
+from ..core.records_json import from_json, to_json
 from ..data.load import load_data
 from ..profiling.closeness import expected
 from ..profiling.state import kept_state

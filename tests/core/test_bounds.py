@@ -8,7 +8,8 @@ from modelspeed.configs.machine import MachineFlags
 from modelspeed.core.bounds import DEVICE, MOST_THREADS, PERCENTILE, Score, Within, foreign_json
 from modelspeed.core.errors import ArtifactError, ConfigError, UsageError
 from modelspeed.core.files import read_text
-from modelspeed.core.records import Target, from_json
+from modelspeed.core.records import Target
+from modelspeed.core.records_json import from_json
 
 
 def test_neutral_values_are_within_and_each_end_is_told():

@@ -30,7 +30,9 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "tests" / "fixtures" / "interface.json"
-STAGES = re.compile(r"""(?:\bjournal\.(?:kept|get|put)|\.remember|\.recall|\.write_down)\(\s*"(\w+)\"""")
+STAGES = re.compile(
+    r"""(?:\bjournal\.(?:kept|get|put)|\.remember|\.recall|\.write_down)\(\s*"(\w+)\""""
+)
 DIGESTS = re.compile(r"""["'](\w+_sha256)["']""")
 VARIABLES = re.compile(r"""["'](MODELSPEED_\w+)["']""")
 

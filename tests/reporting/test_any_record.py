@@ -10,7 +10,8 @@ from any_record import json_of
 from hypothesis import HealthCheck, assume, given, settings
 from modelspeed.core.errors import ArtifactError
 from modelspeed.core.items import Index
-from modelspeed.core.records import Record, from_json, to_json
+from modelspeed.core.records import Record
+from modelspeed.core.records_json import from_json, to_json
 from modelspeed.reporting import batch_index, console, html, markdown, pareto
 from modelspeed.reporting import json as record_json
 from modelspeed.reporting.comparison import compare

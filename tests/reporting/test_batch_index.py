@@ -4,7 +4,7 @@ import json
 import re
 
 from modelspeed.core.items import Index, Item, exit_code
-from modelspeed.core.records import from_json
+from modelspeed.core.records_json import from_json
 from modelspeed.reporting import batch_index
 from sample_record import record
 

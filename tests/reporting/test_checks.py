@@ -3,7 +3,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from modelspeed.core.checks import Case, Check, exit_code
-from modelspeed.core.records import from_json, to_json
+from modelspeed.core.records_json import from_json, to_json
 from modelspeed.reporting import checks
 from sample_record import record
 
