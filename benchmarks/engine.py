@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
 from modelspeed.search import trials
@@ -88,7 +88,7 @@ def bench_of(name: str) -> Bench:
     factory = "../examples/digits/model.py:build" if name == "resnet" else f"nets.py:{name}"
     args = {"width": 32} if name == "resnet" else {}
     job = Job(str(nets.checkpoint(name)), target, factory, str(nets.HERE), args, inputs)
-    bench = open_bench(job, recipe, Quiet())
+    bench = open_bench(job, recipe, Silent())
     bench.measure_reference()
     bench.choose_runtime(bench.original)
     return bench
@@ -105,7 +105,7 @@ def trained(bench: Bench, module: GraphModule, epochs: float, **options: Any) ->
     torch.manual_seed(0)
     objective = Objective(module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
+    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]
 
 

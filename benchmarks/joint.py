@@ -21,7 +21,7 @@ import engine
 import nets
 import torch
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.graph.capture import clone
 from modelspeed.profiling.gate import working
 from modelspeed.search.search import Search
@@ -74,7 +74,7 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     torch.manual_seed(0)
     objective = Objective(narrow.module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
+    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     for step in bench.recipe.adjust:
         if not chosen.takes(step):
             continue

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..configs.settings import Finetune
 from ..core.errors import DataError, UsageError
 from ..core.model_io import Batches, Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..data.load import several
 from ..graph.train_mode import evaluating, gradients, training
 from ..profiling.gate import working
@@ -49,7 +49,7 @@ class Trainer:
     held: Batches
     metric: Callable[[nn.Module], float]
     settings: Finetune
-    talk: Talk
+    talk: Progress
     device: str = "cpu"
     deadline: float = math.inf
     group: Group = field(default_factory=Group)

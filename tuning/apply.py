@@ -8,7 +8,7 @@ from pathlib import Path
 from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Record
 from .compare_backends import compile_where_faster
 from .delivery import Outcome, base_record, finished, verify_written, write
@@ -19,7 +19,7 @@ from .steps import Run
 
 
 def apply_recipe(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job, recipe: Recipe, talk: Progress, out: Path, *, force: bool = False, dry_run: bool = False,
     resume: bool = False,
 ) -> Outcome:  # fmt: skip
     """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`.

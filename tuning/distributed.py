@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 from ..configs.recipe import Recipe
 from ..configs.settings import Finetune
 from ..core.errors import DataError, ModelspeedError
-from ..core.progress import Quiet
+from ..core.progress import Silent
 from ..data.augmentation import Augmented
 from ..graph.capture import clone
 from ..graph.edits.apply import Edit, apply, from_json, to_json
@@ -126,7 +126,7 @@ def _join(device: str) -> Group:
 def _help(request: Request, group: Group) -> None:
     trainer, problem = None, None
     try:
-        bench = open_bench(_here(request.job), request.recipe, Quiet())
+        bench = open_bench(_here(request.job), request.recipe, Silent())
         student = apply(clone(bench.original), from_json(request.edits))
         student.load_state_dict(request.weights)
         trainer = _trainer(bench, trainable(student), request.settings)

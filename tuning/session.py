@@ -25,7 +25,7 @@ from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
 from ..core.errors import CaptureError, MeasureError
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Comparison, Latency, LeftAlone, Notice, RuntimeCost, Target
 from ..data.load import Data, load_data
 from ..graph.capture import capture, clone, tensor_at
@@ -72,7 +72,7 @@ class Bench:
 
     job: Job
     recipe: Recipe
-    talk: Talk
+    talk: Progress
     source: Source
     inputs: Inputs
     original: GraphModule
@@ -294,7 +294,7 @@ def _least_seconds(percentile: float) -> float:
     return 2.0 if percentile <= 90 else 20.0
 
 
-def open_bench(job: Job, recipe: Recipe, talk: Talk) -> Bench:
+def open_bench(job: Job, recipe: Recipe, talk: Progress) -> Bench:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
     started = working()
     prepare_machine(job.target, job.seed)

@@ -11,7 +11,7 @@ from ..checkpoints.artifact import check_writable
 from ..configs.load import dump_recipe
 from ..configs.recipe import Recipe, Step
 from ..core.errors import MeasureError, UsageError
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Candidate, Latency, Record, Verification
 from ..search.meet_target import settle
 from ..search.number_formats import halves, integers
@@ -57,7 +57,7 @@ class Choices:
 
 
 def tune(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job, recipe: Recipe, talk: Progress, out: Path, *, force: bool = False, dry_run: bool = False,
     resume: bool = False,
 ) -> Outcome:  # fmt: skip
     """Tune `job.checkpoint` to its target and write the artifact to `out`.

@@ -14,7 +14,7 @@ from modelspeed.backends.inductor import INDUCTOR, compiled, why_not
 from modelspeed.backends.shape_guard import Specialised, for_inputs
 from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.tuning import compare_backends as sidebyside
@@ -116,7 +116,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     bench = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",
-        inputs=ONE, talk=Quiet(), compared=(), package=None, unpackaged=(), probes=(),
+        inputs=ONE, talk=Silent(), compared=(), package=None, unpackaged=(), probes=(),
         leave_out=lambda name, reason: None,
     )  # fmt: skip
     sidebyside.compile_where_faster(bench, None)

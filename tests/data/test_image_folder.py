@@ -9,7 +9,7 @@ import pytest
 import torch
 from modelspeed.configs.recipe import DataSpec, ImageSpec, InputSpec, Recipe
 from modelspeed.core.errors import DataError, MissingExtra
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.data.image_folder import image_loaders
 from modelspeed.data.load import load_data
@@ -171,7 +171,7 @@ def test_another_number_of_classes_than_the_model_has_is_said(tmp_path, outputs)
     assert any("2 classes, the model 5" in note for note in said.notes) is (outputs == 5)
 
 
-class Said(Quiet):
+class Said(Silent):
     def __init__(self):
         self.notes = []
 

@@ -17,7 +17,7 @@ from modelspeed.backends.registry import PACKED, lowered, packed
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import Factor, QuantizeWeight
 from modelspeed.graph.layers import layers_of
@@ -60,7 +60,7 @@ def bench(tmp_path):
         inputs=inputs,
         recipe=parse_recipe(RECIPE, "recipe", tmp_path),
         runtime="plain",
-        talk=Quiet(),
+        talk=Silent(),
         context=lambda module: Context(module, inputs, data),
         runtime_for=lambda module: packed(module, inputs) or "plain",
     )

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from modelspeed.configs.load import parse_recipe
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Latency, Target
 from modelspeed.search import meet_target as settling
 from modelspeed.search.decision import Chosen, Taken
@@ -80,7 +80,7 @@ def search(recipe, half=None, rounding=None, integers=None):
         original=None,
         device="cpu",
         data=SimpleNamespace(held_score=lambda *_: 1.0),
-        talk=Quiet(),
+        talk=Silent(),
         started=0.0,
         job=SimpleNamespace(target=None),
     )
@@ -227,7 +227,7 @@ def test_what_a_fresh_process_measures_decides_and_the_narrowest_is_the_last_res
     target = Target(ms=5.0)
     bench = SimpleNamespace(
         job=SimpleNamespace(target=target),
-        talk=Quiet(),
+        talk=Silent(),
         reference=rows[3].latency,
         runtime="",
         trusted=lambda name: name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.graph.capture import capture, clone
 from modelspeed.training.distillation import Objective
 from modelspeed.training.process_group import Group
@@ -32,7 +32,7 @@ def trained(group: Group, size: int) -> tuple[dict[str, torch.Tensor], dict[str,
     settings = make_step("finetune", epochs=1, lr=1e-2, mixed=False).settings
     data = batches(size)
     objective = Objective(student, teacher, settings)
-    trainer = Trainer(objective, data, data, lambda m: 0.0, settings, Quiet(), group=group)
+    trainer = Trainer(objective, data, data, lambda m: 0.0, settings, Silent(), group=group)
     for parameter in student.parameters():
         parameter.requires_grad_(True)
     trainer._loss_of = trainer._shared()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from modelspeed.configs.load import load_recipe
 from modelspeed.core.cache import cache_folder
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Latency, Step, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
@@ -31,7 +31,7 @@ DEPTH = Depth(
 )
 
 
-class Heard(Quiet):
+class Heard(Silent):
     def __init__(self):
         self.notes = []
 
