@@ -1,8 +1,8 @@
 """Layers as smaller ones of a lower rank, by what passes through them, where those are faster here.
 
-Each layer is split in every form it has (graph/edits/factoring.py,
-graph/edits/kernel_factoring.py), at the least ranks that lose at most `max_error` of its outputs' variance and the next steps of this machine's
-kernels; the fastest is taken.
+Each layer is split in every form it has (graph/edits/factoring.py, kernel_factoring.py), at the
+smallest ranks that lose at most `max_error` of its outputs' variance and the next steps of this
+machine's kernels; the fastest is taken.
 """
 
 from __future__ import annotations

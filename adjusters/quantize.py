@@ -20,7 +20,7 @@ from ..graph.capture import clone, tensor_at
 from ..graph.edits.apply import (
     Edit,
     FoldBatchNorm,
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
@@ -148,7 +148,7 @@ def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
         return [QuantizeWeight(n.name, _group(n, settings)) for n in chosen]
     edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
     if settings.scheme == "int8_dynamic":
-        edits += [QuantizeAnew(n.name, 0, level // 2) for n in chosen]
+        edits += [QuantizeDynamic(n.name, 0, level // 2) for n in chosen]
     for node, places in _reads(chosen).items() if settings.scheme == "int8_static" else ():
         for place in places:
             source = node.args[place]

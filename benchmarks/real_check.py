@@ -266,7 +266,7 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
     from modelspeed.checkpoints.artifact import save
     from modelspeed.core.records import Latency, Record, Target
     from modelspeed.graph.capture import export, moved
-    from modelspeed.graph.edits.apply import to_json
+    from modelspeed.graph.edits.apply import edits_to_json
     from modelspeed.profiling.machine import fingerprint
     from modelspeed.tuning.delivery import reports
 
@@ -275,10 +275,16 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
         "none", "as written", Latency(50, 1, 1, 1), runtime_used=runtime,
     )  # fmt: skip
     save(
-        folder, program=moved(export(module, inputs), "cpu"), edits=to_json(edits), record=record,
-        recipe_yaml="version: 1\n", inputs=inputs, runtime=runtime, reports=reports(record),
+        folder,
+        program=moved(export(module, inputs), "cpu"),
+        edits=edits_to_json(edits),
+        record=record,
+        recipe_yaml="version: 1\n",
+        inputs=inputs,
+        runtime=runtime,
+        reports=reports(record),
         force=False,
-    )  # fmt: skip
+    )
 
 
 def loaded(folder: str) -> None:

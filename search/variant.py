@@ -8,7 +8,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from ..core.records import LeftAlone, Step
-from ..graph.edits.apply import Edit, apply, from_json
+from ..graph.edits.apply import Edit, apply, edits_from_json
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Done:
 
     def redo(self, variant: Variant) -> None:
         """Take the variant to where it was after this step."""
-        edits = from_json(self.edits)
+        edits = edits_from_json(self.edits)
         apply(variant.module, edits)
         if self.weights:
             variant.module.load_state_dict(self.weights)

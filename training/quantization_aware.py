@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from ..graph.capture import clone, tensor_at
 from ..graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
-from ..graph.edits.quantization import rounded, rounded_anew
+from ..graph.edits.quantization import rounded, rounded_dynamic
 from ..graph.lowering.packing import Packs, call, tidy
 
 
@@ -47,7 +47,7 @@ def trainable(module: GraphModule) -> GraphModule:
         arguments = (weight, *ranges, grid.low, grid.high)
         node.replace_all_uses_with(call(made, node, weight_through, arguments))
     for node in made.graph.nodes:
-        if rounded(node) is not None or rounded_anew(node) is not None:
+        if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through
     return tidy(made)
 

@@ -19,9 +19,15 @@ from .steps import Run
 
 
 def apply_recipe(
-    job: Job, recipe: Recipe, talk: Progress, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job,
+    recipe: Recipe,
+    talk: Progress,
+    out: Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
     resume: bool = False,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`.
 
     `resume`: as in `tune`.

@@ -21,7 +21,7 @@ from ..core.errors import OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, LeftAlone, Record, Target, Verification
 from ..core.workspace import workspace
 from ..graph.capture import export, moved
-from ..graph.edits.apply import to_json
+from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
@@ -122,7 +122,7 @@ def write(
     save(
         folder,
         program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine
-        edits=to_json(variant.edits),
+        edits=edits_to_json(variant.edits),
         record=record,
         recipe_yaml=recipe,
         inputs=bench.inputs,

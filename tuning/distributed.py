@@ -25,7 +25,7 @@ from ..core.errors import DataError, ModelspeedError
 from ..core.progress import Silent
 from ..data.augmentation import Augmented
 from ..graph.capture import clone
-from ..graph.edits.apply import Edit, apply, from_json, to_json
+from ..graph.edits.apply import Edit, apply, edits_from_json, edits_to_json
 from ..profiling.machine import threads
 from ..training.distillation import Objective
 from ..training.finetuning import Trained, finetune
@@ -103,7 +103,9 @@ def _trained(
         return finetune(trainer)
     share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
     weights = {k: v.cpu() for k, v in weights_of(student).items()}
-    request = Request(bench.job, bench.recipe, to_json(edits), weights, trainer.settings, share)
+    request = Request(
+        bench.job, bench.recipe, edits_to_json(edits), weights, trainer.settings, share
+    )
     bench.group.agree(request)
     try:
         return _collective(trainer, request, None)
@@ -127,7 +129,7 @@ def _help(request: Request, group: Group) -> None:
     trainer, problem = None, None
     try:
         bench = open_bench(_here(request.job), request.recipe, Silent())
-        student = apply(clone(bench.original), from_json(request.edits))
+        student = apply(clone(bench.original), edits_from_json(request.edits))
         student.load_state_dict(request.weights)
         trainer = _trainer(bench, trainable(student), request.settings)
     except (ModelspeedError, OSError) as error:

@@ -16,7 +16,7 @@ from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
 from ..core.records import Comparison, Step
 from ..graph.capture import clone
-from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, to_json
+from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, edits_to_json
 from ..search.decision import Chosen
 from ..search.number_formats import takes_a_format
 from ..search.target import wanted
@@ -81,7 +81,7 @@ class Run:
         variant.left_alone.extend(plan.left_alone)
         set_anew = made.status == "kept" and (plan.trains or plan.weights or _epochs(step))
         weights = variant.module.state_dict() if set_anew else {}
-        edits = to_json(variant.edits[before:])
+        edits = edits_to_json(variant.edits[before:])
         done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
         self.bench.journal.put(step.name, done)
 

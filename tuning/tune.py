@@ -57,9 +57,15 @@ class Choices:
 
 
 def tune(
-    job: Job, recipe: Recipe, talk: Progress, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job,
+    recipe: Recipe,
+    talk: Progress,
+    out: Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
     resume: bool = False,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Tune `job.checkpoint` to its target and write the artifact to `out`.
 
     `resume` goes on after the last stage that an interrupted run of the same job finished, with

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ...graph.capture import tensor_at
-from ...graph.edits.apply import Factor, SeparateChannels, SeparateSpace
+from ...graph.edits.apply import Factor, SpatialFactor, TuckerFactor
 from ...graph.edits.factoring import factors, full_rank, new_name
 from ...graph.layers import Layer
 from .spectrum import Spectrum
 
 STEPS = (8, 16, 32)  # kernels work on so many channels at once
-SplitEdit = Factor | SeparateSpace | SeparateChannels
+SplitEdit = Factor | SpatialFactor | TuckerFactor
 
 
 @dataclass(frozen=True)

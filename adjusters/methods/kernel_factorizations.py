@@ -1,8 +1,8 @@
 """Convolutions split along the axes of their kernel or around few channels, by what they read.
 
 The codes of graph/edits/kernel_factoring.py are chosen by the covariance of what is read at one
-place of the kernel; the layer behind them is then fitted to the outputs by least squares, where the whole patch
-counts, pulled towards the weights it would have without.
+place of the kernel; the layer behind them is then fitted to the outputs by least squares, where
+the whole patch counts, pulled towards the weights it would have without.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ...graph.edits.apply import SeparateChannels, SeparateSpace
+from ...graph.edits.apply import SpatialFactor, TuckerFactor
 from ...graph.edits.kernel_factoring import (
     by_channels,
     by_rows,
@@ -100,7 +100,7 @@ def spatial_splits(
     found = Encoded(by_rows(weight), seen, most)
     least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -found.error(r)) + 1
     return [
-        Split(f"spatial, rank {rank}", SeparateSpace(layer.node.name, rank), found.error(rank),
+        Split(f"spatial, rank {rank}", SpatialFactor(layer.node.name, rank), found.error(rank),
             rank * each, partial(_spatial, module, layer, found, rank))
         for rank in (stepped(least, most) if least <= most else ())
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def tucker_splits(
     def split(first: int, second: int, error: float) -> Split:
         cost = first * (ins * prod(layer.stride) + second * prod(weight.shape[2:])) + second * out
         values = partial(_tucker, module, layer, found, (first, second))
-        edit = SeparateChannels(layer.node.name, (first, second))
+        edit = TuckerFactor(layer.node.name, (first, second))
         return Split(f"tucker, ranks {first} and {second}", edit, error, cost, values)
 
     best: Split | None = None

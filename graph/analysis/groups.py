@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from ...core.errors import EditError
 from ...core.naming import outside
-from ..edits.apply import Constant, Edit, Scale, Slice
+from ..edits.apply import Constant, Edit, ScaleParameter, Slice
 from ..shapes import refresh
 from .labelling import walk
 from .labels import Labels
@@ -200,5 +200,5 @@ def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list
     for scale in analysis.rescales:
         count = int((~np.isin(scale.labels, removed)).sum())
         if count < len(scale.labels):
-            edits.append(Scale(scale.param, len(scale.labels) / count))
+            edits.append(ScaleParameter(scale.param, len(scale.labels) / count))
     return edits

@@ -76,7 +76,7 @@ def quantize_input(
 
 
 @dataclass(frozen=True)
-class RoundedAnew:
+class RoundedDynamic:
     """`value` is `source` in 2 `half` + 1 steps of a size that each call takes from it."""
 
     value: Node
@@ -84,7 +84,7 @@ class RoundedAnew:
     half: int
 
 
-def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> None:
+def quantize_dynamic(module: GraphModule, node: Node, place: int, half: int) -> None:
     """Argument `place` of `node` is rounded by its own largest value, at every call."""
     source = node.args[place] if place < len(node.args) else None
     linear = node.target is aten.linear.default  # convolutions have no kernels for it
@@ -106,7 +106,7 @@ def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> Non
     node.args = (*node.args[:place], value, *node.args[place + 1 :])
 
 
-def rounded_anew(node: Any) -> RoundedAnew | None:
+def rounded_dynamic(node: Any) -> RoundedDynamic | None:
     """The rounding by its own largest value that ends in `node`, if it is one."""
     found = _steps_to(node)
     if found is None:
@@ -114,7 +114,7 @@ def rounded_anew(node: Any) -> RoundedAnew | None:
     value, ((scale,), (_, half), _, (divisor,)) = found
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
         return None
-    return RoundedAnew(node, value, int(half))
+    return RoundedDynamic(node, value, int(half))
 
 
 def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:

@@ -34,8 +34,8 @@ from .apply import (
     QuantizeInput,
     QuantizeWeight,
     Resize,
-    SeparateChannels,
-    SeparateSpace,
+    SpatialFactor,
+    TuckerFactor,
     apply,
 )
 from .copying import copied
@@ -101,7 +101,7 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
             raise EditError(
                 f"`{type(base).__name__}` gets inputs resized to {list(edit.size)} in the artifact"
             )
-        if isinstance(edit, (Factor, SeparateSpace, SeparateChannels)):
+        if isinstance(edit, (Factor, SpatialFactor, TuckerFactor)):
             raise EditError(f"`{owner_of(node)}` is several layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
             raise EditError(f"`{owner_of(node)}` holds integers in the artifact")

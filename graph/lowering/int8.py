@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
-from ..edits.quantization import LARGEST, rounded, rounded_anew
+from ..edits.quantization import LARGEST, rounded, rounded_dynamic
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, call, conv_arguments, replace, tidy
@@ -40,7 +40,7 @@ def quantize(x: Tensor, scale: float, zero_point: int, levels: int) -> Tensor:
     return steps.to(torch.uint8, memory_format=layout)
 
 
-def quantize_anew(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
+def quantize_now(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
     """uint8 with zero point `half`, and the scale."""
     scale = x.abs().amax().clamp_min_(1e-12).div_(half)
     return (x / scale).round_().add_(half).to(torch.uint8), scale
@@ -74,7 +74,7 @@ def runs_here(module: GraphModule) -> bool:
     if not hasattr(onednn, "qconv2d_pointwise") or not torch.cpu._is_avx2_supported():
         return False
     levels = [r.levels for r in map(rounded, module.graph.nodes) if r is not None]
-    levels += [2 * r.half for r in map(rounded_anew, module.graph.nodes) if r is not None]
+    levels += [2 * r.half for r in map(rounded_dynamic, module.graph.nodes) if r is not None]
     return max(levels, default=0) <= largest_level()
 
 
@@ -103,12 +103,12 @@ def _split(module: GraphModule) -> None:
 def _split_anew(module: GraphModule) -> None:
     made: dict[tuple[Node, int], tuple[Node, Node]] = {}
     for node in list(module.graph.nodes):
-        found = rounded_anew(node)
+        found = rounded_dynamic(node)
         if found is None:
             continue
         key = (found.source, found.half)
         if key not in made or _mutated(found.source):
-            both = call(module, node, quantize_anew, key)
+            both = call(module, node, quantize_now, key)
             made[key] = (
                 call(module, node, operator.getitem, (both, 0)),
                 call(module, node, operator.getitem, (both, 1)),

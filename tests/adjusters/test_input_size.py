@@ -13,7 +13,7 @@ from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import Cast, Resize, apply, from_json, to_json
+from modelspeed.graph.edits.apply import Cast, Resize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.replay import replayed
 from modelspeed.graph.edits.resizing import smaller
 from modelspeed.graph.lowering.lower import variants
@@ -113,7 +113,7 @@ def test_images_in_half_precision_are_resized_in_float32(dtype):
 def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
     model = pico.net(["residual", "squeeze_excite"])
     module, plan = planned(model, known=known, ratio=0.75)
-    made = apply(clone(module), from_json(to_json(plan.edits)))
+    made = apply(clone(module), edits_from_json(edits_to_json(plan.edits)))
     x = pico.images(5)
     with torch.inference_mode():
         wanted = model(nn.functional.interpolate(x, (9, 9), mode="bilinear", antialias=True))

@@ -10,7 +10,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError, ModelspeedError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import Factor, Slice, apply, from_json, to_json
+from modelspeed.graph.edits.apply import Factor, Slice, apply, edits_from_json, edits_to_json
 from modelspeed.graph.lowering.lower import variants
 from torch import nn
 
@@ -152,7 +152,7 @@ def test_edits_survive_json_export_and_every_lowering(block):
     made = low_rank.plan(at, settings(ratio=0.4))
     assert made.edits
     split = clone(at.module)
-    apply(split, from_json(to_json(made.edits)))
+    apply(split, edits_from_json(edits_to_json(made.edits)))
     split.load_state_dict({**split.state_dict(), **made.weights})
     x = pico.images(5)
     with torch.inference_mode():

@@ -15,12 +15,12 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.core.user_code import load_factory
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import (
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
-    from_json,
-    to_json,
+    edits_from_json,
+    edits_to_json,
 )
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.profiling.accuracy import agreement
@@ -86,7 +86,7 @@ def test_planning_changes_nothing_and_batch_norms_go_first():
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
 def test_edits_survive_json_and_stay_close_to_the_model(block):
     at = context(pico.net([block, "residual"]))
-    edits = from_json(to_json(plan(at, settings()).edits))
+    edits = edits_from_json(edits_to_json(plan(at, settings()).edits))
     rounded = apply(clone(at.module), edits)
     x = pico.images(8, 9)
     with torch.no_grad():
@@ -173,7 +173,7 @@ def test_the_most_sensitive_layers_are_kept_in_float_with_ranges_of_the_moment_t
     at = Context(capture(model, tuple(inputs)), inputs)
     made = plan(at, settings(scheme="int8_dynamic", keep_float=1))
     assert [item.what for item in made.left_alone] == ["1"] and len(layers(made)) == 2
-    assert [e.node for e in made.edits if isinstance(e, QuantizeAnew)] == layers(made)
+    assert [e.node for e in made.edits if isinstance(e, QuantizeDynamic)] == layers(made)
 
 
 def test_four_bits_are_for_linear_layers_with_enough_inputs():

@@ -9,15 +9,16 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
-from modelspeed.graph.edits.apply import Cast, Sparsify, apply, from_json, to_json
-from modelspeed.graph.edits.sparsity import is_two_of_four, two_of_four, why_not
+from modelspeed.graph.edits.apply import Cast, Sparsify, apply, edits_from_json, edits_to_json
+from modelspeed.graph.edits.sparsity import is_two_of_four, lacks_sparse_kernels, two_of_four
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.lowering.sparse import sparse_weights
 from torch import nn
 
 ONE = Inputs.of((torch.randn(1, 64),))
 gpu = pytest.mark.skipif(
-    not torch.cuda.is_available() or why_not("cuda") is not None, reason="no GPU with 2:4 kernels"
+    not torch.cuda.is_available() or lacks_sparse_kernels("cuda") is not None,
+    reason="no GPU with 2:4 kernels",
 )
 
 
@@ -65,7 +66,7 @@ def test_layers_that_have_no_kernel_stay_dense_with_the_reason():
 def test_two_of_four_stay_through_json_export_and_lowering():
     at = context()
     plan = chosen(at, settings())
-    edits = from_json(to_json(plan.edits))
+    edits = edits_from_json(edits_to_json(plan.edits))
     bare = apply(clone(at.module), edits)
     made = module_of(export(plan.carry_out(clone(at.module)), tuple(ONE)))
     for edit in edits:

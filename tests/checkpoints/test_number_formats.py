@@ -17,7 +17,7 @@ from modelspeed.core.errors import ModelspeedError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits.apply import to_json
+from modelspeed.graph.edits.apply import edits_to_json
 from modelspeed.profiling.machine import fingerprint
 from torch import nn
 
@@ -85,10 +85,16 @@ def test_every_format_gives_equal_outputs_in_a_fresh_process_and_with_torch_alon
     for name in FORMATS:
         graphs[name], edits = made(name, module)
         artifact.save(
-            tmp_path / name, program=export(graphs[name], (pico.images(1),)), edits=to_json(edits),
-            record=RECORD, recipe_yaml="version: 1\n", inputs=Inputs.of((pico.images(1),)),
-            runtime="onednn", reports={}, force=False,
-        )  # fmt: skip
+            tmp_path / name,
+            program=export(graphs[name], (pico.images(1),)),
+            edits=edits_to_json(edits),
+            record=RECORD,
+            recipe_yaml="version: 1\n",
+            inputs=Inputs.of((pico.images(1),)),
+            runtime="onednn",
+            reports={},
+            force=False,
+        )
         with torch.no_grad():
             here[name] = modelspeed.load(tmp_path / name)(x)
     for way in ("ours", "alone"):

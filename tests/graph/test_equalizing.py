@@ -9,7 +9,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits.apply import Equalize, apply, from_json, to_json
+from modelspeed.graph.edits.apply import Equalize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.equalizing import joints
 from torch import nn
 
@@ -47,7 +47,7 @@ def unequal():
 def test_outputs_stay_equal_and_what_a_sum_reads_is_left_alone(data):
     module, x = unequal()
     context = Context(module, Inputs.of((x[:1],)), [(x, None)] if data else None)
-    made = from_json(to_json(equalised(context, module, 64)))
+    made = edits_from_json(edits_to_json(equalised(context, module, 64)))
     assert [j.maker.name for j in joints(module)] == ["stem", "depth", "point", "hidden"]
     scaled = apply(clone(module), made)
     assert not torch.equal(scaled.get_parameter("stem.weight"), module.get_parameter("stem.weight"))

@@ -13,15 +13,15 @@ from modelspeed.core.model_io import Inputs, leaves, plain
 from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of
 from modelspeed.graph.edits.apply import (
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
-    from_json,
-    to_json,
+    edits_from_json,
+    edits_to_json,
 )
 from modelspeed.graph.lowering import int8
-from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_anew, runs_here
+from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_now, runs_here
 from modelspeed.graph.lowering.lower import variants
 from torch import nn
 
@@ -219,7 +219,7 @@ def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
     context, made = anew(name)
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
     assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
-    edits = from_json(to_json(made.edits))
+    edits = edits_from_json(edits_to_json(made.edits))
     module = module_of(export(apply(clone(context.module), edits), tuple(context.inputs)))
     ready = variants(module, context.inputs)["onednn"]()
     assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
@@ -246,13 +246,13 @@ def test_layers_that_read_the_same_value_share_its_rounding():
     context = Context(capture(Three(), tuple(inputs)), inputs)
     made = plan(context, make_step("quantize", scheme="int8_dynamic").settings)
     ready = variants(apply(clone(context.module), made.edits), inputs)["onednn"]()
-    assert len(calls(ready, quantize_anew)) == (1 if runs_here(context.module) else 0)
+    assert len(calls(ready, quantize_now)) == (1 if runs_here(context.module) else 0)
 
 
 def test_a_rounding_out_of_range_is_refused():
     module = capture(pico.net(["residual"]), (pico.images(1),))
     for place, half in ((0, 0), (0, 200), (9, 63)):
         with pytest.raises(EditError, match="can't be rounded"):
-            apply(clone(module), [QuantizeAnew("linear", place, half)])
+            apply(clone(module), [QuantizeDynamic("linear", place, half)])
     with pytest.raises(EditError, match="`conv2d` can't be rounded"):
-        apply(clone(module), [QuantizeAnew("conv2d", 0, 63)])
+        apply(clone(module), [QuantizeDynamic("conv2d", 0, 63)])

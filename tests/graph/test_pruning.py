@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modelspeed.core.errors import EditError
 from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
-from modelspeed.graph.edits.apply import apply, from_json, to_json
+from modelspeed.graph.edits.apply import apply, edits_from_json, edits_to_json
 
 BLOCKS = sorted(pico.BLOCKS)
 
@@ -45,7 +45,7 @@ def test_a_pruned_net_equals_the_original_that_ignores_the_dropped_channels(
         for g in analysis.prunable
     }
     edits = keep_units(analysis, dropped)
-    assert from_json(to_json(edits)) == edits
+    assert edits_from_json(edits_to_json(edits)) == edits
     pruned = apply(clone(module), edits)
     x = pico.images(3)
     torch.testing.assert_close(
@@ -109,6 +109,6 @@ def test_dropping_all_units_or_an_unknown_group_is_refused():
 
 def test_edits_of_an_unknown_kind_or_shape_are_refused():
     with pytest.raises(EditError, match="no known kind"):
-        from_json([{"edit": "Explode"}])
+        edits_from_json([{"edit": "Explode"}])
     with pytest.raises(EditError, match="does not fit"):
-        from_json([{"edit": "Slice", "param": "x"}])
+        edits_from_json([{"edit": "Slice", "param": "x"}])

@@ -15,7 +15,7 @@ from modelspeed.core.progress import Silent
 from modelspeed.core.records import Latency, Step, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits.apply import FoldBatchNorm, apply, to_json
+from modelspeed.graph.edits.apply import FoldBatchNorm, apply, edits_to_json
 from modelspeed.search.droppable_blocks import Depth, Droppable
 from modelspeed.search.knapsack import Choice, Problem, Term
 from modelspeed.search.layer_options import AS_IT_IS, Way, Ways
@@ -91,7 +91,9 @@ def test_a_step_is_redone_from_its_edits_and_weights():
             parameter.add_(0.1)
     step = Step("finetune", {"epochs": 1.0}, "kept", "better")
     journal, _ = opened()
-    journal.put("finetune", Done(step, to_json([fold]), (), dict(module.state_dict()), "plain"))
+    journal.put(
+        "finetune", Done(step, edits_to_json([fold]), (), dict(module.state_dict()), "plain")
+    )
     variant = Variant(clone(original))
     opened()[0].get("finetune", Done).redo(variant)
     assert torch.equal(variant.module(pico.images()), module(pico.images()))
