@@ -13,7 +13,7 @@ from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, innermost, residual_blocks, sums_of_branches
 from ..graph.edits.apply import leave_out
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from .plan import Adjuster, Context, Plan
 
 BATCHES = 4
@@ -64,7 +64,7 @@ def influence(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
     totals = {b.total: 0.0 for b in blocks}
     seen = 0
     # In-place activations overwrite a sum, so copies are looked at.
-    watch = Watch(context.module, {n for b in blocks for n in (b.total, b.skip)}, copy=True)
+    watch = Recorder(context.module, {n for b in blocks for n in (b.total, b.skip)}, copy=True)
     with torch.no_grad():
         for inputs in islice(_batches(context), BATCHES):
             watch.of(inputs)

@@ -23,9 +23,9 @@ from ..graph.edits.apply import Edit, apply
 from ..graph.edits.factoring import factorable, full_rank
 from ..graph.edits.kernel_factoring import spatial, tucker
 from ..graph.layers import Layer, layers_of
-from ..graph.lowering.direct_call import called_directly
+from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import lower
-from ..graph.lowering.single_layer import alone
+from ..graph.lowering.single_layer import single_layer
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
 from .methods.factorizations import Split, SplitEdit, by_outputs, held, stepped
@@ -123,7 +123,7 @@ def _measured(
     edits = [replace(split.edit, node="") for split in splits]
     key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *edits)
     if key not in times:
-        times[key] = _time(context, alone(context.module, layer, example), example, edits)
+        times[key] = _time(context, single_layer(context.module, layer, example), example, edits)
     whole, *took = times[key]
     fastest = min(took)
     fast = [(split, ms) for split, ms in zip(splits, took, strict=True) if ms <= SAME * fastest]
@@ -160,7 +160,7 @@ def undisturbed_ms(runs: Sequence[Callable[[], object]], clock: Clock) -> list[f
 
 def _call(context: Context, module: GraphModule, example: Tensor) -> Callable[[], object]:
     ready = lower(module, Inputs((example,))) if context.lowered else clone(module)
-    ready = called_directly(ready)
+    ready = without_pytree(ready)
 
     def run() -> object:
         with torch.inference_mode():

@@ -16,7 +16,7 @@ from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Sparsify
 from ..graph.edits.sparsity import lacks_sparse_kernels, sparsifiable, two_of_four
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from .methods.calibration import batches
 from .plan import Adjuster, Context, Plan
@@ -55,7 +55,7 @@ def chosen(context: Context, settings: Any) -> Plan:
 def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Tensor]:
     """By layer: sum of x x^T [in, in], float64, of what it reads; empty without training data."""
     found: dict[Node, Tensor] = {}
-    watched = Watch(context.module, {layer.source.name for layer in layers}, copy=True)
+    watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         for given in batches(context, examples) if layers else ():
             watched.of(given)

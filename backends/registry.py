@@ -12,7 +12,7 @@ from ..core.errors import MeasureError, OutputsDiffer, UsageError, text_line
 from ..core.model_io import Inputs
 from ..core.records import Closeness, LeftAlone
 from ..graph.capture import clone
-from ..graph.lowering.direct_call import called_directly, holding
+from ..graph.lowering.direct_call import holding, without_pytree
 from ..graph.lowering.lower import CUDA_GRAPHS, variants
 from ..profiling.closeness import PlainOutputs, expected
 from ..profiling.state import kept_state
@@ -46,11 +46,11 @@ def realise(
     as near.
     """
     if name != INDUCTOR:
-        made = called_directly(lowered(module, inputs, name))
+        made = without_pytree(lowered(module, inputs, name))
         if name in CUDA_GRAPHS and inputs[0].device.type == "cuda":
             return recorded(made, module, inputs)
         return made if name == PLAIN else holding(made)
-    usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
+    usual = without_pytree(lowered(module, inputs, packed(module, inputs) or PLAIN))
     if package is not None:
         return opened(package, usual, module, inputs)
     if why_not(str(inputs[0].device)):

@@ -265,7 +265,7 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
 def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
     from modelspeed.checkpoints.artifact import save
     from modelspeed.core.records import Latency, Record, Target
-    from modelspeed.graph.capture import export, moved
+    from modelspeed.graph.capture import export_program, moved
     from modelspeed.graph.edits.apply import edits_to_json
     from modelspeed.profiling.machine import fingerprint
     from modelspeed.tuning.delivery import reports
@@ -276,7 +276,7 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
     )  # fmt: skip
     save(
         folder,
-        program=moved(export(module, inputs), "cpu"),
+        program=moved(export_program(module, inputs), "cpu"),
         edits=edits_to_json(edits),
         record=record,
         recipe_yaml="version: 1\n",

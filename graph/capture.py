@@ -25,7 +25,7 @@ from .functional import functional
 AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
+def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     """Export `model` (set to eval) with a dynamic batch where the model allows it.
 
     `inputs` are example tensors whose first dimension is the batch, by place or by name. Outputs
@@ -124,7 +124,7 @@ def module_of(program: ExportedProgram) -> GraphModule:
 
 def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:
     """`model` as an editable graph module in eval mode. The model itself is not changed."""
-    return module_of(export(model, inputs))
+    return module_of(export_program(model, inputs))
 
 
 def clone(module: GraphModule) -> GraphModule:

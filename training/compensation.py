@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 from ..adjusters.methods.calibration import gather
 from ..core.model_io import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..graph.transposed import (
     forward_weight,
@@ -61,7 +61,7 @@ def compensate(
     return fitted.count
 
 
-class _Nodes(Watch):
+class _Nodes(Recorder):
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
         self.graph_module = module

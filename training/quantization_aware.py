@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from ..graph.capture import clone, tensor_at
 from ..graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
 from ..graph.edits.quantization import rounded, rounded_dynamic
-from ..graph.lowering.packing import Packs, call, tidy
+from ..graph.lowering.packing import Packs, insert_call, tidy
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def trainable(module: GraphModule) -> GraphModule:
             weight = made.graph.get_attr(held.integers)
         ranges = [packs.add(t.contiguous(), node) for t in (grid.step, grid.least)]
         arguments = (weight, *ranges, grid.low, grid.high)
-        node.replace_all_uses_with(call(made, node, weight_through, arguments))
+        node.replace_all_uses_with(insert_call(made, node, weight_through, arguments))
     for node in made.graph.nodes:
         if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through

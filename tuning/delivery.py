@@ -20,7 +20,7 @@ from ..configs.load import dump_recipe
 from ..core.errors import OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, LeftAlone, Record, Target, Verification
 from ..core.workspace import workspace
-from ..graph.capture import export, moved
+from ..graph.capture import export_program, moved
 from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -121,7 +121,9 @@ def write(
         remember(package)
     save(
         folder,
-        program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine
+        program=moved(
+            export_program(variant.module, bench.inputs), "cpu"
+        ),  # it loads on any machine
         edits=edits_to_json(variant.edits),
         record=record,
         recipe_yaml=recipe,

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 from ...graph.capture import clone
 from ...graph.edits.apply import Equalize
 from ...graph.edits.equalizing import Joint, balancing, joints, made_by_weights, rescale
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer
 from ..plan import Context
 from .calibration import batches
@@ -58,7 +58,7 @@ def _seen(
     return watched.largest
 
 
-class _Ranges(Watch):
+class _Ranges(Recorder):
     def __init__(self, module: GraphModule, layers: Iterable[Layer]) -> None:
         super().__init__(module)
         self.layers = {layer.node: layer for layer in layers}

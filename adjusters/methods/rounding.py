@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 
 from ...graph.capture import has_dynamic_batch, tensor_at
 from ...graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..plan import Context
 from .calibration import gather
@@ -57,7 +57,7 @@ def adapted(
     return fitted.found
 
 
-class _Shown(Watch):
+class _Shown(Recorder):
     """The float graph: outputs of its layers at random places."""
 
     def __init__(self, module: GraphModule, layers: Mapping[str, Layer], seed: int) -> None:
@@ -77,7 +77,7 @@ class _Shown(Watch):
         return result
 
 
-class _Fitted(Watch):
+class _Fitted(Recorder):
     """The integer graph: each layer is fitted before it runs."""
 
     def __init__(self, module: GraphModule, shown: _Shown) -> None:

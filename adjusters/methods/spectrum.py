@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from ...core.model_io import Inputs
 from ...graph.capture import tensor_at
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, outputs_at, patches_at, places
 from ..plan import Context
 from .calibration import batches
@@ -114,7 +114,7 @@ def look(
     return watched.seen
 
 
-class _Watched(Watch):
+class _Watched(Recorder):
     def __init__(self, context: Context, layers: Iterable[Layer], inputs: Collection[Node]) -> None:
         super().__init__(context.module)
         self.layers = {layer.node: layer for layer in layers}
@@ -140,7 +140,7 @@ class _Watched(Watch):
 
 def inputs_of(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:
     """What each layer reads on the context's inputs."""
-    watched = Watch(context.module, {layer.source.name for layer in layers}, copy=True)
+    watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         watched.of(Inputs.of(context.inputs))
     return {layer.node: watched.values[layer.source.name] for layer in layers}

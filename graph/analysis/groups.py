@@ -14,7 +14,7 @@ from ...core.errors import EditError
 from ...core.naming import outside
 from ..edits.apply import Constant, Edit, ScaleParameter, Slice
 from ..shapes import refresh
-from .labelling import walk
+from .labeling import walk
 from .labels import Labels
 from .walk import Patch, Rescale, Walk
 

@@ -70,7 +70,7 @@ __all__ = [
     "kept_indices",
     "leave_out",
 ]
-_KEYS = {kind: key for key, kind in KINDS.items()}
+_KEYS: dict[object, str] = {kind: key for key, kind in KINDS.items()}
 
 
 def leave_out(blocks: Sequence[Block]) -> tuple[DropBlock, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -172,7 +173,7 @@ Edit: TypeAlias = (
     | Sparsify
 )
 # By the key in manifests, which stays whatever the class is called: written artifacts must load.
-KINDS: dict[str, type[Edit]] = {
+KINDS: dict[str, Callable[..., Edit]] = {
     "Slice": Slice,
     "Constant": Constant,
     "Scale": ScaleParameter,

@@ -23,7 +23,7 @@ from ...core.naming import outside
 from ..blocks import branch_of
 from ..capture import capture, node_named
 from ..failure import failure, owner_of, stack_of
-from ..state import kept_state
+from ..state import preserved_state
 from .apply import (
     Cast,
     Constant,
@@ -81,7 +81,7 @@ def replayed(
         made = copied(base)
         for path, name, old, new in settings:
             _set(_at(made, path), name, old, new)
-        with kept_state(made):
+        with preserved_state(made):
             problem = failure(made, inputs)
         if not problem and accepts(made):
             return made

@@ -10,7 +10,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.blocks import residual_blocks
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import DropBlock, apply, edits_from_json, edits_to_json, leave_out
 from torch import nn
 
@@ -71,7 +71,7 @@ def test_dropping_equals_a_branch_of_zeros_also_after_a_round_trip():
         zeroed.get_parameter(f"blocks.0.conv2.{name}").data.zero_()
     block = residual_blocks(at.module)[0]
     edits = edits_from_json(edits_to_json([DropBlock(block.total, block.skip)]))
-    smaller = module_of(export(apply(clone(at.module), edits), (IMAGES,)))
+    smaller = module_of(export_program(apply(clone(at.module), edits), (IMAGES,)))
     torch.testing.assert_close(smaller(IMAGES), zeroed(IMAGES), rtol=1e-4, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Cast, Resize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.replay import replayed
 from modelspeed.graph.edits.resizing import smaller
@@ -62,7 +62,7 @@ def tokens():
 def test_what_is_made_for_one_size_stays_and_the_layer_is_named():
     fixed = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
     assert "it can't run at 9x9: `2` (Linear) fails: mat1 and mat2" in reason(fixed, size=9)
-    assert "`2` fails: mat1 and mat2" in reason(module_of(export(fixed, ONE)), size=9)
+    assert "`2` fails: mat1 and mat2" in reason(module_of(export_program(fixed, ONE)), size=9)
     assert ", 1, 10, 10] would become [" in reason(nn.Conv2d(1, 1, 3), size=9)
     assert "no input is" in reason(nn.Linear(4, 2), Inputs.of(torch.randn(1, 4)), size=2)
     assert "13x13 is not smaller than its input, 12x12" in reason(pico.net([]), size=13)
@@ -118,7 +118,7 @@ def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
     with torch.inference_mode():
         wanted = model(nn.functional.interpolate(x, (9, 9), mode="bilinear", antialias=True))
         torch.testing.assert_close(made(x), wanted, rtol=1e-4, atol=1e-5)
-        again = module_of(export(clone(made), ONE))
+        again = module_of(export_program(clone(made), ONE))
         for lowered in (again, *(build() for build in variants(again, ONE).values())):
             torch.testing.assert_close(lowered(x), wanted, rtol=1e-4, atol=1e-5)
         half = apply(clone(made), [Cast("bfloat16")])

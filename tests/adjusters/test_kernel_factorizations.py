@@ -13,7 +13,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import analyse, keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
+from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
 from modelspeed.graph.edits.apply import (
     SpatialFactor,
     TuckerFactor,
@@ -63,7 +63,7 @@ def test_at_full_rank_it_is_the_same_layer_whatever_its_sizes(edit):
         torch.testing.assert_close(made(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
         for lowered in (build() for build in variants(made, inputs).values()):
             torch.testing.assert_close(lowered(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
-    again = module_of(export(clone(made), inputs))
+    again = module_of(export_program(clone(made), inputs))
     shapes = [
         [str(n.meta["val"].shape[1:]) for n in m.graph.nodes if n.op == "call_function"]
         for m in (made, again)

@@ -9,7 +9,7 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError, ModelspeedError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Factor, Slice, apply, edits_from_json, edits_to_json
 from modelspeed.graph.lowering.lower import variants
 from torch import nn
@@ -158,7 +158,7 @@ def test_edits_survive_json_export_and_every_lowering(block):
     with torch.inference_mode():
         wanted = split(x)
         assert not torch.equal(wanted, at.module(x))
-        again = module_of(export(clone(split), tuple(ONE)))
+        again = module_of(export_program(clone(split), tuple(ONE)))
         for module in (again, *(build() for build in variants(again, ONE).values())):
             torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-5)
 

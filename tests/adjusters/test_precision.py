@@ -11,7 +11,7 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Cast, apply, edits_from_json, edits_to_json
 from modelspeed.graph.layers import layers_of
 from modelspeed.graph.lowering.lower import variants
@@ -72,7 +72,7 @@ def test_an_unknown_format_is_refused():
 def test_outputs_stay_float32_and_close_through_json_export_and_every_lowering(block, dtype):
     at = context([block])
     edits = edits_from_json(edits_to_json(precision.plan(at, settings(dtype)).edits))
-    half = module_of(export(apply(clone(at.module), edits), tuple(ONE)))
+    half = module_of(export_program(apply(clone(at.module), edits), tuple(ONE)))
     assert {p.dtype for p in half.parameters()} == {getattr(torch, dtype)}
     x = pico.images(5)
     with torch.inference_mode():

@@ -8,7 +8,7 @@ from modelspeed.adjusters.sparsity_2_4 import chosen, compensated
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
+from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
 from modelspeed.graph.edits.apply import Cast, Sparsify, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.sparsity import is_two_of_four, lacks_sparse_kernels, two_of_four
 from modelspeed.graph.lowering.lower import variants
@@ -68,7 +68,7 @@ def test_two_of_four_stay_through_json_export_and_lowering():
     plan = chosen(at, settings())
     edits = edits_from_json(edits_to_json(plan.edits))
     bare = apply(clone(at.module), edits)
-    made = module_of(export(plan.carry_out(clone(at.module)), tuple(ONE)))
+    made = module_of(export_program(plan.carry_out(clone(at.module)), tuple(ONE)))
     for edit in edits:
         for module in (bare, made):
             weight = tensor_at(module, edit.param)

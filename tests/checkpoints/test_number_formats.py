@@ -16,7 +16,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import ModelspeedError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
-from modelspeed.graph.capture import capture, clone, export
+from modelspeed.graph.capture import capture, clone, export_program
 from modelspeed.graph.edits.apply import edits_to_json
 from modelspeed.profiling.machine import fingerprint
 from torch import nn
@@ -86,7 +86,7 @@ def test_every_format_gives_equal_outputs_in_a_fresh_process_and_with_torch_alon
         graphs[name], edits = made(name, module)
         artifact.save(
             tmp_path / name,
-            program=export(graphs[name], (pico.images(1),)),
+            program=export_program(graphs[name], (pico.images(1),)),
             edits=edits_to_json(edits),
             record=RECORD,
             recipe_yaml="version: 1\n",

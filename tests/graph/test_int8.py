@@ -11,7 +11,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs, leaves, plain
 from modelspeed.graph.analysis.groups import analyse, keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import (
     QuantizeDynamic,
     QuantizeInput,
@@ -101,7 +101,7 @@ def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
     inputs = Inputs.of(entry.inputs)
     context = Context(capture(entry.model(), entry.inputs), inputs, [(entry.inputs, None)])
     made = ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings)
-    module = module_of(export(apply(clone(context.module), made.edits), entry.inputs))
+    module = module_of(export_program(apply(clone(context.module), made.edits), entry.inputs))
     ready = variants(module, inputs)["onednn"]()
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
     assert ready.code.count("torch.ops.onednn.q") == layers
@@ -193,7 +193,7 @@ def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
     context = Context(capture(Signal().eval(), tuple(inputs)), inputs,
                       [(torch.randn(16, 1, 40), None)])  # fmt: skip
     made = plan(context, make_step("quantize").settings)
-    module = module_of(export(apply(clone(context.module), made.edits), tuple(inputs)))
+    module = module_of(export_program(apply(clone(context.module), made.edits), tuple(inputs)))
     ready = variants(module, inputs)["onednn"]()
     assert ready.code.count("onednn.qconv2d_pointwise") == 4 and "conv1d" not in ready.code
     assert len(calls(ready, quantize)) == 4  # b and c hand on integers
@@ -220,7 +220,7 @@ def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
     assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
     edits = edits_from_json(edits_to_json(made.edits))
-    module = module_of(export(apply(clone(context.module), edits), tuple(context.inputs)))
+    module = module_of(export_program(apply(clone(context.module), edits), tuple(context.inputs)))
     ready = variants(module, context.inputs)["onednn"]()
     assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
     with torch.inference_mode():

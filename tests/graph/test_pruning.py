@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelspeed.core.errors import EditError
 from modelspeed.graph.analysis.groups import analyse, keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
+from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
 from modelspeed.graph.edits.apply import apply, edits_from_json, edits_to_json
 
 BLOCKS = sorted(pico.BLOCKS)
@@ -61,7 +61,7 @@ def test_every_block_has_channels_to_drop_and_the_result_exports_again(block):
     assert not analysis.unknown_ops
     edits = keep_units(analysis, {g.name: [0] for g in analysis.prunable})
     pruned = apply(clone(module), edits)
-    again = module_of(export(pruned, (pico.images(),)))
+    again = module_of(export_program(pruned, (pico.images(),)))
     for batch in (1, 5):
         torch.testing.assert_close(again(pico.images(batch)), pruned(pico.images(batch)))
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in module.parameters())

@@ -16,7 +16,7 @@ from modelspeed.backends.registry import ready
 from modelspeed.checkpoints.artifact import write_program
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import analyse
-from modelspeed.graph.capture import capture, export, has_dynamic_batch
+from modelspeed.graph.capture import capture, export_program, has_dynamic_batch
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.source.spelling import FALLBACK
 from sources import assert_same
@@ -141,7 +141,7 @@ def test_every_pruned_entry_is_equal_after_save_and_load_in_a_fresh_process(tmp_
     for name in NAMES:
         entry, module, analysis = captured(name)
         smaller = pruned(module, analysis, dropped_of(analysis, 5))
-        write_program(tmp_path / f"{name}.pt2", export(smaller, entry.inputs))
+        write_program(tmp_path / f"{name}.pt2", export_program(smaller, entry.inputs))
         inputs = entry.rows(3 if entry.batch else 2)
         with torch.no_grad():
             stored = {"inputs": inputs, "outputs": smaller(*inputs)}
