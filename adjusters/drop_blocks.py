@@ -27,7 +27,7 @@ def plan(context: Context, settings: Any) -> Plan:
         scores = influence(context, free)
         least = sorted(free, key=lambda b: scores[b.total])[: settings.count]
         chosen = [b for b in free if b in least]
-    return Plan(leave_out(chosen), left_alone(context, settings))
+    return Plan(leave_out(chosen), blocks_left_alone(context, settings))
 
 
 def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
@@ -36,7 +36,7 @@ def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
     return innermost(context.module, (b for b in blocks if not _skipped(b, settings)))
 
 
-def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+def blocks_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     """What stays whatever is chosen, with the reason."""
     blocks = residual_blocks(context.module)
     left = [LeftAlone(b.name, "`skip` names it") for b in blocks if _skipped(b, settings)]

@@ -28,9 +28,9 @@ from ..graph.lowering.lower import lower
 from ..graph.lowering.single_layer import single_layer
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
-from .methods.factorizations import Split, SplitEdit, by_outputs, held, stepped
+from .methods.factorizations import Factorization, SplitEdit, by_outputs, stepped, weight_and_bias
 from .methods.kernel_factorizations import spatial_splits, tucker_splits
-from .methods.spectrum import Seen, Spectrum, inputs_of, look, spectrum
+from .methods.spectrum import OuterSums, Spectrum, layer_inputs, observe_layers, spectrum
 from .plan import Adjuster, Context, Plan
 
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.05, 100, 5
@@ -41,8 +41,8 @@ Times = dict[tuple[object, ...], list[float]]
 def plan(context: Context, settings: Any) -> Plan:
     layers, left = _chosen(context.module, settings)
     kernels = {o.node for o in layers if {"spatial", "tucker"} & set(_forms(context, o, settings))}
-    seen = look(context, layers, settings.examples, kernels)
-    inputs = inputs_of(context, layers)
+    seen = observe_layers(context, layers, settings.examples, kernels)
+    inputs = layer_inputs(context, layers)
     edits: list[Edit] = []
     weights: dict[str, Tensor] = {}
     times: Times = {}
@@ -91,11 +91,13 @@ def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
     return tuple(form for form in possible if settings.form in ("auto", form))
 
 
-def _splits(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> list[Split]:
-    module, made = context.module, list[Split]()
+def _splits(
+    context: Context, layer: Layer, seen: OuterSums | None, settings: Any
+) -> list[Factorization]:
+    module, made = context.module, list[Factorization]()
     forms = _forms(context, layer, settings)
     if "channels" in forms:
-        weight, bias = held(module, layer)
+        weight, bias = weight_and_bias(module, layer)
         found = spectrum(weight, bias, seen)
         ranks = _ranks(found, full_rank(weight), settings)
         made += by_outputs(module, layer, found, ranks)
@@ -116,8 +118,8 @@ def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
 
 
 def _measured(
-    context: Context, layer: Layer, example: Tensor, splits: list[Split], times: Times
-) -> tuple[Split | None, str]:
+    context: Context, layer: Layer, example: Tensor, splits: list[Factorization], times: Times
+) -> tuple[Factorization | None, str]:
     """Of those as fast as the fastest the most exact, or None and why the layer stays."""
     weight = tensor_at(context.module, layer.weight)
     edits = [replace(split.edit, node="") for split in splits]

@@ -31,10 +31,10 @@ from ..graph.edits.quantization import LAYERS, quantizable
 from ..graph.layers import layers_of
 from ..graph.lowering.fusing import residual_of
 from ..graph.lowering.int8 import largest_level
-from .methods.bias_correction import corrected
+from .methods.bias_correction import corrected_biases
 from .methods.calibration import batches, observe
-from .methods.equalization import equalised
-from .methods.rounding import adapted
+from .methods.equalization import equalization_edits
+from .methods.rounding import gptq_rounding
 from .plan import Adjuster, Context, Plan
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
@@ -49,7 +49,7 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("quantize", reason),))
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     module = apply(clone(context.module), folds)
-    scales = equalised(context, module, settings.examples) if settings.equalize else []
+    scales = equalization_edits(context, module, settings.examples) if settings.equalize else []
     apply(module, scales)
     chosen, left = _chosen(module, settings)
     steps = _steps(context, module, chosen, settings) if static else {}
@@ -67,10 +67,10 @@ def plan(context: Context, settings: Any) -> Plan:
         left.append(LeftAlone("rounding", "there is no training data to round by"))
     elif settings.rounding == "adaptive":
         integer = apply(clone(module), edits)
-        weights = adapted(context, module, integer, chosen, settings.examples)
+        weights = gptq_rounding(context, module, integer, chosen, settings.examples)
     elif settings.bias_correction:
         integer, levels, few = apply(clone(module), edits), largest_level(), settings.examples
-        weights = corrected(context, module, integer, chosen, steps, levels, few)
+        weights = corrected_biases(context, module, integer, chosen, steps, levels, few)
     for_speed = settings.scheme in ("int8_static", "int8_dynamic")
     every = (*folds, *scales, *edits) if edits else ()
     return Plan(every, tuple(left), for_speed=for_speed, weights=weights)

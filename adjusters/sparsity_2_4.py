@@ -42,7 +42,7 @@ def chosen(context: Context, settings: Any) -> Plan:
             layers.append(layer)
     seen = grams(context, layers, settings.examples)
     weights = {
-        layer.weight: compensated(
+        layer.weight: compensated_weight(
             tensor_at(context.module, layer.weight).detach(), seen[layer.node]
         )
         for layer in layers
@@ -66,7 +66,7 @@ def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Te
     return found
 
 
-def compensated(weight: Tensor, gram: Tensor) -> Tensor:
+def compensated_weight(weight: Tensor, gram: Tensor) -> Tensor:
     """`weight` [out, in] at 2:4, what is left fitted to the inputs that sum to `gram` [in, in].
 
     Columns are settled from first to last; each column's error goes to the later ones.

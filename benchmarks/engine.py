@@ -35,7 +35,7 @@ from modelspeed.search import trials
 from modelspeed.search.knapsack import Problem
 from modelspeed.search.latency_tables import CostTables
 from modelspeed.search.search import Search
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune, reestimate_batch_norm
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build
@@ -103,7 +103,7 @@ def trained(bench: Bench, module: GraphModule, epochs: float, **options: Any) ->
     row = {"raw": bench.accuracy(module), "norms": bench.accuracy(normed)}
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
-    objective = Objective(module, bench.original, settings)
+    objective = DistillationLoss(module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]

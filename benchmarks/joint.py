@@ -26,7 +26,7 @@ from modelspeed.graph.capture import clone
 from modelspeed.profiling.gate import working
 from modelspeed.search.search import Search
 from modelspeed.search.trials import Trial
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build, plan_step
@@ -72,7 +72,7 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     data = bench.data
     assert data is not None
     torch.manual_seed(0)
-    objective = Objective(narrow.module, bench.original, settings)
+    objective = DistillationLoss(narrow.module, bench.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     for step in bench.recipe.adjust:

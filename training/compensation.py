@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..adjusters.methods.calibration import gather
+from ..adjusters.methods.calibration import one_batch
 from ..core.model_io import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.interpreter import Recorder
@@ -52,7 +52,9 @@ def compensate(
     `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
     `shorter`: blocks were left out too, so that layers with all their inputs read other values.
     """
-    inputs = gather(train, examples if has_dynamic_batch(module) else 1).map(lambda x: x.to(device))
+    inputs = one_batch(train, examples if has_dynamic_batch(module) else 1).map(
+        lambda x: x.to(device)
+    )
     with torch.no_grad():
         shown = _Shown(original)
         shown.of(inputs)

@@ -11,7 +11,7 @@ from ..core.model_io import Inputs, primary
 from ..profiling.losses import classes_second, task_loss
 
 
-class Objective(nn.Module):
+class DistillationLoss(nn.Module):
     """The loss of `student` as a module, so that `DistributedDataParallel` can wrap it.
 
     alpha * T^2 KL(teacher || student) + (1 - alpha) * task (Hinton et al. 2015). Raises nothing;

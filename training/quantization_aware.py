@@ -52,17 +52,17 @@ def trainable(module: GraphModule) -> GraphModule:
     return tidy(made)
 
 
-def settle(trained: GraphModule, module: GraphModule) -> None:
+def store_integers(trained: GraphModule, module: GraphModule) -> None:
     """Put the weights of `trained`, made of `module` by `trainable`, back in their integers."""
     if trained is module:
         return
     integers = {held.integers: held for held in held_in_integers(module).values()}
     for name, value in trained.state_dict().items():
         held = integers.get(name)
-        new = held.stored(nearest(held.grid(module), value)) if held is not None else value
+        new = held.stored(nearest_steps(held.grid(module), value)) if held is not None else value
         tensor_at(module, name).data.copy_(new)
 
 
-def nearest(grid: Grid, weight: Tensor) -> Tensor:
+def nearest_steps(grid: Grid, weight: Tensor) -> Tensor:
     steps = ((weight.flatten(1) - grid.least) / grid.step).round()
     return steps.clamp(grid.low, grid.high).view(weight.shape)

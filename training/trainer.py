@@ -23,8 +23,8 @@ from ..core.progress import Progress
 from ..data.load import several
 from ..graph.train_mode import evaluating, gradients, training
 from ..profiling.gate import working
-from .distillation import Objective
-from .process_group import Group
+from .distillation import DistillationLoss
+from .process_group import ProcessGroup
 
 RATES = (3e-3, 1e-3, 3e-4)
 PROBE = 0.08  # of the steps for each rate that is tried
@@ -44,7 +44,7 @@ Score = tuple[float, float]
 class Trainer:
     """`metric(module)` is higher for better; `deadline` a value of `working()` to stop at."""
 
-    objective: Objective
+    objective: DistillationLoss
     train: Batches
     held: Batches
     metric: Callable[[nn.Module], float]
@@ -52,7 +52,7 @@ class Trainer:
     talk: Progress
     device: str = "cpu"
     deadline: float = math.inf
-    group: Group = field(default_factory=Group)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     rate: float | None = field(default=None, init=False)
     _dtype: torch.dtype | None = field(default=None, init=False)
     _loss_of: nn.Module = field(init=False)

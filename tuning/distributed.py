@@ -27,10 +27,10 @@ from ..data.augmentation import Augmented
 from ..graph.capture import clone
 from ..graph.edits.apply import Edit, apply, edits_from_json, edits_to_json
 from ..profiling.machine import threads
-from ..training.distillation import Objective
+from ..training.distillation import DistillationLoss
 from ..training.finetuning import Trained, finetune
-from ..training.process_group import Group
-from ..training.quantization_aware import settle, trainable
+from ..training.process_group import ProcessGroup
+from ..training.quantization_aware import store_integers, trainable
 from ..training.trainer import Trainer, weights_of
 from .job import Job
 from .session import Bench, open_bench
@@ -61,7 +61,7 @@ def leading(device: str) -> Iterator[None]:
     finally:
         if dist.is_initialized():
             with suppress(RuntimeError):  # they are gone already
-                Group.current().agree(None)
+                ProcessGroup.current().agree(None)
             dist.destroy_process_group()
 
 
@@ -92,7 +92,7 @@ def together(
     trainer = _trainer(bench, form, settings)
     trainer.deadline = deadline
     trained = _trained(bench, student, edits, trainer)
-    settle(form, student)
+    store_integers(form, student)
     return trained
 
 
@@ -114,18 +114,20 @@ def _trained(
     except BaseException:
         # The others are in the middle of a step, where no message reaches them.
         dist.destroy_process_group()
-        bench.group = Group()  # what comes after the failed step is done by this process alone
+        bench.group = (
+            ProcessGroup()
+        )  # what comes after the failed step is done by this process alone
         raise
 
 
-def _join(device: str) -> Group:
+def _join(device: str) -> ProcessGroup:
     cuda = device.startswith("cuda") and torch.cuda.is_available()
     # Objects go by gloo in any case: waiting on it takes no time of the CPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    return Group.current()
+    return ProcessGroup.current()
 
 
-def _help(request: Request, group: Group) -> None:
+def _help(request: Request, group: ProcessGroup) -> None:
     trainer, problem = None, None
     try:
         bench = open_bench(_here(request.job), request.recipe, Silent())
@@ -151,7 +153,7 @@ def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
     data, spec = bench.data, bench.recipe.data
     assert data is not None and spec is not None
     return Trainer(
-        Objective(student, bench.original, settings),
+        DistillationLoss(student, bench.original, settings),
         Augmented(data.train, spec.augment, bench.job.seed) if spec.augment else data.train,
         data.held,
         lambda m: data.held_score(m, bench.device),
@@ -164,7 +166,7 @@ def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
 
 
 def _collective(trainer: Trainer | None, request: Request, problem: str | None) -> Trained:
-    problems = [p for p in Group.current().gathered(problem) if p]
+    problems = [p for p in ProcessGroup.current().gathered(problem) if p]
     if problems or trainer is None:
         raise DataError(problems[0])
     # Shuffled batches come in the same order everywhere, so that shares don't overlap.

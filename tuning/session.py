@@ -40,7 +40,7 @@ from ..profiling.state import kept_state
 from ..profiling.statistics import compare, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
-from ..training.process_group import Group
+from ..training.process_group import ProcessGroup
 from .job import Job, check_runs, example_inputs, open_source, prepare_machine, program_inputs
 from .journal import Journal, key_of
 from .probes import probes
@@ -80,7 +80,7 @@ class Bench:
     probes: tuple[Inputs, ...] = ()
     state: dict[str, Tensor] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
-    group: Group = field(default_factory=Group.current)
+    group: ProcessGroup = field(default_factory=ProcessGroup.current)
     started: float = field(default_factory=working)
     runtimes: tuple[str, ...] = (PLAIN,)
     runtime: str = PLAIN

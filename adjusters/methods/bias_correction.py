@@ -23,7 +23,7 @@ from .calibration import batches
 Steps = Mapping[str, tuple[float, int]]
 
 
-def corrected(
+def corrected_biases(
     context: Context,
     module: GraphModule,
     integer: GraphModule,

@@ -25,7 +25,7 @@ from .calibration import batches
 ROUNDS = 3  # each moves its neighbours' ranges again
 
 
-def equalised(context: Context, module: GraphModule, examples: int) -> list[Equalize]:
+def equalization_edits(context: Context, module: GraphModule, examples: int) -> list[Equalize]:
     """One edit for each layer of `module` that can be scaled; `module` is not changed."""
     trial = clone(module)
     pairs = joints(trial)

@@ -22,7 +22,7 @@ from ...graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
 from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..plan import Context
-from .calibration import gather
+from .calibration import one_batch
 
 ROWS_PER_FEATURE = 4
 NUMBERS = 16_000_000  # of the sampled inputs of one layer: 64 MB
@@ -31,7 +31,7 @@ RIDGE, DAMPING = 0.1, 0.01  # of the mean of the Gram matrix's diagonal
 BLOCK = 128  # inputs after which the rest makes up for them
 
 
-def adapted(
+def gptq_rounding(
     context: Context,
     module: GraphModule,
     integer: GraphModule,
@@ -47,7 +47,7 @@ def adapted(
         for layer in layers_of(module)
         if layer.node.name in wanted and tensor_at(module, layer.weight)[0].numel() <= WIDEST
     }
-    given = gather(context.train, examples if has_dynamic_batch(module) else 1)
+    given = one_batch(context.train, examples if has_dynamic_batch(module) else 1)
     given = given.map(lambda x: x.to(context.device))
     with torch.no_grad():
         shown = _Shown(module, layers, context.seed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from modelspeed.adjusters import low_rank
 from modelspeed.adjusters.methods.kernel_factorizations import spatial_splits, tucker_splits
-from modelspeed.adjusters.methods.spectrum import look
+from modelspeed.adjusters.methods.spectrum import observe_layers
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
@@ -86,7 +86,7 @@ def test_the_error_that_is_promised_is_the_error_on_other_data_and_far_below_the
     module = capture(net(), ONE)
     context = Context(module, ONE, DATA)
     layer = list(layers_of(module))[1]
-    seen = look(context, [layer], 128, {layer.node})[layer.node]
+    seen = observe_layers(context, [layer], 128, {layer.node})[layer.node]
     x = smooth(64, 123)
     y = module(x)
     for ways in (spatial_splits, tucker_splits):

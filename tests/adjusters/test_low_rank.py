@@ -4,7 +4,7 @@ import pico
 import pytest
 import torch
 from modelspeed.adjusters import low_rank
-from modelspeed.adjusters.methods.spectrum import Seen, spectrum
+from modelspeed.adjusters.methods.spectrum import OuterSums, spectrum
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError, ModelspeedError
@@ -131,7 +131,7 @@ def test_the_error_that_is_promised_is_the_error_on_the_data():
     weight, bias, x = torch.randn(12, 20), torch.randn(12), torch.randn(4000, 20) + 1
     x[:, :10] *= 0.1
     y = x @ weight.T + bias
-    for seen, rows in ((Seen.of(weight), y), (Seen.of(weight.T), None)):
+    for seen, rows in ((OuterSums.of(weight), y), (OuterSums.of(weight.T), None)):
         if rows is None:
             weight, bias, y = weight.T, torch.randn(20), None
             x = torch.randn(4000, 12) * torch.linspace(0.1, 1, 12)

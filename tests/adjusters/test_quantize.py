@@ -6,7 +6,7 @@ import modelspeed.examples.digits as digits
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.methods.calibration import Seen
+from modelspeed.adjusters.methods.calibration import ObservedRange
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.checkpoints.read import read
@@ -107,7 +107,7 @@ def test_the_most_sensitive_layers_are_kept_in_float():
 
 def test_ranges_follow_the_calibration():
     values = torch.cat([torch.rand(20000) * 4 - 1, torch.tensor([60.0])])
-    seen = Seen()
+    seen = ObservedRange()
     seen.note(values[:4000], torch.Generator())
     seen.samples = [values]
     seen.low, seen.high = -1.0, 60.0
@@ -115,7 +115,7 @@ def test_ranges_follow_the_calibration():
     assert seen.steps("percentile", 255) == pytest.approx((4 / 255, 64), rel=0.02)
     scale, zero = seen.steps("mse", 255)
     assert 4 / 255 < scale < 61 / 255 and 0 <= zero <= 255
-    positive = Seen()
+    positive = ObservedRange()
     positive.note(torch.rand(100) + 5, torch.Generator())
     assert positive.steps("minmax", 127)[1] == 0 and positive.low == 0.0
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from modelspeed.adjusters import sparsity_2_4
 from modelspeed.adjusters.plan import Context
-from modelspeed.adjusters.sparsity_2_4 import chosen, compensated
+from modelspeed.adjusters.sparsity_2_4 import chosen, compensated_weight
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
@@ -88,11 +88,11 @@ def test_what_stays_makes_up_for_what_goes():
     weight = torch.randn(32, 16)
     x = torch.randn(256, 4) @ torch.randn(4, 16) + 0.1 * torch.randn(256, 16)
     gram = (x.T @ x).double()
-    fitted, smallest = compensated(weight, gram), two_of_four(weight)
+    fitted, smallest = compensated_weight(weight, gram), two_of_four(weight)
     assert is_two_of_four(fitted)
     errors = [float((x @ (w - weight).T).square().sum()) for w in (fitted, smallest)]
     assert errors[0] < 0.5 * errors[1]
-    alike = compensated(weight, torch.eye(16, dtype=torch.float64))
+    alike = compensated_weight(weight, torch.eye(16, dtype=torch.float64))
     torch.testing.assert_close(alike, smallest)
 
 

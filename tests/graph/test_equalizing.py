@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.adjusters.methods.equalization import equalised
+from modelspeed.adjusters.methods.equalization import equalization_edits
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.configs.recipe import make_step
@@ -47,7 +47,7 @@ def unequal():
 def test_outputs_stay_equal_and_what_a_sum_reads_is_left_alone(data):
     module, x = unequal()
     context = Context(module, Inputs.of((x[:1],)), [(x, None)] if data else None)
-    made = edits_from_json(edits_to_json(equalised(context, module, 64)))
+    made = edits_from_json(edits_to_json(equalization_edits(context, module, 64)))
     assert [j.maker.name for j in joints(module)] == ["stem", "depth", "point", "hidden"]
     scaled = apply(clone(module), made)
     assert not torch.equal(scaled.get_parameter("stem.weight"), module.get_parameter("stem.weight"))
