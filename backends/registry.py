@@ -14,7 +14,7 @@ from ..core.records import Closeness, LeftAlone
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import holding, without_pytree
 from ..graph.lowering.lower import CUDA_GRAPHS, variants
-from ..profiling.closeness import PlainOutputs, expected
+from ..profiling.closeness import PlainOutputs, plain_outputs
 from ..profiling.state import kept_state
 from ..profiling.timer import measure_interleaved
 from .aoti import opened
@@ -126,7 +126,7 @@ def promising(
         return (PLAIN,), ()
     made: dict[str, nn.Module] = {PLAIN: realise(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
-    outputs = expected(module, probes)
+    outputs = plain_outputs(module, probes)
     for name in variants(module, inputs):
         try:
             made[name] = agreeing(module, inputs, name, outputs)[0]

@@ -44,11 +44,11 @@ def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool
     if junit:
         write_whole(junit, checks.junit(found.folder, found.cases))
     if summary:
-        _append(summary, checks.summary(found))
+        _append(summary, checks.check_summary(found))
     if as_json:
         sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
     else:
-        print_table(checks.table(found), Console())
+        print_table(checks.check_table(found), Console())
     raise typer.Exit(exit_code(found.cases))
 
 

@@ -63,7 +63,7 @@ def half_width(value: float, low: float, high: float) -> float:
     return (high - low) / (2.0 * value) if value > 0 else 0.0
 
 
-def compare(
+def compare_samples(
     baseline_samples: Sequence[float], candidate_samples: Sequence[float], percentile: float
 ) -> Comparison:
     """Speed-up (baseline / candidate) at `percentile`, with its 99 % interval.
@@ -104,14 +104,14 @@ def paired_ratio(
 ) -> tuple[float, float, float]:
     """Median of the ratios (baseline / candidate) of interleaved chunks, with its 95 % interval.
 
-    Unlike the mean of `compare` it ignores the smaller part of a run in which the machine was in
-    another state. For the search; a verdict is taken from `compare`.
+    Unlike the mean of `compare_samples` it ignores the smaller part of a run in which the machine was in
+    another state. For the search; a verdict is taken from `compare_samples`.
     """
     tail = min(percentile, 100.0 - percentile) / 100.0
     shortest = min(len(baseline_samples), len(candidate_samples))
     chunks = min(MAX_CHUNKS, shortest // max(2, math.ceil(1.0 / tail)))
     if chunks < samples_needed(50.0):
-        found = compare(baseline_samples, candidate_samples, percentile)
+        found = compare_samples(baseline_samples, candidate_samples, percentile)
         return found.speedup, found.low, found.high
     rows = (
         _chunk_percentiles(baseline_samples, chunks, percentile),

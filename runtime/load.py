@@ -40,7 +40,7 @@ from ..core.records import from_json as record_from_json
 from ..graph.capture import module_of, moved
 from ..graph.edits.apply import Edit, edits_from_json
 from ..graph.edits.replay import replayed
-from ..profiling.closeness import COARSE, TOLERANCE, expected, tolerance_of
+from ..profiling.closeness import COARSE, TOLERANCE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
@@ -119,7 +119,7 @@ def open_artifact(
         )
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
-    outputs = expected(module, (inputs,))
+    outputs = plain_outputs(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
         try:
             if made is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from ..core.records import LeftAlone, Step
+from ..core.records import LeftAlone, StepRecord
 from ..graph.edits.apply import Edit, apply, edits_from_json
 
 
@@ -17,7 +17,7 @@ class Variant:
 
     module: GraphModule
     edits: list[Edit] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     left_alone: list[LeftAlone] = field(default_factory=list)
 
 
@@ -28,7 +28,7 @@ class Done:
     `runtime`: what the variant runs under after it.
     """
 
-    step: Step
+    step: StepRecord
     edits: list[dict[str, Any]]
     left_alone: tuple[LeftAlone, ...]
     weights: dict[str, Any]

@@ -23,7 +23,7 @@ from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
 from ..data.load import load_data
-from ..profiling.closeness import expected
+from ..profiling.closeness import plain_outputs
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
 from ..profiling.statistics import percentile_interval, samples_needed, verdict
@@ -132,7 +132,7 @@ def _outputs_case(ready: Opened, inputs: Inputs, talk: Progress) -> Case:
         talk.note(f"{notice.seen} {notice.remedy}")
     if refused:
         return Case("outputs", "failed", refused[0].seen, 1)
-    outputs = expected(ready.graph, probes(ready.graph, inputs))
+    outputs = plain_outputs(ready.graph, probes(ready.graph, inputs))
     try:
         found = same_answers(ready.module, outputs, ready.runtime)
     except MeasureError as error:

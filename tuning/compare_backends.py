@@ -15,8 +15,8 @@ from ..backends.registry import PLAIN, ready, runner, same_answers
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
-from ..profiling.closeness import expected
-from ..profiling.statistics import compare
+from ..profiling.closeness import plain_outputs
+from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
 from .session import Bench
 
@@ -42,7 +42,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
     rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
     if {INDUCTOR, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[INDUCTOR].latency
-        found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
+        found = compare_samples(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
             bench.runtime = INDUCTOR
     if bench.runtime != INDUCTOR:
@@ -53,7 +53,7 @@ def compile_where_faster(bench: Bench, module: GraphModule) -> None:
 def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""
     runs: dict[str, tuple[nn.Module, float, float]] = {}
-    outputs = expected(module, bench.probes)
+    outputs = plain_outputs(module, bench.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
         try:

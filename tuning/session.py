@@ -31,13 +31,13 @@ from ..data.load import Data, load_data
 from ..graph.capture import capture, clone, tensor_at
 from ..graph.lowering.lower import CUDA_GRAPHS
 from ..graph.state import written_buffers
-from ..profiling.closeness import COARSE, PlainOutputs, expected, tolerance_of
+from ..profiling.closeness import COARSE, PlainOutputs, plain_outputs, tolerance_of
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
 from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare, paired_ratio
+from ..profiling.statistics import compare_samples, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from ..training.process_group import ProcessGroup
@@ -174,7 +174,7 @@ class Bench:
         if name not in self.asked:
             self.asked[name] = True
             try:
-                agreeing(module, self.inputs, name, expected(module, self.probes))
+                agreeing(module, self.inputs, name, plain_outputs(module, self.probes))
             except MeasureError as error:
                 self.leave_out(name, str(error))
         return self.asked[name]
@@ -265,7 +265,7 @@ class Bench:
             min_seconds=0.3,
             device=target.device,
         )
-        found = compare(first.samples_ms, second.samples_ms, target.percentile)
+        found = compare_samples(first.samples_ms, second.samples_ms, target.percentile)
         return first, second, found
 
     def accuracy(self, module: nn.Module) -> float | None:

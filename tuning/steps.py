@@ -14,7 +14,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, Step
+from ..core.records import Comparison, StepRecord
 from ..graph.capture import clone
 from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, edits_to_json
 from ..search.decision import Chosen
@@ -50,10 +50,10 @@ class Run:
             place = None if left_out else next(places)
             reason = left_out or ("" if self._wanted(step) else self._unwanted())
             if place in self.bench.failed:
-                row = Step(step.name, _plain(step), "rolled back", self.bench.failed[place])
+                row = StepRecord(step.name, _plain(step), "rolled back", self.bench.failed[place])
                 variant.steps.append(row)
             elif reason:
-                variant.steps.append(Step(step.name, _plain(step), "skipped", reason))
+                variant.steps.append(StepRecord(step.name, _plain(step), "skipped", reason))
             else:
                 self._one(variant, step)
         if self.as_written and self.errors and not any(s.status == "kept" for s in variant.steps):
@@ -85,7 +85,7 @@ class Run:
         done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
         self.bench.journal.put(step.name, done)
 
-    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
+    def _measured(self, variant: Variant, step: RecipeStep) -> tuple[StepRecord, Plan]:
         started = time.monotonic()
         try:
             done, plan = self._tried(variant, step)
@@ -94,22 +94,22 @@ class Run:
             reason = reason_of(error, f"`{step.name}`")
             self.bench.talk.note(f"`{step.name}`: {reason}; the run goes on without it")
             self.errors.append(error.with_traceback(None))
-            done, plan = Step(step.name, _plain(step), "rolled back", reason), Plan()
+            done, plan = StepRecord(step.name, _plain(step), "rolled back", reason), Plan()
         return replace(done, seconds=round(time.monotonic() - started, 3)), plan
 
-    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Step, Plan]:
+    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[StepRecord, Plan]:
         plan = plan_step(self.bench, variant, step, self.chosen)
         if plan.trains and self.chosen is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
-            return Step(step.name, _plain(step), "skipped", reason), plan
+            return StepRecord(step.name, _plain(step), "skipped", reason), plan
         if plan.trains:
             return self._train(variant, step), plan
         if plan.edits:
             return self._edit(variant, step, plan), plan
         reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
-        return Step(step.name, _plain(step), "skipped", reason), plan
+        return StepRecord(step.name, _plain(step), "skipped", reason), plan
 
-    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> Step:
+    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> StepRecord:
         bench = self.bench
         changed, trained = plan.carry_out(clone(variant.module)), ""
         if _epochs(step) and bench.data is not None:
@@ -125,7 +125,7 @@ class Run:
             variant.module = changed
             variant.edits.extend(plan.edits)
             bench.runtime = runtime
-        return Step(
+        return StepRecord(
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
@@ -156,13 +156,13 @@ class Run:
             return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
         return None
 
-    def _train(self, variant: Variant, step: RecipeStep) -> Step:
+    def _train(self, variant: Variant, step: RecipeStep) -> StepRecord:
         before = self.bench.accuracy(variant.module)
         train = self._compensate if step.name == "compensate" else self._finetune
         kept, reason = train(variant, step)
         after = self.bench.accuracy(variant.module)
         status: Any = "kept" if kept else "rolled back"
-        return Step(
+        return StepRecord(
             step.name,
             _plain(step),
             status,

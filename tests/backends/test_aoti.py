@@ -138,7 +138,9 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
 def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
     monkeypatch.setattr(sidebyside, "build", lambda *_: b"native")
-    monkeypatch.setattr(sidebyside, "compare", lambda *_: Comparison(2.0, 2.0, 2.0, "faster"))
+    monkeypatch.setattr(
+        sidebyside, "compare_samples", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
+    )
     words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
              "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, words)))

@@ -112,7 +112,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "build", build)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made.name)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
-    monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
+    monkeypatch.setattr(sidebyside, "plain_outputs", lambda module, probes: None)
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     bench = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), runtime="onednn", device="cpu",

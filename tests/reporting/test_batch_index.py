@@ -20,14 +20,14 @@ def index():
 
 
 def test_json_comes_back_as_it_was():
-    assert from_json(Index, json.loads(batch_index.dumps(index())), "index") == index()
+    assert from_json(Index, json.loads(batch_index.index_to_json(index())), "index") == index()
 
 
 def test_markdown_and_the_terminal_say_what_happened_to_each():
     text = batch_index.markdown(index())
     assert "**1 of 3 met; 1 killed, 1 missed**" in text and "12 s" in text and "(earlier)" in text
     assert "| lost | killed | – | – | – | – | – | 0 s | <script>alert(1)</script> \\| x |" in text
-    rows = batch_index.table(index()).rows
+    rows = batch_index.index_table(index()).rows
     assert rows[0][:3] == ("a&b", "met", "6.12 ms -> 2.55 ms") and rows[1][2] == "–"
 
 

@@ -42,7 +42,7 @@ def test_a_check_that_could_not_be_made_is_an_error():
 
 
 def test_the_summary_is_a_table_that_no_text_breaks():
-    text = checks.summary(check())
+    text = checks.check_summary(check())
     rows = [t for t in text.splitlines() if t.startswith("|")]
     assert len(rows) == 2 + len(CASES) and "**failed**" in text and "\\| & more" in text
 

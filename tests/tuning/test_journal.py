@@ -12,7 +12,7 @@ import torch
 from modelspeed.configs.load import load_recipe
 from modelspeed.core.cache import cache_folder
 from modelspeed.core.progress import Silent
-from modelspeed.core.records import Latency, Step, Target
+from modelspeed.core.records import Latency, StepRecord, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, apply, edits_to_json
@@ -89,7 +89,7 @@ def test_a_step_is_redone_from_its_edits_and_weights():
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1)
-    step = Step("finetune", {"epochs": 1.0}, "kept", "better")
+    step = StepRecord("finetune", {"epochs": 1.0}, "kept", "better")
     journal, _ = opened()
     journal.put(
         "finetune", Done(step, edits_to_json([fold]), (), dict(module.state_dict()), "plain")
