@@ -14,7 +14,7 @@ import typer
 from .apply import apply
 from .batch import batch
 from .check import check
-from .compare import comparison_table
+from .compare import compare
 from .demo import demo
 from .doctor import doctor
 from .export import export
@@ -41,19 +41,7 @@ def root(
         raise typer.Exit
 
 
-for verb in (
-    tune,
-    apply,
-    batch,
-    check,
-    profile,
-    comparison_table,
-    show,
-    init,
-    export,
-    doctor,
-    demo,
-):
+for verb in (tune, apply, batch, check, profile, compare, show, init, export, doctor, demo):
     app.command()(verb)
 app.command("list")(list_all)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import UsageError
-from .sentences import display_value
+from .sentences import as_text
 
 RECIPE_NAME = "modelspeed.yaml"
 RESERVED = ("logs",)  # a folder beside the artifacts of a batch
@@ -40,7 +40,7 @@ def matching_files(pattern: str, base: Path) -> tuple[Path, ...]:
     whole = pattern if Path(pattern).is_absolute() else f"{glob.escape(str(base))}/{pattern}"
     found = sorted(Path(p) for p in glob.glob(whole, recursive=True))
     if not found:
-        raise UsageError(f"{display_value(pattern)} matches no file in `{base}`.")
+        raise UsageError(f"{as_text(pattern)} matches no file in `{base}`.")
     return tuple(found)
 
 

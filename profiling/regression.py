@@ -3,7 +3,7 @@
 Samples of two sessions can't be interleaved, and a machine is not the same in two sessions: the
 spread within one session says nothing about that. So the model is measured in several goes now, and
 the stored value is asked whether it could be one more of them (prediction interval of a normal
-variable, at 99 %). A change must also show in the samples themselves (`statistics.compare`).
+variable, at 99 %). A change must also show in the samples themselves (`compare_samples`).
 """
 
 from __future__ import annotations

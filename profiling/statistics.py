@@ -104,8 +104,8 @@ def paired_ratio(
 ) -> tuple[float, float, float]:
     """Median of the ratios (baseline / candidate) of interleaved chunks, with its 95 % interval.
 
-    Unlike the mean of `compare_samples` it ignores the smaller part of a run in which the machine was in
-    another state. For the search; a verdict is taken from `compare_samples`.
+    Unlike the mean of `compare_samples` it ignores the smaller part of a run in which the machine
+    was in another state. For the search; a verdict is taken from `compare_samples`.
     """
     tail = min(percentile, 100.0 - percentile) / 100.0
     shortest = min(len(baseline_samples), len(candidate_samples))
