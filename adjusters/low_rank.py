@@ -56,7 +56,7 @@ def plan(context: Context, settings: Any) -> Plan:
             continue
         edits.append(split.edit)
         weights |= split.weights()
-    return Plan(tuple(edits), tuple(left), for_speed=True, weights=weights)
+    return Plan(tuple(edits), tuple(left), must_be_faster=True, weights=weights)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftAlone]]:
@@ -64,7 +64,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftA
     for layer in layers_of(module):
         if reason := factorable(layer):
             left.append(LeftAlone(layer.name, reason))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it whole"))
         else:
             chosen.append(layer)

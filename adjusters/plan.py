@@ -45,26 +45,27 @@ class Context:
 
 @dataclass(frozen=True)
 class Plan:
-    """Edits to apply, and what was left as it is with the reason. `trains`: weights are trained.
+    """Edits to apply, and what was left as it is with the reason.
 
-    `for_speed`: the edits bring nothing but speed, so they go where they measure no faster.
-    `weights`: values that parameters get after the edits, where data has a say in them.
+    `is_training`: weights are trained. `must_be_faster`: the edits bring nothing but speed, so they
+    are dropped where they do not measure faster. `weights`: values that parameters get after the
+    edits, where data has a say in them.
     """
 
     edits: tuple[Edit, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
-    trains: bool = False
-    for_speed: bool = False
+    is_training: bool = False
+    must_be_faster: bool = False
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def carry_out(self, module: GraphModule) -> GraphModule:
+    def apply(self, module: GraphModule) -> GraphModule:
         """Edits and weights on `module` itself."""
         apply(module, self.edits)
         for name, value in self.weights.items():
             tensor_at(module, name).data.copy_(value)
         return module
 
-    def carry_out_on(self, layer: Layer, module: GraphModule) -> GraphModule:
+    def apply_to_layer(self, layer: Layer, module: GraphModule) -> GraphModule:
         """Of `layer` alone, on `module` itself, where the plan's exact edits have been made."""
         before = {name for name, _ in _tensors(module)}
         edits = [e for e in self.edits if getattr(e, "node", "") == layer.node.name]

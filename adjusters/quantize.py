@@ -71,9 +71,9 @@ def plan(context: Context, settings: Any) -> Plan:
     elif settings.bias_correction:
         integer, levels, few = apply(clone(module), edits), largest_level(), settings.examples
         weights = corrected_biases(context, module, integer, chosen, steps, levels, few)
-    for_speed = settings.scheme in ("int8_static", "int8_dynamic")
+    must_be_faster = settings.scheme in ("int8_static", "int8_dynamic")
     every = (*folds, *scales, *edits) if edits else ()
-    return Plan(every, tuple(left), for_speed=for_speed, weights=weights)
+    return Plan(every, tuple(left), must_be_faster=must_be_faster, weights=weights)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
@@ -89,7 +89,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
         elif settings.scheme == "int4_weight" and not _group(layer.node, settings):
             left.append(LeftAlone(layer.name, "its inputs do not divide into groups of 16 or more"))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
         else:
             chosen.append(layer.node)

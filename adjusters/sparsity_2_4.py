@@ -36,7 +36,7 @@ def chosen(context: Context, settings: Any) -> Plan:
     for layer in layers_of(context.module):
         if reason := sparsifiable(context.module, layer):
             left.append(LeftAlone(layer.name, reason))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it dense"))
         else:
             layers.append(layer)
@@ -49,7 +49,7 @@ def chosen(context: Context, settings: Any) -> Plan:
         if layer.node in seen
     }
     edits = tuple(Sparsify(layer.weight) for layer in layers)
-    return Plan(edits, tuple(left), for_speed=True, weights=weights)
+    return Plan(edits, tuple(left), must_be_faster=True, weights=weights)
 
 
 def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Tensor]:

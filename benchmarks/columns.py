@@ -94,7 +94,7 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         plan = ADJUSTERS[adjuster].plan(context, step)
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
-        module = plan.carry_out(clone(module))
+        module = plan.apply(clone(module))
     package = None
     if kernels == INDUCTOR:  # a package of AOTInductor, called without dynamo in front
         if reason := why_not(case.device):

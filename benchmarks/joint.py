@@ -79,7 +79,7 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
         if not chosen.takes(step):
             continue
         plan = plan_step(bench, narrow, step, chosen)
-        narrow.module = plan.carry_out(clone(narrow.module))
+        narrow.module = plan.apply(clone(narrow.module))
     return row | {"after": bench.accuracy(narrow.module)}  # type: ignore[return-value]
 
 

@@ -88,11 +88,11 @@ class Chosen:
         plans: list[tuple[set[str], Plan]] = []
         for taken in rows:
             names = {la.name for la in layers if la.node.name in (taken.nodes or ())}
-            only = settings.only(names, **({"rank": taken.rank} if taken.rank else {}))
-            only = only.quickly() if self.rough else only
+            only = settings.restricted_to(names, **({"rank": taken.rank} if taken.rank else {}))
+            only = only.rough() if self.rough else only
             plans.append((names, ADJUSTERS[step.name].plan(context, only)))
         able = (la.name for la in layers if _able(la, settings))
-        return _joined(plans, {name for name in able if settings.takes(name)})
+        return _joined(plans, {name for name in able if settings.selects(name)})
 
     def _prune(self, step: Step, context: Context) -> Plan:
         if self.removes_nothing:

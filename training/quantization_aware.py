@@ -19,11 +19,11 @@ def round_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def weight_through(weight: Tensor, step: Tensor, least: Tensor, low: int, high: int) -> Tensor:
+def weight_through(weight: Tensor, scale: Tensor, minimum: Tensor, qmin: int, qmax: int) -> Tensor:
     """The nearest values on the grid, of the weight's shape; beyond its ends nothing passes."""
     flat = weight.flatten(1)
-    steps = round_through(((flat - least) / step).clamp(low, high))
-    return (steps * step + least).view(weight.shape)
+    steps = round_through(((flat - minimum) / scale).clamp(qmin, qmax))
+    return (steps * scale + minimum).view(weight.shape)
 
 
 def held_in_integers(module: GraphModule) -> dict[Node, IntegerWeight]:
@@ -43,8 +43,8 @@ def trainable(module: GraphModule) -> GraphModule:
         setattr(made.get_submodule(owner), leaf, nn.Parameter(held.floats(made)))
         with made.graph.inserting_before(node):
             weight = made.graph.get_attr(held.integers)
-        ranges = [packs.add(t.contiguous(), node) for t in (grid.step, grid.least)]
-        arguments = (weight, *ranges, grid.low, grid.high)
+        ranges = [packs.add(t.contiguous(), node) for t in (grid.scale, grid.minimum)]
+        arguments = (weight, *ranges, grid.qmin, grid.qmax)
         node.replace_all_uses_with(insert_call(made, node, weight_through, arguments))
     for node in made.graph.nodes:
         if rounded(node) is not None or rounded_dynamic(node) is not None:
@@ -64,5 +64,5 @@ def store_integers(trained: GraphModule, module: GraphModule) -> None:
 
 
 def nearest_steps(grid: Grid, weight: Tensor) -> Tensor:
-    steps = ((weight.flatten(1) - grid.least) / grid.step).round()
-    return steps.clamp(grid.low, grid.high).view(weight.shape)
+    steps = ((weight.flatten(1) - grid.minimum) / grid.scale).round()
+    return steps.clamp(grid.qmin, grid.qmax).view(weight.shape)

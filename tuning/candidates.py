@@ -73,9 +73,9 @@ def _made(
             continue
         try:
             plan = plan_step(bench, variant, step, chosen)
-            if plan.trains and recover:
+            if plan.is_training and recover:
                 _recover(bench, variant, step)
-            plan.carry_out(variant.module)
+            plan.apply(variant.module)
         except Exception as error:
             if chosen is not None and chosen.decides(step):
                 raise

@@ -79,7 +79,7 @@ class Run:
         made, plan = self._measured(variant, step)
         variant.steps.append(made)
         variant.left_alone.extend(plan.left_alone)
-        set_anew = made.status == "kept" and (plan.trains or plan.weights or _epochs(step))
+        set_anew = made.status == "kept" and (plan.is_training or plan.weights or _epochs(step))
         weights = variant.module.state_dict() if set_anew else {}
         edits = edits_to_json(variant.edits[before:])
         done = Done(made, edits, plan.left_alone, weights, self.bench.runtime)
@@ -99,10 +99,10 @@ class Run:
 
     def _tried(self, variant: Variant, step: RecipeStep) -> tuple[StepRecord, Plan]:
         plan = plan_step(self.bench, variant, step, self.chosen)
-        if plan.trains and self.chosen is not None and not _lossy(variant):
+        if plan.is_training and self.chosen is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
             return StepRecord(step.name, _plain(step), "skipped", reason), plan
-        if plan.trains:
+        if plan.is_training:
             return self._train(variant, step), plan
         if plan.edits:
             return self._edit(variant, step, plan), plan
@@ -111,12 +111,12 @@ class Run:
 
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> StepRecord:
         bench = self.bench
-        changed, trained = plan.carry_out(clone(variant.module)), ""
+        changed, trained = plan.apply(clone(variant.module)), ""
         if _epochs(step) and bench.data is not None:
             changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
         runtime = bench.runtime
         if takes_a_format(plan.edits):
-            runtime = (bench.runtime_for if plan.for_speed else bench.fastest_runtime)(changed)
+            runtime = (bench.runtime_for if plan.must_be_faster else bench.fastest_runtime)(changed)
         runtime = bench.runtime_that_runs(changed, runtime)
         before, after, found = bench.compare(variant.module, changed, runtime)
         quality = bench.accuracy(variant.module), bench.accuracy(changed)
@@ -142,10 +142,10 @@ class Run:
         """Why the step goes again, None where it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
         built_upon = self.chosen is not None and _is_ahead(self.bench, step)
-        droppable = plan.for_speed or (ADJUSTERS[step.name].lossless and not built_upon)
+        droppable = plan.must_be_faster or (ADJUSTERS[step.name].lossless and not built_upon)
         if found.finding == "slower" and droppable:
             return "measured slower on this machine"
-        if not plan.for_speed:
+        if not plan.must_be_faster:
             return None
         if found.finding != "faster":
             return "measured no faster on this machine, and it is not exact"

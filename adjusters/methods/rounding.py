@@ -133,7 +133,7 @@ def _together(weight: Tensor, gram: Tensor, grid: Grid) -> Tensor:
     order = gram.diagonal(0, 1, 2).argsort(1, descending=True)[:, None]
     by_place = order.expand_as(weight)
     left, step, least = (
-        t.reshape(weight.shape).gather(2, by_place) for t in (weight, grid.step, grid.least)
+        t.reshape(weight.shape).gather(2, by_place) for t in (weight, grid.scale, grid.minimum)
     )
     gram = gram.gather(1, order.transpose(1, 2).expand_as(gram)).gather(2, order.expand_as(gram))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
@@ -143,7 +143,7 @@ def _together(weight: Tensor, gram: Tensor, grid: Grid) -> Tensor:
         end = min(left.shape[2], start + BLOCK)
         for at in range(start, end):
             steps = (left[..., at] - least[..., at]) / step[..., at]
-            found[..., at] = steps.round_().clamp_(grid.low, grid.high)
+            found[..., at] = steps.round_().clamp_(grid.qmin, grid.qmax)
             rounded = found[..., at] * step[..., at] + least[..., at]
             gaps[..., at] = (left[..., at] - rounded) / upper[:, at, at, None]
             left[..., at:end] -= gaps[..., at, None] * upper[:, None, at, at:end]

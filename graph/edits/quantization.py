@@ -20,7 +20,7 @@ from ..capture import tensor_at
 
 aten: Any = torch.ops.aten
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
-LARGEST = 127
+QMAX = 127
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def quantize_dynamic(module: GraphModule, node: Node, place: int, half: int) -> 
     """Argument `place` of `node` is rounded by its own largest value, at every call."""
     source = node.args[place] if place < len(node.args) else None
     linear = node.target is aten.linear.default  # convolutions have no kernels for it
-    if not linear or not isinstance(source, Node) or not 0 < half <= LARGEST:
+    if not linear or not isinstance(source, Node) or not 0 < half <= QMAX:
         raise EditError(f"argument {place} of `{node.name}` can't be rounded to {half} steps.")
     call = module.graph.call_function
     with module.graph.inserting_before(node):

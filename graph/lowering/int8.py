@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
-from ..edits.quantization import LARGEST, rounded, rounded_dynamic
+from ..edits.quantization import QMAX, rounded, rounded_dynamic
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
@@ -80,7 +80,7 @@ def runs_here(module: GraphModule) -> bool:
 
 def largest_level() -> int:
     """Steps above 0 that activations may have on this machine."""
-    return 255 if sums_whole_bytes() else LARGEST
+    return 255 if sums_whole_bytes() else QMAX
 
 
 def _split(module: GraphModule) -> None:

@@ -22,8 +22,8 @@ def error(a, b, batches):
 def test_it_wants_data():
     module = capture(pico.net([]), (pico.images(),))
     without = plan(Context(module, (pico.images(),)), SETTINGS)
-    assert not without.trains and "no training data" in without.left_alone[0].reason
-    assert plan(Context(module, (pico.images(),), [(pico.images(), None)]), SETTINGS).trains
+    assert not without.is_training and "no training data" in without.left_alone[0].reason
+    assert plan(Context(module, (pico.images(),), [(pico.images(), None)]), SETTINGS).is_training
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))

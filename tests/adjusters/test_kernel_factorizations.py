@@ -116,7 +116,7 @@ def test_of_all_forms_the_one_that_measures_fastest_is_taken(form, monkeypatch):
         Context(module, ONE, DATA), make_step("low_rank", max_error=0.1, skip=("0",)).settings
     )
     assert [type(edit).__name__ for edit in plan.edits] == [kind]
-    made = plan.carry_out(clone(module))
+    made = plan.apply(clone(module))
     x = smooth(16, 5)
     assert (made(x) - module(x)).norm() < 0.4 * (module(x) - module(x).mean((0, 2, 3), True)).norm()
 

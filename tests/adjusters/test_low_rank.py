@@ -109,8 +109,8 @@ def test_what_never_varies_in_the_data_is_cut_without_loss(clock, outs, bias):
     at = context(narrow(outs=outs, bias=bias), ROWS, SHOWN)
     made = low_rank.plan(at, settings(max_error=1e-6, skip=("spread",)))
     (edit,) = made.edits
-    assert edit.rank == 3 and made.for_speed
-    split = made.carry_out(clone(at.module))
+    assert edit.rank == 3 and made.must_be_faster
+    split = made.apply(clone(at.module))
     x = torch.randn(50, 3)
     torch.testing.assert_close(split(x), at.module(x), rtol=1e-4, atol=1e-4)
 
@@ -119,8 +119,8 @@ def test_data_beats_the_weights_alone(clock):
     """Weights without the data keep directions that its inputs never have."""
     at = context(narrow(), ROWS, SHOWN)
     rows = settings(rank=3, skip=("spread",))
-    blind = low_rank.plan(context(narrow(), ROWS, None), rows).carry_out(clone(at.module))
-    seen = low_rank.plan(at, rows).carry_out(clone(at.module))
+    blind = low_rank.plan(context(narrow(), ROWS, None), rows).apply(clone(at.module))
+    seen = low_rank.plan(at, rows).apply(clone(at.module))
     x = torch.randn(50, 3)
     error = [(m(x) - at.module(x)).norm() / at.module(x).norm() for m in (seen, blind)]
     assert error[0] < 1e-3 < 0.3 < error[1]
@@ -173,7 +173,7 @@ def test_one_dimensional_and_padded_convolutions_keep_their_shape():
     made = low_rank.plan(at, settings(ratio=0.99, match=("*",)))
     split = apply(clone(at.module), [Factor(n, 4) for n in ("conv1d", "conv1d_1")])
     assert split(inputs[0]).shape == at.module(inputs[0]).shape
-    assert made.edits == () or made.carry_out(clone(at.module))(inputs[0]).shape[-1] == 18
+    assert made.edits == () or made.apply(clone(at.module))(inputs[0]).shape[-1] == 18
 
 
 def test_split_layers_can_be_sliced_and_full_rank_is_exact():

@@ -49,7 +49,7 @@ def test_without_data_nothing_is_quantised_and_it_says_so():
 
 def test_weights_alone_need_no_data_and_are_not_for_speed():
     made = plan(context(train=None), settings(scheme="int8_weight"))
-    assert len(layers(made)) == 4 and not made.for_speed
+    assert len(layers(made)) == 4 and not made.must_be_faster
     assert not any(isinstance(e, QuantizeInput) for e in made.edits)
 
 
@@ -80,7 +80,7 @@ def test_planning_changes_nothing_and_batch_norms_go_first():
     made = plan(at, settings())
     assert all(torch.equal(v, before[k]) for k, v in at.module.state_dict().items())
     assert [type(e).__name__ for e in made.edits[:2]] == ["FoldBatchNorm"] * 2
-    assert made.for_speed
+    assert made.must_be_faster
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
@@ -148,7 +148,7 @@ def test_bias_correction_takes_the_mean_error_out_of_each_layer():
     with torch.no_grad():
         wanted = at.module(x)
         gaps = [
-            float((made.carry_out(clone(at.module))(x) - wanted).mean(0).norm())
+            float((made.apply(clone(at.module))(x) - wanted).mean(0).norm())
             for made in (plain, fixed)
         ]
     assert gaps[1] < 0.2 * gaps[0]
@@ -161,7 +161,7 @@ def test_without_data_no_bias_is_corrected():
 
 def test_ranges_of_the_moment_are_for_linear_layers_and_need_no_data():
     made = plan(context(train=None), settings(scheme="int8_dynamic"))
-    assert layers(made) == ["linear"] and made.for_speed
+    assert layers(made) == ["linear"] and made.must_be_faster
     assert {item.what for item in made.left_alone} == {"stem", "blocks.0.conv1", "blocks.0.conv2"}
 
 
@@ -180,7 +180,7 @@ def test_four_bits_are_for_linear_layers_with_enough_inputs():
     at = context(pico.net(["residual"], width=32), train=None)
     made = plan(at, settings(scheme="int4_weight", group=16))
     assert made.edits[-1] == QuantizeWeight("linear", 16) and len(layers(made)) == 1
-    assert not made.for_speed
+    assert not made.must_be_faster
     few = plan(context(train=None), settings(scheme="int4_weight"))
     assert not few.edits and "groups of 16" in few.left_alone[-1].reason
 
@@ -206,7 +206,7 @@ def test_weights_rounded_together_give_outputs_nearer_to_the_original(scheme):
         first, second = (plan(at, given) for _ in range(2))
         assert first.weights.keys() == second.weights.keys()
         assert all(torch.equal(v, second.weights[k]) for k, v in first.weights.items())
-        made = first.carry_out(clone(at.module))
+        made = first.apply(clone(at.module))
         with torch.no_grad():
             errors.append(float((made(x) - at.module(x)).norm()))
     assert made.get_parameter("0.weight").dtype in (torch.int8, torch.uint8)
@@ -221,7 +221,7 @@ def test_convolutions_of_every_kind_are_rounded_together():
     for rounding in ("nearest", "adaptive"):
         made = plan(at, settings(scheme="int8_weight", rounding=rounding))
         with torch.no_grad():
-            out = made.carry_out(clone(at.module))(x)
+            out = made.apply(clone(at.module))(x)
             errors.append(float((out - at.module(x)).norm()))
     assert {f"{layer}.weight" for layer in ("stem", "blocks.0.depth", "blocks.1.mix", "head")} < {
         *made.weights

@@ -57,7 +57,7 @@ def test_a_machine_without_the_kernels_is_left_alone_and_says_so():
 def test_layers_that_have_no_kernel_stay_dense_with_the_reason():
     made = chosen(context(), settings(skip=("mix",)))
     reasons = {entry.what: entry.reason for entry in made.left_alone}
-    assert [e.param for e in made.edits] == ["up.weight", "down.weight"] and made.for_speed
+    assert [e.param for e in made.edits] == ["up.weight", "down.weight"] and made.must_be_faster
     assert "no multiple of [32, 64]" in reasons["head"] and "more than one" in reasons["twice"]
     assert "leave it dense" in reasons["mix"]
     assert "`precision` comes first" in chosen(context(half=""), settings()).left_alone[0].reason
@@ -68,7 +68,7 @@ def test_two_of_four_stay_through_json_export_and_lowering():
     plan = chosen(at, settings())
     edits = edits_from_json(edits_to_json(plan.edits))
     bare = apply(clone(at.module), edits)
-    made = module_of(export_program(plan.carry_out(clone(at.module)), tuple(ONE)))
+    made = module_of(export_program(plan.apply(clone(at.module)), tuple(ONE)))
     for edit in edits:
         for module in (bare, made):
             weight = tensor_at(module, edit.param)
@@ -107,7 +107,7 @@ def test_the_smallest_of_each_four_go():
 @pytest.mark.gpu
 def test_on_a_gpu_the_sparse_kernels_give_the_same():
     at = context("float16", "cuda")
-    made = chosen(at, settings()).carry_out(clone(at.module))
+    made = chosen(at, settings()).apply(clone(at.module))
     x = torch.randn(40, 64).cuda()
     with torch.inference_mode():
         wanted = made(x)

@@ -73,7 +73,7 @@ def made(name, module):
     context = Context(module, Inputs.of((pico.images(1),)), [(pico.images(16), None)])
     plan = ADJUSTERS[adjuster].plan(context, make_step(adjuster, **settings).settings)
     assert plan.edits
-    return plan.carry_out(clone(module)), plan.edits
+    return plan.apply(clone(module)), plan.edits
 
 
 @pytest.mark.long

@@ -65,7 +65,7 @@ def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalised(cal
     for equalize in (False, True):
         made = plan(context, make_step("quantize", equalize=equalize, **usual).settings)
         with torch.no_grad():
-            errors.append(float((made.carry_out(clone(module))(x) - module(x)).norm()))
+            errors.append(float((made.apply(clone(module))(x) - module(x)).norm()))
     assert errors[1] < 0.25 * errors[0]
 
 

@@ -218,7 +218,9 @@ def anew(name="Bert"):
 def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
     context, made = anew(name)
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
-    assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
+    assert (
+        layers and made.must_be_faster and not any(isinstance(e, QuantizeInput) for e in made.edits)
+    )
     edits = edits_from_json(edits_to_json(made.edits))
     module = module_of(export_program(apply(clone(context.module), edits), tuple(context.inputs)))
     ready = variants(module, context.inputs)["onednn"]()

@@ -164,7 +164,7 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(bench, tmp_pa
     plan = Chosen({}, open=(step,), taken=(taken,)).plan(step, bench.context(bench.module))
     assert plan.edits == (Factor("linear", 4),)
     assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
-    made = plan.carry_out(clone(bench.module))
+    made = plan.apply(clone(bench.module))
     torch.testing.assert_close(made(x), bench.module(x), rtol=1e-3, atol=1e-3)
 
 
@@ -213,7 +213,7 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
         "attention.in_proj_weight", "attention.out_proj",
     ]  # fmt: skip
     for layer in layers:
-        made = plan.carry_out_on(layer, clone(module))
+        made = plan.apply_to_layer(layer, clone(module))
         torch.testing.assert_close(made(x), module(x), rtol=1e-3, atol=1e-4)
 
 

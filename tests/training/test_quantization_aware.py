@@ -27,7 +27,7 @@ def in_integers(scheme):
     module = capture(Net().eval(), (x[:1],))
     context = Context(module, Inputs.of((x[:1],)), [(x, None)])
     settings = make_step("quantize", scheme=scheme, group=16).settings
-    return module, plan(context, settings).carry_out(clone(module)), x
+    return module, plan(context, settings).apply(clone(module)), x
 
 
 @pytest.mark.parametrize("scheme", ["int8_static", "int8_dynamic", "int8_weight", "int4_weight"])
