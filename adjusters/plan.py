@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from ..core.model_io import Batches, Inputs
 from ..core.records import LeftAlone
-from ..graph.analysis.groups import Analysis, analyse
+from ..graph.analysis.groups import Analysis, analyze
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Edit, Equalize, FoldBatchNorm, apply
 from ..graph.layers import Layer
@@ -25,7 +25,7 @@ EXACT = (FoldBatchNorm, Equalize)  # edits that leave outputs as they are
 class Context:
     """The model as it stands, with what is known about its use. `train` is None without data.
 
-    `through_norms`: as in `graph.groups.analyse`. `lowered`: it will run on packed kernels.
+    `through_norms`: as in `graph.groups.analyze`. `lowered`: it will run on packed kernels.
     `model`: the user's own, which `module` is a capture of, where it's at hand.
     """
 
@@ -40,7 +40,7 @@ class Context:
 
     @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.module, self.through_norms)
+        return analyze(self.module, self.through_norms)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
             left.append(LeftAlone(layer.name, f"`{settings.scheme}` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(
-                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantised")
+                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantized")
             )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))

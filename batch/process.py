@@ -163,5 +163,5 @@ def record_of(folder: Path) -> Record:
 
 
 def _environment(env: Mapping[str, str], gate: Path) -> dict[str, str]:
-    # One width for all logs, and no colours in them.
+    # One width for all logs, and no colors in them.
     return {**env, VARIABLE: str(gate), "COLUMNS": "120", "NO_COLOR": "1"}

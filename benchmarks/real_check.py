@@ -188,20 +188,20 @@ def _lowerings(
 
 
 def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
-    from modelspeed.graph.analysis.groups import analyse, keep_units
+    from modelspeed.graph.analysis.groups import analyze, keep_units
     from modelspeed.graph.capture import clone
 
     sys.path.insert(0, str(SUPPORT))
     from masked import ignoring, pruned
 
-    with found.step("analyse"):
-        analysis = analyse(module)
+    with found.step("analyze"):
+        analysis = analyze(module)
         found.facts |= {
             "groups": len(analysis.prunable), "unknown": dict(analysis.unknown_ops),
         }  # fmt: skip
         if not analysis.prunable:
             raise Wrong(f"nothing is prunable: {_why_not(analysis)}")
-    if "analyse" in {step for step, _ in found.failures}:
+    if "analyze" in {step for step, _ in found.failures}:
         return
     smaller = edits = None
     with found.step("prune"):

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from ..core.errors import CaptureError, text_line
 from ..core.model_io import Inputs, plain
 from ..core.naming import with_names_inside
-from .canonical import canonicalise
+from .canonical import canonicalize
 from .functional import functional
 
 AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
@@ -119,7 +119,7 @@ def module_of(program: ExportedProgram) -> GraphModule:
     with without_warnings():
         module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
-    return canonicalise(functional(program, module))
+    return canonicalize(functional(program, module))
 
 
 def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:

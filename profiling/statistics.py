@@ -70,7 +70,7 @@ def compare_samples(
 
     Both sample rows are cut at the same places into up to 30 chunks. Where they were measured
     interleaved, drift and bursts hit both halves of a pair alike and cancel in the ratio. The
-    interval is Student's t over the log ratios, widened by what correlation between neighbouring
+    interval is Student's t over the log ratios, widened by what correlation between neighboring
     chunks remains. A change whose interval holds 1, or below 1 %, is "no significant change".
     """
     for samples in (baseline_samples, candidate_samples):
@@ -87,13 +87,13 @@ def compare_samples(
             strict=True,
         )
     ]
-    centre, margin = _t_interval(ratios)
+    center, margin = _t_interval(ratios)
     # The stated ratio is that of the two stated latencies, so that a reader's division agrees.
     speedup = _positive(_at(sorted(baseline_samples), percentile)) / _positive(
         _at(sorted(candidate_samples), percentile)
     )
-    low = min(math.exp(centre - margin), speedup)
-    high = max(math.exp(centre + margin), speedup)
+    low = min(math.exp(center - margin), speedup)
+    high = max(math.exp(center + margin), speedup)
     if low <= 1.0 <= high or abs(speedup - 1.0) < NEGLIGIBLE:
         return Comparison(speedup, low, high, "no significant change")
     return Comparison(speedup, low, high, "faster" if speedup > 1.0 else "slower")

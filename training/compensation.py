@@ -2,7 +2,7 @@
 
 The original runs once and its layers' outputs are kept at random places. Then the pruned graph
 runs node by node; at each layer the weights that best give those outputs from the *pruned* net's
-own inputs (ridge least squares towards the old weights) are put in before it runs, so that later
+own inputs (ridge least squares toward the old weights) are put in before it runs, so that later
 layers see what earlier ones still get wrong (He et al. 2017, eq. 5; here for any layer, and joins).
 """
 
@@ -193,7 +193,7 @@ def _solve(
     groups: int,
     constant: Tensor | float,
     ridge: float,
-    centred: bool,
+    centered: bool,
 ) -> tuple[Tensor, Tensor]:
     """Change of the weight [out, in / groups, *kernel] and offset [out], float64."""
     outs, rows = weight.shape[0], len(patches)
@@ -203,8 +203,8 @@ def _solve(
     gap = y - x @ old.transpose(1, 2)
     if not isinstance(constant, float):
         gap = gap - constant.reshape(groups, 1, -1).to(gap.dtype)
-    mean_x = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
-    mean_gap = gap.mean(1, keepdim=True) if centred else torch.zeros_like(gap[:, :1])
+    mean_x = x.mean(1, keepdim=True) if centered else torch.zeros_like(x[:, :1])
+    mean_gap = gap.mean(1, keepdim=True) if centered else torch.zeros_like(gap[:, :1])
     x, gap = x - mean_x, gap - mean_gap
     x, gap = x.float(), gap.float()
     gram = (x.transpose(1, 2) @ x).double() / rows

@@ -138,20 +138,20 @@ class Trainer:
         return score
 
     def _steps(self, rate: float, count: int, total: int) -> Iterator[int]:
-        """`count` optimiser steps of a schedule over `total`."""
-        optimiser = torch.optim.AdamW(
+        """`count` optimizer steps of a schedule over `total`."""
+        optimizer = torch.optim.AdamW(
             self.objective.student.parameters(), lr=rate, weight_decay=1e-4
         )
         for done, (inputs, targets) in enumerate(self._batches(), start=1):
-            for entry in optimiser.param_groups:
+            for entry in optimizer.param_groups:
                 entry["lr"] = rate * cosine(done / total)
-            self._step(optimiser, inputs, targets)
+            self._step(optimizer, inputs, targets)
             yield done
             if done >= count:
                 return
 
-    def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
-        optimiser.zero_grad()
+    def _step(self, optimizer: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
+        optimizer.zero_grad()
         loss = self._loss(inputs, targets)
         _backward(loss)
         norm = nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
@@ -162,7 +162,7 @@ class Trainer:
             raise Diverged(
                 "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
             )
-        optimiser.step()
+        optimizer.step()
 
     def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         with self._precision():

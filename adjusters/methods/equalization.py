@@ -22,7 +22,7 @@ from ...graph.layers import Layer
 from ..plan import Context
 from .calibration import batches
 
-ROUNDS = 3  # each moves its neighbours' ranges again
+ROUNDS = 3  # each moves its neighbors' ranges again
 
 
 def equalization_edits(context: Context, module: GraphModule, examples: int) -> list[Equalize]:

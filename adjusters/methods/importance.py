@@ -26,10 +26,10 @@ FISHER_BATCHES = 16
 
 
 def magnitude(context: Context) -> Scores:
-    """Mean squared weight of a unit over its members, each member normalised to mean 1.
+    """Mean squared weight of a unit over its members, each member normalized to mean 1.
 
     L2 criterion of Li et al. 2017 (Pruning Filters), summed over a group as in DepGraph
-    (Fang et al. 2023, eq. 4). Scores of different groups are comparable through the normalisation.
+    (Fang et al. 2023, eq. 4). Scores of different groups are comparable through the normalization.
     """
     scores: Scores = {}
     for group in context.analysis.prunable:

@@ -2,7 +2,7 @@
 
 The codes of graph/edits/kernel_factoring.py are chosen by the covariance of what is read at one
 place of the kernel; the layer behind them is then fitted to the outputs by least squares, where
-the whole patch counts, pulled towards the weights it would have without.
+the whole patch counts, pulled toward the weights it would have without.
 """
 
 from __future__ import annotations

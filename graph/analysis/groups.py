@@ -59,7 +59,7 @@ class Analysis:
         return tuple(g for g in self.groups if g.frozen is None and g.size > 1)
 
 
-def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
+def analyze(module: GraphModule, through_norms: bool = False) -> Analysis:
     """All channel groups of a captured graph, prunable or frozen with the reason.
 
     With `through_norms` also those that layer norms and means run over, such as the width of a

@@ -1,4 +1,4 @@
-"""Weights held as integers, spelt out in ATen arithmetic as in quantization.py.
+"""Weights held as integers, spelled out in ATen arithmetic as in quantization.py.
 
     8 bits   int8 [out, ...] as float * scale [out, 1, ...]        symmetric, per output channel
     4 bits   0..15 [out, groups, size] as float * scale [out, groups, 1] + least [out, groups, 1]

@@ -1,4 +1,4 @@
-"""Rounded activations, spelt out in ATen arithmetic; weights: integer_weights.py.
+"""Rounded activations, spelled out in ATen arithmetic; weights: integer_weights.py.
 
     clamp(round(x / scale), low, high) * scale        uint8: the integer - low
 

@@ -1,4 +1,4 @@
-"""Lowering of the int8 form to oneDNN's integer kernels; neighbours hand each other uint8.
+"""Lowering of the int8 form to oneDNN's integer kernels; neighbors hand each other uint8.
 
 Roundings become quantize/dequantize pairs, move up through what passes integers on unchanged, and
 end as the output type of the layer before them. Signatures are those of torch/_inductor's

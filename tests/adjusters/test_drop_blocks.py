@@ -82,7 +82,7 @@ def test_an_activation_that_the_value_has_been_through_goes_with_the_block():
     assert len(relus) == 3 and not any("relu" in u.name for n in relus for u in n.users)
 
 
-def test_of_nested_blocks_the_inner_ones_go_and_neighbours_go_together():
+def test_of_nested_blocks_the_inner_ones_go_and_neighbors_go_together():
     class Inner(nn.Module):
         def __init__(self):
             super().__init__()

@@ -12,7 +12,7 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
 from modelspeed.graph.edits.apply import (
     SpatialFactor,
@@ -134,7 +134,7 @@ def test_a_form_that_is_asked_for_is_the_only_one_tried(monkeypatch):
 def test_a_split_convolution_is_pruned_like_any_other():
     module = capture(pico.net(["residual"]), (pico.images(),))
     apply(module, [TuckerFactor("conv2d_1", (6, 6)), SpatialFactor("conv2d_2", 16)])
-    analysis = analyse(module)
+    analysis = analyze(module)
     names = {g.name for g in analysis.prunable}
     assert {"blocks.0.conv1", "blocks.0.conv1.core", "blocks.0.conv2"} <= names
     made = apply(module, keep_units(analysis, {name: [0, 2] for name in names}))

@@ -42,7 +42,7 @@ def layers(made):
     return [e.node for e in made.edits if isinstance(e, QuantizeWeight)]
 
 
-def test_without_data_nothing_is_quantised_and_it_says_so():
+def test_without_data_nothing_is_quantized_and_it_says_so():
     made = plan(context(train=None), settings())
     assert made.edits == () and "no training data" in made.left_alone[0].reason
 
@@ -186,7 +186,7 @@ def test_four_bits_are_for_linear_layers_with_enough_inputs():
 
 
 def correlated():
-    """A net in 4 bits whose inputs move together, as neighbours in an image do, and data for it."""
+    """A net in 4 bits whose inputs move together, as neighbors in an image do, and data for it."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32, bias=False), nn.ReLU(), nn.Linear(32, 5)

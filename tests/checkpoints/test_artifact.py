@@ -12,7 +12,7 @@ from modelspeed.checkpoints import artifact
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone, export_program
 from modelspeed.graph.edits.apply import apply, edits_to_json
 from modelspeed.profiling.machine import fingerprint
@@ -26,7 +26,7 @@ RECORD = Record(
 
 def pruned():
     original = capture(pico.net(["residual"]), (pico.images(1),))
-    edits = keep_units(analyse(original), {g.name: [1] for g in analyse(original).prunable})
+    edits = keep_units(analyze(original), {g.name: [1] for g in analyze(original).prunable})
     return apply(clone(original), edits), edits
 
 

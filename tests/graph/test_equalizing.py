@@ -57,7 +57,7 @@ def test_outputs_stay_equal_and_what_a_sum_reads_is_left_alone(data):
 
 
 @pytest.mark.parametrize("calibration", ["minmax", "mse"])
-def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalised(calibration):
+def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalized(calibration):
     module, x = unequal()
     context = Context(module, Inputs.of((x[:1],)), [(x, None)])
     usual = {"calibration": calibration}

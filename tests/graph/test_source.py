@@ -16,7 +16,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.naming import inside
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture, clone, export_program
 from modelspeed.graph.edits.apply import Cast, apply, leave_out
@@ -48,7 +48,7 @@ def tuned_net():
     """Pruned, a block less, in int8: edits upon edits."""
     module = capture(pico.net(["residual", "squeeze_excite", "residual"]), (pico.images(2),))
     rng = random.Random(3)
-    analysis = analyse(module)
+    analysis = analyze(module)
     dropped = {g.name: [rng.randrange(g.size)] for g in analysis.prunable}
     apply(module, keep_units(analysis, dropped))
     apply(module, leave_out(residual_blocks(module)[:1]))

@@ -13,7 +13,7 @@ from modelspeed.backends.inductor import refuse_state
 from modelspeed.backends.registry import realise
 from modelspeed.core.errors import EditError, MeasureError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture, export_program, module_of
 from modelspeed.graph.edits.apply import DropBlock, QuantizeInput, QuantizeWeight, apply
 from modelspeed.graph.edits.casting import cast
@@ -82,7 +82,7 @@ def test_every_runtime_equals_the_model_call_by_call(name, graph):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Masked", "Swap", "Previous")])
 def test_pruning_equals_ignoring_the_dropped_units(name, graph):
     module = graph(name)
-    analysis = analyse(module)
+    analysis = analyze(module)
     assert analysis.prunable
     rng = random.Random(0)
     for _ in range(2):
@@ -97,7 +97,7 @@ def test_pruning_equals_ignoring_the_dropped_units(name, graph):
 
 def test_a_partial_convolution_becomes_a_concatenation_that_prunes(graph):
     module = graph("PartialConvolution")
-    sizes = {g.name: g.size for g in analyse(module).prunable}
+    sizes = {g.name: g.size for g in analyze(module).prunable}
     assert sizes == {"stem": 2, "stem#2": 6, "part": 2, "up": 8}
     assert sum(n.target is torch.ops.aten.batch_norm.default for n in module.graph.nodes) == 1
 
@@ -138,7 +138,7 @@ def test_a_net_without_state_writes_nothing(graph):
 
 
 def test_what_reaches_state_stays_whole_with_a_reason(graph):
-    analysis = analyse(graph("Cache"))
+    analysis = analyze(graph("Cache"))
     reasons = [
         g.frozen for g in analysis.groups if any(m.param == "stem.weight" for m in g.members)
     ]

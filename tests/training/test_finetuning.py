@@ -27,7 +27,7 @@ def trained(student, teacher, **settings):
     return finetune(Trainer(objective, DATA, DATA[:1], closeness(teacher), chosen, Silent()))
 
 
-def test_training_towards_the_teacher_helps_and_ends_in_evaluation_mode():
+def test_training_toward_the_teacher_helps_and_ends_in_evaluation_mode():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     student = clone(teacher)
     for parameter in student.parameters():

@@ -38,12 +38,12 @@ def test_a_graph_is_trained_in_its_integers_and_keeps_what_it_learned(scheme):
         wanted, start = 0.7 * module(x), integer(x)
         torch.testing.assert_close(form(x), start)
     weights = [p.requires_grad_() for p in form.parameters() if p.dim() > 1]
-    optimiser = torch.optim.Adam(weights, lr=1e-3)
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (form(x) - wanted).square().mean().backward()
         assert all(p.grad is not None and bool(p.grad.any()) for p in weights)
-        optimiser.step()
+        optimizer.step()
     kinds = {k: v.dtype for k, v in integer.state_dict().items()}
     store_integers(form, integer)
     assert {k: v.dtype for k, v in integer.state_dict().items()} == kinds

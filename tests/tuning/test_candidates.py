@@ -10,7 +10,7 @@ from modelspeed.adjusters import input_size
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import SpatialFactor, apply
 from modelspeed.search.variant import Variant
@@ -27,7 +27,7 @@ def bench_of(original, data):
 
 def test_the_parts_of_a_split_layer_are_not_fitted_to_what_the_whole_one_gave():
     original = capture(pico.net(["residual"]), (pico.images(1),))
-    analysis = analyse(original)
+    analysis = analyze(original)
     narrow = keep_units(analysis, {"blocks.0.conv1": [0]})
     edits = [*narrow, SpatialFactor("conv2d_2", 8)]  # a rank as large as its outputs
     variant = Variant(apply(clone(original), edits), edits)
