@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from ..core.errors import MeasureError, text_line
 from ..core.model_io import Inputs
-from ..graph.state import kept_state
+from ..graph.state import preserved_state
 from .shape_guard import Fast, Kinds, Specialised, kinds, names_of
 
 WARM_UP = 3  # kernels are chosen and buffers made in the first calls, which can't be recorded
@@ -89,7 +89,7 @@ def record(usual: nn.Module, flat: Sequence[Tensor]) -> Recording:
     """A call with inputs like `flat`. Raises MeasureError where CUDA refuses, or as eager does."""
     # Not in inference mode: the memory is written again in later calls, which may be outside it.
     device, plain = torch.cuda.device(flat[0].device), torch.inference_mode(False)
-    with plain, torch.no_grad(), device, kept_state(usual):
+    with plain, torch.no_grad(), device, preserved_state(usual):
         given = [x.clone() for x in flat]
         here = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

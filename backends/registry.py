@@ -12,9 +12,9 @@ from ..core.errors import MeasureError, OutputsDiffer, UsageError, text_line
 from ..core.model_io import Inputs
 from ..core.records import Closeness, LeftAlone
 from ..graph.capture import clone
-from ..graph.lowering.direct_call import called_directly, holding
+from ..graph.lowering.direct_call import holding, without_pytree
 from ..graph.lowering.lower import CUDA_GRAPHS, variants
-from ..profiling.closeness import PlainOutputs, expected
+from ..profiling.closeness import PlainOutputs, plain_outputs
 from ..profiling.state import kept_state
 from ..profiling.timer import measure_interleaved
 from .aoti import opened
@@ -46,11 +46,11 @@ def realise(
     as near.
     """
     if name != INDUCTOR:
-        made = called_directly(lowered(module, inputs, name))
+        made = without_pytree(lowered(module, inputs, name))
         if name in CUDA_GRAPHS and inputs[0].device.type == "cuda":
             return recorded(made, module, inputs)
         return made if name == PLAIN else holding(made)
-    usual = called_directly(lowered(module, inputs, packed(module, inputs) or PLAIN))
+    usual = without_pytree(lowered(module, inputs, packed(module, inputs) or PLAIN))
     if package is not None:
         return opened(package, usual, module, inputs)
     if why_not(str(inputs[0].device)):
@@ -126,7 +126,7 @@ def promising(
         return (PLAIN,), ()
     made: dict[str, nn.Module] = {PLAIN: realise(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
-    outputs = expected(module, probes)
+    outputs = plain_outputs(module, probes)
     for name in variants(module, inputs):
         try:
             made[name] = agreeing(module, inputs, name, outputs)[0]

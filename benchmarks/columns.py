@@ -32,7 +32,7 @@ PACKED = ("onednn", "onednn_channels_last")
 class Case:
     """A net with one example input tensor; `shown` are more of them, to calibrate on.
 
-    `images`: convolutions, which are quantised statically; else linear layers, dynamically.
+    `images`: convolutions, which are quantized statically; else linear layers, dynamically.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         plan = ADJUSTERS[adjuster].plan(context, step)
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
-        module = plan.carry_out(clone(module))
+        module = plan.apply(clone(module))
     package = None
     if kernels == INDUCTOR:  # a package of AOTInductor, called without dynamo in front
         if reason := why_not(case.device):
@@ -241,12 +241,12 @@ def onnxruntime_int8(case: Case) -> nn.Module:
         return _session(made)
 
 
-def _openvino(case: Case, quantised: bool) -> nn.Module:
+def _openvino(case: Case, quantized: bool) -> nn.Module:
     import openvino as ov
 
     model = ov.convert_model(case.model, example_input=case.x, input=[list(case.x.shape)])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    if quantised:
+    if quantized:
         import nncf
 
         kind = {} if case.images else {"model_type": nncf.ModelType.TRANSFORMER}

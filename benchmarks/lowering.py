@@ -18,7 +18,7 @@ from modelspeed.graph.edits.apply import FoldBatchNorm, apply
 from modelspeed.graph.edits.folding import foldable
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.profiling.machine import fingerprint
-from modelspeed.profiling.statistics import compare
+from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import measure_interleaved
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     rows = measure_interleaved([runner(m, inputs) for m in made.values()], max_seconds=seconds)
     print("| runtime | p50 ms | speed-up over eager (99 % interval) |\n|---|---|---|")
     for name, row in zip(made, rows, strict=True):
-        found = compare(rows[0].samples_ms, row.samples_ms, 50)
+        found = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
         print(f"| {name} | {row.value_ms:.2f} | {found.speedup:.2f} "
               f"({found.low:.2f}–{found.high:.2f}) |")  # fmt: skip
     machine = fingerprint()

@@ -188,20 +188,20 @@ def _lowerings(
 
 
 def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
-    from modelspeed.graph.analysis.groups import analyse, keep_units
+    from modelspeed.graph.analysis.groups import analyze, keep_units
     from modelspeed.graph.capture import clone
 
     sys.path.insert(0, str(SUPPORT))
     from masked import ignoring, pruned
 
-    with found.step("analyse"):
-        analysis = analyse(module)
+    with found.step("analyze"):
+        analysis = analyze(module)
         found.facts |= {
             "groups": len(analysis.prunable), "unknown": dict(analysis.unknown_ops),
         }  # fmt: skip
         if not analysis.prunable:
             raise Wrong(f"nothing is prunable: {_why_not(analysis)}")
-    if "analyse" in {step for step, _ in found.failures}:
+    if "analyze" in {step for step, _ in found.failures}:
         return
     smaller = edits = None
     with found.step("prune"):
@@ -265,8 +265,8 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
 def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
     from modelspeed.checkpoints.staging import save
     from modelspeed.core.records import Latency, Record, Target
-    from modelspeed.graph.capture import export, moved
-    from modelspeed.graph.edits.apply import to_json
+    from modelspeed.graph.capture import export_program, moved
+    from modelspeed.graph.edits.apply import edits_to_json
     from modelspeed.profiling.machine import fingerprint
     from modelspeed.tuning.delivery import reports
 
@@ -275,10 +275,16 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
         "none", "as written", Latency(50, 1, 1, 1), runtime_used=runtime,
     )  # fmt: skip
     save(
-        folder, program=moved(export(module, inputs), "cpu"), edits=to_json(edits), record=record,
-        recipe_yaml="version: 1\n", inputs=inputs, runtime=runtime, reports=reports(record),
+        folder,
+        program=moved(export_program(module, inputs), "cpu"),
+        edits=edits_to_json(edits),
+        record=record,
+        recipe_yaml="version: 1\n",
+        inputs=inputs,
+        runtime=runtime,
+        reports=reports(record),
         force=False,
-    )  # fmt: skip
+    )
 
 
 def loaded(folder: str) -> None:

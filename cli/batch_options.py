@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.entries import GOALS, given
+from ..configs.entries import GOALS, set_values
 from ..configs.inputs import check_pattern
 from ..configs.jobs import JobsFile, JobSettings, parse_size
 from ..configs.machine import MachineFlags, resolve_target
@@ -21,7 +21,7 @@ MACHINE = ("device", "threads", "runtime", "percentile", "batch", "seed")
 
 def check_flags(flags: JobSettings) -> None:
     """Raises UsageError where a flag can't be, so that not every item has to say it."""
-    said = given(flags)
+    said = set_values(flags)
     for pattern in said.get("ignore", ()):
         check_pattern(f"`--ignore` is `{pattern}`", pattern)
     machine = MachineFlags(**only(said, MACHINE))

@@ -37,7 +37,7 @@ def check(
     """Measure and evaluate an artifact again, for CI: does it still hold its promises here?"""
     with shown(debug):
         from ..core.user_code import import_all
-        from ..configs.entries import given
+        from ..configs.entries import set_values
         from ..configs.jobs import JobSettings
         from ..core.errors import ModelspeedError
         from .check_asked import asked_for
@@ -50,7 +50,7 @@ def check(
             config=str(config) if config else None,
         )  # fmt: skip
         try:
-            asked = asked_for(folder, given(flags), against, trust_code)
+            asked = asked_for(folder, set_values(flags), against, trust_code)
             found = run(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)

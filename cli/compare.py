@@ -21,7 +21,7 @@ def compare(
     with shown(debug):
         from rich.console import Console
 
-        from ..reporting.comparison import compare as compare_records
+        from ..reporting.comparison import comparison_table as compare_records
         from ..reporting.console import print_table
         from .finish import record_at
 

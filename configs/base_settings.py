@@ -32,16 +32,16 @@ class ByLayer(Settings):
         default=(), description="Layer name patterns (`*` and `?`) to leave as they are."
     )
 
-    def takes(self, layer: str) -> bool:
+    def selects(self, layer: str) -> bool:
         """Whether `match` and `skip` leave the layer to it."""
         named = any(fnmatchcase(layer, pattern) for pattern in self.match)
         return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
 
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
+    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
         """The same for just these layers, with other settings changed."""
         match = tuple(map(escape, sorted(layers)))
         return self.model_copy(update={"match": match, **changes})
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         """As fast to run, but made in less time and not as accurate."""
         return self

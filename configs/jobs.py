@@ -15,7 +15,7 @@ from .base_settings import CONFIG
 from .discovery import RESERVED, is_pattern
 from .load import text_of, validate
 from .references import regular_expression
-from .sentences import show
+from .sentences import as_text
 from .yaml_tree import Tree, read_tree
 
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]?)i?B?", re.ASCII | re.IGNORECASE)
@@ -125,7 +125,11 @@ def _goals(found: JobsFile, tree: Tree, problems: list[tuple[int, str]]) -> None
     for number, job in enumerate(found.jobs):
         line = tree.line(("jobs", number))
         if job.name and names[job.name] > 1:
-            problems.append((line, f"the name {show(job.name)} is given twice; keep one of them."))
+            problems.append(
+                (line, f"the name {as_text(job.name)} is given twice; keep one of them.")
+            )
         if job.name and is_pattern(job.checkpoint):
-            text = f"{show(job.checkpoint)} may match several files, so it can't have one `name`."
+            text = (
+                f"{as_text(job.checkpoint)} may match several files, so it can't have one `name`."
+            )
             problems.append((line, text))

@@ -48,7 +48,7 @@ class LowRank(ByLayer):
             raise ValueError("it must not set both `rank` and `ratio`")
         return self
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         return self.model_copy(update={"examples": min(self.examples, 64)})
 
 
@@ -97,10 +97,10 @@ class Quantize(ByLayer):
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )
 
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
-        return super().only(layers, keep_float=0, **changes)
+    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
+        return super().restricted_to(layers, keep_float=0, **changes)
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         rough = {"examples": 1, "calibration": "minmax", "rounding": "nearest"}
         rough |= {"bias_correction": False}
         return self.model_copy(update=rough)

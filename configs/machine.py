@@ -10,7 +10,7 @@ from ..core.bounds import BATCH, DEVICE, PERCENTILE, THREADS
 from ..core.errors import UsageError
 from ..core.records import Target
 from .recipe import Recipe
-from .sentences import nearest, show
+from .sentences import as_text, nearest
 
 Runtime = Literal["plain", "lowered", "inductor"]
 AUTO_THREADS = -1
@@ -31,11 +31,10 @@ class MachineFlags:
     def __post_init__(self) -> None:
         """Raises UsageError naming the first flag that can't be."""
         if meant := DEVICE.unlike(self.device):
-            raise UsageError(f"`--device` is {show(self.device)}; it must be {meant}.")
+            raise UsageError(f"`--device` is {as_text(self.device)}; it must be {meant}.")
         if self.runtime not in get_args(Runtime):
-            raise UsageError(
-                f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
-            )
+            hint = nearest(self.runtime, get_args(Runtime))
+            raise UsageError(f"`--runtime` is {as_text(self.runtime)}; {hint}")
         threads = None if self.threads == AUTO_THREADS else self.threads
         for flag, value, bound in (
             ("threads", threads, THREADS),

@@ -126,7 +126,7 @@ class ImageSpec(BaseModel):
         if self.mean is not None and len(self.mean) != len(self.std or ()):
             raise ValueError("`mean` and `std` must have one number per channel")
         if self.mean is not None and len(self.mean) not in (1, 3):
-            raise ValueError("`mean` and `std` must be for 1 channel (grey) or 3 (colour)")
+            raise ValueError("`mean` and `std` must be for 1 channel (gray) or 3 (color)")
         return self
 
 
@@ -242,7 +242,7 @@ class LeftOut(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A whole recipe. `base` and `source` say where it came from and are never serialised."""
+    """A whole recipe. `base` and `source` say where it came from and are never serialized."""
 
     model_config = CONFIG
     version: Annotated[Literal[1], BeforeValidator(_whole_number)] = Field(

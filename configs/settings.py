@@ -124,7 +124,7 @@ class Compensate(Settings):
         default=256, ge=1, description="Training examples that the weights are fitted on."
     )
     ridge: float = Field(
-        default=0.005, gt=0, description="Pull towards the old weights, in mean squared inputs."
+        default=0.005, gt=0, description="Pull toward the old weights, in mean squared inputs."
     )
 
 

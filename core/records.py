@@ -149,7 +149,7 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """One adjustment as it went. Latencies (ms) and accuracies are measured, or None."""
 
     adjuster: str
@@ -247,7 +247,7 @@ class Record:
     seconds: Time = 0.0
     smallest_reachable_ms: Time | None = None
     runtime_used: str = "plain"
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     layers_before: tuple[LayerCost, ...] = ()
     layers_after: tuple[LayerCost, ...] = ()

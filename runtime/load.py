@@ -38,9 +38,9 @@ from ..core.model_io import Inputs, plain
 from ..core.records import Closeness, Machine, Notice
 from ..core.records_json import from_json as record_from_json
 from ..graph.capture import module_of, moved
-from ..graph.edits.apply import Edit, from_json
+from ..graph.edits.apply import Edit, edits_from_json
 from ..graph.edits.replay import replayed
-from ..profiling.closeness import COARSE, TOLERANCE, expected, tolerance_of
+from ..profiling.closeness import COARSE, TOLERANCE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
@@ -119,7 +119,7 @@ def open_artifact(
         )
     chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
     package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
-    outputs = expected(module, (inputs,))
+    outputs = plain_outputs(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
         try:
             if made is None:
@@ -227,7 +227,7 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
 
 def _edits(manifest: dict[str, Any], folder: Path) -> list[Edit]:
     try:
-        return from_json(manifest["edits"])
+        return edits_from_json(manifest["edits"])
     except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
 

@@ -11,10 +11,10 @@ from torch.fx import GraphModule
 
 from ..backends.registry import PLAIN, first_ready, ready, realise, runner
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare, paired_ratio
+from ..profiling.statistics import compare_samples, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 
@@ -90,7 +90,7 @@ def compared(
     rows: tuple[tuple[GraphModule, str], tuple[GraphModule, str]],
     inputs: Inputs,
     target: Target,
-    talk: Talk,
+    talk: Progress,
 ) -> tuple[Latency, Latency, Comparison]:
     """Two graphs, each with its runtime, interleaved, so that drift hits both alike."""
     with torch.no_grad():
@@ -102,7 +102,7 @@ def compared(
         min_seconds=0.3,
         device=target.device,
     )
-    return first, second, compare(first.samples_ms, second.samples_ms, target.percentile)
+    return first, second, compare_samples(first.samples_ms, second.samples_ms, target.percentile)
 
 
 def least_seconds(percentile: float) -> float:

@@ -20,11 +20,11 @@ from ..configs.recipe import Recipe
 from ..core.checks import Case, Check
 from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target
 from ..core.records_json import from_json
 from ..data.load import load_data
-from ..profiling.closeness import expected
+from ..profiling.closeness import plain_outputs
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
 from ..profiling.statistics import percentile_interval, samples_needed, verdict
@@ -82,7 +82,7 @@ def target_of(record: Record, here: Machine) -> Target:
     return replace(target, ms=record.baseline.value_ms / target.speedup, speedup=None)
 
 
-def check(asked: Asked, talk: Talk) -> Check:
+def check(asked: Asked, talk: Progress) -> Check:
     """Integrity, latency, accuracy and change since a record; a case each.
 
     Raises the errors of core/errors.py where one can't be found out.
@@ -126,14 +126,14 @@ def check(asked: Asked, talk: Talk) -> Check:
                  tuple(cases), latency, quality, found)  # fmt: skip
 
 
-def _outputs_case(ready: Opened, inputs: Inputs, talk: Talk) -> Case:
+def _outputs_case(ready: Opened, inputs: Inputs, talk: Progress) -> Case:
     """Whether what runs here gives what the stored program gives; `load` warns of the same."""
     refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
     for notice in ready.notices:
         talk.note(f"{notice.seen} {notice.remedy}")
     if refused:
         return Case("outputs", "failed", refused[0].seen, 1)
-    outputs = expected(ready.graph, probes(ready.graph, inputs))
+    outputs = plain_outputs(ready.graph, probes(ready.graph, inputs))
     try:
         found = same_answers(ready.module, outputs, ready.runtime)
     except MeasureError as error:
@@ -212,7 +212,7 @@ def regression(
 
 
 def _accuracy(
-    asked: Asked, record: Record, module: nn.Module, takes: list[dict[str, Any]], talk: Talk
+    asked: Asked, record: Record, module: nn.Module, takes: list[dict[str, Any]], talk: Progress
 ) -> tuple[Case, Quality | None]:
     before = record.quality.baseline if record.quality else None
     data = load_data(asked.recipe, takes) if asked.recipe is not None else None

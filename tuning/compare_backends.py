@@ -15,8 +15,8 @@ from ..backends.registry import PLAIN, ready, runner, same_answers
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
-from ..profiling.closeness import expected
-from ..profiling.statistics import compare
+from ..profiling.closeness import plain_outputs
+from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
 from ..search.variant import Variant
 from .session import Session
@@ -44,7 +44,7 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     rows = measured(session, variant.module, (PLAIN, usual, INDUCTOR), blob)
     if {INDUCTOR, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[INDUCTOR].latency
-        found = compare(before.samples_ms, after.samples_ms, session.job.target.percentile)
+        found = compare_samples(before.samples_ms, after.samples_ms, session.job.target.percentile)
         if found.finding == "faster":
             compiled = replace(variant, runtime=INDUCTOR, blob=blob)
             left = (*variant.left_alone, *left_out)
@@ -70,7 +70,7 @@ def measured(
 ) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""
     runs: dict[str, tuple[nn.Module, float, float]] = {}
-    outputs = expected(module, session.probes)
+    outputs = plain_outputs(module, session.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
         try:

@@ -22,8 +22,8 @@ from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
 from ..core.errors import MeasureError, OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, Record, Target, Verification
-from ..graph.capture import export, moved
-from ..graph.edits.apply import to_json
+from ..graph.capture import export_program, moved
+from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
@@ -130,8 +130,10 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
         remember(variant.blob)
     with stage(
         out,
-        program=moved(export(variant.module, session.inputs), "cpu"),  # it loads on any machine
-        edits=to_json(variant.edits),
+        program=moved(
+            export_program(variant.module, session.inputs), "cpu"
+        ),  # it loads on any machine
+        edits=edits_to_json(variant.edits),
         inputs=session.inputs,
         record=record,
         runtime=variant.runtime,

@@ -11,7 +11,7 @@ from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from ..core.naming import outside
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..graph.analysis.groups import Analysis, is_kernel_axis
 from .compare_backends import costs, measured
@@ -22,7 +22,7 @@ from .torchscript import profile_script
 
 
 def profile(
-    job: Job, recipe: Recipe, talk: Talk, groups: bool = False, runtimes: bool = False
+    job: Job, recipe: Recipe, talk: Progress, groups: bool = False, runtimes: bool = False
 ) -> Outcome:
     """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
 

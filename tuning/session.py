@@ -20,13 +20,13 @@ from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
 from ..core.errors import CaptureError, MeasureError
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Latency, LeftAlone, Notice
 from ..data.load import Data, load_data
 from ..graph.capture import capture, clone, tensor_at
 from ..graph.lowering.lower import CUDA_GRAPHS
 from ..graph.state import written_buffers
-from ..profiling.closeness import COARSE, PlainOutputs, expected, tolerance_of
+from ..profiling.closeness import COARSE, PlainOutputs, plain_outputs, tolerance_of
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
@@ -66,7 +66,7 @@ class Session:
 
     job: Job
     recipe: Recipe
-    talk: Talk
+    talk: Progress
     source: Source
     inputs: Inputs
     original: GraphModule
@@ -163,7 +163,7 @@ class Session:
         """Asked for a runtime's first graph in another format; the fresh process asks for each."""
         if not self.exclusions.is_compared(name):
             try:
-                agreeing(module, self.inputs, name, expected(module, self.probes))
+                agreeing(module, self.inputs, name, plain_outputs(module, self.probes))
                 self.exclusions.trust(name)
             except MeasureError as error:
                 self.exclusions.leave_out_runtime(name, str(error))
@@ -211,7 +211,7 @@ class Session:
         return count_macs(module, self.inputs)
 
 
-def open_session(job: Job, recipe: Recipe, talk: Talk) -> Session:
+def open_session(job: Job, recipe: Recipe, talk: Progress) -> Session:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
     started = working()
     prepare_machine(job.target, job.seed)

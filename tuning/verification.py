@@ -28,9 +28,9 @@ from ..core.processes import die_with_parent, python
 from ..core.records import Latency, Verification
 from ..core.records_json import from_json, to_json
 from ..data.load import load_data
-from ..profiling.closeness import expected
+from ..profiling.closeness import plain_outputs
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare
+from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from ..runtime.load import open_artifact
@@ -94,13 +94,13 @@ def measured(request: Request) -> Verification:
         raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, program_inputs(source))
-    outputs = expected(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
+    outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
     quality = None
     if request.judged:
         quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
     baseline, final = _timed(request, original, variant.module, inputs)
-    found = compare(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    found = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     return Verification(baseline, final, found, closeness, quality)
 
 

@@ -135,7 +135,7 @@ def _image_weights(module: GraphModule) -> list[Tensor]:
 
 
 def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule:
-    """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbours.
+    """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbors.
 
     `nhwc`: images run channels-last.
     """

@@ -21,7 +21,7 @@ from modelspeed.core.errors import ArtifactError, MachineWarning, MeasureError
 from modelspeed.core.files import PACKAGE
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Comparison, Latency, Record, Target
-from modelspeed.graph.capture import capture, export
+from modelspeed.graph.capture import capture, export_program
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime.loaded import running
 from modelspeed.tuning import compare_backends as sidebyside
@@ -60,7 +60,7 @@ def net(bias=0.0):
 def save(folder, package=b"native", machine=RECORD.machine, model=None):
     machine = replace(machine, threads=torch.get_num_threads()) if machine else machine
     return staging.save(
-        folder, program=export(model or net(), ONE), edits=[],
+        folder, program=export_program(model or net(), ONE), edits=[],
         record=replace(RECORD, machine=machine), recipe_yaml="version: 1\n", inputs=ONE,
         runtime=INDUCTOR, reports={}, force=True, package=package,
     )  # fmt: skip
@@ -138,7 +138,9 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
 def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
     monkeypatch.setattr(sidebyside, "build", lambda *_: b"native")
-    monkeypatch.setattr(sidebyside, "compare", lambda *_: Comparison(2.0, 2.0, 2.0, "faster"))
+    monkeypatch.setattr(
+        sidebyside, "compare_samples", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
+    )
     words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
              "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, words)))

@@ -11,7 +11,7 @@ from modelspeed.backends.cuda_graph import MOST, Recording, recorded
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.model_io import Inputs, leaves
 from modelspeed.core.records import Latency, LeftAlone
-from modelspeed.graph.capture import capture, clone, export, module_of, moved
+from modelspeed.graph.capture import capture, clone, export_program, module_of, moved
 from modelspeed.graph.lowering.lower import CUDA_GRAPHS, variants
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -107,7 +107,7 @@ def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
 
 
 def test_a_program_is_moved_with_the_constants_that_it_makes():
-    program = export(Keyed().eval(), given())
+    program = export_program(Keyed().eval(), given())
     assert moved(program, "cpu") is program
     assert "device(type='cpu')" in module_of(program).code
     made = module_of(moved(program, "meta"))

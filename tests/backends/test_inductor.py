@@ -14,7 +14,7 @@ from modelspeed.backends.inductor import INDUCTOR, compiled, why_not
 from modelspeed.backends.shape_guard import Specialised, for_inputs
 from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.search.variant import Variant
@@ -114,11 +114,11 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "build", build)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made.name)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
-    monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
+    monkeypatch.setattr(sidebyside, "plain_outputs", lambda module, probes: None)
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
-        talk=Quiet(), probes=(), exclusions=Exclusions(Quiet()), trusted=lambda name: name,
+        talk=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
     )  # fmt: skip
     return sidebyside.compile_where_faster(session, Variant(None, runtime="onednn"))
 

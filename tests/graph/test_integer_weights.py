@@ -6,8 +6,8 @@ import pytest
 import torch
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import QuantizeWeight, apply, from_json, to_json
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import QuantizeWeight, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.integer_weights import group_of, integer_weight, packed, unpacked
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.lowering.weight_only import linear4, linear8
@@ -28,8 +28,8 @@ def in_integers(module, inputs, group):
     """As it comes out of a file."""
     edits = [QuantizeWeight(n.name, group) for n in module.graph.nodes
              if n.target is torch.ops.aten.linear.default]  # fmt: skip
-    made = apply(clone(module), from_json(to_json(edits)))
-    return module_of(export(made, tuple(inputs)))
+    made = apply(clone(module), edits_from_json(edits_to_json(edits)))
+    return module_of(export_program(made, tuple(inputs)))
 
 
 def test_two_integers_share_a_byte():

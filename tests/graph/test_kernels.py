@@ -108,8 +108,8 @@ def test_the_same_in_integers(layer, weights):
     for scheme in schemes:
         step = make_step("quantize", scheme=scheme)
         made = plan(Context(module, Inputs.of(inputs), data), step.settings)
-        quantised = apply(clone(module), made.edits)
-        check(quantised, shape, quantised, 40 / largest_level())  # the next integer, here and there
+        quantized = apply(clone(module), made.edits)
+        check(quantized, shape, quantized, 40 / largest_level())  # the next integer, here and there
 
 
 def test_what_a_kernel_takes_is_asked_once(monkeypatch):

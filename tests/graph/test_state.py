@@ -13,14 +13,14 @@ from modelspeed.backends.inductor import refuse_state
 from modelspeed.backends.registry import realise
 from modelspeed.core.errors import EditError, MeasureError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse
-from modelspeed.graph.capture import capture, export, module_of
+from modelspeed.graph.analysis.groups import analyze
+from modelspeed.graph.capture import capture, export_program, module_of
 from modelspeed.graph.edits.apply import DropBlock, QuantizeInput, QuantizeWeight, apply
 from modelspeed.graph.edits.casting import cast
 from modelspeed.graph.layers import layers_of
 from modelspeed.graph.lowering.lower import variants
 from modelspeed.graph.mutation import hazards
-from modelspeed.graph.state import kept_state, written_buffers
+from modelspeed.graph.state import preserved_state, written_buffers
 from modelspeed.graph.train_mode import training
 from sources import assert_same
 from torch.utils import _pytree as pytree
@@ -61,7 +61,7 @@ def test_the_graph_equals_the_model_call_by_call_as_does_what_is_stored_of_it(
 ):
     module = graph(name)
     assert hazards(module) == []
-    torch.export.save(export(module, (writing.frames(2),)), tmp_path / "stored.pt2")
+    torch.export.save(export_program(module, (writing.frames(2),)), tmp_path / "stored.pt2")
     for rows in (1, 3):
         assert_follows(graph(name), name, rows, "captured")
         stored = torch.export.load(tmp_path / "stored.pt2")
@@ -82,7 +82,7 @@ def test_every_runtime_equals_the_model_call_by_call(name, graph):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Masked", "Swap", "Previous")])
 def test_pruning_equals_ignoring_the_dropped_units(name, graph):
     module = graph(name)
-    analysis = analyse(module)
+    analysis = analyze(module)
     assert analysis.prunable
     rng = random.Random(0)
     for _ in range(2):
@@ -97,7 +97,7 @@ def test_pruning_equals_ignoring_the_dropped_units(name, graph):
 
 def test_a_partial_convolution_becomes_a_concatenation_that_prunes(graph):
     module = graph("PartialConvolution")
-    sizes = {g.name: g.size for g in analyse(module).prunable}
+    sizes = {g.name: g.size for g in analyze(module).prunable}
     assert sizes == {"stem": 2, "stem#2": 6, "part": 2, "up": 8}
     assert sum(n.target is torch.ops.aten.batch_norm.default for n in module.graph.nodes) == 1
 
@@ -115,7 +115,7 @@ def test_what_a_call_writes_is_named_and_kept(name, graph):
     for held in (module, writing.made(name)):
         before = {k: v.clone() for k, v in held.named_buffers()}
         objects = dict(held.named_buffers())
-        with torch.no_grad(), kept_state(held):
+        with torch.no_grad(), preserved_state(held):
             held(writing.frames(2))
             assert any(not torch.equal(v, before[k]) for k, v in held.named_buffers())
         assert all(torch.equal(v, before[k]) for k, v in held.named_buffers())
@@ -126,7 +126,7 @@ def test_state_is_kept_where_a_call_fails_and_in_lowered_modules(graph):
     inputs = Inputs((writing.frames(2),))
     for runtime in ("plain", *variants(graph("Counter"), inputs)):
         module = realise(graph("Counter"), inputs, runtime)
-        with pytest.raises(ZeroDivisionError), torch.inference_mode(), kept_state(module):
+        with pytest.raises(ZeroDivisionError), torch.inference_mode(), preserved_state(module):
             module(writing.frames(2))
             assert module.n == 1
             raise ZeroDivisionError
@@ -138,7 +138,7 @@ def test_a_net_without_state_writes_nothing(graph):
 
 
 def test_what_reaches_state_stays_whole_with_a_reason(graph):
-    analysis = analyse(graph("Cache"))
+    analysis = analyze(graph("Cache"))
     reasons = [
         g.frozen for g in analysis.groups if any(m.param == "stem.weight" for m in g.members)
     ]

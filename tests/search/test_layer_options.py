@@ -159,7 +159,7 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path
     plan = Decision({}, open=(step,), taken=(taken,)).plan(step, lab.context(lab.module))
     assert plan.edits == (Factor("linear", 4),)
     assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
-    made = plan.carry_out(clone(lab.module))
+    made = plan.apply(clone(lab.module))
     torch.testing.assert_close(made(x), lab.module(x), rtol=1e-3, atol=1e-3)
 
 
@@ -207,7 +207,7 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
         "attention.in_proj_weight", "attention.out_proj",
     ]  # fmt: skip
     for layer in layers:
-        made = plan.carry_out_on(layer, clone(module))
+        made = plan.apply_to_layer(layer, clone(module))
         torch.testing.assert_close(made(x), module(x), rtol=1e-3, atol=1e-4)
 
 

@@ -29,7 +29,7 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
     set_to(timer, "_refuse_hopeless", lambda *_: None)  # on a busy machine a call may take long
     set_to(baseline, "undisturbed", lambda attempt, *_, **__: attempt())
     set_to(verify, "_timed", lambda *_: (BEFORE, AFTER))
-    set_to(verify, "compare", lambda *_: FASTER)
+    set_to(verify, "compare_samples", lambda *_: FASTER)
     set_to(results, "verify", _verify)
 
 

@@ -64,12 +64,16 @@ def tuned(folder, step):
 
 
 @pytest.mark.parametrize(
-    ("step", "for_speed"),
+    ("step", "must_be_faster"),
     [("precision", True), pytest.param("flush_subnormals", False, marks=pytest.mark.long)],
 )
-def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, for_speed):
-    planted = Adjuster(step, "slows", lambda *_: Plan((Drag("relu"),), for_speed=for_speed),
-                       lossless=not for_speed)  # fmt: skip
+def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, must_be_faster):
+    planted = Adjuster(
+        step,
+        "slows",
+        lambda *_: Plan((Drag("relu"),), must_be_faster=must_be_faster),
+        lossless=not must_be_faster,
+    )
     monkeypatch.setitem(ADJUSTERS, step, planted)
     record = tuned(folder, step)
     first, second = record["steps"]

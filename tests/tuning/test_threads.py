@@ -12,7 +12,7 @@ from modelspeed.configs.machine import AUTO_THREADS, MachineFlags, resolve_targe
 from modelspeed.configs.recipe import Recipe
 from modelspeed.core.errors import MachineWarning
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Latency, Machine, Target
 from modelspeed.profiling.notices import CODES, no_compiler, other_machine
 from modelspeed.runtime import load as loading
@@ -47,13 +47,13 @@ def test_the_fastest_count_is_taken_and_fewer_where_they_are_as_fast():
     "target", [Target(), Target(threads=3, auto_threads=True), Target(device="cuda", threads=0)]
 )
 def test_nothing_is_measured_where_it_was_not_asked_for(target):
-    assert threads.with_fastest(target, None, None, Quiet()) == target
+    assert threads.with_fastest(target, None, None, Silent()) == target
 
 
 def test_the_choice_holds_for_this_process_and_is_written_down(monkeypatch):
     monkeypatch.setattr(threads, "measured", lambda *_: rows(t1=3.0, t2=2.0))
     monkeypatch.setattr(threads, "first_ready", lambda *_: ("plain", None))
-    found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Quiet())
+    found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Silent())
     assert found.threads == 2 == torch.get_num_threads() and found.auto_threads
 
 
