@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 
 from ..configs.entries import Entry
+from ..core.exit_codes import batch_exit_code
 from ..core.files import write_whole
-from ..core.items import Index, Item, exit_code
+from ..core.items import Index, Item
 from ..reporting import batch_index
 from ..reporting.console import print_table
 from .batch_jobs import plans_for
@@ -65,7 +66,7 @@ def run(
     else:
         print_table(batch_index.table(index), Console())
     sys.stderr.write(f"\nwritten to {options.out / 'index.html'} (also .md and .json)\n")
-    raise typer.Exit(exit_code(index.items))
+    raise typer.Exit(batch_exit_code(index.items))
 
 
 def _index(items: tuple[Item, ...], seconds: float) -> Index:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.checks import Check, exit_code
+from ..core.checks import Check
+from ..core.exit_codes import check_exit_code
 from ..core.files import write_whole
 from ..core.records import to_json
 from ..reporting import checks
@@ -49,7 +50,7 @@ def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool
         sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
     else:
         print_table(checks.table(found), Console())
-    raise typer.Exit(exit_code(found.cases))
+    raise typer.Exit(check_exit_code(found.cases))
 
 
 def _append(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from modelspeed.batch.journal import NAME, Journal
 from modelspeed.batch.plan import Options
 from modelspeed.batch.run import rows_of, run_batch
 from modelspeed.core.errors import UsageError
-from modelspeed.core.items import exit_code
+from modelspeed.core.exit_codes import batch_exit_code
 from modelspeed.core.workspace import recover
 
 SUPPORT = str(Path(items.__file__).parent)
@@ -70,7 +70,7 @@ def test_each_way_to_fail_is_a_row_with_its_reason_and_the_others_are_done(out):
     assert rows["silent"].reason == "loading ..." and "still running" in rows["hang"].reason
     assert (rows["met"].result_ms, rows["met"].accuracy_after) == (2.5 * 1.02, 0.975)
     assert 1 < watch.most <= 4 and "loading" in watch.stages
-    assert exit_code(list(rows.values())) == 1 and len(watch.rows) == len(modes)
+    assert batch_exit_code(list(rows.values())) == 1 and len(watch.rows) == len(modes)
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
     assert [n for n in runs(out) if n.startswith("kill")] == ["kill kill", "kill kill --resume"]
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import re
 
-from modelspeed.core.items import Index, Item, exit_code
+from modelspeed.core.exit_codes import batch_exit_code
+from modelspeed.core.items import Index, Item
 from modelspeed.core.records import from_json
 from modelspeed.reporting import batch_index
 from sample_record import record
@@ -42,7 +43,7 @@ def test_the_page_needs_no_network_filters_by_status_and_runs_no_reason():
 
 def test_the_most_telling_exit_code_wins():
     def code(*statuses):
-        return exit_code([Item("a", "a", "k", s) for s in statuses])
+        return batch_exit_code([Item("a", "a", "k", s) for s in statuses])
 
     assert code() == code("met", "done") == 0
     assert code("met", "inconclusive") == 5 and code("inconclusive", "missed") == 3

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from modelspeed.core.checks import Case, Check, exit_code
+from modelspeed.core.checks import Case, Check
+from modelspeed.core.exit_codes import check_exit_code
 from modelspeed.core.records import from_json, to_json
 from modelspeed.reporting import checks
 from sample_record import record
@@ -49,7 +50,7 @@ def test_the_summary_is_a_table_that_no_text_breaks():
 
 def test_the_most_telling_code_wins():
     def code(*pairs):
-        return exit_code([Case("x", outcome, "", number) for outcome, number in pairs])
+        return check_exit_code([Case("x", outcome, "", number) for outcome, number in pairs])
 
     assert code(("passed", 0), ("skipped", 0)) == 0
     assert code(("failed", 3), ("failed", 4)) == 4 and code(("inconclusive", 5)) == 5
