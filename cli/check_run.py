@@ -22,15 +22,15 @@ from ..reporting.console import print_table
 from ..reporting.text import clean
 
 if TYPE_CHECKING:
-    from ..tuning.check import Asked
+    from ..tuning.check import CheckRequest
 
 
-def run(asked: Asked) -> Check:
+def run(request: CheckRequest) -> Check:
     from ..tuning.check import check
     from .progress import Live
 
     with Live() as talk:
-        return check(asked, talk)
+        return check(request, talk)
 
 
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:

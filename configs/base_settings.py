@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from glob import escape
@@ -9,11 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.bounds import Within
+from .flags import Flag
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Strict: `epochs: "2"` is a typing slip to report, not a number to guess.
 CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def setting(flag: Flag, default: Any = None) -> Any:
+    """The field of a file that says the same as `flag`: its description and its bound."""
+    bound = flag.bound
+    limits: dict[str, Any] = {}
+    if isinstance(bound, Within):
+        if bound.low > -math.inf:
+            limits["gt" if bound.above else "ge"] = bound.low
+        if bound.high < math.inf:
+            limits["lt" if bound.below else "le"] = bound.high
+    return Field(default=default, description=flag.described, **limits)
 
 
 class Settings(BaseModel):
