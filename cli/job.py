@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..configs.inputs import with_flags, with_input_size, with_limit
-from ..configs.layer_settings import Quantize
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from ..tuning.job import Job
 
 USUAL = "balanced"
-TRAINING = ("compensate", "finetune")
-LOSSLESS = ("flush_subnormals", "drop_dead", "fold_batchnorm", "channels_last")
 NEEDS_DATA = "it needs training data, and there is none; give `--data`"
 UNKNOWN_COST = (
     "without data it is not known what accuracy it costs; give `--data`, or allow it with "
@@ -72,8 +69,8 @@ def _unable(recipe: Recipe, load: LoadFlags, mode: Mode) -> dict[int, str]:
     if recipe.data is not None:
         return {}
     if load.without_data:
-        return {i: NEEDS_DATA for i, s in enumerate(recipe.adjust) if _wants_data(s)}
-    lossy = [i for i, s in enumerate(recipe.adjust) if s.name not in LOSSLESS]
+        return {i: NEEDS_DATA for i, s in enumerate(recipe.adjust) if s.settings.needs_data()}
+    lossy = [i for i, s in enumerate(recipe.adjust) if not s.settings.facts.lossless]
     if mode == "apply" and lossy:
         raise UsageError(_not_allowed(recipe, lossy))
     return dict.fromkeys(lossy, UNKNOWN_COST)
@@ -102,12 +99,6 @@ def _resized(recipe: Recipe, load: LoadFlags) -> Recipe:
             "or allow it with `--without-data`."
         )
     return with_input_size(recipe, load.input_size)
-
-
-def _wants_data(step: Step) -> bool:
-    settings = step.settings
-    static = isinstance(settings, Quantize) and settings.scheme == "int8_static"
-    return step.name in TRAINING or static
 
 
 def job_for(load: LoadFlags, recipe: Recipe, flags: MachineFlags) -> Job:

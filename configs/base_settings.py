@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.bounds import Within
+from .facts import Facts
 from .flags import Flag
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ class Settings(BaseModel):
     """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
 
     model_config = CONFIG
+    facts: ClassVar[Facts] = Facts()
+
+    def needs_data(self) -> bool:
+        """Whether the step can't run without training data, as it is set."""
+        return self.facts.needs_data == "always"
+
+    def is_open(self) -> bool:
+        """Whether a search decides about the step, as it is set."""
+        return self.facts.searched != "nothing"
 
 
 class ByLayer(Settings):

@@ -106,8 +106,7 @@ def rows(done):
 
 
 def planted(monkeypatch, name, plan):
-    old = ADJUSTERS[name]
-    monkeypatch.setitem(ADJUSTERS, name, Adjuster(name, "", plan, lossless=old.lossless))
+    monkeypatch.setitem(ADJUSTERS, name, Adjuster(name, "", plan))
 
 
 def broken(*_):
