@@ -16,10 +16,11 @@ from .takes import Given, takes
 
 @takes(MachineFlags, only=("threads",))
 def demo(
-    given: Given,
     speedup: Annotated[
         float, typer.Option("--speedup", help="times as fast", rich_help_panel=TARGET_PANEL)
     ] = 2.0,
+    *,
+    given: Given,
     out: Annotated[Path, o.output("--out", "folder of the artifact")] = Path("out"),
     force: o.ForceOption = False,
     resume: o.ResumeOption = False,

@@ -11,6 +11,7 @@ from .errors import shown
 
 def export(
     folder: o.Folder,
+    imports: o.ImportOption = None,
     format: Annotated[
         str,
         o.output(
@@ -23,7 +24,6 @@ def export(
         Path | None, o.output("--out", "file to write; a folder for the format python")
     ] = None,
     force: o.ForceOption = False,
-    imports: o.ImportOption = None,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:

@@ -31,11 +31,11 @@ limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric
 
 def init(
     checkpoint: o.Checkpoint,
-    out: Annotated[Path, o.output("--out", "where to write")] = Path("modelspeed.yaml"),
-    force: o.ForceOption = False,
     trust_pickle: o.TrustOption = False,
     ignore: o.IgnoreOption = None,
     imports: o.ImportOption = None,
+    out: Annotated[Path, o.output("--out", "where to write")] = Path("modelspeed.yaml"),
+    force: o.ForceOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""

@@ -57,7 +57,7 @@ FASTEST = Flag(
     description="Alternative to a latency: as fast as the accuracy limit (`max_drop`) allows.",
 )  # fmt: skip
 MAX_DROP = Flag(
-    "--max-drop", TARGET_PANEL, "accuracy limit, such as 0.01", Within(0, 1),
+    "--max-drop", TARGET_PANEL, "largest accepted accuracy drop, such as 0.01", Within(0, 1),
     "Largest accepted drop of the metric, a fraction.",
 )  # fmt: skip
 PERCENTILE = Flag(
@@ -91,12 +91,14 @@ INPUT_SIZE = Flag(
 CONFIG = Flag("--config", MODEL_PANEL, "recipe; found beside the checkpoint otherwise")
 PRESET = Flag("--preset", MODEL_PANEL, "steps of a built-in recipe")
 IGNORE = Flag(
-    "--ignore", MODEL_PANEL, "leave out tensors of such names; repeatable", metavar="REGEX",
+    "--ignore", MODEL_PANEL, "leave out tensors whose names match; repeatable", metavar="REGEX",
     description="Regular expressions: tensors of the checkpoint whose names one is found in are "
     "left out.",
 )  # fmt: skip
-IMPORTS = Flag("--import", MODEL_PANEL, "import it first: it registers operators; repeatable",
-               metavar="MODULE")  # fmt: skip
+IMPORTS = Flag(
+    "--import", MODEL_PANEL, "module that registers operators, imported first; repeatable",
+    metavar="MODULE",
+)  # fmt: skip
 WITHOUT_DATA = Flag("--without-data", MODEL_PANEL,
                     "allow lossy steps although accuracy is unknown")  # fmt: skip
 TRUST_PICKLE = Flag("--trust-pickle", MODEL_PANEL, "run the code a pickled checkpoint carries")

@@ -36,10 +36,11 @@ def test_each_flag_but_help_has_a_panel_and_reads_the_same_everywhere(command):
 
 def test_the_panels_of_help_stand_in_one_order(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    for command in ("tune", "apply", "profile", "check", "batch"):
+    for command in COMMANDS:
         text = CliRunner().invoke(app, [command, "--help"]).stdout
-        places = [text.index(f"─ {panel} ─") for panel in f.PANELS]
-        assert places == sorted(places), command
+        places = [text.find(f"─ {panel} ─") for panel in f.PANELS]
+        places = [place for place in places if place >= 0]
+        assert places and places == sorted(places), command
 
 
 def test_a_command_has_the_defaults_of_the_dataclass_and_a_batch_has_none():
