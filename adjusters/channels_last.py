@@ -28,4 +28,4 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(tuple(ToChannelsLast(n.name) for n in images))
 
 
-ADJUSTER = Adjuster("channels_last", "lay images out as NHWC", plan, lossless=True)
+ADJUSTER = Adjuster("channels_last", "lay images out as NHWC", plan)

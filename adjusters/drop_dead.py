@@ -179,6 +179,4 @@ def _close(got: Tensor, want: Tensor) -> bool:
     return bool((got - want).abs().max() <= torch.finfo(want.dtype).eps ** 0.5 * want.abs().max())
 
 
-ADJUSTER = Adjuster(
-    "drop_dead", "drop units that no layer reads or that are always zero", plan, lossless=True
-)
+ADJUSTER = Adjuster("drop_dead", "drop units that no layer reads or that are always zero", plan)

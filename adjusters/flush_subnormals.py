@@ -23,6 +23,4 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(tuple(found))
 
 
-ADJUSTER = Adjuster(
-    "flush_subnormals", "set subnormal float32 weights to zero", plan, lossless=True
-)
+ADJUSTER = Adjuster("flush_subnormals", "set subnormal float32 weights to zero", plan)

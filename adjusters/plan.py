@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ..configs.settings import SETTINGS
 from ..core.model_io import Batches, Inputs
 from ..core.records import LeftAlone
 from ..graph.analysis.groups import Analysis, analyze
@@ -83,12 +84,16 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @dataclass(frozen=True)
 class Adjuster:
-    """One named strategy. `lossless`: its edits can't change outputs beyond rounding."""
+    """One named strategy. What holds for it is said beside its settings."""
 
     name: str
     summary: str
     plan: Callable[[Context, Any], Plan]
-    lossless: bool = False
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its edits can't change outputs beyond rounding."""
+        return SETTINGS[self.name].facts.lossless
 
 
 def parameter_names(module: nn.Module) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import ModelspeedError
-from ..core.exit_codes import record_exit_code
+from ..core.exit_codes import run_exit_code
 from ..core.items import OF_CODE, WRITTEN, Item
 from ..core.workspace import recover
 from .journal import BatchJournal
@@ -94,7 +94,7 @@ def written_since(plan: ItemPlan, at: float) -> Item | None:
         record = record_of(plan.folder)
     except (OSError, ModelspeedError):
         return None
-    code = record_exit_code(record, plan.max_drop)
+    code = run_exit_code(record, plan.max_drop)
     made = plan.item(OF_CODE[code], code=code, seconds=record.seconds, reused=True)
     return made.measured(record)
 

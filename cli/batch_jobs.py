@@ -11,7 +11,8 @@ from ..configs.entries import BatchEntry, set_values
 from ..configs.machine import MachineFlags
 from ..core.errors import ModelspeedError
 from .batch_options import MACHINE, only
-from .job import Asked, job_for, recipe_for
+from .job import job_for, recipe_for
+from .load_flags import LoadFlags
 
 if TYPE_CHECKING:
     from ..batch.plan import ItemPlan
@@ -62,11 +63,11 @@ def _key(entry: BatchEntry, content: str, trust_pickle: bool) -> tuple[str, floa
     config = said.pop("config", None)
     flags = MachineFlags(**only(said, MACHINE))
     rest = {n: v for n, v in said.items() if n not in MACHINE}
-    asked = Asked(
-        entry.checkpoint, Path(config) if config else None, trust_pickle=trust_pickle, **rest
+    load = LoadFlags(
+        entry.checkpoint, config=Path(config) if config else None, trust_pickle=trust_pickle, **rest
     )
-    recipe = recipe_for(asked, "tune")
-    job = job_for(asked, recipe, flags)
+    recipe = recipe_for(load, "tune")
+    job = job_for(load, recipe, flags)
     # The device's name is looked up; a missing one is the item's own to report.
     machine = fingerprint("cpu").fingerprint + flags.device
     return key_of("tune", job, recipe, content, machine), recipe.limits.max_drop

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.exit_codes import batch_exit_code
 from ..configs.entries import BatchEntry
+from ..core.exit_codes import batch_exit_code
 from ..core.files import write_whole
 from ..core.items import Index, Item
 from ..reporting import batch_index

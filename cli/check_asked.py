@@ -16,15 +16,15 @@ from .finish import record_at
 from .trust import announce, code_of
 
 if TYPE_CHECKING:
-    from ..tuning.check import Asked
+    from ..tuning.check import CheckRequest
 
 
 def asked_for(
     folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
-) -> Asked:
+) -> CheckRequest:
     """Raises UsageError, ConfigError or ArtifactError."""
     from ..profiling.machine import fingerprint
-    from ..tuning.check import Asked, stored, target_of
+    from ..tuning.check import CheckRequest, stored, target_of
     from ..tuning.job import prepare_machine
 
     names = ("device", "threads", "percentile", "batch")
@@ -49,7 +49,7 @@ def asked_for(
         target = target_of(record, fingerprint(device))
     else:
         target = replace(record.target, ms=ms, speedup=None, fastest=False)
-    return Asked(
+    return CheckRequest(
         folder, replace(target, **said), flags.get("max_drop"),
         recipe if recipe.data is not None else None,
         record_at(against) if against else None, flags.get("runtime"),

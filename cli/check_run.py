@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.exit_codes import check_exit_code
 from ..core.checks import Check
+from ..core.exit_codes import check_exit_code
 from ..core.files import write_whole
 from ..core.records_json import to_json
 from ..reporting import checks
@@ -22,15 +22,15 @@ from ..reporting.console import print_table
 from ..reporting.text import clean
 
 if TYPE_CHECKING:
-    from ..tuning.check import Asked
+    from ..tuning.check import CheckRequest
 
 
-def run(asked: Asked) -> Check:
+def run(request: CheckRequest) -> Check:
     from ..tuning.check import check
     from .progress import Live
 
     with Live() as talk:
-        return check(asked, talk)
+        return check(request, talk)
 
 
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:

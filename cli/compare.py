@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import json as json_text
 import sys
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from . import options as o
 from .errors import shown
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
-    b: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
+    a: o.RecordAt,
+    b: o.RecordAt,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:

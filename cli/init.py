@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ..configs.presets import read_preset
 from ..core.errors import UsageError
 from ..core.files import write_whole
@@ -33,11 +31,11 @@ limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric
 
 def init(
     checkpoint: o.Checkpoint,
-    out: Annotated[Path, typer.Option("--out", help="where to write")] = Path("modelspeed.yaml"),
-    force: o.ForceOption = False,
     trust_pickle: o.TrustOption = False,
     ignore: o.IgnoreOption = None,
     imports: o.ImportOption = None,
+    out: Annotated[Path, o.output("--out", "where to write")] = Path("modelspeed.yaml"),
+    force: o.ForceOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""

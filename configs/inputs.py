@@ -10,6 +10,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from ..core.errors import UsageError
+from .flags import MAX_DROP
 from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe, make_step
 from .references import DATA, MODELS, allowed, parse_reference, regular_expression
 from .sentences import as_text, nearest
@@ -120,8 +121,7 @@ def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:
     """The recipe with `--max-drop` in place of `limits.max_drop`. Raises UsageError."""
     if max_drop is None:
         return recipe
-    if not 0 <= max_drop <= 1:
-        raise UsageError(f"`--max-drop` is {max_drop:g}; it must be a fraction from 0 to 1.")
+    MAX_DROP.check(max_drop)
     limits = recipe.limits.model_copy(update={"max_drop": max_drop})
     return recipe.model_copy(update={"limits": limits})
 

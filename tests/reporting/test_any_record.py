@@ -68,7 +68,7 @@ def test_a_name_that_no_file_can_hold_and_a_terminal_obeys_is_marked():
         ("target.batch", 0), ("target.batch", 10**18), ("target.batch", 1e18),
         ("target.device", "meta"), ("target.device", "cuda:0\n"), ("target.ms", float("nan")),
         ("target.ms", -3.0), ("target.ms", 10**400), ("target.speedup", 0), ("target.speedup", 1),
-        ("target.percentile", 100), ("target.runtime", "fast"), ("target.runtime", []),
+        ("target.percentile", 99.9999999), ("target.runtime", "fast"), ("target.runtime", []),
         ("baseline.value_ms", float("inf")), ("baseline.samples_ms", [1.0, 0.0]),
         ("baseline.percentile", -1), ("parameters_before", -1), ("parameters_before", 10**400),
         ("seconds", float("nan")), ("machine.cores", 10**30), ("speedup.high", float("inf")),

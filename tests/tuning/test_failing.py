@@ -107,8 +107,7 @@ def rows(done):
 
 
 def planted(monkeypatch, name, plan):
-    old = ADJUSTERS[name]
-    monkeypatch.setitem(ADJUSTERS, name, Adjuster(name, "", plan, lossless=old.lossless))
+    monkeypatch.setitem(ADJUSTERS, name, Adjuster(name, "", plan))
 
 
 def broken(*_, **__):

@@ -69,10 +69,7 @@ def tuned(folder, step):
 )
 def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, must_be_faster):
     planted = Adjuster(
-        step,
-        "slows",
-        lambda *_: Plan((Drag("relu"),), must_be_faster=must_be_faster),
-        lossless=not must_be_faster,
+        step, "slows", lambda *_: Plan((Drag("relu"),), must_be_faster=must_be_faster)
     )
     monkeypatch.setitem(ADJUSTERS, step, planted)
     record = tuned(folder, step)
@@ -89,7 +86,7 @@ def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, ste
 @pytest.mark.long
 def test_the_planted_lever_would_stay_if_it_did_not_slow(folder, monkeypatch):
     """The test above can fail: the same step without the drag is kept."""
-    planted = Adjuster("flush_subnormals", "", lambda *_: Plan((Drag("relu", 0),)), lossless=True)
+    planted = Adjuster("flush_subnormals", "", lambda *_: Plan((Drag("relu", 0),)))
     monkeypatch.setitem(ADJUSTERS, "flush_subnormals", planted)
     assert tuned(folder, "flush_subnormals")["steps"][0]["status"] == "kept"
 
