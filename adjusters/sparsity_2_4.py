@@ -15,7 +15,7 @@ from torch.fx import Node
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Sparsify
-from ..graph.edits.sparsity import sparsifiable, two_of_four, why_not
+from ..graph.edits.sparsity import lacks, sparsifiable, two_of_four
 from ..graph.interpreter import Watch
 from ..graph.layers import Layer, layers_of
 from .methods.calibration import batches
@@ -25,7 +25,7 @@ RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse
 
 
 def plan(context: Context, settings: Any) -> Plan:
-    if reason := why_not(context.device):
+    if reason := lacks(context.device):
         return Plan((), (LeftAlone("sparsity_2_4", reason),))
     return chosen(context, settings)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.runtimes import DEFAULT_RUNTIME
 from . import options as o
 from .errors import shown
 from .launch import joined, usual_threads
@@ -25,7 +26,7 @@ def apply(
     force: o.ForceOption = False,
     device: o.DeviceOption = "cpu",
     threads: o.ThreadsOrAutoOption = None,
-    runtime: o.RuntimeOption = "lowered",
+    runtime: o.RuntimeOption = DEFAULT_RUNTIME,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..core.runtimes import RUNTIMES
+
 
 def _threads(text: str) -> int:
     if text == "auto":
@@ -44,7 +46,9 @@ ThreadsOrAutoOption = Annotated[
     int | None,
     typer.Option("--threads", parser=_threads, metavar="N|auto", help="CPU threads; auto: fastest"),
 ]
-RuntimeOption = Annotated[str, typer.Option("--runtime", help="plain, lowered or inductor")]
+RuntimeOption = Annotated[
+    str, typer.Option("--runtime", help=" or ".join((", ".join(RUNTIMES[:-1]), RUNTIMES[-1])))
+]
 PercentileOption = Annotated[
     float | None, typer.Option("--percentile", help="percentile of latency that counts")
 ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ..core.runtimes import DEFAULT_RUNTIME
 from . import options as o
 from .errors import shown
 from .launch import joined, usual_threads
@@ -21,7 +22,7 @@ def tune(
     force: o.ForceOption = False,
     device: o.DeviceOption = "cpu",
     threads: o.ThreadsOrAutoOption = None,
-    runtime: o.RuntimeOption = "lowered",
+    runtime: o.RuntimeOption = DEFAULT_RUNTIME,
     percentile: o.PercentileOption = None,
     batch: o.BatchOption = None,
     seed: o.SeedOption = 0,

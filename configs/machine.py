@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ..core.bounds import BATCH, DEVICE, PERCENTILE, THREADS
 from ..core.errors import UsageError
 from ..core.records import Target
+from ..core.runtimes import DEFAULT_RUNTIME, RUNTIMES, Runtime
 from .recipe import Recipe
 from .sentences import nearest, show
 
-Runtime = Literal["plain", "lowered", "inductor"]
 AUTO_THREADS = -1
 
 
@@ -23,7 +22,7 @@ class MachineFlags:
 
     device: str = "cpu"
     threads: int | None = None
-    runtime: Runtime = "lowered"
+    runtime: Runtime = DEFAULT_RUNTIME
     percentile: float | None = None
     batch: int | None = None
     seed: int = 0
@@ -32,9 +31,9 @@ class MachineFlags:
         """Raises UsageError naming the first flag that can't be."""
         if meant := DEVICE.unlike(self.device):
             raise UsageError(f"`--device` is {show(self.device)}; it must be {meant}.")
-        if self.runtime not in get_args(Runtime):
+        if self.runtime not in RUNTIMES:
             raise UsageError(
-                f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
+                f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, RUNTIMES)}"
             )
         threads = None if self.threads == AUTO_THREADS else self.threads
         for flag, value, bound in (

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.registry import runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
@@ -22,6 +23,7 @@ from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
 from ..core.model_io import Inputs
 from ..core.progress import Talk
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
+from ..core.runtimes import DEFAULT_RUNTIME
 from ..data.load import load_data
 from ..profiling.closeness import expected
 from ..profiling.machine import fingerprint
@@ -87,7 +89,7 @@ def check(asked: Asked, talk: Talk) -> Check:
     Raises the errors of core/errors.py where one can't be found out.
     """
     # An artifact made for the compiler also runs where there is none.
-    prepare_machine(replace(asked.target, runtime="lowered"), 0)
+    prepare_machine(replace(asked.target, runtime=DEFAULT_RUNTIME), 0)
     record = stored(asked.folder)
     cases, started = [], time.monotonic()
     talk.stage("loading")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..backends.inductor import INDUCTOR, why_not
-from ..backends.registry import PLAIN, promising
+from ..backends.ranking import rank_backends
+from ..backends.registry import COMPILED, PLAIN, backend_of
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from ..core.naming import outside
 from ..core.progress import Talk
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
+from ..core.runtimes import DEFAULT_RUNTIME
 from ..graph.analysis.groups import Analysis, is_kernel_axis
 from .compare_backends import costs, measured
 from .delivery import Outcome, base_record, layers
@@ -59,17 +60,20 @@ def profile(
 
 
 def side_by_side(bench: Bench) -> tuple[RuntimeCost, ...]:
-    """The original under `plain`, the lowering that is fastest here, and compiled."""
+    """The original under `plain`, the lowering that is fastest here, and each that compiles."""
     bench.talk.stage("comparing runtimes")
     percentile = bench.job.target.percentile
-    best, left_out = promising(bench.original, bench.inputs, "lowered", percentile, bench.probes)
+    best, left_out = rank_backends(
+        bench.original, bench.inputs, DEFAULT_RUNTIME, percentile, bench.probes
+    )
     bench.note_left_out(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
-    if reason := why_not(bench.device):
-        bench.talk.note(f"`inductor` {reason}")
-    else:
-        names = (*names, INDUCTOR)
+    for name in COMPILED:
+        if reason := backend_of(name).lacks(bench.device):
+            bench.talk.note(f"`{name}` {reason}")
+        else:
+            names = (*names, name)
     return costs(measured(bench, bench.original, names), "")
 
 

@@ -16,7 +16,7 @@ from modelspeed.graph.analysis.groups import analyse, keep_units
 from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
 from modelspeed.graph.edits.apply import SeparateChannels, SeparateSpace, apply, from_json, to_json
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from sources import assert_same
 from torch import nn
 
@@ -55,7 +55,7 @@ def test_at_full_rank_it_is_the_same_layer_whatever_its_sizes(edit):
     with torch.inference_mode():
         wanted = module(inputs[0])
         torch.testing.assert_close(made(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
-        for lowered in (build() for build in variants(made, inputs).values()):
+        for lowered in (build() for build in lowerings(made, inputs).values()):
             torch.testing.assert_close(lowered(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
     again = module_of(export(clone(made), inputs))
     shapes = [

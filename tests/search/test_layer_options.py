@@ -13,7 +13,8 @@ from modelspeed.adjusters.methods.moments import TEMPERATURE, rise
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import Pruner
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.backends.registry import PACKED, lowered, packed
+from modelspeed.backends.lowered import PACKED
+from modelspeed.backends.registry import furthest_lowering, lowered
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
@@ -62,7 +63,7 @@ def bench(tmp_path):
         runtime="plain",
         talk=Quiet(),
         context=lambda module: Context(module, inputs, data),
-        runtime_for=lambda module: packed(module, inputs) or "plain",
+        runtime_for=lambda module: furthest_lowering(module, inputs) or "plain",
     )
 
 
@@ -78,7 +79,7 @@ def test_rise_is_the_second_order_change_of_the_loss():
 
 
 def test_kernels_go_by_the_names_of_their_layers(bench):
-    runtimes = [r for r in PACKED if packed(bench.module, bench.inputs)]
+    runtimes = [r for r in PACKED if furthest_lowering(bench.module, bench.inputs)]
     for runtime in ("plain", *runtimes):
         times = node_times(lowered(bench.module, bench.inputs, runtime), bench.inputs, repeats=1)
         assert {"conv2d", "conv2d_1", "conv2d_2"} <= set(times), runtime
@@ -128,9 +129,9 @@ def test_a_way_takes_its_share_of_a_layers_time_at_every_width(bench, tmp_path, 
 
 
 def test_what_was_measured_is_that_of_this_machines_kernels(bench):
-    if not runs_here(bench.module) or packed(bench.module, bench.inputs) is None:
+    if not runs_here(bench.module) or furthest_lowering(bench.module, bench.inputs) is None:
         pytest.skip("no integer kernels here")
-    bench.runtime = packed(bench.module, bench.inputs)
+    bench.runtime = furthest_lowering(bench.module, bench.inputs)
     for ways in Ways.measured(bench, bench.module).of.values():
         assert all(0 < w.share < 1 for w in ways[:-1])
 
