@@ -23,15 +23,9 @@ from torch._inductor import cpp_builder
 ONE = Inputs.of((pico.images(1),))
 BATCHES = (ONE, Inputs.of((pico.images(1, seed=2),)), Inputs.of((pico.images(3),)))
 ROWS = pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b.name)
+EVERY_NAME = pytest.mark.parametrize("name", NAMES)
 COMPILING = [b for b in BACKENDS if not b.per_candidate]
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
-
-
-def names(*, compiled=True):
-    """Every name there is; those that compile take seconds, so they are asked for few things."""
-    return pytest.mark.parametrize(
-        "name", [n for n in NAMES if compiled or not registry.is_compiled(n)]
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +53,9 @@ def prepared(name):
     return made, torch.get_num_threads()
 
 
-def needs(name):
-    if reason := backend_of(name).lacks("cpu"):
+def needs_compiler(name):
+    """Skips what compiles where nothing can be; all others run everywhere."""
+    if registry.is_compiled(name) and (reason := backend_of(name).lacks("cpu")):
         pytest.skip(f"`{name}` {reason}")
 
 
@@ -122,28 +117,25 @@ def test_names_worth_timing_are_names_of_the_row(backend, shape):
 # What runs
 
 
-@names()
+@EVERY_NAME
 def test_prepared_gives_the_same_twice_and_for_another_batch(name):
-    needs_compiler = registry.is_compiled(name)
-    if needs_compiler:
-        needs(name)
+    needs_compiler(name)
     before = clone(graph()).state_dict()
     same(prepared(name)[0])
     for key, value in graph().state_dict().items():
         assert torch.equal(value, before[key]), "the graph itself was changed"
 
 
-@names()
+@EVERY_NAME
 def test_the_graph_of_a_name_is_a_copy_that_gives_the_same(name):
     made = registry.lowered(graph(), ONE, name)
     assert made is not graph()
     same(made)
 
 
-@names()
+@EVERY_NAME
 def test_threads_stay_as_they_were_and_one_is_enough(name):
-    if registry.is_compiled(name):
-        needs(name)
+    needs_compiler(name)
     made, after = prepared(name)
     assert after == 2
     torch.set_num_threads(1)
@@ -151,23 +143,26 @@ def test_threads_stay_as_they_were_and_one_is_enough(name):
     assert torch.get_num_threads() == 1
 
 
-@names()
+@EVERY_NAME
 def test_the_blob_gives_the_same_and_quick_ones_have_none(name, monkeypatch):
     if not registry.is_compiled(name):
         assert blob(name) is None
         return
-    needs(name)
+    needs_compiler(name)
     held = blob(name)
     assert isinstance(held, bytes) and held
     # It runs where nothing can be compiled.
     monkeypatch.setattr(type(backend_of(name)), "lacks", lambda self, device: "needs a compiler")
     same(registry.prepare(graph(), ONE, name, held))
+    # Its weights are in it: beside another net's graph it still gives what it was made from.
+    other = capture(pico.net(["residual", "depthwise"], seed=5), tuple(ONE))
+    same(registry.prepare(other, ONE, name, held), BATCHES[:2])
 
 
 # What fails
 
 
-@names()
+@EVERY_NAME
 def test_a_kernel_that_refuses_is_a_sentence_and_never_an_error_of_its_own(name):
     two_channels = Inputs.of((torch.ones(1, 2, 12, 12),))
     found = registry.ready(graph(), two_channels, name)

@@ -29,9 +29,8 @@ ALLOWED = {
     "configs/order.py": {"channels_last"},
     "configs/settings.py": {"channels_last"},
 }
-ALLOWED_IMPORTS = {
-    "runtime/export.py": {"aoti", "compiler"}
-}  # it writes packages for other programs
+# It writes packages for other programs.
+ALLOWED_IMPORTS = {"runtime/export.py": {"aoti", "compiler"}}
 
 
 def words_in(tree):
