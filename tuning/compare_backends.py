@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.aoti import build
-from ..backends.inductor import INDUCTOR
-from ..backends.registry import PLAIN, ready, runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, blob_of, is_compiled, ready
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
@@ -33,19 +33,20 @@ class Measured:
 
 
 def compile_where_faster(bench: Bench, module: GraphModule) -> None:
-    """Where `--runtime inductor` asks for it: compile `module`, and let it run so from here on if
+    """Where `--runtime` asks for it: compile `module`, and let it run so from here on if
     that measures faster than the runtime chosen before. The figures go into `bench.compared`."""
-    if bench.job.target.runtime != INDUCTOR:
+    asked = bench.job.target.runtime
+    if not is_compiled(asked):
         return
     bench.talk.stage("compiling")
     usual = bench.runtime
-    rows = measured(bench, module, (PLAIN, usual, INDUCTOR))
-    if {INDUCTOR, usual} <= rows.keys():
-        before, after = rows[usual].latency, rows[INDUCTOR].latency
+    rows = measured(bench, module, (PLAIN, usual, asked))
+    if {asked, usual} <= rows.keys():
+        before, after = rows[usual].latency, rows[asked].latency
         found = compare(before.samples_ms, after.samples_ms, bench.job.target.percentile)
         if found.finding == "faster":
-            bench.runtime = INDUCTOR
-    if bench.runtime != INDUCTOR:
+            bench.runtime = asked
+    if bench.runtime != asked:
         bench.package, bench.unpackaged = None, ()
     bench.compared = costs(rows, bench.runtime)
 
@@ -79,11 +80,11 @@ def measured(bench: Bench, module: GraphModule, names: tuple[str, ...]) -> dict[
 
 def _made(bench: Bench, module: GraphModule, name: str) -> nn.Module | str:
     """Compiled ahead of time where that works, so that what is measured is what is stored."""
-    if name != INDUCTOR:
+    if not is_compiled(name):
         return ready(module, bench.inputs, name)
     bench.package, bench.unpackaged = None, ()
     try:
-        bench.package = build(module, bench.inputs)
+        bench.package = blob_of(module, bench.inputs, name)
     except MeasureError as error:
         bench.talk.note(f"{error}; it is compiled in the process instead")
         bench.unpackaged = (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)

@@ -11,9 +11,8 @@ from typing import Literal
 
 from torch.fx import GraphModule
 
-from ..backends.aoti import remember
-from ..backends.inductor import INDUCTOR
-from ..backends.registry import PLAIN, lowered
+from ..backends.registry import PLAIN, is_compiled, lowered
+from ..backends.trust import trust
 from ..checkpoints.artifact import save
 from ..checkpoints.read import Source
 from ..configs.load import dump_recipe
@@ -116,9 +115,9 @@ def write(
 ) -> None:
     """The artifact with its reports, complete or not at all."""
     bench.put_back(variant.module)
-    package = bench.package if bench.runtime == INDUCTOR else None
+    package = bench.package if is_compiled(bench.runtime) else None
     if package is not None:
-        remember(package)
+        trust(package)
     save(
         folder,
         program=moved(export(variant.module, bench.inputs), "cpu"),  # it loads on any machine

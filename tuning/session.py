@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
+from ..backends.agreement import agreeing
+from ..backends.ranking import rank_backends, runtime_row
+from ..backends.readiness import runner
 from ..backends.registry import (
     PLAIN,
-    agreeing,
     first_ready,
-    packed,
-    promising,
+    furthest_lowering,
+    keeps_runtime,
+    prepare,
     ready,
-    realise,
-    runner,
-    runtime_row,
 )
 from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
@@ -29,7 +29,6 @@ from ..core.progress import Talk
 from ..core.records import Comparison, Latency, LeftAlone, Notice, RuntimeCost, Target
 from ..data.load import Data, load_data
 from ..graph.capture import capture, clone, tensor_at
-from ..graph.lowering.lower import CUDA_GRAPHS
 from ..graph.state import written_buffers
 from ..profiling.closeness import COARSE, PlainOutputs, expected, tolerance_of
 from ..profiling.gate import working
@@ -148,9 +147,9 @@ class Bench:
         """What a graph in another number format runs under: its kernels, where there are any."""
         if self.job.target.runtime == PLAIN:
             return PLAIN
-        if self.runtime in CUDA_GRAPHS:
+        if keeps_runtime(self.runtime):
             return self.runtime
-        name = packed(module, self.inputs)
+        name = furthest_lowering(module, self.inputs)
         if name is None or not self._gives_the_same(module, name):
             return self.runtime
         return name
@@ -167,7 +166,7 @@ class Bench:
 
     def _promising(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
         target = self.job.target
-        return promising(module, self.inputs, target.runtime, target.percentile, self.probes)
+        return rank_backends(module, self.inputs, target.runtime, target.percentile, self.probes)
 
     def _gives_the_same(self, module: GraphModule, name: str) -> bool:
         """Asked for a runtime's first graph in another format; the fresh process asks for each."""
@@ -204,7 +203,7 @@ class Bench:
         return module
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
-        """Measured latency of a module as it is (eager, or already realised)."""
+        """Measured latency of a module as it is (eager, or already prepared)."""
         with kept_state(module):
             return latency_of(module, self.inputs, self.job.target, seconds)
 
@@ -222,7 +221,7 @@ class Bench:
         with torch.no_grad():
             names = runtimes or self.runtimes
             made = {n: m for n in names if not isinstance(m := ready(module, self.inputs, n), str)}
-            made = made or {PLAIN: realise(module, self.inputs, PLAIN)}
+            made = made or {PLAIN: prepare(module, self.inputs, PLAIN)}
         target, seconds = self.job.target, 0.4 * _least_seconds(self.job.target.percentile)
 
         def attempt() -> list[Latency]:
