@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from columns import COLUMNS, Case
-from modelspeed.backends.registry import runner
+from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
 from modelspeed.profiling.accuracy import agreement
 from modelspeed.profiling.machine import fingerprint

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.backends.aoti import build
-from modelspeed.backends.inductor import INDUCTOR, why_not
-from modelspeed.backends.registry import realise
+from modelspeed.backends.cuda_graph import LOWERINGS
+from modelspeed.backends.inductor import INDUCTOR
+from modelspeed.backends.lowered import PACKED
+from modelspeed.backends.registry import backend_of, blob_of, prepare
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.lowering.lower import CUDA_GRAPHS
 from torch import Tensor, nn
 
-PACKED = ("onednn", "onednn_channels_last")
+CUDA_GRAPHS = tuple(LOWERINGS)
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,9 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
         module = plan.apply(clone(module))
-    package = None
-    if kernels == INDUCTOR:  # a package of AOTInductor, called without dynamo in front
-        if reason := why_not(case.device):
-            raise RuntimeError(reason)
-        package = build(module, case.inputs)
-    return realise(module, case.inputs, kernels, package)
+    if reason := backend_of(kernels).lacks(case.device):
+        raise RuntimeError(reason)
+    return prepare(module, case.inputs, kernels, blob_of(module, case.inputs, kernels))
 
 
 def lowered(case: Case) -> nn.Module:

@@ -12,6 +12,7 @@ from ..configs.load import load_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
+from ..core.runtimes import DEFAULT_RUNTIME
 from .finish import record_at
 from .trust import announce, code_of
 
@@ -44,7 +45,7 @@ def asked_for(
     recipe = _recipe(folder, flags, trust_code)
     if ms is None:
         # The flags' threads are part of what a latency holds for.
-        prepare_machine(replace(record.target, runtime="lowered", **said), 0)
+        prepare_machine(replace(record.target, runtime=DEFAULT_RUNTIME, **said), 0)
         device = said.get("device", record.target.device)
         target = target_of(record, fingerprint(device))
     else:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated
 
 from ..core.errors import UsageError
 from ..core.records import Target
+from ..core.runtimes import DEFAULT_RUNTIME, RUNTIMES, Runtime
 from . import flags as f
 from .sentences import as_text, nearest
 
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-Runtime = Literal["plain", "lowered", "inductor"]
 AUTO_THREADS = -1
-RUNTIME = f.Flag("--runtime", f.MACHINE_PANEL, " or ".join((", ".join(get_args(Runtime)[:-1]),
-                 get_args(Runtime)[-1])))  # fmt: skip
+RUNTIME = f.Flag("--runtime", f.MACHINE_PANEL, " or ".join((", ".join(RUNTIMES[:-1]),
+                 RUNTIMES[-1])))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MachineFlags:
 
     device: Annotated[str, f.DEVICE] = "cpu"
     threads: Annotated[int | None, f.AUTO_OR_THREADS] = None
-    runtime: Annotated[Runtime, RUNTIME] = "lowered"
+    runtime: Annotated[Runtime, RUNTIME] = DEFAULT_RUNTIME
     percentile: Annotated[float | None, f.PERCENTILE] = None
     batch: Annotated[int | None, f.BATCH] = None
     seed: Annotated[int, f.SEED] = 0
@@ -36,8 +36,8 @@ class MachineFlags:
     def __post_init__(self) -> None:
         """Raises UsageError naming the first flag that can't be."""
         f.DEVICE.check(self.device)
-        if self.runtime not in get_args(Runtime):
-            hint = nearest(self.runtime, get_args(Runtime))
+        if self.runtime not in RUNTIMES:
+            hint = nearest(self.runtime, RUNTIMES)
             raise UsageError(f"`--runtime` is {as_text(self.runtime)}; {hint}")
         f.THREADS.check(None if self.threads == AUTO_THREADS else self.threads)
         f.BATCH.check(self.batch)

@@ -21,6 +21,7 @@ from .bounds import (
     Time,
     Within,
 )
+from .runtimes import DEFAULT_RUNTIME, Runtime
 
 FORMAT_VERSION = 1
 Verdict = Literal["met", "missed", "inconclusive", "none"]
@@ -74,7 +75,7 @@ class Target:
     batch: Annotated[int, Within(1, MOST_BATCH)] = 1
     device: Annotated[str, DEVICE] = "cpu"
     threads: Annotated[int, Within(0, MOST_THREADS)] = 0
-    runtime: Literal["plain", "lowered", "inductor"] = "lowered"
+    runtime: Runtime = DEFAULT_RUNTIME
     fastest: bool = False
     auto_threads: bool = False
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.registry import PLAIN, first_ready, ready, realise, runner
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, first_ready, prepare, ready
 from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
@@ -47,7 +48,7 @@ class Baseline:
         with torch.no_grad():
             tried = {n: ready(graph, inputs, n) for n in runtimes}
             runs = {n: m for n, m in tried.items() if not isinstance(m, str)}
-            runs = runs or {PLAIN: realise(graph, inputs, PLAIN)}
+            runs = runs or {PLAIN: prepare(graph, inputs, PLAIN)}
         seconds = 0.4 * least_seconds(target.percentile)
 
         def attempt() -> list[Latency]:

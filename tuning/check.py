@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.registry import runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs

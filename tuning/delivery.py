@@ -15,8 +15,8 @@ from typing import Literal
 
 from torch.fx import GraphModule
 
-from ..backends.aoti import remember
 from ..backends.registry import PLAIN, lowered
+from ..backends.trust import trust
 from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
@@ -127,7 +127,7 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
     """The variant's artifact beside `out`, gone at the end unless it is sealed."""
     session.put_back(variant.module)
     if variant.blob is not None:
-        remember(variant.blob)
+        trust(variant.blob)
     with stage(
         out,
         program=moved(

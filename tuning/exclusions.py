@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..backends.registry import runtime_row
+from ..backends.ranking import runtime_row
 from ..core.errors import UsageError, text_line
 from ..core.progress import Progress
 from ..core.records import LeftAlone

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.registry import PLAIN, first_ready, packed, runner
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, first_ready, furthest_lowering
 from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Latency, Target
@@ -36,7 +37,7 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Progre
     talk.stage("choosing threads")
     with torch.no_grad():
         if isinstance(module, GraphModule):
-            name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
+            name = PLAIN if target.runtime == PLAIN else furthest_lowering(module, inputs) or PLAIN
             module = first_ready(module, inputs, (name,), talk.note)[1]
         rows = measured(module, inputs)
     found = fewest(rows)

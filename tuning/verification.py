@@ -18,7 +18,8 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.registry import runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe

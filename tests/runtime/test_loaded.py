@@ -185,7 +185,7 @@ for folder in {[str(path) for path in artifacts.values()]!r}:
 
 def test_loading_packs_for_no_other_runtime(artifacts, monkeypatch):
     asked = []
-    monkeypatch.setattr(loading, "packed", lambda *_: asked.append("packed"))
+    monkeypatch.setattr(loading, "furthest_lowering", lambda *_: asked.append("packed"))
     for name in RUNTIMES:
         modelspeed.load(artifacts[name])
     assert not asked, "weights were packed for a runtime that nobody asked for"

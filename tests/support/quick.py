@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelspeed.backends import registry as runtimes
+from modelspeed.backends import ranking
 from modelspeed.core.records import Comparison, Latency
 from modelspeed.profiling import timer
 from modelspeed.search import width_multiple as multiples
@@ -22,7 +22,7 @@ FASTER = Comparison(2.0, 1.9, 2.1, "faster")
 
 def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
     """`set_to` is `setattr`, or a monkeypatch's. The fresh process is this one."""
-    for room in (baseline, multiples, runtimes):
+    for room in (baseline, multiples, ranking):
         for name in ("measure", "measure_interleaved"):
             if hasattr(room, name):
                 set_to(room, name, partial(_short, getattr(room, name)))
