@@ -16,7 +16,7 @@ from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from modelspeed.graph.capture import capture, clone
-from modelspeed.profiling.closeness import expected
+from modelspeed.profiling.closeness import plain_outputs
 from torch import nn
 from torch._inductor import cpp_builder
 
@@ -168,7 +168,7 @@ def test_a_kernel_that_refuses_is_a_sentence_and_never_an_error_of_its_own(name)
     found = registry.ready(graph(), two_channels, name)
     assert isinstance(found, str) and found and "\n" not in found
     with pytest.raises(MeasureError):
-        agreeing(graph(), two_channels, name, expected(graph(), (ONE,)))
+        agreeing(graph(), two_channels, name, plain_outputs(graph(), (ONE,)))
 
 
 @ROWS
@@ -185,7 +185,7 @@ def test_whatever_a_back_end_raises_the_plain_graph_runs(backend, kind, monkeypa
         same(made)
     monkeypatch.setattr(type(backend), "prepare", fails)
     with pytest.raises(MeasureError, match="no kernel for this"):
-        agreeing(graph(), ONE, backend.name, expected(graph(), (ONE,)))
+        agreeing(graph(), ONE, backend.name, plain_outputs(graph(), (ONE,)))
 
 
 @pytest.mark.parametrize("backend", COMPILING, ids=lambda b: b.name)
