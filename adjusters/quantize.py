@@ -109,7 +109,7 @@ def _name(node: Node) -> str:
 
 
 def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
-    """Which arguments are rounded: the layers' inputs, and what is added to a convolution.
+    """Arguments that are rounded: the layers' inputs, and what is added to a convolution.
 
     The kernels add in integers only where both sides are."""
     found: dict[Node, set[int]] = {}

@@ -41,7 +41,7 @@ class Running:
 
     @property
     def stage(self) -> str:
-        """What it said last that it was doing."""
+        """The last stage that it reported."""
         lines = [t.strip() for t in self.said().splitlines() if t.rstrip().endswith(" ...")]
         return lines[-1].removesuffix(" ...") if lines else "starting"
 
@@ -97,7 +97,7 @@ class Process:
         return True
 
     def ended_late(self, minutes: float | None) -> bool:
-        """Whether its time was over, and so it was ended."""
+        """Ended because its time was over."""
         if minutes is None or self.seconds < 60 * minutes:
             return False
         self.end()

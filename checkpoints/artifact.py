@@ -94,7 +94,7 @@ def _refuse_foreign(folder: Path) -> None:
         read_manifest(folder, any_version=True)
     except ArtifactError as error:
         raise UsageError(
-            f"`{folder}` is no artifact of modelspeed, so `--force` does not replace it."
+            f"`{folder}` is not an artifact of modelspeed, so `--force` does not replace it."
         ) from error
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in OURS or p.is_dir())
     if foreign:
@@ -125,7 +125,9 @@ def save(
     folder = _absolute(folder)
     check_writable(folder, force)
     if strange := sorted(set(reports) - OURS):
-        raise ArtifactError(f"`{strange[0]}` is no report; allowed are report.json, .md and .html.")
+        raise ArtifactError(
+            f"`{strange[0]}` is not a report; allowed are report.json, .md and .html."
+        )
     try:
         with workspace(folder, parents=True) as space:
             partial = space.new

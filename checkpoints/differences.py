@@ -1,4 +1,5 @@
-"""Why weights do not fit a model: one sentence with the likely cause, and the differences."""
+"""Reasons why weights do not fit a model: one sentence with the likely cause, and the
+differences."""
 
 from __future__ import annotations
 

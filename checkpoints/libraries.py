@@ -23,7 +23,8 @@ FETCH = ("weights", "weights_backbone", "checkpoint_path")
 
 
 def model_factory(spec: str, base: Path) -> Factory:
-    """What builds the model that `spec` names, paths relative to `base`. No weights are fetched.
+    """The function that builds the model `spec` names, paths relative to `base`. No weights are
+    fetched.
 
     Raises UsageError where there is no such thing (with near names), MissingExtra where the library
     is not installed.

@@ -57,7 +57,7 @@ def _metric(text: str) -> str:
 
 
 class ModelSpec(BaseModel):
-    """How to build the model where the checkpoint holds weights alone."""
+    """The way to build the model if the checkpoint holds only weights."""
 
     model_config = CONFIG
     factory: Annotated[str, AfterValidator(_model)] = Field(
@@ -98,7 +98,7 @@ class InputSpec(BaseModel):
 
 
 class ImageSpec(BaseModel):
-    """What is done to an image file before the model sees it: it must be what training did."""
+    """Preprocessing of an image file before the model sees it: it must be what training did."""
 
     model_config = CONFIG
     size: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
@@ -141,7 +141,8 @@ class ColumnSpec(BaseModel):
 
 
 class AugmentSpec(BaseModel):
-    """Random changes of images [batch, channels, height, width] in fine-tuning, each time anew."""
+    """Random changes of images [batch, channels, height, width] in fine-tuning, drawn again each
+    time."""
 
     model_config = CONFIG
     flip: bool = Field(default=False, description="Mirror every second image, left to right.")
@@ -184,7 +185,7 @@ class DataSpec(BaseModel):
 
 
 class TargetSpec(BaseModel):
-    """What must be reached; without `ms` and `speedup` only lossless work is asked for."""
+    """The goal; without `ms` and `speedup` only lossless steps are asked for."""
 
     model_config = CONFIG
     ms: float | None = Field(default=None, gt=0, description="Latency budget in ms.")
@@ -209,7 +210,7 @@ class TargetSpec(BaseModel):
 
 
 class Limits(BaseModel):
-    """What the search may cost."""
+    """Limits on the cost of the search."""
 
     model_config = CONFIG
     max_drop: float = Field(

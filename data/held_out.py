@@ -34,7 +34,7 @@ class TrainHeldOut:
 def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
     """Examples that a DataLoader gives, batches of a list; else the first batches of a pass.
 
-    Examples that its sampler leaves out are none of ours: they may be the evaluation data.
+    Examples that its sampler leaves out are not used: they may be the evaluation data.
     """
     if isinstance(train, DataLoader) and _divisible(train):
         return _of_loader(train, seed)

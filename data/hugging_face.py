@@ -94,7 +94,7 @@ def _from_hub(library: Any, where: str, shown: str) -> Any:
 
 
 def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
-    """What to train on and what to evaluate on; None where that is to be taken from the first."""
+    """Splits to train on and to evaluate on; None if the second is to be taken from the first."""
     if not isinstance(found, Mapping):
         return found, None
     train = next((found[n] for n in TRAINING if n in found), None)
@@ -143,7 +143,8 @@ def _target(shown: str, features: Mapping[str, Any]) -> str:
 
 
 def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -> Sequence[str]:
-    """What the model takes by these names, else the image, else tokens, else the one array."""
+    """Columns with the names of the model's inputs, else the image, else tokens, else the one
+    array."""
     wanted = [t.name for t in takes if t.name]
     if wanted and all(name in rest for name in wanted):
         return wanted

@@ -66,7 +66,7 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
 
 
 def classes_in(batches: Any) -> int:
-    """How many classes the images behind these batches have; 0 where there are none."""
+    """The number of classes of the images behind these batches; 0 if there are none."""
     held = getattr(batches, "dataset", None)
     items = held.items if isinstance(held, Images) else []
     return 1 + max((target for _, target in items if isinstance(target, int)), default=-1)
@@ -82,7 +82,7 @@ def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
         return _items(training), _items(evaluation)
     if (alone := training or evaluation) is not None:
         raise DataError(
-            f"`{folder}` holds `{alone.name}`, which is no class: it holds folders of images. Name "
+            f"`{folder}` holds `{alone.name}`, which is not a class but folders of images. Name "
             f"`folder:{alone}`, or put what to evaluate on beside it as `val`."
         )
     train: list[Item] = []
@@ -112,7 +112,7 @@ def _items(folder: Path) -> list[Item]:
             raise DataError(f"`{path}` has no images; allowed are {', '.join(SUFFIXES)}.")
         if not _images_in(path) and len(_folders_in(path)) > 1:
             raise DataError(
-                f"`{path}` holds folders of images, so it is no class; `folder:DIR` must name the "
+                f"`{path}` is not a class but folders of images; `folder:DIR` must name the "
                 f"folder with one sub-folder a class, or have them in `train` and `val`."
             )
         items += [(file, label) for file in files]

@@ -58,12 +58,13 @@ class Data:
         return evaluate(module, self.held, self.metric, device)[0]
 
     def held_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
-        """How far `module` is from the original on held-out training data."""
+        """Divergence of `module` from the original on held-out training data."""
         return divergence(original, module, self.held, device)
 
 
 def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
-    """What `data.factory` returns, checked. Raises DataError naming what was found instead.
+    """The data that `data.factory` returns, checked. Raises DataError naming what was found
+    instead.
 
     `takes`: the model's inputs (shape, name), where the recipe has none.
     """
@@ -91,7 +92,7 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
 
 
 def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
-    """What stands behind the name: data on disk or the hub, or what a function of the user's
+    """The data behind the name: data on disk or the hub, or what a function of the user's
     returns."""
     reference = parse_reference(spec.factory, DATA)
     if reference is None or reference.kind == FILE:

@@ -49,9 +49,9 @@ def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
 
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """What a forward keeps in plain attributes (anchors by shape) would be the exporter's fake
-    tensors, which the model's next call would then compute with. A module that kept any gets back
-    all that it had; others may remember what they did (hooks that are installed once)."""
+    """Tensors that a forward keeps in plain attributes (anchors by shape) would be the exporter's
+    fake tensors, which the model's next call would then compute with. A module that kept any gets
+    back all that it had; others may remember what they did (hooks that are installed once)."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
         yield

@@ -66,7 +66,7 @@ def _give_values(module: GraphModule) -> None:
 
 
 def _write_last(module: GraphModule) -> None:
-    """What is written or given after the first write must not be what that has overwritten."""
+    """Refuse to write or return, after the first write, a value that it has overwritten."""
     ends = [n for n in module.graph.nodes if is_last_write(n)]
     if not ends:
         return

@@ -1,4 +1,4 @@
-"""Which nodes of a graph write into tensors, and which values share a written tensor's memory."""
+"""Nodes of a graph that write into tensors, and values that share a written tensor's memory."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def hazards(module: GraphModule) -> list[Node]:
 
 
 def is_written(tensor: Node) -> bool:
-    """A tensor of the module that a call writes, so that it is no constant."""
+    """A tensor of the module that a call writes, so it is not a constant."""
     graph, name = tensor.graph, tensor.target
     same = [n for n in graph.nodes if n.op == "get_attr" and n.target == name]
     return any(n in written(user) for n in same for user in n.users)
@@ -130,7 +130,7 @@ def write_alone(module: GraphModule) -> None:
 
 
 def _other_users(node: Node, sharing: list[Node]) -> Iterator[Node]:
-    """What reads memory that `node` writes, but not through its result."""
+    """Nodes that read memory that `node` writes, but not through its result."""
     through = {node}
     for other in sharing:
         if through.intersection(other.all_input_nodes):

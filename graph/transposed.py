@@ -97,7 +97,7 @@ def transposed_patches_at(
 def outputs_left(
     original: Sequence[int], groups: int, kept: Sequence[Sequence[int] | None]
 ) -> list[int]:
-    """Which output channels of the original a transposed layer still makes.
+    """Output channels of the original that a transposed layer still makes.
 
     `original`: shape of its weight there; `kept`: the indices left of axes 0 and 1, None for all.
     """

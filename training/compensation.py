@@ -1,4 +1,4 @@
-"""Making up for what was removed, in closed form: layer by layer, weights are fitted anew.
+"""Making up for what was removed, in closed form: layer by layer, weights are fitted again.
 
 The original runs once and its layers' outputs are kept at random places. Then the pruned graph
 runs node by node; at each layer the weights that best give those outputs from the *pruned* net's
@@ -161,7 +161,7 @@ class _Fitted(_Nodes):
         self.count += 1
 
     def _rows(self, layer: Layer) -> Sequence[int] | None:
-        """Which of the original's output channels are left; None where all are."""
+        """The original's output channels that are left; None if all are."""
         kept = [self.kept.get((layer.weight, axis)) for axis in (0, 1)]
         if not layer.transposed:
             return kept[0]

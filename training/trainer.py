@@ -101,7 +101,7 @@ class Trainer:
         )
 
     def _has_unused(self) -> bool:
-        """Whether there are weights that the loss does not hang on, as those of other outputs."""
+        """True if there are weights that the loss does not depend on, as those of other outputs."""
         student = self.objective.student
         start = weights_of(student)
         with gradients():

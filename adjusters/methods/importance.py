@@ -1,4 +1,4 @@
-"""How much each unit of each channel group matters. Higher scores are kept longer."""
+"""Importance of each unit of each channel group. Higher scores are kept longer."""
 
 from __future__ import annotations
 

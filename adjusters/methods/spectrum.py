@@ -1,4 +1,4 @@
-"""What a layer's outputs vary in, as training data shows: which ranks lose how much of it."""
+"""Directions in which a layer's outputs vary on training data, and what each rank loses of them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def spectrum(weight: Tensor, bias: Tensor, seen: OuterSums | None) -> Spectrum:
 def observe_layers(
     context: Context, layers: Iterable[Layer], examples: int, inputs: Collection[Node] = ()
 ) -> dict[Node, OuterSums]:
-    """What passes through `layers` of the context's module on training data; empty without.
+    """Second moments of what passes through `layers` of the context's module on training data;
+    empty without.
 
     Of those in `inputs` what they read.
     """
@@ -139,7 +140,7 @@ class _Watched(Recorder):
 
 
 def layer_inputs(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:
-    """What each layer reads on the context's inputs."""
+    """The tensor that each layer reads on the context's inputs."""
     watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         watched.of(Inputs.of(context.inputs))

@@ -1,4 +1,4 @@
-"""Which units of a channel group are the same number whatever the model is given."""
+"""Units of a channel group that are the same number whatever the model is given."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _POINTWISE = {n: getattr(aten, f"conv{n}d").default for n in (1, 2, 3)}
 
 
 def factorable(layer: Layer) -> str | None:
-    """Why the layer can't be split, or None."""
+    """The reason why the layer can't be split, or None."""
     module = layer.node.graph.owning_module
     assert module is not None
     held = tensor_at(module, layer.weight)
@@ -81,7 +81,7 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
     the layer can't be split so.
     """
     layer = next((one for one in layers_of(module) if one.node is node), None)
-    reason = "it is no layer" if layer is None else factorable(layer)
+    reason = "it is not a layer" if layer is None else factorable(layer)
     if layer is None or reason:
         raise EditError(f"`{node.name}` can't be split in two: {reason}.")
     held = tensor_at(module, layer.weight).detach()

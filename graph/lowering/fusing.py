@@ -1,4 +1,4 @@
-"""What may be fused into the layer before it: one activation, one residual add.
+"""Operators that may be fused into the layer before them: one activation, one residual add.
 
 Names and arguments of the oneDNN post-operations are those of torch/_inductor's mkldnn fusion.
 """

@@ -1,4 +1,5 @@
-"""Lowering of the int8 form to oneDNN's integer kernels; neighbors hand each other uint8.
+"""Lowering of the int8 form to oneDNN's integer kernels; adjacent layers exchange uint8
+activations.
 
 Roundings become quantize/dequantize pairs, move up through what passes integers on unchanged, and
 end as the output type of the layer before them. Signatures are those of torch/_inductor's
@@ -234,7 +235,7 @@ def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> b
 def _inputs(
     module: GraphModule, node: Node, before: Node, packs: Packs, rows: int
 ) -> tuple[Any, ...]:
-    """What the kernels are given first: integers, scales, packed weight, bias, strides."""
+    """The kernels' first arguments: integers, scales, packed weight, bias, strides."""
     read, held = node.args[0], int8_weight(node.args[1])
     assert isinstance(read, Node) and held is not None
     integers, scale, zero_point = read.args

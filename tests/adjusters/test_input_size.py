@@ -142,7 +142,7 @@ def test_a_shorter_sequence_is_what_the_class_computes_of_the_first_tokens():
     made = plan.apply(clone(module))
     wanted = inputs.map(lambda x: x[:, :10]).call(model)
     torch.testing.assert_close(inputs.call(made), wanted)
-    assert reason(model, inputs, size=(10, 10)) == "10x10 is no length of a sequence"
+    assert reason(model, inputs, size=(10, 10)) == "10x10 is not a length of a sequence"
     # Without the class the numbers that its graph holds can't be told.
     assert "fails" in reason(module, inputs, size=10)
 

@@ -1,4 +1,4 @@
-"""Images are changed for training alone, anew in each pass, alike for a seed."""
+"""Images are changed only for training, drawn again in each pass, alike for a seed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _VIEWS = (aten.view.default, aten.reshape.default, aten.unsqueeze.default)
 
 
 def is_response_norm(walk: Walk, mean: Node, labels: Labels | None) -> bool:
-    """Whether the mean over `labels` is that of a global response norm; notes what follows."""
+    """True if the mean over `labels` is that of a global response norm; notes what follows."""
     size = mean.args[0]
     if labels is None or not isinstance(size, Node) or size.target not in _NORMS:
         return False
@@ -71,7 +71,7 @@ def _scale_of(walk: Walk, scaled: Node) -> str | None:
 
 
 def _silent(walk: Walk, node: object, labels: Labels) -> bool:
-    """Whether `node` is zero at a unit of `labels` as soon as the unit's own parameters are."""
+    """True if `node` is zero at a unit of `labels` as soon as the unit's own parameters are."""
     while isinstance(node, Node) and node.target in _ZERO_STAYS:
         node = node.args[0]
     if not isinstance(node, Node) or node.target not in _LAYERS:

@@ -29,7 +29,7 @@ def pool(space: int, results: int = 1) -> Rule:
 
 
 def whole_space(walk: Walk, node: Node, space: Dims) -> Dims:
-    """Space stays whole, also where it holds what are channels elsewhere (pooled features)."""
+    """Spatial dimensions are never pruned, even when they hold pooled features."""
     walk.freeze(space, f"node `{node.name}` mixes neighbors along it")
     return (None,) * len(space)
 
