@@ -81,7 +81,7 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
 
 
 def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
-    # A batch of 1 would be specialised (torch treats 0 and 1 as constants), so two rows are shown.
+    # A batch of 1 would be specialized (torch treats 0 and 1 as constants), so two rows are shown.
     shown = inputs.map(lambda x: torch.cat([x[:1], x[:1]]) if x.dim() else x)
     batch = Dim("batch", min=1)
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
