@@ -13,7 +13,7 @@ from ..core.model_io import Inputs
 from ..core.records import Closeness, LeftAlone
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import holding, without_pytree
-from ..graph.lowering.lower import CUDA_GRAPHS, variants
+from ..graph.lowering.lower import CUDA_GRAPHS, lowerings
 from ..profiling.closeness import PlainOutputs, plain_outputs
 from ..profiling.state import kept_state
 from ..profiling.timer import measure_interleaved
@@ -33,7 +33,7 @@ def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
 
     Another machine may not have the kernels a variant was tuned for: there it stays as exported.
     """
-    return variants(module, inputs).get(name, lambda: clone(module))()
+    return lowerings(module, inputs).get(name, lambda: clone(module))()
 
 
 def realise(
@@ -127,7 +127,7 @@ def promising(
     made: dict[str, nn.Module] = {PLAIN: realise(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
     outputs = plain_outputs(module, probes)
-    for name in variants(module, inputs):
+    for name in lowerings(module, inputs):
         try:
             made[name] = agreeing(module, inputs, name, outputs)[0]
         except MeasureError as error:
@@ -183,7 +183,7 @@ def runtime_row(name: str) -> str:
 def packed(module: GraphModule, inputs: Inputs) -> str | None:
     """The furthest runtime that runs here: int8 and half precision are fast on packed weights
     alone, and sparse weights on those of a GPU."""
-    names = [n for n in reversed(list(variants(module, inputs))) if n in PACKED]
+    names = [n for n in reversed(list(lowerings(module, inputs))) if n in PACKED]
     return next((n for n in names if not isinstance(ready(module, inputs, n), str)), None)
 
 

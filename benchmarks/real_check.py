@@ -173,9 +173,9 @@ def _lowerings(
     """Each way of running the graph, against the library's model, two calls in a row."""
     from modelspeed.backends.inductor import INDUCTOR
     from modelspeed.backends.registry import PLAIN, realise
-    from modelspeed.graph.lowering.lower import variants
+    from modelspeed.graph.lowering.lower import lowerings
 
-    for runtime in (PLAIN, *variants(module, batch(1)), *([INDUCTOR] if inductor else ())):
+    for runtime in (PLAIN, *lowerings(module, batch(1)), *([INDUCTOR] if inductor else ())):
         with found.step(runtime):
             made = realise(module, batch(1), runtime)
             for rows, pair in wanted.items():
@@ -240,11 +240,11 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
     """The artifact as `apply` writes it, and what a fresh process makes of it."""
     from modelspeed.backends.registry import PLAIN
     from modelspeed.graph.capture import clone
-    from modelspeed.graph.lowering.lower import variants
+    from modelspeed.graph.lowering.lower import lowerings
 
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         with found.step("save"):
-            runtime = next(reversed(list(variants(smaller, batch(1)))), PLAIN)
+            runtime = next(reversed(list(lowerings(smaller, batch(1)))), PLAIN)
             calls = {rows: twice(clone(smaller), batch(rows)) for rows in sizes}
             stored = {"calls": calls, "inputs": {n: batch(n) for n in sizes}}
             more = {"written": found.facts["written"], "limit": found.limit}

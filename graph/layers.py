@@ -111,7 +111,7 @@ def _padding(
     return tuple((int(p), int(p)) for p in sizes)
 
 
-def places(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
+def sample_positions(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
     """About `rows` random places of an output, as [rows, 1 + space]: example and position.
 
     Features-last outputs count everything before the features as examples.
@@ -128,7 +128,7 @@ def places(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
 
 
 def outputs_at(layer: Layer, output: Tensor, where: Tensor) -> Tensor:
-    """[rows, out]: the output's channels at `places`."""
+    """[rows, out]: the output's channels at `sample_positions`."""
     if not layer.space:
         return output.reshape(-1, output.shape[-1])[where[:, 0]]
     return output.movedim(1, -1)[tuple(where.T)]

@@ -13,7 +13,7 @@ from torch.fx import Node
 from ...core.model_io import Inputs
 from ...graph.capture import tensor_at
 from ...graph.interpreter import Recorder
-from ...graph.layers import Layer, outputs_at, patches_at, places
+from ...graph.layers import Layer, outputs_at, patches_at, sample_positions
 from ..plan import Context
 from .calibration import batches
 
@@ -131,7 +131,7 @@ class _Watched(Recorder):
         seen = self.seen.get(n) or self.seen.setdefault(n, OuterSums.of(weight, n in self.inputs))
         found = super().run_node(n)
         self.number += 1
-        where = places(layer, found, self.rows, seed=self.number)
+        where = sample_positions(layer, found, self.rows, seed=self.number)
         if seen.of_outputs:
             seen.note(outputs_at(layer, found, where))
         else:

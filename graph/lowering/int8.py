@@ -97,11 +97,11 @@ def _split(module: GraphModule) -> None:
             integers = made[key] = insert_call(module, node, quantize, key)
         arguments = (integers, found.scale, found.zero_point)
         replace(module, node, dequantize, arguments)
-    _split_anew(module)
+    _split_dynamic(module)
     tidy(module)
 
 
-def _split_anew(module: GraphModule) -> None:
+def _split_dynamic(module: GraphModule) -> None:
     made: dict[tuple[Node, int], tuple[Node, Node]] = {}
     for node in list(module.graph.nodes):
         found = rounded_dynamic(node)
@@ -209,6 +209,8 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
 def _fused(node: Node) -> tuple[Node | None, Node | None, Activation | None]:
     """Integers that a sum adds, the sum, an activation: the most of it that the kernel takes."""
     residual = residual_of(node) if node.target is aten.conv2d.default else None
+    # The kernel that sums wants integers on both sides, and scales that are numbers: those of
+    # `quantize_now` are tensors, known at the call only.
     if (
         residual is not None
         and residual.other.target is dequantize

@@ -48,7 +48,7 @@ _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.de
             aten.feature_dropout_.default)  # fmt: skip
 
 
-def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
+def lowerings(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
     """Named lowerings worth timing here; which one is fastest differs from net to net.
 
     None for a graph with writes that others see, which torch could not take out of it.
@@ -77,7 +77,7 @@ def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Grap
 
 def lower(module: GraphModule, inputs: Inputs) -> GraphModule:
     """The furthest lowering this device takes, as a new module. `module` is not changed."""
-    for build in reversed(list(variants(module, inputs).values())):
+    for build in reversed(list(lowerings(module, inputs).values())):
         with suppress(Exception):  # what one of them can't do, the one before it may
             return build()
     return clone(module)

@@ -82,6 +82,8 @@ def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) 
     if group not in GROUPS or len(integers) % ROWS_TOGETHER:
         return
     laid = aten._convert_weight_to_int4pack_for_cpu(integers.to(torch.int32), 2)
+    # The graph holds q * scale + minimum, the kernel (q - MIDDLE) * scale + zero: so
+    # zero = minimum + MIDDLE * scale.
     ranges = torch.cat([scale, least + MIDDLE * scale], 2).transpose(0, 1)
     both = [packs.add(t, node) for t in (laid, ranges.contiguous().to(torch.bfloat16))]
     _put(module, node, linear4, (both[0], group, both[1]))

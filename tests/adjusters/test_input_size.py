@@ -16,7 +16,7 @@ from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Cast, Resize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.replay import replayed
 from modelspeed.graph.edits.resizing import smaller
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.source.text import source_of
 from sources import assert_same
 from torch import nn
@@ -119,7 +119,7 @@ def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
         wanted = model(nn.functional.interpolate(x, (9, 9), mode="bilinear", antialias=True))
         torch.testing.assert_close(made(x), wanted, rtol=1e-4, atol=1e-5)
         again = module_of(export_program(clone(made), ONE))
-        for lowered in (again, *(build() for build in variants(again, ONE).values())):
+        for lowered in (again, *(build() for build in lowerings(again, ONE).values())):
             torch.testing.assert_close(lowered(x), wanted, rtol=1e-4, atol=1e-5)
         half = apply(clone(made), [Cast("bfloat16")])
         torch.testing.assert_close(half(x), wanted, rtol=0.1, atol=0.1)

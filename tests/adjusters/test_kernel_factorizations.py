@@ -22,7 +22,7 @@ from modelspeed.graph.edits.apply import (
     edits_to_json,
 )
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from sources import assert_same
 from torch import nn
 
@@ -61,7 +61,7 @@ def test_at_full_rank_it_is_the_same_layer_whatever_its_sizes(edit):
     with torch.inference_mode():
         wanted = module(inputs[0])
         torch.testing.assert_close(made(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
-        for lowered in (build() for build in variants(made, inputs).values()):
+        for lowered in (build() for build in lowerings(made, inputs).values()):
             torch.testing.assert_close(lowered(inputs[0]), wanted, rtol=1e-4, atol=1e-5)
     again = module_of(export_program(clone(made), inputs))
     shapes = [

@@ -11,7 +11,7 @@ from modelspeed.core.errors import EditError, ModelspeedError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Factor, Slice, apply, edits_from_json, edits_to_json
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 
 ONE = Inputs.of((pico.images(1),))
@@ -159,7 +159,7 @@ def test_edits_survive_json_export_and_every_lowering(block):
         wanted = split(x)
         assert not torch.equal(wanted, at.module(x))
         again = module_of(export_program(clone(split), tuple(ONE)))
-        for module in (again, *(build() for build in variants(again, ONE).values())):
+        for module in (again, *(build() for build in lowerings(again, ONE).values())):
             torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -14,7 +14,7 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import Cast, apply, edits_from_json, edits_to_json
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 
 ONE = Inputs.of((pico.images(1),))
 
@@ -78,7 +78,7 @@ def test_outputs_stay_float32_and_close_through_json_export_and_every_lowering(b
     with torch.inference_mode():
         wanted = at.module(x)
         size = float(wanted.abs().max())
-        for module in (half, *(build() for build in variants(half, ONE).values())):
+        for module in (half, *(build() for build in lowerings(half, ONE).values())):
             found = module(x)
             assert found.dtype == torch.float32
             torch.testing.assert_close(found, wanted, rtol=0.03, atol=0.03 * size)
@@ -88,7 +88,7 @@ def test_half_precision_runs_on_packed_weights():
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("no bfloat16 kernels on this machine")
     half = apply(context().module, [Cast("bfloat16")])
-    assert "aten.conv2d" not in variants(half, ONE)["onednn"]().code
+    assert "aten.conv2d" not in lowerings(half, ONE)["onednn"]().code
 
 
 def test_layers_that_are_left_out_compute_in_float32():
@@ -110,5 +110,5 @@ def test_layers_that_are_left_out_compute_in_float32():
     x = pico.images(3)
     wanted, all_half = at.module(x), apply(clone(at.module), plan(at, settings()).edits)(x)
     assert (half(x) - wanted).norm() < (all_half - wanted).norm()
-    for build in variants(half, at.inputs).values():
+    for build in lowerings(half, at.inputs).values():
         torch.testing.assert_close(build()(x), half(x), rtol=2e-2, atol=2e-2)

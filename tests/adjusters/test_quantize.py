@@ -22,7 +22,7 @@ from modelspeed.graph.edits.apply import (
     edits_from_json,
     edits_to_json,
 )
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.profiling.accuracy import agreement
 from torch import nn
 
@@ -129,7 +129,7 @@ def test_the_digits_net_in_int8_answers_as_in_float():
     original = capture(source, tuple(inputs))
     made = plan(Context(original, inputs, train), settings(examples=64))
     assert len(layers(made)) == 22
-    ready = variants(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
+    ready = lowerings(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
     assert agreement(original, ready, held) >= 0.99
 
 

@@ -11,7 +11,7 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
 from modelspeed.graph.edits.apply import Cast, Sparsify, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.sparsity import is_two_of_four, lacks_sparse_kernels, two_of_four
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.lowering.sparse import sparse_weights
 from torch import nn
 
@@ -80,7 +80,7 @@ def test_two_of_four_stay_through_json_export_and_lowering():
     x = torch.randn(5, 64)
     with torch.no_grad():
         assert torch.equal(lowered(x), made(x))
-        torch.testing.assert_close(variants(made, ONE)["folded"]()(x), made(x))  # dense on a CPU
+        torch.testing.assert_close(lowerings(made, ONE)["folded"]()(x), made(x))  # dense on a CPU
 
 
 def test_what_stays_makes_up_for_what_goes():
@@ -111,7 +111,7 @@ def test_on_a_gpu_the_sparse_kernels_give_the_same():
     x = torch.randn(40, 64).cuda()
     with torch.inference_mode():
         wanted = made(x)
-        for build in variants(made, at.inputs).values():
+        for build in lowerings(made, at.inputs).values():
             found = build()(x)
             torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-2)
-    assert "_packed_" in variants(made, at.inputs)["folded"]().code
+    assert "_packed_" in lowerings(made, at.inputs)["folded"]().code

@@ -12,7 +12,7 @@ from modelspeed.core.errors import MeasureError
 from modelspeed.core.model_io import Inputs, leaves
 from modelspeed.core.records import Latency, LeftAlone
 from modelspeed.graph.capture import capture, clone, export_program, module_of, moved
-from modelspeed.graph.lowering.lower import CUDA_GRAPHS, variants
+from modelspeed.graph.lowering.lower import CUDA_GRAPHS, lowerings
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -98,9 +98,9 @@ def test_moved_or_cast_weights_are_recorded_anew(taken):
 
 def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
     module = capture(pico.net(["residual"]), (pico.images(1),))
-    assert not set(CUDA_GRAPHS) & set(variants(module, (pico.images(1),)))
+    assert not set(CUDA_GRAPHS) & set(lowerings(module, (pico.images(1),)))
     with FakeTensorMode():
-        found = variants(module, (torch.empty(1, 1, 12, 12, device="cuda"),))
+        found = lowerings(module, (torch.empty(1, 1, 12, 12, device="cuda"),))
     assert list(found) == ["folded", "channels_last", *CUDA_GRAPHS]
     ready = runtimes.realise(module, Inputs((pico.images(1),)), CUDA_GRAPHS[0])
     assert torch.equal(ready(pico.images(2)), module(pico.images(2)))

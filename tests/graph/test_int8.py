@@ -22,7 +22,7 @@ from modelspeed.graph.edits.apply import (
 )
 from modelspeed.graph.lowering import int8
 from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_now, runs_here
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 
 KERNELS = ("onednn", "onednn_channels_last")
@@ -37,7 +37,7 @@ def quantized(model, **settings):
 
 
 def lowered(module, name="onednn_channels_last"):
-    return variants(module, Inputs.of((pico.images(1),)))[name]()
+    return lowerings(module, Inputs.of((pico.images(1),)))[name]()
 
 
 def calls(module, target):
@@ -102,7 +102,7 @@ def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
     context = Context(capture(entry.model(), entry.inputs), inputs, [(entry.inputs, None)])
     made = ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings)
     module = module_of(export_program(apply(clone(context.module), made.edits), entry.inputs))
-    ready = variants(module, inputs)["onednn"]()
+    ready = lowerings(module, inputs)["onednn"]()
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
     assert ready.code.count("torch.ops.onednn.q") == layers
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def test_without_vnni_activations_have_seven_bits_and_eight_are_not_lowered(monk
 
 def test_weights_alone_in_int8_run_on_the_float_kernels():
     module, _ = quantized(pico.net(["residual"]), scheme="int8_weight")
-    for name in variants(module, Inputs.of((pico.images(1),))):
+    for name in lowerings(module, Inputs.of((pico.images(1),))):
         ready = lowered(module, name)
         assert "int8" not in ready.code and "qconv" not in ready.code
         torch.testing.assert_close(ready(pico.images(2)), module(pico.images(2)))
@@ -194,7 +194,7 @@ def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
                       [(torch.randn(16, 1, 40), None)])  # fmt: skip
     made = plan(context, make_step("quantize").settings)
     module = module_of(export_program(apply(clone(context.module), made.edits), tuple(inputs)))
-    ready = variants(module, inputs)["onednn"]()
+    ready = lowerings(module, inputs)["onednn"]()
     assert ready.code.count("onednn.qconv2d_pointwise") == 4 and "conv1d" not in ready.code
     assert len(calls(ready, quantize)) == 4  # b and c hand on integers
     for rows in (1, 5):
@@ -223,7 +223,7 @@ def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
     )
     edits = edits_from_json(edits_to_json(made.edits))
     module = module_of(export_program(apply(clone(context.module), edits), tuple(context.inputs)))
-    ready = variants(module, context.inputs)["onednn"]()
+    ready = lowerings(module, context.inputs)["onednn"]()
     assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
     with torch.inference_mode():
         rows = [leaves(plain(context.inputs.call(m))) for m in (context.module, module, ready)]
@@ -247,7 +247,7 @@ def test_layers_that_read_the_same_value_share_its_rounding():
     inputs = Inputs.of((torch.randn(2, 16),))
     context = Context(capture(Three(), tuple(inputs)), inputs)
     made = plan(context, make_step("quantize", scheme="int8_dynamic").settings)
-    ready = variants(apply(clone(context.module), made.edits), inputs)["onednn"]()
+    ready = lowerings(apply(clone(context.module), made.edits), inputs)["onednn"]()
     assert len(calls(ready, quantize_now)) == (1 if runs_here(context.module) else 0)
 
 

@@ -19,7 +19,7 @@ from modelspeed.graph.edits.apply import Cast, apply
 from modelspeed.graph.lowering import kernels
 from modelspeed.graph.lowering import lower as lowering
 from modelspeed.graph.lowering.int8 import largest_level
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 from torch.nn import functional as F
 
@@ -65,7 +65,7 @@ class Every(nn.Module):
 def check(module, shape, wanted, close):
     names = [f"{name} {where}" for where in ("alone", "summed") for name in ACTIVATIONS]
     example = Inputs.of((torch.randn(2, *shape),))
-    for kind, build in variants(module, example).items():
+    for kind, build in lowerings(module, example).items():
         lowered = build()
         for rows in (1, 5):
             x = torch.randn(rows, *shape)
@@ -119,7 +119,7 @@ def test_what_a_kernel_takes_is_asked_once(monkeypatch):
     module = capture(Every(LAYERS["conv2d"][0]).eval(), (torch.randn(2, C, 6, 6),))
     try:
         for _ in range(2):
-            for build in variants(module, (torch.randn(2, C, 6, 6),)).values():
+            for build in lowerings(module, (torch.randn(2, C, 6, 6),)).values():
                 assert "pointwise" not in build().code
         assert len(asked) == 1
     finally:

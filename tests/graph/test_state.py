@@ -18,7 +18,7 @@ from modelspeed.graph.capture import capture, export_program, module_of
 from modelspeed.graph.edits.apply import DropBlock, QuantizeInput, QuantizeWeight, apply
 from modelspeed.graph.edits.casting import cast
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.mutation import hazards
 from modelspeed.graph.state import preserved_state, written_buffers
 from modelspeed.graph.train_mode import training
@@ -72,7 +72,7 @@ def test_the_graph_equals_the_model_call_by_call_as_does_what_is_stored_of_it(
 @pytest.mark.parametrize("name", NAMES)
 def test_every_runtime_equals_the_model_call_by_call(name, graph):
     inputs = Inputs((writing.frames(2),))
-    found = ["plain", *variants(graph(name), inputs)]
+    found = ["plain", *lowerings(graph(name), inputs)]
     assert "folded" in found
     for runtime in found:
         for rows in (1, 3):
@@ -124,7 +124,7 @@ def test_what_a_call_writes_is_named_and_kept(name, graph):
 
 def test_state_is_kept_where_a_call_fails_and_in_lowered_modules(graph):
     inputs = Inputs((writing.frames(2),))
-    for runtime in ("plain", *variants(graph("Counter"), inputs)):
+    for runtime in ("plain", *lowerings(graph("Counter"), inputs)):
         module = realise(graph("Counter"), inputs, runtime)
         with pytest.raises(ZeroDivisionError), torch.inference_mode(), preserved_state(module):
             module(writing.frames(2))
@@ -223,7 +223,7 @@ def test_leaving_out_a_block_does_not_let_an_activation_overwrite_what_is_read_l
     assert hazards(module) == []
     torch.nn.init.zeros_(model.b.weight)
     torch.nn.init.zeros_(model.b.bias)
-    for runtime in ("plain", *variants(module, inputs)):
+    for runtime in ("plain", *lowerings(module, inputs)):
         made = realise(copy.deepcopy(module), inputs, runtime)
         torch.testing.assert_close(inputs.call(made), inputs.call(model), rtol=1e-4, atol=1e-5)
 
@@ -235,7 +235,7 @@ def test_integer_kernels_do_what_the_graph_does_call_by_call(name, graph):
     for layer in list(layers_of(module)):
         node = layer.node.name
         apply(module, [QuantizeInput(node, 0, 0.02, 60, 127), QuantizeWeight(node)])
-    for runtime in variants(module, inputs):
+    for runtime in lowerings(module, inputs):
         plain, made = copy.deepcopy(module), realise(copy.deepcopy(module), inputs, runtime)
         with torch.no_grad():
             for _ in range(2):

@@ -17,7 +17,7 @@ from modelspeed.checkpoints.artifact import write_program
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture, export_program, has_dynamic_batch
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.source.spelling import FALLBACK
 from sources import assert_same
 
@@ -92,7 +92,7 @@ REFUSED = {("Unknown", n) for n in ("channels_last", "onednn", "onednn_channels_
 def test_every_lowering_equals_the_model_in_two_calls_in_a_row(name, captured):
     entry, module, _ = captured(name)
     model, shown = entry.model(), Inputs(entry.rows(2))
-    for runtime in ("plain", *variants(module, shown)):
+    for runtime in ("plain", *lowerings(module, shown)):
         made = ready(module, shown, runtime)
         if isinstance(made, str):  # left out by name, as in a run
             assert (name, runtime) in REFUSED, made
