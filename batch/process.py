@@ -153,7 +153,7 @@ def ending(code: int, text: str) -> tuple[Status, str]:
         return "out of memory", " ".join(words) or last
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "; the system does that where memory runs out" if -code == signal.SIGKILL else ""
+        hint = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
         return "killed", f"ended by {name}{hint}."
     return "failed", " ".join(words) or last
 

@@ -72,7 +72,7 @@ def _harmless(args: dict[str, Any], spec: str) -> dict[str, Any]:
     for name in args:
         if name in FETCH or name.startswith("pretrained"):
             raise UsageError(
-                f"`model.args` gives `{name}` to `{spec}`; weights come from the checkpoint alone, "
+                f"`model.args` gives `{name}` to `{spec}`; weights come only from the checkpoint, "
                 "so leave it out."
             )
     return args

@@ -39,7 +39,7 @@ def notes_on_loading(
     counts = {
         "at random because the weights lack them": missing,
         "of another shape": misshapen,
-        "in the weights alone": unexpected,
+        "only in the weights": unexpected,
     }
     if missing or misshapen or unexpected:
         parts = ", ".join(f"{len(n)} {what} ({ticked(n)})" for what, n in counts.items() if n)

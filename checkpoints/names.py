@@ -35,7 +35,7 @@ def matched(
     if others:
         raise CheckpointError(
             f"`{path}` holds several models that fit: {ticked([prefix, *others])} are prefixes of "
-            "their names; save the weights of one of them alone, or leave the others out with "
+            "their names; save the weights of only one of them, or leave the others out with "
             f"`--ignore '^{re.escape(others[0])}'`."
         )
     under = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

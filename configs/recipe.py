@@ -168,19 +168,19 @@ class DataSpec(BaseModel):
         default=None, description="Preprocessing of image files; must be what training did."
     )
     columns: ColumnSpec | None = Field(
-        default=None, description="Of `datasets:NAME`, where they are not clear."
+        default=None, description="Of `datasets:NAME`, if they are ambiguous."
     )
     augment: AugmentSpec | None = Field(
         default=None, description="Random changes of images in fine-tuning."
     )
     batch: int = Field(
-        default=32, ge=1, description="Examples of a batch, where no function makes them."
+        default=32, ge=1, description="Examples of a batch, if no function makes them."
     )
     share: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="Part kept for evaluation where the data is one piece.",
+        description="Part kept for evaluation if the data is one piece.",
     )
 
 
@@ -250,7 +250,7 @@ class Recipe(BaseModel):
         default=1, description="Format version of this file."
     )
     model: ModelSpec | None = Field(
-        default=None, description="Only where the checkpoint holds weights alone."
+        default=None, description="Only if the checkpoint holds just weights."
     )
     inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
     ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = Field(

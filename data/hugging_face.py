@@ -105,7 +105,7 @@ def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
         return next(iter(found.values())), None
     raise DataError(
         f"{shown} has the splits {_listed(found)}; it must have `train` and "
-        "`validation` or `test`, or one split alone, which is divided."
+        "`validation` or `test`, or a single split, which is divided."
     )
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os.path import commonpath
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..core.naming import outside
+from .operators import aten
 
-aten: Any = torch.ops.aten
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 
 

@@ -20,8 +20,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from .mutation import Aliases, hazards, is_last_write
+from .operators import aten
 
-aten: Any = torch.ops.aten
 END = 2**63 - 1
 _DROPOUTS = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default,
              aten.feature_alpha_dropout.default)  # fmt: skip

@@ -14,8 +14,8 @@ from torch.fx import GraphModule, Node
 from ..core.naming import outside
 from .capture import tensor_at
 from .mutation import is_written
+from .operators import aten
 
-aten: Any = torch.ops.aten
 CONVOLUTIONS = {
     getattr(aten, f"conv{n}d").default: n for n in (1, 2, 3)
 } | {getattr(aten, f"conv{n}d").padding: n for n in (1, 2, 3)}  # fmt: skip

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import GraphModule, Node
 
-aten: Any = torch.ops.aten
+from .operators import aten
+
 # In training mode they update statistics, which their schema does not say; nothing else reads them.
 _STATISTICS = (aten.batch_norm.default, aten.instance_norm.default)
 # Return their argument itself, or views of it, without saying so in their schema.

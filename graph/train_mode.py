@@ -17,8 +17,8 @@ from torch.fx import GraphModule
 
 from ..core.errors import DataError, ModelspeedError, text_line
 from .mutation import is_last_write
+from .operators import aten
 
-aten: Any = torch.ops.aten
 ALWAYS = "modelspeed_always_training"
 STATE = "modelspeed_writes_state"
 _TRAINING_ARGUMENT: dict[Any, int] = {

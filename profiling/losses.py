@@ -73,7 +73,7 @@ def check_class_numbers(targets: Tensor, classes: int) -> None:
         return
     said = f"the targets reach from {low} to {high}"
     if low == -1 or high == 255:
-        said += "; where -1 or 255 marks what to ignore, leave it out or set it to -100, which"
+        said += "; if -1 or 255 marks what to ignore, leave it out or set it to -100, which"
         said += " training skips"
     raise DataError(
         f"training needs class numbers from 0 to {classes - 1}, as the model gives {classes} "

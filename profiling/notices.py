@@ -83,7 +83,7 @@ def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
         f"Sampling stopped after {seconds:.1f} s with {samples} samples, before the interval was "
         "within 1 %.",
         "The model is slow, the machine noisy or the percentile far in the tail.",
-        "Use a smaller `--batch`, or `--percentile 50` where another one was asked for.",
+        "Use a smaller `--batch`, or `--percentile 50` if another one was asked for.",
     )
 
 

@@ -22,6 +22,7 @@ from ..core.model_io import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, sample_positions
+from ..graph.operators import aten
 from ..graph.transposed import (
     forward_weight,
     outputs_left,
@@ -30,7 +31,6 @@ from ..graph.transposed import (
     turned,
 )
 
-aten: Any = torch.ops.aten
 NUMBERS = 24_000_000  # of the sampled matrix of one layer: 96 MB
 ROWS_PER_FEATURE = 6
 Kept = Mapping[tuple[str, int], tuple[int, ...]]

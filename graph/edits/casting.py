@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 from ..state import written_buffers
 from .resizing import RESIZE, resized
 
-aten: Any = torch.ops.aten
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -9,8 +9,6 @@ no inverse is needed. A convolution keeps its kernel in the first of the two.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
@@ -18,8 +16,8 @@ from torch.fx import GraphModule, Node
 from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import CONVOLUTIONS, Layer, layers_of
+from ..operators import aten
 
-aten: Any = torch.ops.aten
 _POINTWISE = {n: getattr(aten, f"conv{n}d").default for n in (1, 2, 3)}
 
 

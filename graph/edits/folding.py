@@ -16,9 +16,9 @@ from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import CONVOLUTIONS
 from ..mutation import is_written
+from ..operators import aten
 from ..transposed import TRANSPOSED, groups_of, turned
 
-aten: Any = torch.ops.aten
 LAYERS = {aten.linear.default, *CONVOLUTIONS, *TRANSPOSED}
 
 

@@ -17,9 +17,9 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 from .quantization import QMAX, quantizable
 
-aten: Any = torch.ops.aten
 FOUR_BITS = 15
 LEAST_GROUP = 16  # below it scales take more room than the weights
 

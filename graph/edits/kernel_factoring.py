@@ -24,9 +24,9 @@ from torch.fx import GraphModule, Node
 from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import Layer, layers_of
+from ..operators import aten
 from .factoring import bias_of, factorable, hold, new_name
 
-aten: Any = torch.ops.aten
 Allows = Callable[[Layer, tuple[int, ...]], bool]
 _PLAIN = tuple(getattr(aten, f"conv{n}d").default for n in (1, 2, 3))
 

@@ -17,8 +17,8 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 
-aten: Any = torch.ops.aten
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
 QMAX = 127
 

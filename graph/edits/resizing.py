@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError, text_line
+from ..operators import aten
 from ..shapes import renew
 
-aten: Any = torch.ops.aten
 RESIZE = aten._upsample_bilinear2d_aa.vec
 
 

@@ -32,7 +32,7 @@ def sparsifiable(module: GraphModule, layer: Layer) -> str | None:
     uses = sum(n.op == "get_attr" and n.target == layer.weight for n in module.graph.nodes)
     tied = sum(p is weight for _, p in module.named_parameters(remove_duplicate=False))
     if layer.space:
-        return "there are 2:4 kernels for linear layers alone"
+        return "only linear layers have 2:4 kernels"
     if uses > 1 or tied > 1 or len(layer.node.all_input_nodes[1].users) > 1:
         return "its weight is used in more than one place"
     if weight.dtype not in HALVES:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
-aten: Any = torch.ops.aten
+from ..operators import aten
+
 Scalars = tuple[Any, ...]
 
 

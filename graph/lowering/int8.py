@@ -18,11 +18,11 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
+from ..operators import aten
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
 
-aten: Any = torch.ops.aten
 onednn: Any = getattr(torch.ops, "onednn", None)
 pooled: Any = torch.ops.quantized.max_pool2d.default
 _RELUS = (aten.relu.default, aten.relu_.default)

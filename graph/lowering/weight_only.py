@@ -16,10 +16,10 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
+from ..operators import aten
 from .int8 import shape_read
 from .packing import LAYER, Packs, replace, tidy
 
-aten: Any = torch.ops.aten
 FEW, LARGE = 4, 2**19  # rows, weights: with which they measured faster; smaller layers are not
 GROUPS, ROWS_TOGETHER = (32, 64, 128, 256), 16  # what the kernel for 4 bits takes
 MIDDLE = (FOUR_BITS + 1) // 2  # its values are (integer - middle) * scale + zero

@@ -158,7 +158,7 @@ def test_torchscript_is_named(tmp_path):
 
 def test_weights_alone_name_the_flag_and_the_recipe_key(tmp_path):
     torch.save(Pico().state_dict(), tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", "holds weights alone", "--model FILE.py:factory", "model.factory")
+    refused(tmp_path / "a.pt", "holds only weights", "--model FILE.py:factory", "model.factory")
 
 
 @pytest.mark.parametrize("held", [{}, {"epoch": 1}, [1, 2]])

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Labels
 from ..walk import Rescale, Walk
 
-aten: Any = torch.ops.aten
 _NORMS = (aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
 _LAYERS = (aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
            aten.batch_norm.default)  # fmt: skip

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Dims, Labels
 from ..walk import Parts, Rule, Walk
 from .arguments import argument, axes, integer
 from .response import is_response_norm
-
-aten: Any = torch.ops.aten
 
 
 def pool(space: int, results: int = 1) -> Rule:
