@@ -104,8 +104,8 @@ def trained(bench: Bench, module: GraphModule, epochs: float, **options: Any) ->
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
     objective = DistillationLoss(module, bench.original, settings)
-    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
+    held = lambda m: data.held_out_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held_out, held, settings, Silent()))
     return row | {"after": bench.accuracy(module)}  # type: ignore[dict-item]
 
 

@@ -73,8 +73,8 @@ def trained(bench: Bench, search: Search, found: Trial, epochs: float) -> dict[s
     assert data is not None
     torch.manual_seed(0)
     objective = DistillationLoss(narrow.module, bench.original, settings)
-    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
+    held = lambda m: data.held_out_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held_out, held, settings, Silent()))
     for step in bench.recipe.adjust:
         if not chosen.takes(step):
             continue

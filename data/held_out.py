@@ -24,10 +24,10 @@ FEWEST_BATCHES = 5
 
 @dataclass(frozen=True)
 class TrainHeldOut:
-    """`apart`: nothing of `held` is in `train`. Other iterables can't be taken apart."""
+    """`apart`: nothing of `held_out` is in `train`. Other iterables can't be taken apart."""
 
     train: Batches
-    held: Batches
+    held_out: Batches
     apart: bool
 
 

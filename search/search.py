@@ -229,7 +229,7 @@ class Search:
     def start(self) -> float:
         """The original's metric on held-out training data."""
         assert self.bench.data is not None
-        return self.bench.data.held_score(self.bench.original, self.bench.device)
+        return self.bench.data.held_out_score(self.bench.original, self.bench.device)
 
     def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
         """Measure solutions of `problem` until one is in the window below the budget.
@@ -281,8 +281,8 @@ class Search:
             return
         try:
             made = build(bench, self.chosen(trial), recover=True).module
-            trial.distance = bench.data.held_divergence(bench.original, made, bench.device)
-            trial.held = bench.data.held_score(made, bench.device)
+            trial.distance = bench.data.held_out_divergence(bench.original, made, bench.device)
+            trial.held = bench.data.held_out_score(made, bench.device)
         except Exception as error:
             self.fail(trial, error)
             return

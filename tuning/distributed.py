@@ -155,8 +155,8 @@ def _trainer(bench: Bench, student: GraphModule, settings: Finetune) -> Trainer:
     return Trainer(
         DistillationLoss(student, bench.original, settings),
         Augmented(data.train, spec.augment, bench.job.seed) if spec.augment else data.train,
-        data.held,
-        lambda m: data.held_score(m, bench.device),
+        data.held_out,
+        lambda m: data.held_out_score(m, bench.device),
         settings,
         bench.talk,
         bench.device,

@@ -179,7 +179,7 @@ class Run:
         count = fit(bench, variant, fitted, settings)
         if not count:
             return False, _why_unfitted(variant.edits)
-        scores = [data.held_score(m, bench.device) for m in (variant.module, fitted)]
+        scores = [data.held_out_score(m, bench.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
         if scores[1] >= scores[0]:
             variant.module = fitted

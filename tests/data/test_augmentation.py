@@ -64,4 +64,4 @@ def test_only_what_weights_are_trained_on_is_changed(tmp_path):
     bench = open_bench(job, load_recipe(recipe), Silent())
     trainer = _trainer(bench, clone(bench.original), make_step("finetune").settings)
     assert isinstance(trainer.train, Augmented) and trainer.train.batches is bench.data.train
-    assert trainer.held is bench.data.held and not isinstance(bench.data.train, Augmented)
+    assert trainer.held_out is bench.data.held_out and not isinstance(bench.data.train, Augmented)

@@ -79,7 +79,7 @@ def search(recipe, half=None, rounding=None, integers=None):
         recipe=recipe,
         original=None,
         device="cpu",
-        data=SimpleNamespace(held_score=lambda *_: 1.0),
+        data=SimpleNamespace(held_out_score=lambda *_: 1.0),
         talk=Silent(),
         started=0.0,
         job=SimpleNamespace(target=None),
