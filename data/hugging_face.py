@@ -19,9 +19,9 @@ from ..core.errors import DataError, MissingExtra, first_line
 from ..core.extras import extra
 from .arrays import Examples
 from .image_folder import EVALUATION, TRAINING, Images
-from .loaders import Loaders, loaders, parted
+from .loaders import Loaders, loaders, split_indices
 from .local_files import load_folder
-from .preprocessing import Pixels
+from .preprocessing import Preprocessing
 
 TARGETS = ("label", "labels", "target", "targets", "y")
 TOKENS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -55,7 +55,7 @@ def dataset_loaders(spec: DataSpec, where: Path | str, inputs: tuple[InputSpec, 
     train, held = _splits(shown, _loaded(shown, where))
     columns = _columns(shown, train.features, spec, inputs)
     if held is None:
-        rest, out = parted(len(train), spec.share, shown)
+        rest, out = split_indices(len(train), spec.share, shown)
         train, held = train.select(rest), train.select(out)
     made = [_part(shown, part, columns, spec, inputs) for part in (train, held)]
     return loaders(made[0], made[1], spec.batch)
@@ -178,7 +178,7 @@ def _part(
     labels = list(targets) if targets.is_floating_point() else targets.tolist()
     items = [(Row(i, names[0]), label) for i, label in enumerate(labels)]
     rows = part.select_columns(names)
-    pixels = Pixels(spec.images, takes, shown)
+    pixels = Preprocessing(spec.images, takes, shown)
     return Images(items, lambda row: rows[row.number][row.column], pixels)
 
 

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from ..configs.recipe import DataSpec, InputSpec
 from ..core.errors import DataError, first_line
-from .loaders import Loaders, loaders, parted
-from .preprocessing import Pixels
+from .loaders import Loaders, loaders, split_indices
+from .preprocessing import Preprocessing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TRAINING = ("train", "training", "trn")
@@ -27,7 +27,9 @@ class Images(Dataset[tuple[Any, Any]]):
     """(pixels, target) of each item, a place that `opened` opens with its target; by keyword
     where the model's input has one."""
 
-    def __init__(self, items: list[Item], opened: Callable[[Any], Any], pixels: Pixels) -> None:
+    def __init__(
+        self, items: list[Item], opened: Callable[[Any], Any], pixels: Preprocessing
+    ) -> None:
         self.items, self.opened, self.pixels = items, opened, pixels
         self._kept: dict[int, Tensor] = {}
 
@@ -57,7 +59,7 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
 
     Raises DataError where there are no images, MissingExtra without Pillow.
     """
-    pixels = Pixels(spec.images, inputs, "folder:DIR")
+    pixels = Preprocessing(spec.images, inputs, "folder:DIR")
     if not folder.is_dir():
         raise DataError(f"`folder:{folder}`: there is no such folder.")
     train, held = _parts(folder, spec.share)
@@ -90,7 +92,7 @@ def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
     items = _items(folder)
     for label in sorted({label for _, label in items}):
         own = [item for item in items if item[1] == label]
-        rest, out = parted(len(own), share, f"`{own[0][0].parent}`")
+        rest, out = split_indices(len(own), share, f"`{own[0][0].parent}`")
         train += [own[i] for i in rest]
         held += [own[i] for i in out]
     return train, held

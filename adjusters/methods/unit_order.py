@@ -17,7 +17,7 @@ DAMPING = 1e-3
 
 
 @dataclass
-class Reader:
+class Consumer:
     """One layer that reads the units, in the units' order.
 
     `metric` [D, D] is W^T diag(F) W / 2 summed over taps, `covariance` [D, D] (or [D]) that of its
@@ -70,7 +70,7 @@ class Reader:
         return (units[:, None] * self.block + torch.arange(self.block)).reshape(-1)
 
 
-def order(readers: list[Reader], size: int) -> Tensor:
+def removal_order(readers: list[Consumer], size: int) -> Tensor:
     """[size] float64: the rise in loss at which each unit goes, never falling along the way."""
     scores = torch.zeros(size, dtype=torch.float64)
     left = torch.arange(size)
