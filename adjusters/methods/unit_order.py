@@ -1,4 +1,4 @@
-"""In which order the units of a group go, and what the loss rises by each time.
+"""The order in which units of a group go, and the rise in loss by each.
 
 Optimal Brain Surgeon over whole units (Hassibi & Stork 1993, eq. 5, in blocks): a unit goes where
 the layers that read it can best make up for it from the units that stay. The rise in loss is
