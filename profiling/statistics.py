@@ -12,7 +12,7 @@ from ..core.records import Comparison, Latency, Target, Verdict
 
 NEGLIGIBLE = 0.01  # a change below 1 % is not reported as one
 MAX_CHUNKS = 30
-# Student's t at 99 %, two-sided, for 1..29 degrees of freedom: scipy is no dependency. 99 and not
+# Student's t at 99 %, two-sided, for 1..29 degrees of freedom: scipy is not imported. 99 and not
 # 95 %: at 95 % one in twenty comparisons of a model with itself would claim a change.
 T_99 = (
     *(63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169),
