@@ -29,8 +29,8 @@ def run(request: CheckRequest) -> Check:
     from ..tuning.check import check
     from .progress import Live
 
-    with Live() as talk:
-        return check(request, talk)
+    with Live() as progress:
+        return check(request, progress)
 
 
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:

@@ -39,6 +39,6 @@ def demo(
         )
         recipe = recipe_for(load, "tune")
         job = job_for(load, recipe, given.make(MachineFlags))
-        with Live() as talk:
-            outcome = tune(job, recipe, talk, out, force=force, resume=resume)
+        with Live() as progress:
+            outcome = tune(job, recipe, progress, out, force=force, resume=resume)
         finish(outcome, recipe.limits.max_drop, json)

@@ -49,7 +49,7 @@ def profile(
         recipe = recipe_for(load, "tune").model_copy(update={"data": None})
         say_code(load, recipe)
         job = job_for(load, recipe, machine)
-        with Live() as talk:
-            outcome = run(job, recipe, talk, groups, runtimes)
+        with Live() as progress:
+            outcome = run(job, recipe, progress, groups, runtimes)
         show(outcome.record, json)
         write(outcome.record, out)

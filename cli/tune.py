@@ -33,9 +33,9 @@ def tune(
         recipe = recipe_for(load, "tune")
         say_code(load, recipe)
         job = job_for(load, recipe, machine)
-        with Live() as talk:
+        with Live() as progress:
             outcome = run(
-                job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run,
+                job, recipe, progress, out or default_out(checkpoint), force=force, dry_run=dry_run,
                 resume=resume,
             )  # fmt: skip
         finish(outcome, recipe.limits.max_drop, json)

@@ -12,19 +12,21 @@ from .trials import Picks, Trial, interpolated
 class Measuring(Protocol):
     """What is asked of a search here."""
 
-    def measure(self, picks: Picks, form: int) -> Trial: ...
-    def of_problem(self, form: int, problem: Problem) -> list[Trial]: ...
+    def measure(self, picks: Picks, number_format: int) -> Trial: ...
+    def of_problem(self, number_format: int, problem: Problem) -> list[Trial]: ...
     def in_time(self) -> bool: ...
 
 
-def approach(search: Measuring, problem: Problem, budget_ms: float, most: int, form: int) -> None:
+def approach(
+    search: Measuring, problem: Problem, budget_ms: float, most: int, number_format: int
+) -> None:
     """Measure up to `most` solutions of `problem` until one is in the window below the budget.
 
     Predictions err otherwise for blocks than for widths, so what this problem's own solutions
     took says best what to ask of it next.
     """
-    aim, whole = 0.5 * (1 + WINDOW) * budget_ms, search.measure(problem.whole(), form)
-    points, tried = search.of_problem(form, problem), [whole]
+    aim, whole = 0.5 * (1 + WINDOW) * budget_ms, search.measure(problem.whole(), number_format)
+    points, tried = search.of_problem(number_format, problem), [whole]
     count = len(tried)  # with those that failed
     low, high = 0.0, whole.predicted_ms  # asking for the one fitted, for the other did not
     for _ in range(2 * most):
@@ -35,7 +37,7 @@ def approach(search: Measuring, problem: Problem, budget_ms: float, most: int, f
         if found is None:  # nothing is predicted to be so fast
             low = asked
             continue
-        trial = search.measure(found.picks, form)
+        trial = search.measure(found.picks, number_format)
         took = trial.latency.high_ms
         if trial.failed:  # nothing is known of it: wider ones are asked for
             count, low = count + 1, asked

@@ -19,7 +19,7 @@ from ..graph.train_mode import NoGradient
 
 
 @dataclass(frozen=True)
-class Droppable:
+class DroppableBlock:
     """`inner`: prunable groups whose parameters are all of the block; `nodes`: its branch."""
 
     block: Block
@@ -29,15 +29,17 @@ class Droppable:
 
 
 @dataclass(frozen=True)
-class Depth:
+class DroppableBlocks:
     """Blocks that can be left out, `most` of them at a time. `reason`: why none is, if none is."""
 
-    blocks: tuple[Droppable, ...] = ()
+    blocks: tuple[DroppableBlock, ...] = ()
     most: int = 0
     reason: str = "channels cost less accuracy for the time that they save"
 
     @classmethod
-    def of(cls, context: Context, groups: Iterable[Group], settings: DropBlocks | None) -> Depth:
+    def of(
+        cls, context: Context, groups: Iterable[Group], settings: DropBlocks | None
+    ) -> DroppableBlocks:
         """None are where `settings` (of a `drop_blocks` step that leaves the count open) is None.
 
         Of nested blocks only the innermost count. A block without a group of its own is left as
@@ -57,7 +59,8 @@ class Depth:
         except NoGradient as error:
             return cls(reason=f"what a block is worth is not known: {error}")
         rows = (
-            Droppable(b, inner[b.total], _branch(context.module, b), losses[b.total]) for b in kept
+            DroppableBlock(b, inner[b.total], _branch(context.module, b), losses[b.total])
+            for b in kept
         )
         return cls(tuple(rows), max(1, int(settings.max_share * len(found))))
 

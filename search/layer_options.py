@@ -30,7 +30,7 @@ from ..graph.layers import Layer, layers_of
 from ..profiling.layers import node_times
 from ..profiling.losses import outputs_of
 from .lab import Lab
-from .number_formats import FLOAT, integers, ranks
+from .number_formats import FLOAT, integer_steps, low_rank_steps
 
 EXAMPLES, FEWEST, SECONDS = 64, 8, 8.0
 FASTER = 0.97  # of the time as it is
@@ -76,7 +76,7 @@ class LayerOptions:
         """What the recipe's steps offer for the layers of the model at `start`."""
         found: dict[str, tuple[LayerOption, ...]] = {}
         usual = node_times(lowered(start.module, start.inputs, lab.runtime), start.inputs)
-        for place in (*ranks(lab.recipe), *integers(lab.recipe)):
+        for place in (*low_rank_steps(lab.recipe), *integer_steps(lab.recipe)):
             step = lab.recipe.adjust[place]
             try:
                 rows = [row for settings in _degrees(step.settings)
@@ -148,7 +148,7 @@ def _ways(
     faster = {layer: share for layer, share in shares.items() if share < FASTER}
     if not faster:
         return
-    lab.talk.stage("judging layers one by one", len(faster))
+    lab.progress.stage("judging layers one by one", len(faster))
     for layer, loss in _losses(lab, lab.context(module), plan, faster):
         if math.isfinite(loss):
             node = layer.node.name
@@ -190,7 +190,7 @@ def _losses(
             for inputs, targets, outputs in rows
         )
         yield layer, sum(risen) / total
-        lab.talk.advance(1)
+        lab.progress.advance(1)
 
 
 def _outputs(module: GraphModule, inputs: Inputs, context: Context) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..graph.capture import clone
 from .search import Search
-from .target import MARGIN, WINDOW, budget_ms, used
+from .target import MARGIN, WINDOW, budget_ms, share_of_target
 from .trials import Trial
 
 ROUNDS = 4
@@ -19,7 +19,7 @@ def meet_target(search: Search) -> tuple[Trial, float]:
     the fastest where none does. What that process measures corrects the budget.
     """
     lab = search.lab
-    lab.talk.stage("searching")
+    lab.progress.stage("searching")
     budget = budget_ms(lab.target, lab.reference)
     if search.exact(budget) is None:
         search.say_feasible(search.smallest())
@@ -56,6 +56,6 @@ def _verified(search: Search, found: Trial) -> float:
     variant = lab.build(search.decision(found)).under(found.runtime)
     # Weights of the graph that is exported are shared by nothing that still changes.
     checked = lab.verify(replace(variant, module=clone(variant.module)))
-    share = used(lab.target, checked)
-    lab.talk.note(f"a fresh process uses {100 * share:.1f} % of the target")
+    share = share_of_target(lab.target, checked)
+    lab.progress.note(f"a fresh process uses {100 * share:.1f} % of the target")
     return share

@@ -16,19 +16,19 @@ from ..graph.edits.apply import Cast, Edit, QuantizeWeight, Sparsify
 FLOAT = -1
 
 
-def halves(recipe: Recipe) -> tuple[int, ...]:
+def half_precision_steps(recipe: Recipe) -> tuple[int, ...]:
     """It rounds so little that nothing need be removed where it is fast enough."""
     return _open(recipe, "the whole model")
 
 
-def integers(recipe: Recipe) -> tuple[int, ...]:
+def integer_steps(recipe: Recipe) -> tuple[int, ...]:
     """Integer weights alone are for the size of the file first: asked for, they are part of every
     candidate, which is measured with them."""
     return tuple(i for i in _open(recipe, "layers") if _facts(recipe, i).changes_format)
 
 
-def ranks(recipe: Recipe) -> tuple[int, ...]:
-    """Where the recipe leaves the ranks open, of the form that is searched."""
+def low_rank_steps(recipe: Recipe) -> tuple[int, ...]:
+    """Where the recipe leaves the ranks open, of the number_format that is searched."""
     return tuple(i for i in _open(recipe, "layers") if not _facts(recipe, i).changes_format)
 
 
@@ -45,13 +45,18 @@ def _facts(recipe: Recipe, place: int) -> Facts:
     return recipe.adjust[place].settings.facts
 
 
-def name_of(recipe: Recipe, form: int) -> str:
-    if form == FLOAT:
+def open_steps(recipe: Recipe) -> tuple[int, ...]:
+    """Places of the steps that the search decides about."""
+    return (*low_rank_steps(recipe), *integer_steps(recipe), *half_precision_steps(recipe))
+
+
+def name_of(recipe: Recipe, number_format: int) -> str:
+    if number_format == FLOAT:
         return "float32"
-    settings = recipe.adjust[form].settings
+    settings = recipe.adjust[number_format].settings
     if isinstance(settings, Precision):
         return settings.dtype
-    return settings.scheme if isinstance(settings, Quantize) else recipe.adjust[form].name
+    return settings.scheme if isinstance(settings, Quantize) else recipe.adjust[number_format].name
 
 
 def takes_a_format(edits: Iterable[Edit]) -> bool:

@@ -15,7 +15,7 @@ from ..core.model_io import Inputs
 from ..graph.analysis.groups import Group
 from ..graph.lowering.lower import folded_copy
 from ..profiling.layers import node_times
-from .droppable_blocks import Depth
+from .droppable_blocks import DroppableBlocks
 from .knapsack import Choice, Floats, Problem, Term
 from .latency_tables import LatencyTables, Shape, points_for, shapes_of
 from .layer_options import LayerOptions, choice_of
@@ -65,11 +65,11 @@ class ProblemBuilder:
         inputs: Inputs,
         pruner: Pruner,
         tables: LatencyTables,
-        depth: Depth | None = None,
+        depth: DroppableBlocks | None = None,
         ways: LayerOptions | None = None,
     ) -> None:
-        self.pruner, self.tables, self.depth = pruner, tables, depth or Depth()
-        self.ways = (ways or LayerOptions()).of
+        self.pruner, self.tables, self.depth = pruner, tables, depth or DroppableBlocks()
+        self.layer_options = (ways or LayerOptions()).of
         self.groups = {g.name: g for g in pruner.analysis.prunable if pruner.limit(g) > 0}
         self.whole = {name: g.size for name, g in self.groups.items()}
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
@@ -94,7 +94,9 @@ class ProblemBuilder:
         """The knapsack over corner widths, width 0 where a block can be left out, and ways."""
         terms, fixed = self._terms()
         kept = {name: self._corners(name, terms) for name in self.groups}
-        kept |= {choice_of(node): list(range(len(ways))) for node, ways in self.ways.items()}
+        kept |= {
+            choice_of(node): list(range(len(ways))) for node, ways in self.layer_options.items()
+        }
         leads = self.depth.lead_of_group
         dropping = {d.inner[0]: d.loss for d in self.depth.blocks}
         choices = {}
@@ -105,7 +107,7 @@ class ProblemBuilder:
             if name in leads:
                 widths, rises = (0, *widths), (dropping.get(name, 0.0), *rises)
             choices[name] = Choice(widths, rises)
-        for node, ways in self.ways.items():
+        for node, ways in self.layer_options.items():
             rises = tuple(way.loss for way in ways)
             choices[choice_of(node)] = Choice(tuple(range(len(ways))), rises)
         cut = [Term(t.names, t.ms[np.ix_(*(kept[n] for n in t.names))]) for t in terms]
@@ -145,8 +147,8 @@ class ProblemBuilder:
         """Also by how the layer runs (`shares`: of the time, last axis); in a block that none of
         `groups` tells of, by its lead."""
         names = groups
-        if node in self.ways:
-            whole = np.array([way.share for way in self.ways[node]])
+        if node in self.layer_options:
+            whole = np.array([way.share for way in self.layer_options[node]])
             names = (*names, choice_of(node))
             ms = ms[..., None] * (whole if shares is None else shares)
         lead = self.depth.lead_of_node.get(node)
@@ -157,7 +159,7 @@ class ProblemBuilder:
 
     def _shares(self, node: str, shape: Shape, pairs: Iterable[tuple[int, int]]) -> Floats:
         """[pair of widths, way]"""
-        kernel, ways = math.prod(shape.kernel), self.ways.get(node, ())
+        kernel, ways = math.prod(shape.kernel), self.layer_options.get(node, ())
         return np.array([[way.at(kernel, shape.widths, *pair) for way in ways] for pair in pairs])
 
     def _requests(self, cell: Cell) -> list[list[tuple[int, int]]]:

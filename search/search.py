@@ -17,9 +17,9 @@ from .approach import approach
 from .decision import Decision
 from .knapsack import Problem
 from .lab import HeldOut, Lab
-from .number_formats import FLOAT, halves, integers, takes_a_format
+from .number_formats import FLOAT, half_precision_steps, integer_steps, takes_a_format
 from .space import SearchSpace
-from .target import budget_ms, feasibility, wanted
+from .target import budget_ms, feasibility, is_set
 from .trials import Picks, Trial, candidates, interpolated, shortlist
 from .variant import Variant
 
@@ -39,14 +39,14 @@ UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 class Search:
     """Candidates of one pruning step, measured as they are asked for.
 
-    `forms`: formats of the whole model that are faster here, FLOAT first; `steps`: of the recipe,
-    those that make layers run in integers or split, where all of them together are faster.
+    `number_formats`: those of the whole model that are faster here, FLOAT first; `steps`: of the
+    recipe, those that make layers run in integers or split, where all together are faster.
     """
 
     lab: Lab
     space: SearchSpace
     trials: list[Trial] = field(default_factory=list)
-    forms: tuple[int, ...] = (FLOAT,)
+    number_formats: tuple[int, ...] = (FLOAT,)
     steps: tuple[int, ...] = ()
 
     @property
@@ -70,66 +70,72 @@ class Search:
         made.trials.append(Trial(whole, made.problem.ms(whole), 0.0, free, lab.runtime))
         made._recall()
         if made.problem.choices:
-            made.steps = tuple(s for s in space.ways.steps if made._gains(space.all_by(s).whole()))
-            found = (f for f in halves(lab.recipe) if made._gains(whole, f))
-            made.forms = (FLOAT, *found)
+            made.steps = tuple(
+                s for s in space.layer_options.steps if made._gains(space.all_by(s).whole())
+            )
+            found = (f for f in half_precision_steps(lab.recipe) if made._gains(whole, f))
+            made.number_formats = (FLOAT, *found)
         return made
 
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
         while (trial := self.lab.recall("trial", Trial)) is not None:
-            known = self.known(trial.picks, trial.form)
+            known = self.known(trial.picks, trial.number_format)
             at = len(self.trials) if known is None else self.trials.index(known)
             self.trials[at : at + 1] = [trial]
 
-    def _gains(self, whole: Picks, form: int = FLOAT) -> bool:
+    def _gains(self, whole: Picks, number_format: int = FLOAT) -> bool:
         """Whether the model without pruning is faster in this format here."""
-        trial = self.known(whole, form)
+        trial = self.known(whole, number_format)
         try:
             if trial is None:
-                variant = self._built(whole, form)
-                if form != FLOAT and not takes_a_format(variant.edits):
+                variant = self._built(whole, number_format)
+                if number_format != FLOAT and not takes_a_format(variant.edits):
                     return False
-                trial = self._measured(whole, form, variant)
+                trial = self._measured(whole, number_format, variant)
         except Exception as error:
-            trial = self._unmade(whole, form, error)
+            trial = self._unmade(whole, number_format, error)
         if trial.failed:
             return False
         gains = trial.latency.high_ms < self.trials[0].latency.value_ms
-        self.lab.talk.note(
+        self.lab.progress.note(
             f"{trial.name} without pruning: {trial.latency.value_ms:.3g} ms"
             + ("" if gains else ", no faster than float32 here")
         )
         return gains
 
-    def problems(self, form: int) -> list[Problem]:
+    def problems(self, number_format: int) -> list[Problem]:
         """In half precision no layer runs in integers, but it may be split."""
-        integer = integers(self.lab.recipe) if form != FLOAT else ()
+        integer = integer_steps(self.lab.recipe) if number_format != FLOAT else ()
         return self.space.problems(tuple(s for s in self.steps if s not in integer))
 
     def decision(self, trial: Trial) -> Decision:
-        return self.space.decision(self.lab.recipe, trial.picks, trial.form)
+        return self.space.decision(self.lab.recipe, trial.picks, trial.number_format)
 
-    def known(self, picks: Picks, form: int) -> Trial | None:
+    def known(self, picks: Picks, number_format: int) -> Trial | None:
         wanted, settled = self.space.settled(picks), self.space.settled
-        same = (t for t in self.trials if t.form == form and settled(t.picks) == wanted)
+        same = (
+            t
+            for t in self.trials
+            if t.number_format == number_format and settled(t.picks) == wanted
+        )
         return next(same, None)
 
-    def measure(self, picks: Picks, form: int = FLOAT) -> Trial:
+    def measure(self, picks: Picks, number_format: int = FLOAT) -> Trial:
         """One that fails is no better than nothing, and the search goes on."""
-        known = self.known(picks, form)
+        known = self.known(picks, number_format)
         if known is not None:
             return known
         try:
-            return self._measured(picks, form, self._built(picks, form))
+            return self._measured(picks, number_format, self._built(picks, number_format))
         except Exception as error:
-            return self._unmade(picks, form, error)
+            return self._unmade(picks, number_format, error)
 
-    def _unmade(self, picks: Picks, form: int, error: Exception) -> Trial:
-        formats, name = self.space.formats(self.lab.recipe, picks, form)
+    def _unmade(self, picks: Picks, number_format: int, error: Exception) -> Trial:
+        formats, name = self.space.formats(self.lab.recipe, picks, number_format)
         made = Trial(
             picks, self.problem.ms(picks), self.problem.loss(self.space.settled(picks)),
-            UNMEASURED, self.lab.runtime, form=form, formats=formats, name=name,
+            UNMEASURED, self.lab.runtime, number_format=number_format, formats=formats, name=name,
         )  # fmt: skip
         self.trials.append(made)
         self.fail(made, error)
@@ -139,15 +145,15 @@ class Search:
         """The trial is none any more, and the report says why."""
         label = f"tried {self.trials.index(trial)}, {trial.name}"
         trial.fail(self.lab.set_aside(label, error))
-        self.lab.talk.note(f"{label}: {trial.failed}")
+        self.lab.progress.note(f"{label}: {trial.failed}")
 
-    def _built(self, picks: Picks, form: int) -> Variant:
-        decision = self.space.decision(self.lab.recipe, picks, form)
+    def _built(self, picks: Picks, number_format: int) -> Variant:
+        decision = self.space.decision(self.lab.recipe, picks, number_format)
         return self.lab.build(replace(decision, rough=True))
 
-    def _measured(self, picks: Picks, form: int, variant: Variant) -> Trial:
+    def _measured(self, picks: Picks, number_format: int, variant: Variant) -> Trial:
         lab, predicted = self.lab, self.problem.ms(picks)
-        formats, name = self.space.formats(lab.recipe, picks, form)
+        formats, name = self.space.formats(lab.recipe, picks, number_format)
         same = [t for t in self.trials if t.formats == formats and not t.failed]
         # One point of another format says little: small layers gain less by it than large ones.
         told = len(same) >= (2 if formats else 1)
@@ -159,25 +165,25 @@ class Search:
         loss = self.problem.loss(self.space.settled(picks))
         made = Trial(
             picks, predicted, loss, latency, runtime, expected,
-            form=form, formats=formats, name=name,
+            number_format=number_format, formats=formats, name=name,
         )  # fmt: skip
         self.trials.append(made)
         lab.write_down("trial", made)
         if expected is not None:
-            lab.talk.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
+            lab.progress.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
         return made
 
-    def of_problem(self, form: int, problem: Problem) -> list[Trial]:
+    def of_problem(self, number_format: int, problem: Problem) -> list[Trial]:
         """What was tried in a format and is among the problem's options."""
-        made = (t for t in self.trials if t.form == form and not t.failed)
+        made = (t for t in self.trials if t.number_format == number_format and not t.failed)
         return [t for t in made if problem.allows(t.picks)]
 
     def smallest(self) -> Trial:
         """What takes least time of all; lossless work where nothing else can be had."""
         made = [
-            self.measure(problem.fastest(), form)
-            for form in self.forms
-            for problem in self.problems(form)
+            self.measure(problem.fastest(), number_format)
+            for number_format in self.number_formats
+            for problem in self.problems(number_format)
         ]
         found = [t for t in made if not t.failed] or [t for t in self.trials if not t.failed]
         return min(found, key=lambda t: t.latency.value_ms)
@@ -194,28 +200,28 @@ class Search:
         out_of_reach = self.smallest().latency.high_ms > budget_ms
         if out_of_reach and not any(t.failed for t in self.trials):
             return None
-        for form in self.forms:
-            free, *others = self.problems(form)
+        for number_format in self.number_formats:
+            free, *others = self.problems(number_format)
             for problem in (free, *free.others(), *others):
-                if self._between(problem, budget_ms, form):
+                if self._between(problem, budget_ms, number_format):
                     trials = TRIALS if problem is free else OTHER_TRIALS
-                    approach(self, problem, budget_ms, trials, form)
+                    approach(self, problem, budget_ms, trials, number_format)
         return self._best(budget_ms)
 
-    def _between(self, problem: Problem, budget_ms: float, form: int) -> bool:
+    def _between(self, problem: Problem, budget_ms: float, number_format: int) -> bool:
         """Whether there is something to choose: its narrowest is fast enough, its whole is not."""
-        fastest = self.measure(problem.fastest(), form)
+        fastest = self.measure(problem.fastest(), number_format)
         # Where the narrowest fails, wider ones may be had.
         fits = bool(fastest.failed) or fastest.latency.high_ms <= budget_ms
-        return fits and self.measure(problem.whole(), form).latency.high_ms > budget_ms
+        return fits and self.measure(problem.whole(), number_format).latency.high_ms > budget_ms
 
     def exact(self, budget_ms: float) -> Trial | None:
         """The whole model in half precision where that is enough: nothing need be removed.
 
         With data it must keep to `limits.max_drop` on what is held out of training.
         """
-        for form in self.forms[1:]:
-            trial = self.measure(self.problem.whole(), form)
+        for number_format in self.number_formats[1:]:
+            trial = self.measure(self.problem.whole(), number_format)
             if trial.latency.high_ms <= budget_ms and self._keeps_to_limit(trial):
                 return trial
         return None
@@ -253,13 +259,15 @@ class Search:
             return
         trial.distance, trial.held = found.divergence, found.score
         lab.write_down("trial", trial)
-        lab.talk.note(f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}")
+        lab.progress.note(
+            f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}"
+        )
 
     def say_feasible(self, smallest: Trial) -> None:
         """Before the long work: where the target lies between what is known to be possible."""
-        target, whole, note = self.lab.target, self.lab.reference, self.lab.talk.note
+        target, whole, note = self.lab.target, self.lab.reference, self.lab.progress.note
         note(feasibility(target, whole, self.trials[0].latency, smallest.latency))
-        if wanted(target) and smallest.latency.value_ms > budget_ms(target, whole):
+        if is_set(target) and smallest.latency.value_ms > budget_ms(target, whole):
             note(OUT_OF_REACH)
 
     def _best(self, budget_ms: float) -> Trial | None:

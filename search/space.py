@@ -11,12 +11,18 @@ from ..adjusters.prune import Pruner, seen_by
 from ..configs.recipe import Recipe, Step
 from ..configs.settings import DropBlocks, Prune
 from .decision import Decision, StepDecision
-from .droppable_blocks import Depth
+from .droppable_blocks import DroppableBlocks
 from .knapsack import Problem
 from .lab import Lab
 from .latency_tables import LatencyTables, Store
 from .layer_options import LayerOptions, choice_of
-from .number_formats import FLOAT, halves, integers, name_of, ranks
+from .number_formats import (
+    FLOAT,
+    integer_steps,
+    low_rank_steps,
+    name_of,
+    open_steps,
+)
 from .problem import ProblemBuilder
 from .trials import Picks
 from .width_multiple import rewarded_multiple
@@ -25,61 +31,68 @@ from .width_multiple import rewarded_multiple
 @dataclass(frozen=True)
 class SearchSpace:
     pruner: Pruner
-    depth: Depth
+    depth: DroppableBlocks
     problem: Problem
-    ways: LayerOptions
+    layer_options: LayerOptions
 
     @property
     def groups(self) -> set[str]:
         """Of the problem's choices, those of widths."""
-        return set(self.problem.choices) - {choice_of(node) for node in self.ways.of}
+        return set(self.problem.choices) - {choice_of(node) for node in self.layer_options.of}
 
     def all_by(self, step: int) -> Problem:
         """Every layer that can runs by this step of the recipe."""
-        return replace(self.problem, barred=self.ways.others(step))
+        return replace(self.problem, barred=self.layer_options.others(step))
 
     def problems(self, steps: tuple[int, ...]) -> list[Problem]:
         """Where layers may run by `steps`: the one with all freedom, and those with no layer and
         with every layer run so, which are there since predictions err."""
         if not steps:
             return [self.all_by(FLOAT)]
-        free = replace(self.problem, barred=self.ways.others(FLOAT, *steps))
+        free = replace(self.problem, barred=self.layer_options.others(FLOAT, *steps))
         return [free, self.all_by(FLOAT), *map(self.all_by, steps)]
 
     def settled(self, picks: Picks) -> dict[str, int]:
         """Layers of blocks that are left out run as they are: no other way means anything."""
         leads, lead_of = (d.inner[0] for d in self.depth.blocks), self.depth.lead_of_node
         gone = {a for a in leads if not self.problem.choices[a].options[picks[a]]}
-        rows = {choice_of(n): len(w) - 1 for n, w in self.ways.of.items() if lead_of.get(n) in gone}
+        rows = {
+            choice_of(n): len(w) - 1
+            for n, w in self.layer_options.of.items()
+            if lead_of.get(n) in gone
+        }
         return {**picks, **rows}
 
-    def decision(self, recipe: Recipe, picks: Picks, form: int) -> Decision:
-        """What an allocation means for the recipe's steps, the whole model in format `form`."""
+    def decision(self, recipe: Recipe, picks: Picks, number_format: int) -> Decision:
+        """The recipe's steps as an allocation has them, the whole model in `number_format`."""
         picks = self.settled(picks)
         widths = {g: self.problem.choices[g].options[i] for g, i in picks.items()
                   if g in self.groups}  # fmt: skip
         gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
         kept = {g: w for g, w in widths.items() if w}
         nodes: dict[tuple[int, int], set[str]] = {}
-        for node, way in self.ways.taken(picks).items():
+        for node, way in self.layer_options.taken(picks).items():
             nodes.setdefault((way.step, way.rank), set()).add(node)
         steps = recipe.adjust
         taken = [
             StepDecision(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())
         ]
+        whole = [] if number_format == FLOAT else [StepDecision(steps[number_format])]
         return Decision(
             self.pruner.keeping(kept), gone, self.depth.reason,
-            open=tuple(steps[f] for f in (*ranks(recipe), *integers(recipe), *halves(recipe))),
-            taken=(*taken, *([] if form == FLOAT else [StepDecision(steps[form])])),
+            open=tuple(steps[place] for place in open_steps(recipe)),
+            taken=(*taken, *whole),
         )  # fmt: skip
 
-    def formats(self, recipe: Recipe, picks: Picks, form: int) -> tuple[tuple[int, ...], str]:
+    def formats(
+        self, recipe: Recipe, picks: Picks, number_format: int
+    ) -> tuple[tuple[int, ...], str]:
         """The steps that an allocation takes besides widths, and in words."""
-        counts = Counter(way.step for way in self.ways.taken(self.settled(picks)).values())
-        whole = [] if form == FLOAT else [form]
+        counts = Counter(way.step for way in self.layer_options.taken(self.settled(picks)).values())
+        whole = [] if number_format == FLOAT else [number_format]
         names = [name_of(recipe, f) for f in whole]
         for step, count in sorted(counts.items()):
-            most = sum(any(w.step == step for w in row) for row in self.ways.of.values())
+            most = sum(any(w.step == step for w in row) for row in self.layer_options.of.values())
             part = "" if count == most else f" in {count} of {most} layers"
             names.append(name_of(recipe, step) + part)
         return (*whole, *sorted(counts)), ", ".join(names) or name_of(recipe, FLOAT)
@@ -89,7 +102,7 @@ class SearchSpace:
         """For the model as it stands when the recipe reaches the pruning step."""
         start = lab.start(step)
         context = seen_by(start, step.settings)
-        lab.talk.stage("ranking channel groups")
+        lab.progress.stage("ranking channel groups")
         ranking = lab.remember("ranking", Ranking, lambda: Ranking.of(lab, context, step))
         if ranking.instead:
             lab.set_aside("importance", ranking.instead)
@@ -98,9 +111,9 @@ class SearchSpace:
             ranking.instead,
         )  # fmt: skip
         ways = LayerOptions()
-        if ranks(lab.recipe) or integers(lab.recipe):
+        if low_rank_steps(lab.recipe) or integer_steps(lab.recipe):
             ways = lab.remember("ways", LayerOptions, lambda: LayerOptions.measured(lab, start))
-        lab.talk.stage("timing layers at other widths")
+        lab.progress.stage("timing layers at other widths")
         problem = lab.remember(
             "widths", Problem, lambda: _timed(lab, start, pruner, ranking.depth, ways)
         )
@@ -114,17 +127,17 @@ class Ranking:
     scores: Scores
     costs: dict[str, float]
     multiple: int
-    depth: Depth
+    depth: DroppableBlocks
     instead: str = ""
 
     @classmethod
     def of(cls, lab: Lab, context: Context, step: Step) -> Ranking:
         made = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
         groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
-        depth = Depth.of(context, groups, _open_drop(lab))
+        depth = DroppableBlocks.of(context, groups, _open_drop(lab))
         assert isinstance(step.settings, Prune)
         if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
-            depth = Depth(reason="weight norms are no currency to weigh blocks in")
+            depth = DroppableBlocks(reason="weight norms are no currency to weigh blocks in")
         return cls(made.scores, made.costs, made.multiple, depth, made.instead)
 
 
@@ -134,10 +147,12 @@ def _open_drop(lab: Lab) -> DropBlocks | None:
     return next((s for s in found if s.count is None), None)
 
 
-def _timed(lab: Lab, start: Context, pruner: Pruner, depth: Depth, ways: LayerOptions) -> Problem:
+def _timed(
+    lab: Lab, start: Context, pruner: Pruner, depth: DroppableBlocks, ways: LayerOptions
+) -> Problem:
     """The knapsack, from timings of layers at other widths."""
     tables = LatencyTables.of(lab.runtime, start.device, Store.of(lab.fingerprint, lab.runtime))
     builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, ways)
-    count = builder.measure(lambda n: lab.talk.advance(n))
-    lab.talk.note(f"{count} timings of layers made, the rest known on this machine")
+    count = builder.measure(lambda n: lab.progress.advance(n))
+    lab.progress.note(f"{count} timings of layers made, the rest known on this machine")
     return builder.problem()

@@ -10,7 +10,7 @@ WINDOW = 0.95
 MARGIN = 0.985
 
 
-def wanted(target: Target) -> bool:
+def is_set(target: Target) -> bool:
     return target.ms is not None or target.speedup is not None
 
 
@@ -27,7 +27,7 @@ def feasibility(
 ) -> str:
     """One line before the long work; `smallest` is the narrowest variant, once it was measured."""
     goal = "none"
-    if wanted(target):
+    if is_set(target):
         goal = f"{budget_ms(target, reference):.3g} ms"
     elif target.fastest:
         goal = "as fast as the accuracy limit allows"
@@ -37,7 +37,7 @@ def feasibility(
     return f"{text}smallest reachable about {smallest.value_ms:.3g} ms, target {goal}"
 
 
-def used(target: Target, checked: Verification) -> float:
+def share_of_target(target: Target, checked: Verification) -> float:
     """The part of the target that a verified artifact uses; at most 1 meets it."""
     if target.speedup is not None:
         return target.speedup / checked.comparison.low
@@ -45,7 +45,7 @@ def used(target: Target, checked: Verification) -> float:
     return checked.final.high_ms / target.ms
 
 
-def used_by_original(target: Target, checked: Verification) -> float:
+def original_share(target: Target, checked: Verification) -> float:
     """The part of the target that the user's own model uses."""
     if target.speedup is not None:
         return target.speedup

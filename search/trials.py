@@ -16,7 +16,7 @@ FAR = 10.0  # times the least predicted rise in loss
 
 @dataclass
 class Trial:
-    """One allocation that was built and measured, the whole model in format `form`.
+    """One allocation that was built and measured, the whole model in format `number_format`.
 
     `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
     measured in this format by then. `formats`: the steps of those that
@@ -31,7 +31,7 @@ class Trial:
     expected_ms: float | None = None
     held: float | None = None
     distance: float | None = None
-    form: int = FLOAT
+    number_format: int = FLOAT
     formats: tuple[int, ...] = ()
     name: str = "float32"
     failed: str = ""
@@ -79,7 +79,7 @@ def candidates(trials: Iterable[Trial]) -> list[Candidate]:
     for number, t in enumerate(trials, start=1):
         if t.failed:
             continue  # it has no figures: the report names it among what was left alone
-        form = f", {t.name}" if t.formats else ""
-        row = candidate(f"tried {number}{form}", t.latency, t.held)
+        number_format = f", {t.name}" if t.formats else ""
+        row = candidate(f"tried {number}{number_format}", t.latency, t.held)
         rows.append(replace(row, predicted_ms=t.expected_ms, predicted_rise=t.loss))
     return rows

@@ -16,20 +16,23 @@ def fastest_within(search: Search, least: float) -> list[Trial]:
 
     Latencies are halved on their logarithm between the narrowest and the whole.
     """
-    search.lab.talk.stage("searching")
+    search.lab.progress.stage("searching")
     smallest = search.smallest()
     search.say_feasible(smallest)
     if search.held(smallest) >= least:
         return [smallest]
     good: list[Trial] = []
-    for form in search.forms:
-        for problem in search.problems(form):
-            good += _halved(search, problem, least, form)
+    for number_format in search.number_formats:
+        for problem in search.problems(number_format):
+            good += _halved(search, problem, least, number_format)
     return sorted(good, key=lambda t: t.latency.value_ms)
 
 
-def _halved(search: Search, problem: Problem, least: float, form: int) -> list[Trial]:
-    fastest, whole = search.measure(problem.fastest(), form), search.measure(problem.whole(), form)
+def _halved(search: Search, problem: Problem, least: float, number_format: int) -> list[Trial]:
+    fastest, whole = (
+        search.measure(problem.fastest(), number_format),
+        search.measure(problem.whole(), number_format),
+    )
     good: list[Trial] = []
     if whole.failed:
         return good
@@ -41,13 +44,13 @@ def _halved(search: Search, problem: Problem, least: float, form: int) -> list[T
     slow = whole.latency.value_ms
     while slow > NEAR * fast and search.in_time():
         aim = math.sqrt(fast * slow)
-        tried = search.of_problem(form, problem)
+        tried = search.of_problem(number_format, problem)
         points = [(t.latency.value_ms, t.predicted_ms) for t in tried]
         found = problem.solve(interpolated(points, aim))
         if found is None:
             break
-        known = search.known(found.picks, form)
-        trial = known or search.measure(found.picks, form)
+        known = search.known(found.picks, number_format)
+        trial = known or search.measure(found.picks, number_format)
         # What is known already tells no more than on which side of the aim to go on.
         ms = aim if known or trial.failed else trial.latency.value_ms
         if search.held(trial) < least:

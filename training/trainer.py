@@ -49,7 +49,7 @@ class Trainer:
     held_out: Batches
     metric: Callable[[nn.Module], float]
     settings: Finetune
-    talk: Progress
+    progress: Progress
     device: str = "cpu"
     deadline: float = math.inf
     group: ProcessGroup = field(default_factory=ProcessGroup)
@@ -114,12 +114,12 @@ class Trainer:
         return found
 
     def _all(self, rate: float, total: int) -> int:
-        self.talk.stage("fine-tuning", total)
+        self.progress.stage("fine-tuning", total)
         best, best_weights, waited = self._scored(), weights_of(self.objective.student), 0
         every = max(1, total // CHECKS)
         done = 0
         for done in self._steps(rate, total, total):
-            self.talk.advance()
+            self.progress.advance()
             late = working() > self.deadline
             if done % every and done < total and not self.group.agree(late):
                 continue
@@ -215,13 +215,13 @@ class Trainer:
     def _probed(self, total: int) -> float:
         """The rate after which, in a short run of its own, the held-out loss is lowest."""
         steps = max(2, round(PROBE * total))
-        self.talk.stage("trying learning rates", steps * len(RATES))
+        self.progress.stage("trying learning rates", steps * len(RATES))
         start = weights_of(self.objective.student)
         scores: dict[float, float] = {}
         for rate in RATES:
             try:
                 for _ in self._steps(rate, steps, steps):
-                    self.talk.advance()
+                    self.progress.advance()
                 scores[rate] = self._scored()[1]
             except Diverged:
                 if rate == RATES[-1] and not scores:

@@ -20,7 +20,7 @@ from .steps import StepRunner
 def apply_recipe(
     job: Job,
     recipe: Recipe,
-    talk: Progress,
+    progress: Progress,
     out: Path,
     *,
     force: bool = False,
@@ -33,16 +33,16 @@ def apply_recipe(
     """
     if not dry_run:
         check_writable(out, force)
-    talk.expect(OPENING if dry_run else expected(recipe), 60 * recipe.limits.minutes)
-    session = open_session(job, recipe, talk)
+    progress.expect(OPENING if dry_run else expected(recipe), 60 * recipe.limits.minutes)
+    session = open_session(job, recipe, progress)
     if not dry_run:
         session = session.with_journal("apply", resume)
-    talk.stage("measuring the baseline")
+    progress.stage("measuring the baseline")
     session = session.with_baseline()
     record = baseline_record(session, "apply", session.reference)
     if dry_run:
         return Outcome(replace(record, summary="dry run"), None)
-    talk.stage("choosing kernels")
+    progress.stage("choosing kernels")
     session = session.with_kernels(session.original)
     variant = StepRunner(session, None, as_written=True).all()
     variant = compile_where_faster(session, variant)

@@ -91,11 +91,11 @@ def compared(
     rows: tuple[tuple[GraphModule, str], tuple[GraphModule, str]],
     inputs: Inputs,
     target: Target,
-    talk: Progress,
+    progress: Progress,
 ) -> tuple[Latency, Latency, Comparison]:
     """Two graphs, each with its runtime, interleaved, so that drift hits both alike."""
     with torch.no_grad():
-        runs = [first_ready(graph, inputs, (name,), talk.note)[1] for graph, name in rows]
+        runs = [first_ready(graph, inputs, (name,), progress.note)[1] for graph, name in rows]
     first, second = measure_interleaved(
         [runner(m, inputs) for m in runs],
         percentile=target.percentile,

@@ -84,7 +84,7 @@ def target_of(record: Record, here: Machine) -> Target:
     return replace(target, ms=record.baseline.value_ms / target.speedup, speedup=None)
 
 
-def check(request: CheckRequest, talk: Progress) -> Check:
+def check(request: CheckRequest, progress: Progress) -> Check:
     """Integrity, latency, accuracy and change since a record; a case each.
 
     Raises the errors of core/errors.py where one can't be found out.
@@ -93,7 +93,7 @@ def check(request: CheckRequest, talk: Progress) -> Check:
     prepare_machine(replace(request.target, runtime=DEFAULT_RUNTIME), 0)
     record = stored(request.folder)
     cases, started = [], time.monotonic()
-    talk.stage("loading")
+    progress.stage("loading")
     artifact = read_artifact(request.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
     ready = open_artifact(
@@ -110,9 +110,9 @@ def check(request: CheckRequest, talk: Progress) -> Check:
     ]
     inputs = draw_inputs(specs, 0).map(lambda x: x.to(request.target.device))
     _check_runs(request.folder, module, inputs)
-    cases.append(_outputs_case(ready, inputs, talk))
+    cases.append(_outputs_case(ready, inputs, progress))
     started = time.monotonic()
-    talk.stage("measuring")
+    progress.stage("measuring")
     goes, latency = _measured(module, inputs, request.target)
     cases.append(_timed(_latency_case(request.target, latency), started))
     found = None
@@ -120,7 +120,7 @@ def check(request: CheckRequest, talk: Progress) -> Check:
         case, found = regression(request.against, goes, request.target)
         cases.append(case)
     started = time.monotonic()
-    case, quality = _accuracy(request, record, module, specs, talk)
+    case, quality = _accuracy(request, record, module, specs, progress)
     cases.append(_timed(case, started))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = fingerprint(request.target.device)
@@ -128,11 +128,11 @@ def check(request: CheckRequest, talk: Progress) -> Check:
                  tuple(cases), latency, quality, found)  # fmt: skip
 
 
-def _outputs_case(ready: Opened, inputs: Inputs, talk: Progress) -> Case:
+def _outputs_case(ready: Opened, inputs: Inputs, progress: Progress) -> Case:
     """Whether what runs here gives what the stored program gives; `load` warns of the same."""
     refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
     for notice in ready.notices:
-        talk.note(f"{notice.seen} {notice.remedy}")
+        progress.note(f"{notice.seen} {notice.remedy}")
     if refused:
         return Case("outputs", "failed", refused[0].seen, 1)
     outputs = plain_outputs(ready.graph, probes(ready.graph, inputs))
@@ -218,7 +218,7 @@ def _accuracy(
     record: Record,
     module: nn.Module,
     takes: list[dict[str, Any]],
-    talk: Progress,
+    progress: Progress,
 ) -> tuple[Case, Quality | None]:
     before = record.quality.baseline if record.quality else None
     data = load_data(request.recipe, takes) if request.recipe is not None else None
@@ -227,7 +227,7 @@ def _accuracy(
             raise UsageError("`--max-drop` needs data: name it with `--data` or in a `--config`.")
         text = "there is no data; name it with `--data` or `--config`"
         return Case("accuracy", "skipped", text), None
-    talk.stage("evaluating")
+    progress.stage("evaluating")
     now, count = data.accuracy(module, request.target.device)
     quality = Quality(data.metric_name, True, before, now, None, count)
     text = f"{data.metric_name} {now:.4f} on {count} examples"

@@ -39,7 +39,7 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     asked = session.job.target.runtime
     if not is_compiled(asked):
         return variant
-    session.talk.stage("compiling")
+    session.progress.stage("compiling")
     usual = variant.runtime
     blob, left_out = _compiled_ahead(session, variant.module, asked)
     rows = measured(session, variant.module, (PLAIN, usual, asked), blob)
@@ -62,7 +62,7 @@ def _compiled_ahead(
         with torch.no_grad():
             return blob_of(module, session.inputs, name), ()
     except MeasureError as error:
-        session.talk.note(f"{error}; it is compiled in the process instead")
+        session.progress.note(f"{error}; it is compiled in the process instead")
         return None, (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
 
 

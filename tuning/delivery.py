@@ -29,7 +29,7 @@ from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
-from ..search.target import used_by_original, wanted
+from ..search.target import is_set, original_share
 from ..search.variant import Variant
 from .compare_backends import compile_where_faster
 from .session import Session, parameters_of
@@ -152,7 +152,7 @@ def verified(
     A runtime that computes something else there is left out from here on: the same weights are
     then loaded for the next one, at last for the plain graph.
     """
-    session.talk.stage("verifying in a fresh process")
+    session.progress.stage("verifying in a fresh process")
     recipe, usual_ms = dump_recipe(session.recipe), session.baseline.undisturbed_ms
     while True:
         try:
@@ -188,7 +188,7 @@ def ship(
                 return sealed(session, artifact, attempt, final, out, force)
     assert checked is not None
     target = session.job.target
-    meets = wanted(target) and used_by_original(target, checked) <= 1.0
+    meets = is_set(target) and original_share(target, checked) <= 1.0
     raise MeasureError(
         "every variant measured slower than the original on this machine, so nothing was "
         f"written; the original takes {checked.baseline.value_ms:.3g} ms"
@@ -197,7 +197,7 @@ def ship(
 
 
 def _lossless(session: Session) -> tuple[Variant, Session]:
-    session.talk.note("measured slower than the original: falling back to the lossless steps")
+    session.progress.note("measured slower than the original: falling back to the lossless steps")
     session = session.with_kernels(session.original)
     return StepRunner(session, None, lossless=True).all(), session
 

@@ -159,7 +159,7 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
         data.held_out,
         lambda m: data.held_out_score(m, session.device),
         settings,
-        session.talk,
+        session.progress,
         session.device,
         math.inf,
         ProcessGroup.current(),

@@ -24,7 +24,7 @@ class Exclusions:
     else did.
     """
 
-    talk: Progress
+    progress: Progress
     runtimes: list[LeftAlone] = field(default_factory=list)
     steps: dict[int, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Exclusions:
     def note_runtimes(self, rows: Iterable[LeftAlone]) -> None:
         for row in rows:
             if row not in self.runtimes:
-                self.talk.note(f"{row.what} is left out: {row.reason}")
+                self.progress.note(f"{row.what} is left out: {row.reason}")
                 self.runtimes.append(row)
 
     def leave_out_runtime(self, name: str, reason: str) -> None:

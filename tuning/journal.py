@@ -83,7 +83,7 @@ class Journal:
     """
 
     folder: Path | None = None
-    talk: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=Silent)
     head: str = ""
     left: list[Path] = field(default_factory=list)
     count: int = 0
@@ -92,15 +92,15 @@ class Journal:
     writable: bool = True
 
     @classmethod
-    def open(cls, key: str, resume: bool, talk: Progress) -> Journal:
+    def open(cls, key: str, resume: bool, progress: Progress) -> Journal:
         """The journal of the run that `key` stands for; an earlier one goes on if `resume`."""
         runs = cache_folder() / "runs"
         _forget_old(runs)
-        made = cls(runs / key, talk, head=key)
+        made = cls(runs / key, progress, head=key)
         if resume:
             made._recall()
         elif made._files():
-            talk.note("this run was begun before: `--resume` would have gone on from there")
+            progress.note("this run was begun before: `--resume` would have gone on from there")
             made.remove()
         return made
 
@@ -125,7 +125,7 @@ class Journal:
         try:
             found = from_json(kind, _unpacked(entry), stage)
         except ArtifactError as error:  # of a modelspeed that calls itself the same version
-            self.talk.note(f"an entry of the journal does not fit: {error}")
+            self.progress.note(f"an entry of the journal does not fit: {error}")
             return None
         self.left.pop(0)
         self.head, self.count = entry.digest, self.count + 1
@@ -144,7 +144,7 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, entry.bytes())
         except OSError as error:
-            self.talk.note(f"the journal can't be written ({error.strerror}): no more is kept")
+            self.progress.note(f"the journal can't be written ({error.strerror}): no more is kept")
             self.writable = False
         self.left, self.head, self.count = [], entry.digest, self.count + 1
 
@@ -162,14 +162,14 @@ class Journal:
         for path in self._files():
             entry = Entry.read(path, head)
             if entry is None:
-                self.talk.note(f"`{path}` is damaged: that stage and those after it run again")
+                self.progress.note(f"`{path}` is damaged: that stage and those after it run again")
                 break
             self.left.append(path)
             stages[entry.stage] += 1
             head, self.before = entry.digest, entry.seconds
         names = [s if n == 1 else f"{n} x {s}" for s, n in stages.items()]
         found = f"taken from the journal: {', '.join(names)}"
-        self.talk.note(found if names else "no journal of this run is here: it starts anew")
+        self.progress.note(found if names else "no journal of this run is here: it starts anew")
 
 
 def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -> str:

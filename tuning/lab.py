@@ -61,8 +61,8 @@ class SessionLab:
         return self.session.data is not None
 
     @property
-    def talk(self) -> Progress:
-        return self.session.talk
+    def progress(self) -> Progress:
+        return self.session.progress
 
     @cached_property
     def fingerprint(self) -> str:

@@ -23,7 +23,7 @@ from .torchscript import profile_script
 
 
 def profile(
-    job: Job, recipe: Recipe, talk: Progress, groups: bool = False, runtimes: bool = False
+    job: Job, recipe: Recipe, progress: Progress, groups: bool = False, runtimes: bool = False
 ) -> Outcome:
     """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
 
@@ -33,12 +33,12 @@ def profile(
     if is_script(Path(job.checkpoint)):
         if groups or runtimes:
             raise UsageError("`--groups` and `--runtimes` need a graph; TorchScript holds none.")
-        return profile_script(job, talk)
-    session = open_session(job, recipe, talk)
-    talk.stage("measuring")
+        return profile_script(job, progress)
+    session = open_session(job, recipe, progress)
+    progress.stage("measuring")
     baseline = session.latency(session.source.module, 10.0)
     record = baseline_record(session, "profile", baseline)
-    talk.stage("profiling layers")
+    progress.stage("profiling layers")
     analysis = session.context(session.original).analysis
     frozen = [
         LeftAlone(op, f"this operator has no rule yet (first seen at node `{node}`)")
@@ -61,7 +61,7 @@ def profile(
 
 def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and each that compiles."""
-    session.talk.stage("comparing runtimes")
+    session.progress.stage("comparing runtimes")
     percentile = session.job.target.percentile
     best, left_out = rank_backends(
         session.original, session.inputs, DEFAULT_RUNTIME, percentile, session.probes
@@ -71,7 +71,7 @@ def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     names: tuple[str, ...] = (PLAIN, lowering)
     for name in COMPILED:
         if reason := backend_of(name).lacks(session.device):
-            session.talk.note(f"`{name}` {reason}")
+            session.progress.note(f"`{name}` {reason}")
         else:
             names = (*names, name)
     return costs(measured(session, session.original, names), "")

@@ -10,9 +10,9 @@ from typing import TypeVar
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record, Verification
 from ..search.meet_target import meet_target
-from ..search.number_formats import halves, integers
+from ..search.number_formats import half_precision_steps, integer_steps
 from ..search.search import Search
-from ..search.target import feasibility, summary, used, wanted
+from ..search.target import feasibility, is_set, share_of_target, summary
 from ..search.trials import Trial, candidate
 from ..search.variant import Variant
 from ..search.within_limit import fastest_within
@@ -73,11 +73,11 @@ class Routes:
     def lossless_only(self, step: Step | None) -> Outcome:
         """Only what costs no accuracy, unless the fresh process shows that it isn't enough."""
         session, target = self.session, self.session.job.target
-        session.talk.note(feasibility(target, session.reference, self.lossless.latency))
+        session.progress.note(feasibility(target, session.reference, self.lossless.latency))
         variant = StepRunner(session, None, lossless=True).all(self.runtime)
 
         def finish(variant: Variant, checked: Verification) -> Record | None:
-            short = wanted(target) and used(target, checked) > 1.0
+            short = is_set(target) and share_of_target(target, checked) > 1.0
             if short and step is not None:
                 return None
             rows = (*self.lossless.tried[:-1], _row("lossless", checked))
@@ -105,7 +105,7 @@ class Routes:
             return "the original already meets the target: only lossless work was done"
         if target.fastest:
             return "nothing faster than lossless work keeps within the accuracy limit"
-        if not wanted(target):
+        if not is_set(target):
             return "no target was given: only lossless work was done"
         return "lossless work is enough"
 
@@ -118,7 +118,7 @@ class Routes:
             assert record.speedup is not None
             smallest = checked.final.value_ms
             text = f"{record.speedup.speedup:.2f}x as fast with the whole recipe"
-            if wanted(self.session.job.target):
+            if is_set(self.session.job.target):
                 text = summary(record, smallest)
             return replace(record, smallest_reachable_ms=smallest, summary=text)
 
@@ -185,14 +185,14 @@ class Routes:
     def _unpruned(self) -> Outcome:
         """Nothing can be removed: what is left are number formats, each kept where it helps."""
         recipe = self.session.recipe
-        if halves(recipe) or integers(recipe):
+        if half_precision_steps(recipe) or integer_steps(recipe):
             return self.whole_recipe()
         return self.lossless_only(None)
 
     def _opened(self, step: Step) -> Search | None:
         """A search with something to choose from."""
-        talk, recipe = self.session.talk, self.session.recipe
-        talk.expect(expected(recipe, opened=True, search=True))
+        progress, recipe = self.session.progress, self.session.recipe
+        progress.expect(expected(recipe, opened=True, search=True))
         search = self._searched(step, lambda: Search.of(self.lab, step, self.lossless.latency))
         return search if search is not None and search.problem.choices else None
 
@@ -206,7 +206,7 @@ class Routes:
             place = next(i for i, s in enumerate(self.session.recipe.adjust) if s is step)
             self.session.exclusions.leave_out_step(place, reason)
             note = f"the search for `{step.name}`: {reason}; the run goes on without it"
-            self.session.talk.note(note)
+            self.session.progress.note(note)
             return None
 
     def _run(self, search: Search, trial: Trial) -> Variant:

@@ -66,7 +66,7 @@ class Session:
 
     job: Job
     recipe: Recipe
-    talk: Progress
+    progress: Progress
     source: Source
     inputs: Inputs
     original: GraphModule
@@ -113,7 +113,7 @@ class Session:
     def with_journal(self, kind: str, resume: bool) -> Session:
         """Write down what the run finds out from here on, or go on from what was."""
         key = key_of(kind, self.job, self.recipe, self.source.sha256, self.fingerprint)
-        return replace(self, journal=Journal.open(key, resume, self.talk))
+        return replace(self, journal=Journal.open(key, resume, self.progress))
 
     def with_baseline(self) -> Session:
         """The original in three goes, the fastest of which shows the machine undisturbed."""
@@ -147,7 +147,7 @@ class Session:
 
     def runtime_that_runs(self, module: GraphModule, runtime: str) -> str:
         """`runtime`, or `plain` where a kernel of it refuses this graph."""
-        return first_ready(module, self.inputs, (runtime,), self.talk.note)[0]
+        return first_ready(module, self.inputs, (runtime,), self.progress.note)[0]
 
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
@@ -211,25 +211,25 @@ class Session:
         return count_macs(module, self.inputs)
 
 
-def open_session(job: Job, recipe: Recipe, talk: Progress) -> Session:
+def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
     started = working()
     prepare_machine(job.target, job.seed)
-    talk.stage("loading")
+    progress.stage("loading")
     source = open_source(job)
     for note in source.notes:
-        talk.note(note)
+        progress.note(note)
     data = load_data(recipe, program_inputs(source))
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)
     with kept_state(source.module):
         outputs = check_runs(source, inputs)
     if data is not None and outputs[0].dim() == 2 and data.classes not in (0, outputs[0].shape[1]):
-        talk.note(
+        progress.note(
             f"the data has {data.classes} classes, the model {outputs[0].shape[1]}; classes are "
             "numbered by the names of their folders, from 0: are these the model's numbers?"
         )
-    talk.stage("capturing the graph")
+    progress.stage("capturing the graph")
     # A copy: what calls of one write into its buffers, the other must not see.
     original = clone(capture(source.module, inputs))
     for parameter in original.parameters():
@@ -239,9 +239,9 @@ def open_session(job: Job, recipe: Recipe, talk: Progress) -> Session:
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    job = replace(job, target=with_fastest(job.target, original, inputs, talk))
+    job = replace(job, target=with_fastest(job.target, original, inputs, progress))
     return Session(
-        job, recipe, talk, source, inputs, original, data, tried, state, Exclusions(talk),
+        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
         started=started,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from ..graph.edits.apply import (
 )
 from ..search.decision import Decision
 from ..search.number_formats import takes_a_format
-from ..search.target import wanted
+from ..search.target import is_set
 from ..search.variant import Variant
 from .baseline import compared
 from .candidates import fit, new_candidate, plan_step
@@ -77,7 +77,7 @@ class StepRunner:
         session, recipe, errors = self.session, self.session.recipe, list[Exception]()
         variant = new_candidate(session).under(runtime or session.runtimes[0])
         names = [s.name for s in recipe.adjust if self._is_wanted(s)]
-        session.talk.expect([*names, VERIFYING])
+        session.progress.expect([*names, VERIFYING])
         places = iter(range(len(recipe.adjust)))
         for step, left_out in recipe.every_step():
             place = None if left_out else next(places)
@@ -97,13 +97,13 @@ class StepRunner:
         return not self.lossless or ADJUSTERS[step.name].lossless
 
     def _unwanted(self) -> str:
-        if not wanted(self.session.job.target):
+        if not is_set(self.session.job.target):
             return "no target asks for it"
         return "the lossless steps reach the target, so accuracy is left untouched"
 
     def _one(self, variant: Variant, step: RecipeStep, errors: list[Exception]) -> Variant:
         session = self.session
-        session.talk.stage(step.name)
+        session.progress.stage(step.name)
         known = session.journal.get(step.name, Done)
         if known is not None:
             return known.redone(variant).under(session.trusted(known.runtime))
@@ -125,7 +125,7 @@ class StepRunner:
         except Exception as error:
             # All work is done on copies, so the variant is what it was.
             reason = reason_of(error, f"`{step.name}`")
-            self.session.talk.note(f"`{step.name}`: {reason}; the run goes on without it")
+            self.session.progress.note(f"`{step.name}`: {reason}; the run goes on without it")
             errors.append(error.with_traceback(None))
             after, row, plan = variant, _row(step, "rolled back", reason), Plan()
         return after, replace(row, seconds=round(time.monotonic() - started, 3)), plan
@@ -152,7 +152,7 @@ class StepRunner:
             ((variant.module, variant.runtime), (changed, runtime)),
             session.inputs,
             session.job.target,
-            session.talk,
+            session.progress,
         )
         quality = session.accuracy(variant.module), session.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])

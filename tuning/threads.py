@@ -26,7 +26,7 @@ def counts(cores: int) -> tuple[int, ...]:
     return (*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores)
 
 
-def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Progress) -> Target:
+def with_fastest(target: Target, module: nn.Module, inputs: Inputs, progress: Progress) -> Target:
     """The target with the count in it, which this process uses from here on; others as they are.
 
     Of a graph what is timed is the original after lossless work, since that's what variants are
@@ -34,15 +34,15 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Progre
     """
     if not target.auto_threads or target.threads or not target.device.startswith("cpu"):
         return target
-    talk.stage("choosing threads")
+    progress.stage("choosing threads")
     with torch.no_grad():
         if isinstance(module, GraphModule):
             name = PLAIN if target.runtime == PLAIN else furthest_lowering(module, inputs) or PLAIN
-            module = first_ready(module, inputs, (name,), talk.note)[1]
+            module = first_ready(module, inputs, (name,), progress.note)[1]
         rows = measured(module, inputs)
     found = fewest(rows)
     times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())
-    talk.note(f"`--threads auto` takes {found} ({times})")
+    progress.note(f"`--threads auto` takes {found} ({times})")
     torch.set_num_threads(found)
     return replace(target, threads=found)
 

@@ -18,17 +18,17 @@ from .threads import with_fastest
 WHY = "a TorchScript archive holds no graph: nothing is known of its layers, MACs and groups"
 
 
-def profile_script(job: Job, talk: Progress) -> Outcome:
+def profile_script(job: Job, progress: Progress) -> Outcome:
     started = working()
     prepare_machine(job.target, job.seed)
-    talk.stage("loading")
+    progress.stage("loading")
     import_all(job.imports)
     source = read_script(Path(job.checkpoint), trust_pickle=job.trust_pickle)
     source.module.to(job.target.device)
     inputs = example_inputs(job, source)
     check_runs(source, inputs)
-    target = with_fastest(job.target, source.module, inputs, talk)
-    talk.stage("measuring")
+    target = with_fastest(job.target, source.module, inputs, progress)
+    progress.stage("measuring")
     record = source_record(
         source, "profile", target, latency_of(source.module, inputs, target, 10.0)
     )

@@ -11,7 +11,7 @@ from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 from ..core.progress import Progress
 from ..core.records import Record
-from ..search.target import budget_ms, feasibility, wanted
+from ..search.target import budget_ms, feasibility, is_set
 from ..search.trials import candidate
 from ..search.variant import Variant
 from .candidates import build
@@ -25,7 +25,7 @@ from .stages import OPENING, expected
 def tune(
     job: Job,
     recipe: Recipe,
-    talk: Progress,
+    progress: Progress,
     out: Path,
     *,
     force: bool = False,
@@ -41,15 +41,15 @@ def tune(
     if not dry_run:
         check_writable(out, force)
     stages = OPENING if dry_run else expected(recipe, search=_prunes(recipe) is not None)
-    talk.expect(stages, 60 * recipe.limits.minutes)
-    session = open_session(job, recipe, talk)
+    progress.expect(stages, 60 * recipe.limits.minutes)
+    session = open_session(job, recipe, progress)
     if not dry_run:
         session = session.with_journal("tune", resume)
-    talk.stage("measuring the baseline")
+    progress.stage("measuring the baseline")
     session = session.with_baseline()
     record = baseline_record(session, "tune", session.reference)
     variant = build(session, None, lossless=True)
-    talk.stage("choosing kernels")
+    progress.stage("choosing kernels")
     session = session.with_kernels(variant.module)
     lossless = session.journal.kept(
         "lossless", Lossless, lambda: _measured(session, record, variant)
@@ -57,7 +57,7 @@ def tune(
     if session.job.target.fastest and session.data is None:
         raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
     if dry_run:
-        talk.note(feasibility(session.job.target, session.reference, lossless.latency))
+        progress.note(feasibility(session.job.target, session.reference, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
     outcome = _reach(Routes(session, record, lossless, out, force))
     session.journal.remove()
@@ -76,7 +76,7 @@ def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
 def _reach(routes: Routes) -> Outcome:
     """The route that the target, the recipe and what lossless work brings call for."""
     recipe, target = routes.session.recipe, routes.session.job.target
-    budget = budget_ms(target, routes.session.reference) if wanted(target) else None
+    budget = budget_ms(target, routes.session.reference) if is_set(target) else None
     enough = budget is not None and routes.lossless.latency.high_ms <= budget
     match _prunes(recipe):
         case Step() as step if target.fastest:

@@ -119,7 +119,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
-        talk=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
+        progress=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
     )  # fmt: skip
     return sidebyside.compile_where_faster(session, Variant(None, runtime="onednn"))
 

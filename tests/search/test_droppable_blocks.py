@@ -15,7 +15,7 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import apply
 from modelspeed.search.decision import Decision
-from modelspeed.search.droppable_blocks import Depth
+from modelspeed.search.droppable_blocks import DroppableBlocks
 from modelspeed.search.latency_tables import LatencyTables, Store
 from modelspeed.search.problem import ProblemBuilder
 from torch import nn
@@ -56,12 +56,12 @@ def context(model):
 
 def depth(given, **settings):
     groups = given.analysis.prunable
-    return Depth.of(given, groups, make_step("drop_blocks", **settings).settings)
+    return DroppableBlocks.of(given, groups, make_step("drop_blocks", **settings).settings)
 
 
 def test_without_an_open_step_no_block_may_go():
     given = context(stack(Block, Block))
-    assert Depth.of(given, given.analysis.prunable, None) == Depth()
+    assert DroppableBlocks.of(given, given.analysis.prunable, None) == DroppableBlocks()
     assert depth(given, skip=("*",)).blocks == ()
 
 

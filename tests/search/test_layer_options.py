@@ -26,7 +26,7 @@ from modelspeed.graph.lowering.int8 import runs_here
 from modelspeed.profiling.layers import node_times
 from modelspeed.search import layer_options as ways_of_layers
 from modelspeed.search.decision import KEPT, Decision, StepDecision
-from modelspeed.search.droppable_blocks import Depth, Droppable
+from modelspeed.search.droppable_blocks import DroppableBlock, DroppableBlocks
 from modelspeed.search.knapsack import Choice, Problem, Term
 from modelspeed.search.latency_tables import LatencyTables, Store
 from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions, choice_of
@@ -215,10 +215,10 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
 def test_layers_of_a_block_that_is_left_out_run_no_other_way(lab):
     choices = {"a": Choice((0, 8), (0.1, 0.0)), choice_of("conv2d_1"): Choice((0, 1), (0.5, 0.0))}
     ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.5, 0.5), AS_IT_IS)})
-    block = Droppable(SimpleNamespace(), ("a",), ("conv2d_1",), 0.1)
+    block = DroppableBlock(SimpleNamespace(), ("a",), ("conv2d_1",), 0.1)
     term = Term(("a", choice_of("conv2d_1")), np.array([[0.0, 0.0], [1.0, 2.0]]))
     problem = Problem(choices, [term], 0.0, (("a",),), 1)
-    ground = SearchSpace(None, Depth((block,), 1), problem, ways)
+    ground = SearchSpace(None, DroppableBlocks((block,), 1), problem, ways)
     assert problem.fastest() == {"a": 0, choice_of("conv2d_1"): 1}
     gone = {"a": 0, choice_of("conv2d_1"): 0}
     assert ground.settled(gone) == problem.fastest()

@@ -11,7 +11,7 @@ from modelspeed.core.records import Latency, Target
 from modelspeed.search.decision import Decision, StepDecision
 from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions, choice_of
 from modelspeed.search.meet_target import meet_target
-from modelspeed.search.number_formats import FLOAT, halves, integers, name_of
+from modelspeed.search.number_formats import FLOAT, half_precision_steps, integer_steps, name_of
 from modelspeed.search.trials import Trial, shortlist
 from modelspeed.search.within_limit import fastest_within
 
@@ -49,7 +49,7 @@ def searched(recipe, *args, **more):
 
 
 def test_half_precision_is_of_the_whole_and_int8_weights_alone_are_no_format_to_compute_in(recipe):
-    assert halves(recipe) == (HALF,) and integers(recipe) == (INT8,)
+    assert half_precision_steps(recipe) == (HALF,) and integer_steps(recipe) == (INT8,)
     assert [name_of(recipe, f) for f in (FLOAT, HALF, INT8)] == [
         "float32", "bfloat16", "int8_static",
     ]  # fmt: skip
@@ -58,12 +58,12 @@ def test_half_precision_is_of_the_whole_and_int8_weights_alone_are_no_format_to_
 def test_nothing_is_removed_where_half_precision_alone_is_enough(recipe):
     made = searched(recipe, 0.4, 0.005, layer=(0.1, 0.01, 0.01))
     found = made.solve(2.5)
-    assert found.form == HALF and found.picks == made.problem.whole()
+    assert found.number_format == HALF and found.picks == made.problem.whole()
 
 
 def test_half_precision_that_loses_more_than_the_limit_is_no_shortcut(recipe):
     found = searched(recipe, 0.4, 0.3).solve(4.2)
-    assert found.form == FLOAT and found.picks == {"a": 2}
+    assert found.number_format == FLOAT and found.picks == {"a": 2}
 
 
 @pytest.mark.parametrize(("loss", "formats"), [(0.05, (INT8,)), (0.8, ())])
@@ -71,7 +71,7 @@ def test_integers_and_narrower_layers_compete_by_what_they_cost(recipe, loss, fo
     made = searched(recipe, layer=(0.5, loss, loss))
     found = made.solve(3.2)
     assert found.formats == formats and found.latency.high_ms <= 3.2
-    assert set(made.space.ways.taken(found.picks)) == ({"conv"} if formats else set())
+    assert set(made.space.layer_options.taken(found.picks)) == ({"conv"} if formats else set())
 
 
 def test_what_is_predicted_of_integers_may_be_wrong_and_is_looked_at(recipe):
@@ -82,7 +82,7 @@ def test_what_is_predicted_of_integers_may_be_wrong_and_is_looked_at(recipe):
 
 def test_a_format_and_narrower_layers_go_together_where_neither_is_enough(recipe):
     found = searched(recipe, 0.5, layer=(0.4, 0.0, 5.0)).solve(1.6)
-    assert found.form == HALF and found.picks == {"a": 1, RUNS: 1}
+    assert found.number_format == HALF and found.picks == {"a": 1, RUNS: 1}
 
 
 def test_a_wrong_prediction_of_time_still_ends_just_below_the_budget(recipe):
@@ -103,7 +103,7 @@ def test_out_of_reach_in_every_format_is_none(recipe):
 
 def test_fastest_within_a_limit_looks_at_every_format_that_keeps_to_it(recipe):
     found = fastest_within(searched(recipe, 0.5, layer=(0.3, 0.0, 0.5)), 0.85)
-    assert found[0].form == HALF and found[0].picks == {"a": 2, RUNS: 1}
+    assert found[0].number_format == HALF and found[0].picks == {"a": 2, RUNS: 1}
     assert not any(INT8 in t.formats for t in found)
 
 
@@ -155,7 +155,7 @@ def test_every_trial_is_written_down_and_known_again(recipe):
     assert {id(t) for t in fake.written} == {id(t) for t in search.trials if not t.failed}
     count = len(fake.built)
     for trial in [t for t in search.trials if not t.failed]:
-        search.measure(trial.picks, trial.form)
+        search.measure(trial.picks, trial.number_format)
     assert len(fake.built) == count
 
 
@@ -175,8 +175,8 @@ def test_how_many_layers_run_in_integers_is_said(recipe):
 
 
 def test_the_shortlist_begins_with_the_best_of_each_format():
-    def trial(loss, form):
-        return Trial({}, 1.0, loss, Latency(50.0, 1.0, 1.0, 1.0), "plain", formats=form)
+    def trial(loss, number_format):
+        return Trial({}, 1.0, loss, Latency(50.0, 1.0, 1.0, 1.0), "plain", formats=number_format)
 
     rows = [trial(0.1, ()), trial(0.2, ()), trial(3.0, ()), trial(2.0, (INT8,))]
     assert [t.loss for t in shortlist(rows)] == [0.1, 2.0, 0.2]

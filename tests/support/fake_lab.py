@@ -15,7 +15,7 @@ from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Comparison, Latency, Target, Verification
 from modelspeed.graph.edits.apply import Cast
 from modelspeed.search.decision import Decision
-from modelspeed.search.droppable_blocks import Depth
+from modelspeed.search.droppable_blocks import DroppableBlocks
 from modelspeed.search.knapsack import Choice, Problem, Term
 from modelspeed.search.lab import HeldOut
 from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions, choice_of
@@ -72,7 +72,7 @@ class FakeLab:
     set_aside_rows: dict[str, str] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     written: list[Any] = field(default_factory=list)
-    talk: Silent = field(default_factory=Silent)
+    progress: Silent = field(default_factory=Silent)
     _decisions: dict[int, Decision] = field(default_factory=dict)
     _alive: list[Variant] = field(default_factory=list)  # ids are those of living modules
 
@@ -99,13 +99,13 @@ class FakeLab:
             both = terms[at].ms[:, None] * np.array([share, 1.0])
             terms[at] = Term((group, choice_of(node)), both)
         problem = Problem(choices, terms, self.fixed_ms)
-        return SearchSpace(WidthsAsTheyAre(), Depth(), problem, LayerOptions(options))  # type: ignore[arg-type]
+        return SearchSpace(WidthsAsTheyAre(), DroppableBlocks(), problem, LayerOptions(options))  # type: ignore[arg-type]
 
     def search(self) -> Search:
         """Begun: the whole was measured, and what is no faster is no format to search in."""
         search = Search(self, self.space())
         search.measure(search.problem.whole())
-        search.forms = (-1, *(f for f, (share, _) in self.formats.items() if share < 1))
+        search.number_formats = (-1, *(f for f, (share, _) in self.formats.items() if share < 1))
         search.steps = tuple(sorted({step for _, step, *_ in self.layers.values()}))
         return search
 
@@ -117,15 +117,15 @@ class FakeLab:
             at = dict(zip(self.times, widths, strict=True))
             for nodes in itertools.product((False, True), repeat=len(self.layers)):
                 taken = {n for n, yes in zip(self.layers, nodes, strict=True) if yes}
-                for form in (None, *self.formats):
-                    if form is None or not taken:
-                        ms, loss = self._truth(at, taken, form)
+                for number_format in (None, *self.formats):
+                    if number_format is None or not taken:
+                        ms, loss = self._truth(at, taken, number_format)
                         if ms <= budget_ms:
                             fits.append(loss)
         return min(fits)
 
     def _truth(
-        self, widths: Mapping[str, int], nodes: set[str], form: int | None
+        self, widths: Mapping[str, int], nodes: set[str], number_format: int | None
     ) -> tuple[float, float]:
         ms = {g: self.times[g][w] for g, w in widths.items()}
         loss = sum(self.losses[g][w] for g, w in widths.items())
@@ -133,7 +133,7 @@ class FakeLab:
             group, _, share, lost = self.layers[node]
             ms[group] *= share
             loss += lost
-        share, lost = self.formats[form] if form is not None else (1.0, 0.0)
+        share, lost = self.formats[number_format] if number_format is not None else (1.0, 0.0)
         return share * (self.fixed_ms + sum(ms.values())), loss + lost
 
     def of(self, decision: Decision) -> tuple[float, float]:

@@ -51,8 +51,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def opened(resume=True, key="k"):
-    talk = Heard()
-    return Journal.open(key, resume, talk), talk.notes
+    progress = Heard()
+    return Journal.open(key, resume, progress), progress.notes
 
 
 def written(*numbers, key="k"):
