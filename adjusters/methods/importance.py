@@ -99,7 +99,7 @@ def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:
 
 def compensated_scores(context: Context) -> Scores:
     """Rise in loss as units leave one after the other and the layers that read the group make up
-    for each with what stays (`unit_order.removal_order`). Groups that no layer reads are ranked by `fisher`.
+    for each with what stays (`removal_order`). Groups that no layer reads are ranked by `fisher`.
     """
     moments = collect(context)
     by_weight: dict[str, list[Moment]] = {}
