@@ -169,7 +169,7 @@ def test_tried_formats_are_named(recipe):
 
 def test_how_many_layers_run_in_integers_is_said(recipe):
     ways = {n: (LayerOption(INT8, 0.5, 0.1), AS_IT_IS) for n in ("conv", "linear")}
-    both = replace(lab(recipe).space(), ways=LayerOptions(ways))
+    both = replace(lab(recipe).space(), layer_options=LayerOptions(ways))
     picks = {choice_of("conv"): 0, choice_of("linear"): 1}
     assert both.formats(recipe, picks, FLOAT) == ((INT8,), "int8_static in 1 of 2 layers")
 
