@@ -16,7 +16,7 @@ from modelspeed.core.records import Latency, StepRecord, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, apply, edits_to_json
-from modelspeed.search.droppable_blocks import Droppable, DroppableBlocks
+from modelspeed.search.droppable_blocks import DroppableBlock, DroppableBlocks
 from modelspeed.search.knapsack import Choice, Problem, Term
 from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions
 from modelspeed.search.search import Trial
@@ -28,7 +28,7 @@ from modelspeed.tuning.steps import Done
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = DroppableBlocks(
-    (Droppable(Block("b", "add", "relu", ("b.weight",)), ("b",), ("conv", "add"), 0.5),), 1
+    (DroppableBlock(Block("b", "add", "relu", ("b.weight",)), ("b",), ("conv", "add"), 0.5),), 1
 )
 
 
