@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.records import LeftAlone
-from ..graph.edits.apply import ChannelsLast
+from ..graph.edits.apply import ToChannelsLast
 from .plan import Adjuster, Context, Plan
 
 
@@ -25,7 +25,7 @@ def plan(context: Context, settings: Any) -> Plan:
         and n.meta["val"].dim() == 4
         and n.meta["val"].is_floating_point()
     ]
-    return Plan(tuple(ChannelsLast(n.name) for n in images))
+    return Plan(tuple(ToChannelsLast(n.name) for n in images))
 
 
-ADJUSTER = Adjuster("channels_last", "lay images out as NHWC", plan, lossless=True)
+ADJUSTER = Adjuster("channels_last", "lay images out as NHWC", plan)

@@ -15,7 +15,7 @@ def plan(context: Context, settings: Any) -> Plan:
     del settings
     if context.train is None:
         return Plan((), (LeftAlone("compensate", "there is no training data"),))
-    return Plan(trains=True)
+    return Plan(is_training=True)
 
 
 ADJUSTER = Adjuster(

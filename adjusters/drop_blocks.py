@@ -13,7 +13,7 @@ from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, innermost, residual_blocks, sums_of_branches
 from ..graph.edits.apply import leave_out
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from .plan import Adjuster, Context, Plan
 
 BATCHES = 4
@@ -27,7 +27,7 @@ def plan(context: Context, settings: Any) -> Plan:
         scores = influence(context, free)
         least = sorted(free, key=lambda b: scores[b.total])[: settings.count]
         chosen = [b for b in free if b in least]
-    return Plan(leave_out(chosen), left_alone(context, settings))
+    return Plan(leave_out(chosen), blocks_left_alone(context, settings))
 
 
 def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
@@ -36,7 +36,7 @@ def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
     return innermost(context.module, (b for b in blocks if not _skipped(b, settings)))
 
 
-def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+def blocks_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     """What stays whatever is chosen, with the reason."""
     blocks = residual_blocks(context.module)
     left = [LeftAlone(b.name, "`skip` names it") for b in blocks if _skipped(b, settings)]
@@ -64,7 +64,7 @@ def influence(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
     totals = {b.total: 0.0 for b in blocks}
     seen = 0
     # In-place activations overwrite a sum, so copies are looked at.
-    watch = Watch(context.module, {n for b in blocks for n in (b.total, b.skip)}, copy=True)
+    watch = Recorder(context.module, {n for b in blocks for n in (b.total, b.skip)}, copy=True)
     with torch.no_grad():
         for inputs in islice(_batches(context), BATCHES):
             watch.of(inputs)

@@ -17,11 +17,11 @@ from torch.fx import GraphModule
 from ..checkpoints.samples import draw_inputs, specs_of
 from ..core.model_io import Inputs, leaves, plain
 from ..core.records import LeftAlone
-from ..graph.analysis.constancy import Units, varying, zero_slices
+from ..graph.analysis.constancy import UnitMask, varying, zero_slices
 from ..graph.analysis.groups import Group, Member, keep_units
 from ..graph.capture import clone, tensor_at
 from ..graph.edits.apply import Edit, apply
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from .plan import Adjuster, Context, Plan
 
@@ -67,7 +67,7 @@ def _has_zero_slices(module: GraphModule) -> bool:
 def _dead(context: Context) -> Dead:
     dead, module = Dead(), context.module
     layers = list(layers_of(module))
-    fixed: list[tuple[Group, Units, list[Reader]]] = []
+    fixed: list[tuple[Group, UnitMask, list[Reader]]] = []
     for group in context.analysis.prunable:
         readers = _readers(module, group, layers)
         if not readers:
@@ -86,7 +86,7 @@ def _dead(context: Context) -> Dead:
     return dead
 
 
-def _numbers(units: Units) -> set[int]:
+def _numbers(units: UnitMask) -> set[int]:
     return set(np.flatnonzero(units).tolist())
 
 
@@ -97,7 +97,7 @@ def _readers(module: GraphModule, group: Group, layers: list[Layer]) -> list[Rea
     return [(layer, member) for layer, member in found if member is not None]
 
 
-def _unread(module: GraphModule, group: Group, layers: list[Layer]) -> Units:
+def _unread(module: GraphModule, group: Group, layers: list[Layer]) -> UnitMask:
     """Zero in every matrix but those whose rows make the units: what else reads may be no layer."""
     weights = {id(tensor_at(module, layer.weight)) for layer in layers}
     read = [
@@ -106,13 +106,13 @@ def _unread(module: GraphModule, group: Group, layers: list[Layer]) -> Units:
         if (tensor := tensor_at(module, m.param)).dim() > 1
         and not (m.dim == 0 and id(tensor) in weights)
     ]
-    unread: Units = np.logical_and.reduce(read)
+    unread: UnitMask = np.logical_and.reduce(read)
     return unread
 
 
-def _used(context: Context, readers: set[Layer]) -> dict[Layer, Units]:
+def _used(context: Context, readers: set[Layer]) -> dict[Layer, UnitMask]:
     """By layer: which columns of its weight meet anything but zero on the example inputs."""
-    watch = Watch(context.module, {layer.source.name for layer in readers}, copy=True)
+    watch = Recorder(context.module, {layer.source.name for layer in readers}, copy=True)
     if readers:
         with torch.no_grad():
             watch.of(context.inputs)
@@ -123,10 +123,10 @@ def _used(context: Context, readers: set[Layer]) -> dict[Layer, Units]:
     return rows
 
 
-def _always_zero(used: Mapping[Layer, Units], readers: list[Reader]) -> Units:
+def _always_zero(used: Mapping[Layer, UnitMask], readers: list[Reader]) -> UnitMask:
     """Of units that depend on no input, so that one input tells."""
     rows = [[not used[la][list(unit)].any() for unit in m.indices] for la, m in readers]
-    zero: Units = np.logical_and.reduce(rows)
+    zero: UnitMask = np.logical_and.reduce(rows)
     return zero
 
 
@@ -179,6 +179,4 @@ def _close(got: Tensor, want: Tensor) -> bool:
     return bool((got - want).abs().max() <= torch.finfo(want.dtype).eps ** 0.5 * want.abs().max())
 
 
-ADJUSTER = Adjuster(
-    "drop_dead", "drop units that no layer reads or that are always zero", plan, lossless=True
-)
+ADJUSTER = Adjuster("drop_dead", "drop units that no layer reads or that are always zero", plan)

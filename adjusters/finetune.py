@@ -16,7 +16,7 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("finetune", "there is no training data"),))
     if settings.epochs == 0 and settings.bn_batches == 0:
         return Plan((), (LeftAlone("finetune", "`epochs` and `bn_batches` are 0"),))
-    return Plan(trains=True)
+    return Plan(is_training=True)
 
 
 ADJUSTER = Adjuster("finetune", "train briefly with distillation, kept if better", plan)

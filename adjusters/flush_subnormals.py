@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..graph.capture import tensor_at
-from ..graph.edits.apply import FlushSubnormals
+from ..graph.edits.apply import ZeroSubnormals
 from .plan import Adjuster, Context, Plan, parameter_names
 
 
@@ -19,10 +19,8 @@ def plan(context: Context, settings: Any) -> Plan:
         tensor = tensor_at(context.module, name)
         # Half precisions have their own ranges; a float16 subnormal is an ordinary weight.
         if tensor.dtype == torch.float32 and bool(((tensor != 0) & (tensor.abs() < tiny)).any()):
-            found.append(FlushSubnormals(name))
+            found.append(ZeroSubnormals(name))
     return Plan(tuple(found))
 
 
-ADJUSTER = Adjuster(
-    "flush_subnormals", "set subnormal float32 weights to zero", plan, lossless=True
-)
+ADJUSTER = Adjuster("flush_subnormals", "set subnormal float32 weights to zero", plan)

@@ -24,6 +24,4 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(tuple(FoldBatchNorm(n.name) for n in good), left)
 
 
-ADJUSTER = Adjuster(
-    "fold_batchnorm", "fold batch norms into the layer before them", plan, lossless=True
-)
+ADJUSTER = Adjuster("fold_batchnorm", "fold batch norms into the layer before them", plan)

@@ -1,8 +1,8 @@
 """Layers as smaller ones of a lower rank, by what passes through them, where those are faster here.
 
 Each layer is split in every form it has (graph/edits/factoring.py,
-graph/edits/kernel_factoring.py), at the least ranks that lose at most `max_error` of its outputs'
-variance and the next steps of this machine's kernels; the fastest is taken.
+graph/edits/kernel_factoring.py), at the smallest ranks that lose at most `max_error` of its
+outputs' variance and the next steps of this machine's kernels; the fastest is taken.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ..graph.edits.apply import Edit, apply
 from ..graph.edits.factoring import factorable, full_rank
 from ..graph.edits.kernel_factoring import spatial, tucker
 from ..graph.layers import Layer, layers_of
-from ..graph.lowering.direct_call import called_directly
+from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import lower
-from ..graph.lowering.single_layer import alone
+from ..graph.lowering.single_layer import single_layer
 from ..profiling import gate
 from ..profiling.timer import Clock, clock_for
-from .methods.factorizations import Split, SplitEdit, by_outputs, held, stepped
+from .methods.factorizations import Factorization, SplitEdit, by_outputs, stepped, weight_and_bias
 from .methods.kernel_factorizations import spatial_splits, tucker_splits
-from .methods.spectrum import Seen, Spectrum, inputs_of, look, spectrum
+from .methods.spectrum import OuterSums, Spectrum, layer_inputs, observe_layers, spectrum
 from .plan import Adjuster, Context, Plan
 
 SECONDS, ROUNDS, LEAST_ROUNDS = 0.05, 100, 5
@@ -41,8 +41,8 @@ Times = dict[tuple[object, ...], list[float]]
 def plan(context: Context, settings: Any) -> Plan:
     layers, left = _chosen(context.module, settings)
     kernels = {o.node for o in layers if {"spatial", "tucker"} & set(_forms(context, o, settings))}
-    seen = look(context, layers, settings.examples, kernels)
-    inputs = inputs_of(context, layers)
+    seen = observe_layers(context, layers, settings.examples, kernels)
+    inputs = layer_inputs(context, layers)
     edits: list[Edit] = []
     weights: dict[str, Tensor] = {}
     times: Times = {}
@@ -56,7 +56,7 @@ def plan(context: Context, settings: Any) -> Plan:
             continue
         edits.append(split.edit)
         weights |= split.weights()
-    return Plan(tuple(edits), tuple(left), for_speed=True, weights=weights)
+    return Plan(tuple(edits), tuple(left), must_be_faster=True, weights=weights)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftAlone]]:
@@ -64,7 +64,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftA
     for layer in layers_of(module):
         if reason := factorable(layer):
             left.append(LeftAlone(layer.name, reason))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it whole"))
         else:
             chosen.append(layer)
@@ -91,11 +91,13 @@ def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
     return tuple(form for form in possible if settings.form in ("auto", form))
 
 
-def _splits(context: Context, layer: Layer, seen: Seen | None, settings: Any) -> list[Split]:
-    module, made = context.module, list[Split]()
+def _splits(
+    context: Context, layer: Layer, seen: OuterSums | None, settings: Any
+) -> list[Factorization]:
+    module, made = context.module, list[Factorization]()
     forms = _forms(context, layer, settings)
     if "channels" in forms:
-        weight, bias = held(module, layer)
+        weight, bias = weight_and_bias(module, layer)
         found = spectrum(weight, bias, seen)
         ranks = _ranks(found, full_rank(weight), settings)
         made += by_outputs(module, layer, found, ranks)
@@ -116,14 +118,14 @@ def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
 
 
 def _measured(
-    context: Context, layer: Layer, example: Tensor, splits: list[Split], times: Times
-) -> tuple[Split | None, str]:
+    context: Context, layer: Layer, example: Tensor, splits: list[Factorization], times: Times
+) -> tuple[Factorization | None, str]:
     """Of those as fast as the fastest the most exact, or None and why the layer stays."""
     weight = tensor_at(context.module, layer.weight)
     edits = [replace(split.edit, node="") for split in splits]
     key = (layer.node.target, example.shape, weight.shape, *map(str, layer.node.args[3:]), *edits)
     if key not in times:
-        times[key] = _time(context, alone(context.module, layer, example), example, edits)
+        times[key] = _time(context, single_layer(context.module, layer, example), example, edits)
     whole, *took = times[key]
     fastest = min(took)
     fast = [(split, ms) for split, ms in zip(splits, took, strict=True) if ms <= SAME * fastest]
@@ -160,7 +162,7 @@ def undisturbed_ms(runs: Sequence[Callable[[], object]], clock: Clock) -> list[f
 
 def _call(context: Context, module: GraphModule, example: Tensor) -> Callable[[], object]:
     ready = lower(module, Inputs((example,))) if context.lowered else clone(module)
-    ready = called_directly(ready)
+    ready = without_pytree(ready)
 
     def run() -> object:
         with torch.inference_mode():

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ..configs.settings import SETTINGS
 from ..core.model_io import Batches, Inputs
 from ..core.records import LeftAlone
-from ..graph.analysis.groups import Analysis, analyse
+from ..graph.analysis.groups import Analysis, analyze
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Edit, Equalize, FoldBatchNorm, apply
 from ..graph.layers import Layer
@@ -25,7 +26,7 @@ EXACT = (FoldBatchNorm, Equalize)  # edits that leave outputs as they are
 class Context:
     """The model as it stands, with what is known about its use. `train` is None without data.
 
-    `through_norms`: as in `graph.groups.analyse`. `lowered`: it will run on packed kernels.
+    `through_norms`: as in `graph.groups.analyze`. `lowered`: it will run on packed kernels.
     `model`: the user's own, which `module` is a capture of, where it's at hand.
     """
 
@@ -40,31 +41,32 @@ class Context:
 
     @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.module, self.through_norms)
+        return analyze(self.module, self.through_norms)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Edits to apply, and what was left as it is with the reason. `trains`: weights are trained.
+    """Edits to apply, and what was left as it is with the reason.
 
-    `for_speed`: the edits bring nothing but speed, so they go where they measure no faster.
-    `weights`: values that parameters get after the edits, where data has a say in them.
+    `is_training`: weights are trained. `must_be_faster`: the edits bring nothing but speed, so they
+    are dropped where they do not measure faster. `weights`: values that parameters get after the
+    edits, where data has a say in them.
     """
 
     edits: tuple[Edit, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
-    trains: bool = False
-    for_speed: bool = False
+    is_training: bool = False
+    must_be_faster: bool = False
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def carry_out(self, module: GraphModule) -> GraphModule:
+    def apply(self, module: GraphModule) -> GraphModule:
         """Edits and weights on `module` itself."""
         apply(module, self.edits)
         for name, value in self.weights.items():
             tensor_at(module, name).data.copy_(value)
         return module
 
-    def carry_out_on(self, layer: Layer, module: GraphModule) -> GraphModule:
+    def apply_to_layer(self, layer: Layer, module: GraphModule) -> GraphModule:
         """Of `layer` alone, on `module` itself, where the plan's exact edits have been made."""
         before = {name for name, _ in _tensors(module)}
         edits = [e for e in self.edits if getattr(e, "node", "") == layer.node.name]
@@ -82,12 +84,16 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @dataclass(frozen=True)
 class Adjuster:
-    """One named strategy. `lossless`: its edits can't change outputs beyond rounding."""
+    """One named strategy. What holds for it is said beside its settings."""
 
     name: str
     summary: str
     plan: Callable[[Context, Any], Plan]
-    lossless: bool = False
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its edits can't change outputs beyond rounding."""
+        return SETTINGS[self.name].facts.lossless
 
 
 def parameter_names(module: nn.Module) -> list[str]:

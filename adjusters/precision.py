@@ -41,13 +41,13 @@ def plan(context: Context, settings: Any) -> Plan:
     # Folded in float32 first: statistics rounded to half precision would cost accuracy.
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     folded = apply(clone(context.module), folds)
-    kept = [layer for layer in layers_of(folded) if not settings.takes(layer.name)]
+    kept = [layer for layer in layers_of(folded) if not settings.selects(layer.name)]
     left = tuple(LeftAlone(la.name, "`match` and `skip` leave it in float32") for la in kept)
     edits: tuple[Edit, ...] = (*folds, Cast(name, tuple(la.node.name for la in kept)))
     reason = _slow(context, HALVES[name]) or _broken(context, apply(clone(context.module), edits))
     if reason:
         return Plan((), (LeftAlone("precision", reason),))
-    return Plan(edits, left, for_speed=True)
+    return Plan(edits, left, must_be_faster=True)
 
 
 def _slow(context: Context, dtype: torch.dtype) -> str | None:

@@ -24,7 +24,7 @@ def plan(context: Context, settings: Any) -> Plan:
     context = seen_by(context, settings)
     pruner = Pruner.of(context, settings)
     dropped = pruner.at_ratio(float(settings.ratio or 0.0))
-    left = left_alone(context, settings)
+    left = groups_left_alone(context, settings)
     if pruner.instead:
         left = (LeftAlone("importance", pruner.instead), *left)
     return Plan(tuple(keep_units(context.analysis, dropped)), left)
@@ -35,7 +35,7 @@ def seen_by(context: Context, settings: Any) -> Context:
     return replace(context, through_norms=True) if settings.through_norms else context
 
 
-def left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+def groups_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     """Every frozen or skipped group with its reason; kernel axes are no groups to a user."""
     left = [
         LeftAlone(g.name, g.frozen)

@@ -20,7 +20,7 @@ from ..graph.capture import clone, tensor_at
 from ..graph.edits.apply import (
     Edit,
     FoldBatchNorm,
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
@@ -31,10 +31,10 @@ from ..graph.edits.quantization import LAYERS, quantizable
 from ..graph.layers import layers_of
 from ..graph.lowering.fusing import residual_of
 from ..graph.lowering.int8 import largest_level
-from .methods.bias_correction import corrected
+from .methods.bias_correction import corrected_biases
 from .methods.calibration import batches, observe
-from .methods.equalization import equalised
-from .methods.rounding import adapted
+from .methods.equalization import equalization_edits
+from .methods.rounding import gptq_rounding
 from .plan import Adjuster, Context, Plan
 
 Steps = dict[str, tuple[float, int]]  # by activation: scale and zero point
@@ -49,7 +49,7 @@ def plan(context: Context, settings: Any) -> Plan:
         return Plan((), (LeftAlone("quantize", reason),))
     folds = [FoldBatchNorm(n.name) for n in context.module.graph.nodes if foldable(n)]
     module = apply(clone(context.module), folds)
-    scales = equalised(context, module, settings.examples) if settings.equalize else []
+    scales = equalization_edits(context, module, settings.examples) if settings.equalize else []
     apply(module, scales)
     chosen, left = _chosen(module, settings)
     steps = _steps(context, module, chosen, settings) if static else {}
@@ -67,13 +67,13 @@ def plan(context: Context, settings: Any) -> Plan:
         left.append(LeftAlone("rounding", "there is no training data to round by"))
     elif settings.rounding == "adaptive":
         integer = apply(clone(module), edits)
-        weights = adapted(context, module, integer, chosen, settings.examples)
+        weights = gptq_rounding(context, module, integer, chosen, settings.examples)
     elif settings.bias_correction:
         integer, levels, few = apply(clone(module), edits), largest_level(), settings.examples
-        weights = corrected(context, module, integer, chosen, steps, levels, few)
-    for_speed = settings.scheme in ("int8_static", "int8_dynamic")
+        weights = corrected_biases(context, module, integer, chosen, steps, levels, few)
+    must_be_faster = settings.scheme in ("int8_static", "int8_dynamic")
     every = (*folds, *scales, *edits) if edits else ()
-    return Plan(every, tuple(left), for_speed=for_speed, weights=weights)
+    return Plan(every, tuple(left), must_be_faster=must_be_faster, weights=weights)
 
 
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
@@ -83,13 +83,13 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
             left.append(LeftAlone(layer.name, f"`{settings.scheme}` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(
-                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantised")
+                LeftAlone(layer.name, "only conv1d, conv2d and linear layers are quantized")
             )
         elif not quantizable(layer.node):
             left.append(LeftAlone(layer.name, "its weight is shared or not float32"))
         elif settings.scheme == "int4_weight" and not _group(layer.node, settings):
             left.append(LeftAlone(layer.name, "its inputs do not divide into groups of 16 or more"))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it in float"))
         else:
             chosen.append(layer.node)
@@ -148,7 +148,7 @@ def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
         return [QuantizeWeight(n.name, _group(n, settings)) for n in chosen]
     edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
     if settings.scheme == "int8_dynamic":
-        edits += [QuantizeAnew(n.name, 0, level // 2) for n in chosen]
+        edits += [QuantizeDynamic(n.name, 0, level // 2) for n in chosen]
     for node, places in _reads(chosen).items() if settings.scheme == "int8_static" else ():
         for place in places:
             source = node.args[place]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.naming import outside
 from ..graph.capture import tensor_at
-from ..graph.edits.apply import Scale
+from ..graph.edits.apply import ScaleParameter
 from .plan import Adjuster, Context, Plan, parameter_names
 
 
@@ -22,7 +22,7 @@ def plan(context: Context, settings: Any) -> Plan:
         weights = [n for n in weights if _named(n, patterns)]
     if settings.first is not None:
         weights = weights[: settings.first]
-    return Plan(tuple(Scale(n, settings.factor) for n in weights))
+    return Plan(tuple(ScaleParameter(n, settings.factor) for n in weights))
 
 
 def _named(name: str, patterns: tuple[str, ...]) -> bool:

@@ -15,8 +15,8 @@ from torch.fx import Node
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Sparsify
-from ..graph.edits.sparsity import sparsifiable, two_of_four, why_not
-from ..graph.interpreter import Watch
+from ..graph.edits.sparsity import lacks_sparse_kernels, sparsifiable, two_of_four
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from .methods.calibration import batches
 from .plan import Adjuster, Context, Plan
@@ -25,7 +25,7 @@ RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse
 
 
 def plan(context: Context, settings: Any) -> Plan:
-    if reason := why_not(context.device):
+    if reason := lacks_sparse_kernels(context.device):
         return Plan((), (LeftAlone("sparsity_2_4", reason),))
     return chosen(context, settings)
 
@@ -36,26 +36,26 @@ def chosen(context: Context, settings: Any) -> Plan:
     for layer in layers_of(context.module):
         if reason := sparsifiable(context.module, layer):
             left.append(LeftAlone(layer.name, reason))
-        elif not settings.takes(layer.name):
+        elif not settings.selects(layer.name):
             left.append(LeftAlone(layer.name, "`match` and `skip` leave it dense"))
         else:
             layers.append(layer)
     seen = grams(context, layers, settings.examples)
     weights = {
-        layer.weight: compensated(
+        layer.weight: compensated_weight(
             tensor_at(context.module, layer.weight).detach(), seen[layer.node]
         )
         for layer in layers
         if layer.node in seen
     }
     edits = tuple(Sparsify(layer.weight) for layer in layers)
-    return Plan(edits, tuple(left), for_speed=True, weights=weights)
+    return Plan(edits, tuple(left), must_be_faster=True, weights=weights)
 
 
 def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Tensor]:
     """By layer: sum of x x^T [in, in], float64, of what it reads; empty without training data."""
     found: dict[Node, Tensor] = {}
-    watched = Watch(context.module, {layer.source.name for layer in layers}, copy=True)
+    watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         for given in batches(context, examples) if layers else ():
             watched.of(given)
@@ -66,7 +66,7 @@ def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Te
     return found
 
 
-def compensated(weight: Tensor, gram: Tensor) -> Tensor:
+def compensated_weight(weight: Tensor, gram: Tensor) -> Tensor:
     """`weight` [out, in] at 2:4, what is left fitted to the inputs that sum to `gram` [in, in].
 
     Columns are settled from first to last; each column's error goes to the later ones.

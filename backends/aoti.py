@@ -1,16 +1,12 @@
 """A graph compiled ahead of time by AOTInductor: made once, it loads without compiling.
 
-A package is native code, so whoever made it may do anything. One that lies in an artifact runs
-only where this user's own modelspeed compiled it on this machine, which a list in the user's cache
-remembers by hash, or where the caller says that it is trusted.
+A package is native code: one that lies in an artifact runs only where it is trusted (trust.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,13 +14,12 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from ..core.cache import cache_folder
 from ..core.errors import MeasureError, first_line, text_line
 from ..core.files import MOST_PACKAGE, PACKAGE
 from ..core.model_io import Inputs
 from ..graph.lowering.lower import folded_copy
-from .inductor import refuse_state
-from .shape_guard import Specialised, for_inputs
+from .compiler import refuse_state
+from .shape_guard import ShapeGuarded, for_inputs
 
 
 def write_package(program: ExportedProgram, path: Path) -> None:
@@ -59,7 +54,7 @@ def build(module: GraphModule, inputs: Inputs) -> bytes:
         return path.read_bytes()
 
 
-def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs) -> Specialised:
+def load(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs) -> ShapeGuarded:
     """`module` as `build` compiled it for `inputs`; `usual` is how other shapes run.
 
     This runs native code of the package. Raises MeasureError where it can't be loaded.
@@ -73,24 +68,3 @@ def opened(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs
             raise MeasureError(f"`{PACKAGE}` can't be loaded: {first_line(error)}") from error
     # Called by place: rebuilding nested arguments takes longer than a small net.
     return for_inputs(usual, module, inputs, lambda *flat: loader.boxed_run(list(flat)))
-
-
-def remember(package: bytes) -> None:
-    """Note that this user's modelspeed compiled `package`; without a cache it compiles at load."""
-    if is_remembered(package):
-        return
-    with suppress(OSError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with _list().open("a", encoding="ascii") as file:
-            file.write(f"{hashlib.sha256(package).hexdigest()}\n")
-
-
-def is_remembered(package: bytes) -> bool:
-    try:
-        return hashlib.sha256(package).hexdigest() in _list().read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return False
-
-
-def _list() -> Path:
-    return cache_folder() / "compiled.txt"

@@ -17,11 +17,52 @@ from torch.utils import _pytree as pytree
 
 from ..core.errors import MeasureError, text_line
 from ..core.model_io import Inputs
-from ..graph.state import kept_state
-from .shape_guard import Fast, Kinds, Specialised, kinds, names_of
+from ..graph.capture import clone
+from ..graph.lowering.direct_call import holding, without_pytree
+from ..graph.lowering.lower import lowerings
+from ..graph.state import preserved_state
+from .shape_guard import Fast, Kinds, ShapeGuarded, kinds, names_of
 
 WARM_UP = 3  # kernels are chosen and buffers made in the first calls, which can't be recorded
 MOST = 8  # shapes; each holds the memory of its activations
+LOWERINGS = {"cuda_graph": "folded", "cuda_graph_channels_last": "channels_last"}
+
+
+class CudaGraph:
+    """A lowering recorded as a whole. A graph in any number format gains by it."""
+
+    name: str = "cuda_graph"
+    known: tuple[str, ...] = tuple(LOWERINGS)
+    packed: tuple[str, ...] = tuple(LOWERINGS)
+    offered = False
+    per_candidate = True
+    any_format = True
+
+    def lacks(self, device: str) -> str | None:
+        return None if torch.device(device).type == "cuda" else "needs a CUDA GPU"
+
+    def names(self, module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
+        if any(self.lacks(str(x.device)) for x in inputs):
+            return ()
+        there = lowerings(module, inputs)
+        return tuple(name for name, lowering in LOWERINGS.items() if lowering in there)
+
+    def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
+        if name not in self.names(module, inputs):
+            return clone(module)
+        return lowerings(module, inputs)[LOWERINGS[name]]()
+
+    def prepare(
+        self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None
+    ) -> nn.Module:
+        """An artifact that was tuned on a GPU runs elsewhere as well, without the recording."""
+        made = without_pytree(self.graph(module, inputs, name))
+        return (
+            holding(made) if self.lacks(str(inputs[0].device)) else recorded(made, module, inputs)
+        )
+
+    def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
+        return None
 
 
 class Recording:
@@ -75,21 +116,21 @@ class Recordings(nn.Module):
         return self
 
 
-def recorded(usual: nn.Module, module: GraphModule, inputs: Inputs) -> Specialised:
+def recorded(usual: nn.Module, module: GraphModule, inputs: Inputs) -> ShapeGuarded:
     """`usual`, which is `module` lowered for `inputs`, run as CUDA graphs.
 
     Raises MeasureError where a call with `inputs` can't be recorded.
     """
     recordings = Recordings(lambda flat: record(usual, flat), inputs[0].device)
     recordings.add(inputs.in_order(names_of(module)))
-    return Specialised(usual, module, recordings)
+    return ShapeGuarded(usual, module, recordings)
 
 
 def record(usual: nn.Module, flat: Sequence[Tensor]) -> Recording:
     """A call with inputs like `flat`. Raises MeasureError where CUDA refuses, or as eager does."""
     # Not in inference mode: the memory is written again in later calls, which may be outside it.
     device, plain = torch.cuda.device(flat[0].device), torch.inference_mode(False)
-    with plain, torch.no_grad(), device, kept_state(usual):
+    with plain, torch.no_grad(), device, preserved_state(usual):
         given = [x.clone() for x in flat]
         here = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -13,50 +13,63 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.fx.graph import CodeGen
 
-from ..core.errors import MeasureError, UsageError, text_line
+from ..core.errors import MeasureError, text_line
 from ..core.model_io import Inputs
+from ..graph.capture import clone
+from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import folded_copy
-from ..graph.mutation import hazards
-from ..graph.state import written_buffers
-from .shape_guard import Fast, Specialised, for_inputs, names_of
+from . import aoti
+from .compiler import lacks_compiler, refuse_state
+from .cuda_graph import CudaGraph
+from .lowered import Lowered
+from .protocol import Backend
+from .readiness import furthest
+from .shape_guard import Fast, ShapeGuarded, for_inputs, names_of
 
 INDUCTOR = "inductor"
+LOWERINGS: tuple[Backend, ...] = (Lowered(), CudaGraph())
 
 
-def why_not(device: str) -> str | None:
-    """What this machine lacks to compile for `device`, None where nothing."""
-    if torch.device(device).type == "cuda":
-        from torch.utils._triton import has_triton
+class Inductor:
+    """Compiled ahead of time where that works (aoti.py), else in the process that loads it."""
 
-        return None if has_triton() else "needs triton for GPUs, and it isn't installed"
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    name: str = INDUCTOR
+    known: tuple[str, ...] = (INDUCTOR,)
+    packed: tuple[str, ...] = ()
+    offered = True
+    per_candidate = False
+    any_format = False
 
-    try:
-        get_cpp_compiler()
-    except RuntimeError:
-        return "needs a C++ compiler, and torch finds none (it looks for `CXX`, else `g++`)"
-    return None
+    def lacks(self, device: str) -> str | None:
+        return lacks_compiler(device)
+
+    def names(self, module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
+        return () if self.lacks(str(inputs[0].device)) else self.known
+
+    def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
+        return clone(module)  # compiled code has no operators to tell apart
+
+    def prepare(
+        self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None
+    ) -> nn.Module:
+        """Without a compiler the furthest lowering is as near."""
+        usual = _usual(module, inputs)
+        if blob is not None:
+            return aoti.load(blob, usual, module, inputs)
+        return usual if self.lacks(str(inputs[0].device)) else compiled(module, usual, inputs)
+
+    def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
+        return aoti.build(module, inputs)
 
 
-def require(
-    device: str, asked: str = "`--runtime inductor`", instead: str = "`--runtime lowered`"
-) -> None:
-    """Raises UsageError where nothing can be compiled here."""
-    if reason := why_not(device):
-        raise UsageError(
-            f"{asked} {reason}; install one, such as the package `g++`, or use {instead}."
-        )
+def _usual(module: GraphModule, inputs: Inputs) -> nn.Module:
+    """The way other shapes run: on the operators of the furthest lowering, not as recordings."""
+    found = furthest(LOWERINGS, module, inputs)
+    graph = clone(module) if found is None else found[0].graph(module, inputs, found[1])
+    return without_pytree(graph)
 
 
-def refuse_state(module: GraphModule) -> None:
-    """Raises MeasureError for a graph that writes tensors of its own: the compiler freezes them."""
-    if hazards(module):
-        raise MeasureError("the model overwrites values in a way that is not compiled")
-    if names := written_buffers(module):
-        raise MeasureError(f"each call writes `{names[0]}`, which compiled code would freeze")
-
-
-def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> Specialised:
+def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> ShapeGuarded:
     """`module` compiled for `inputs`, in seconds to minutes; `usual` is how other shapes run.
 
     Raises MeasureError with the compiler's first line where it fails.

@@ -15,7 +15,7 @@ Fast = Callable[..., Sequence[Any]]  # a graph's inputs by place -> its outputs,
 Kinds = tuple[Hashable, ...]
 
 
-class Specialised(nn.Module):
+class ShapeGuarded(nn.Module):
     """What `pick` finds for the inputs, in the order of `module`'s; `usual` where that is None."""
 
     def __init__(
@@ -36,14 +36,14 @@ class Specialised(nn.Module):
         return outputs[0] if self._spec is None else pytree.tree_unflatten(outputs, self._spec)
 
 
-def for_inputs(usual: nn.Module, module: GraphModule, inputs: Inputs, fast: Fast) -> Specialised:
+def for_inputs(usual: nn.Module, module: GraphModule, inputs: Inputs, fast: Fast) -> ShapeGuarded:
     """`fast` for inputs like `inputs` alone, laid out contiguously, as it was compiled for."""
     made_for = kinds(inputs.in_order(names_of(module)))
 
     def laid_out(*flat: Any) -> Sequence[Any]:
         return fast(*(x.contiguous() if isinstance(x, Tensor) else x for x in flat))
 
-    return Specialised(usual, module, lambda flat: laid_out if kinds(flat) == made_for else None)
+    return ShapeGuarded(usual, module, lambda flat: laid_out if kinds(flat) == made_for else None)
 
 
 def kinds(flat: Sequence[Any]) -> Kinds:

@@ -19,14 +19,14 @@ from typing import Any
 
 from ..core.errors import ArtifactError, UsageError
 from ..core.items import Item
-from ..core.records import from_json, to_json
+from ..core.records_json import from_json, to_json
 from ..core.workspace import sync
 
 NAME = "batch.jsonl"
 
 
 @dataclass
-class Journal:
+class BatchJournal:
     """By name, `ended` has the last row, `begun` key and time (epoch). One batch at a time."""
 
     path: Path
@@ -35,7 +35,7 @@ class Journal:
     _file: int = -1
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
+    def open(cls, folder: Path) -> BatchJournal:
         """Raises UsageError where another batch is running in `folder`."""
         import fcntl
 
@@ -53,7 +53,7 @@ class Journal:
         made._recall()
         return made
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> BatchJournal:
         return self
 
     def __exit__(

@@ -18,7 +18,7 @@ TUNE = python("-m", "modelspeed", "tune")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ItemPlan:
     """One item. `command` runs it as a user would; `resuming` are the words that make it go on."""
 
     name: str

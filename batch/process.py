@@ -18,7 +18,7 @@ from ..core.processes import python
 from ..core.records import Record
 from ..profiling.gate import VARIABLE, Enrolment
 from ..reporting.json import loads
-from .plan import Plan
+from .plan import ItemPlan
 
 TAIL = 20_000  # bytes of a log that are looked at
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
@@ -31,7 +31,7 @@ _TALK = "modelspeed: "
 class Running:
     """An item at work, here or elsewhere; what it says is in its log from byte `begin` on."""
 
-    plan: Plan
+    plan: ItemPlan
     log: Path
     begin: int
 
@@ -65,7 +65,14 @@ class Process:
 
     @classmethod
     def start(
-        cls, plan: Plan, log: Path, attempt: int, *, gate: Path, memory: int, more: tuple[str, ...]
+        cls,
+        plan: ItemPlan,
+        log: Path,
+        attempt: int,
+        *,
+        gate: Path,
+        memory: int,
+        more: tuple[str, ...],
     ) -> Process:
         """The plan's command in a process group of its own, that ends with this process."""
         words = (*plan.command, *more)
@@ -156,5 +163,5 @@ def record_of(folder: Path) -> Record:
 
 
 def _environment(env: Mapping[str, str], gate: Path) -> dict[str, str]:
-    # One width for all logs, and no colours in them.
+    # One width for all logs, and no colors in them.
     return {**env, VARIABLE: str(gate), "COLUMNS": "120", "NO_COLOR": "1"}

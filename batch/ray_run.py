@@ -20,8 +20,8 @@ from ..core.errors import MissingExtra, UsageError
 from ..core.items import WRITTEN, Item
 from ..core.workspace import recover
 from ..profiling.gate import usual_folder
-from .journal import Journal
-from .plan import Options, Plan
+from .journal import BatchJournal
+from .plan import ItemPlan, Options
 from .process import PATIENCE, Process, Running
 from .run import AGAIN, POLL, Watch, log_of, rows_of, to_do, written_since
 
@@ -30,7 +30,12 @@ NODE_ID = "ray.io/node-id"  # the label that Ray gives each node
 
 
 def run_on_ray(
-    plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch, *, address: str
+    plans: Sequence[ItemPlan],
+    options: Options,
+    journal: BatchJournal,
+    watch: Watch,
+    *,
+    address: str,
 ) -> tuple[Item, ...]:
     """A row for each plan, in its order. Raises MissingExtra, or UsageError without a cluster."""
     ray = connected(address)
@@ -55,7 +60,9 @@ def connected(address: str) -> Any:
     return ray
 
 
-def _all(ray: Any, plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch) -> None:
+def _all(
+    ray: Any, plans: Sequence[ItemPlan], options: Options, journal: BatchJournal, watch: Watch
+) -> None:
     waiting, running = list(plans), dict[Any, Running]()
     nodes = group(ray, watch)
     seen_nodes = set[str]()
@@ -87,7 +94,7 @@ def _all(ray: Any, plans: Sequence[Plan], options: Options, journal: Journal, wa
             ray.wait(list(running), num_returns=len(running), timeout=PATIENCE + WAIT)
 
 
-def _startable(waiting: Sequence[Plan], running: Iterable[Running]) -> list[Plan]:
+def _startable(waiting: Sequence[ItemPlan], running: Iterable[Running]) -> list[ItemPlan]:
     """All that are not the same work as one that Ray has: the two would share a journal."""
     first = {plan.key: plan for plan in reversed(waiting)}
     busy = {seen.plan.key for seen in running}
@@ -95,7 +102,7 @@ def _startable(waiting: Sequence[Plan], running: Iterable[Running]) -> list[Plan
 
 
 def _begun(
-    ray: Any, plan: Plan, options: Options, journal: Journal, nodes: Sequence[str]
+    ray: Any, plan: ItemPlan, options: Options, journal: BatchJournal, nodes: Sequence[str]
 ) -> tuple[Any, Running]:
     journal.begin(plan.name, plan.key, 1)
     log = log_of(plan, options.out)
@@ -113,7 +120,7 @@ def _at_work(seen: Running) -> bool:
     return seen.log.stat().st_size > seen.begin
 
 
-def _result(ray: Any, task: Any, plan: Plan) -> Item:
+def _result(ray: Any, task: Any, plan: ItemPlan) -> Item:
     try:
         found: Item = ray.get(task)
         return found
@@ -122,7 +129,7 @@ def _result(ray: Any, task: Any, plan: Plan) -> Item:
         return plan.item("killed", reason=f"its worker was lost: {first}", code=1)
 
 
-def _item(plan: Plan, options: Options, begun: float) -> Item:
+def _item(plan: ItemPlan, options: Options, begun: float) -> Item:
     """What a task does on its node. Ray calls it again, elsewhere, where the node was lost."""
     log = log_of(plan, options.out)
     with log.open("a") as file:
@@ -185,7 +192,10 @@ def _rooms(ray: Any, nodes: Sequence[str]) -> dict[str, Mapping[str, float]]:
 
 
 def _note_room(
-    rooms: Collection[Mapping[str, float]], plans: Sequence[Plan], options: Options, watch: Watch
+    rooms: Collection[Mapping[str, float]],
+    plans: Sequence[ItemPlan],
+    options: Options,
+    watch: Watch,
 ) -> None:
     """Ray waits without a word for a node that an item fits on."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
@@ -196,7 +206,7 @@ def _note_room(
             watch.note(f"`{plan.name}` waits for a node with room for it ({wanted}): there is none")
 
 
-def _resources(plan: Plan, options: Options) -> dict[str, int]:
+def _resources(plan: ItemPlan, options: Options) -> dict[str, int]:
     """What a task asks for, by Ray's names."""
     words = [w for w in plan.command if w.startswith("--threads=")]
     asked = {"num_cpus": int(words[-1].partition("=")[2]) if words else 1}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import ModelspeedError
-from ..core.exit_codes import exit_code
+from ..core.exit_codes import run_exit_code
 from ..core.items import OF_CODE, WRITTEN, Item
 from ..core.workspace import recover
-from .journal import Journal
-from .plan import Options, Plan
+from .journal import BatchJournal
+from .plan import ItemPlan, Options
 from .process import Process, Running, record_of
 
 POLL = 0.1  # seconds
@@ -29,7 +29,7 @@ class Watch(Protocol):
 
 
 def run_batch(
-    plans: Sequence[Plan], options: Options, journal: Journal, watch: Watch, *, gate: Path
+    plans: Sequence[ItemPlan], options: Options, journal: BatchJournal, watch: Watch, *, gate: Path
 ) -> tuple[Item, ...]:
     """A row for each plan, in its order. Items still running when this ends early are ended."""
     runner = _Runner(options, journal, watch, gate)
@@ -45,7 +45,9 @@ def run_batch(
     return rows_of(plans, journal)
 
 
-def to_do(plans: Sequence[Plan], journal: Journal, watch: Watch, resume: bool) -> list[Plan]:
+def to_do(
+    plans: Sequence[ItemPlan], journal: BatchJournal, watch: Watch, resume: bool
+) -> list[ItemPlan]:
     """What an earlier batch has not done; the rows that still hold are noted."""
     left = []
     for plan in plans:
@@ -61,7 +63,7 @@ def to_do(plans: Sequence[Plan], journal: Journal, watch: Watch, resume: bool) -
     return left
 
 
-def rows_of(plans: Sequence[Plan], journal: Journal) -> tuple[Item, ...]:
+def rows_of(plans: Sequence[ItemPlan], journal: BatchJournal) -> tuple[Item, ...]:
     """A row for each plan as things stand."""
     held = (journal.ended.get(p.name) for p in plans)
     return tuple(
@@ -71,7 +73,7 @@ def rows_of(plans: Sequence[Plan], journal: Journal) -> tuple[Item, ...]:
     )  # fmt: skip
 
 
-def earlier(plan: Plan, journal: Journal, resume: bool) -> Item | None:
+def earlier(plan: ItemPlan, journal: BatchJournal, resume: bool) -> Item | None:
     """The row of an earlier batch that still holds for this plan."""
     item = journal.ended.get(plan.name)
     if item is not None and item.key == plan.key:
@@ -84,7 +86,7 @@ def earlier(plan: Plan, journal: Journal, resume: bool) -> Item | None:
     return None
 
 
-def written_since(plan: Plan, at: float) -> Item | None:
+def written_since(plan: ItemPlan, at: float) -> Item | None:
     """What a run has written although its end is not in the journal: the batch was killed then."""
     try:
         if (plan.folder / "report.json").stat().st_mtime < at:
@@ -92,7 +94,7 @@ def written_since(plan: Plan, at: float) -> Item | None:
         record = record_of(plan.folder)
     except (OSError, ModelspeedError):
         return None
-    code = exit_code(record, plan.max_drop)
+    code = run_exit_code(record, plan.max_drop)
     made = plan.item(OF_CODE[code], code=code, seconds=record.seconds, reused=True)
     return made.measured(record)
 
@@ -100,10 +102,10 @@ def written_since(plan: Plan, at: float) -> Item | None:
 @dataclass
 class _Runner:
     options: Options
-    journal: Journal
+    journal: BatchJournal
     watch: Watch
     gate: Path
-    waiting: list[tuple[Plan, int]] = field(default_factory=list)
+    waiting: list[tuple[ItemPlan, int]] = field(default_factory=list)
     running: list[Process] = field(default_factory=list)
     stopped: bool = False
     sleep: Callable[[float], None] = time.sleep
@@ -120,12 +122,12 @@ class _Runner:
             if self.running:
                 self.sleep(POLL)
 
-    def _ready(self) -> tuple[Plan, int] | None:
+    def _ready(self) -> tuple[ItemPlan, int] | None:
         """The next that is not the same work as one that runs: the two would share a journal."""
         busy = {p.seen.plan.key for p in self.running}
         return next((w for w in self.waiting if w[0].key not in busy), None)
 
-    def _start(self, plan: Plan, attempt: int) -> None:
+    def _start(self, plan: ItemPlan, attempt: int) -> None:
         begun = self.journal.begun.get(plan.name, ("", 0.0))[0] == plan.key
         again = attempt > 1 or (self.options.resume and begun)
         self.journal.begin(plan.name, plan.key, attempt)
@@ -158,7 +160,7 @@ class _Runner:
             self.waiting.clear()
 
 
-def log_of(plan: Plan, out: Path) -> Path:
+def log_of(plan: ItemPlan, out: Path) -> Path:
     log = out / "logs" / f"{plan.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     return log

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 from modelspeed.profiling.machine import fingerprint, threads
-from modelspeed.profiling.statistics import compare
+from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import measure, measure_interleaved
 from torch import nn
 from torch.utils.benchmark import Timer
@@ -76,7 +76,7 @@ def main() -> int:
                 max_seconds=options.seconds,
                 seed=seed,
             )
-            result = compare(a.samples_ms, b.samples_ms, options.percentile)
+            result = compare_samples(a.samples_ms, b.samples_ms, options.percentile)
             findings.append(result.finding)
             speedups.append(result.speedup)
             seen.update({notice.code for notice in (*a.notices, *b.notices)})

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 from columns import COLUMNS, Case
-from modelspeed.backends.registry import runner
+from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
 from modelspeed.profiling.accuracy import agreement
 from modelspeed.profiling.machine import fingerprint
-from modelspeed.profiling.statistics import compare
+from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import clock_for, measure_interleaved
 from nets import Encoder, Inverted, digits, resnet, resnet18
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ def report(case: Case, seconds: float, only: list[str]) -> list[dict[str, Any]]:
     print("|---|---|---|---|---|---|---|")
     found = []
     for (name, (module, took)), row in zip(ready.items(), rows, strict=True):
-        against = compare(rows[0].samples_ms, row.samples_ms, 50)
+        against = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
         same = agreement(case.model, module, [(x, None) for x in case.held], case.device)
         entry = {
             "net": case.name, "engine": name, "p50_ms": row.value_ms,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 import torch
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture
 from torch import Tensor, nn
 
@@ -46,7 +46,7 @@ def report(name: str, model: nn.Module, inputs: Tensor) -> None:
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        found = analyse(module)
+        found = analyze(module)
         times.append(time.perf_counter() - started)
     nodes = len(module.graph.nodes)
     print(f"{name}: {nodes} nodes, {len(found.prunable)} groups, {min(times):.2f} s (best of 3)")

@@ -11,7 +11,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from modelspeed.backends.registry import PLAIN, realise, runner
+from modelspeed.backends.readiness import runner
+from modelspeed.backends.registry import PLAIN, prepare
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
 from modelspeed.profiling.timer import measure_interleaved
@@ -55,7 +56,7 @@ def main() -> None:
     for name, (build, tensors) in CASES.items():
         model, inputs = build().eval(), Inputs(tuple(tensors))
         graph = capture(model, inputs)
-        ways = [model, graph, realise(graph, inputs, PLAIN), realise(graph, inputs, "onednn")]
+        ways = [model, graph, prepare(graph, inputs, PLAIN), prepare(graph, inputs, "onednn")]
         rows = measure_interleaved([runner(way, inputs) for way in ways], max_seconds=2.0)
         eager = rows[0].value_ms
         cells = [f"{r.value_ms:.4f} ({eager / r.value_ms:.2f}x)" for r in rows[1:]]

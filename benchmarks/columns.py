@@ -16,23 +16,23 @@ from typing import Any
 import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.backends.aoti import build
-from modelspeed.backends.inductor import INDUCTOR, why_not
-from modelspeed.backends.registry import realise
+from modelspeed.backends.cuda_graph import LOWERINGS
+from modelspeed.backends.inductor import INDUCTOR
+from modelspeed.backends.lowered import PACKED
+from modelspeed.backends.registry import backend_of, blob_of, prepare
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.lowering.lower import CUDA_GRAPHS
 from torch import Tensor, nn
 
-PACKED = ("onednn", "onednn_channels_last")
+CUDA_GRAPHS = tuple(LOWERINGS)
 
 
 @dataclass(frozen=True)
 class Case:
     """A net with one example input tensor; `shown` are more of them, to calibrate on.
 
-    `images`: convolutions, which are quantised statically; else linear layers, dynamically.
+    `images`: convolutions, which are quantized statically; else linear layers, dynamically.
     """
 
     name: str
@@ -94,13 +94,10 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         plan = ADJUSTERS[adjuster].plan(context, step)
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
-        module = plan.carry_out(clone(module))
-    package = None
-    if kernels == INDUCTOR:  # a package of AOTInductor, called without dynamo in front
-        if reason := why_not(case.device):
-            raise RuntimeError(reason)
-        package = build(module, case.inputs)
-    return realise(module, case.inputs, kernels, package)
+        module = plan.apply(clone(module))
+    if reason := backend_of(kernels).lacks(case.device):
+        raise RuntimeError(reason)
+    return prepare(module, case.inputs, kernels, blob_of(module, case.inputs, kernels))
 
 
 def lowered(case: Case) -> nn.Module:
@@ -241,12 +238,12 @@ def onnxruntime_int8(case: Case) -> nn.Module:
         return _session(made)
 
 
-def _openvino(case: Case, quantised: bool) -> nn.Module:
+def _openvino(case: Case, quantized: bool) -> nn.Module:
     import openvino as ov
 
     model = ov.convert_model(case.model, example_input=case.x, input=[list(case.x.shape)])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    if quantised:
+    if quantized:
         import nncf
 
         kind = {} if case.images else {"model_type": nncf.ModelType.TRANSFORMER}

@@ -29,14 +29,14 @@ from typing import Any
 import torch
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
 from modelspeed.search import trials
 from modelspeed.search.knapsack import Problem
 from modelspeed.search.latency_tables import LatencyTables
 from modelspeed.search.search import Search
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune, reestimate_batch_norm
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build
@@ -91,7 +91,7 @@ def session_of(name: str) -> Session:
     factory = "../examples/digits/model.py:build" if name == "resnet" else f"nets.py:{name}"
     args = {"width": 32} if name == "resnet" else {}
     job = Job(str(nets.checkpoint(name)), target, factory, str(nets.HERE), args, inputs)
-    session = open_session(job, recipe, Quiet()).with_baseline()
+    session = open_session(job, recipe, Silent()).with_baseline()
     return session.with_kernels(session.original)
 
 
@@ -106,9 +106,9 @@ def trained(
     row = {"raw": session.accuracy(module), "norms": session.accuracy(normed)}
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
-    objective = Objective(module, session.original, settings)
+    objective = DistillationLoss(module, session.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
+    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     return row | {"after": session.accuracy(module)}  # type: ignore[dict-item]
 
 

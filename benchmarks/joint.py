@@ -22,12 +22,12 @@ import engine
 import nets
 import torch
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.graph.capture import clone
 from modelspeed.profiling.gate import working
 from modelspeed.search.search import Search
 from modelspeed.search.trials import Trial
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune
 from modelspeed.training.trainer import Trainer
 from modelspeed.tuning.candidates import build, plan_step
@@ -77,14 +77,14 @@ def trained(session: Session, search: Search, found: Trial, epochs: float) -> di
     data = session.data
     assert data is not None
     torch.manual_seed(0)
-    objective = Objective(narrow.module, session.original, settings)
+    objective = DistillationLoss(narrow.module, session.original, settings)
     held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Quiet()))
+    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
     for step in session.recipe.adjust:
         if not chosen.takes(step):
             continue
         plan = plan_step(session, narrow, step, chosen)
-        narrow.module = plan.carry_out(clone(narrow.module))
+        narrow.module = plan.apply(clone(narrow.module))
     return row | {"after": session.accuracy(narrow.module)}  # type: ignore[return-value]
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import modelspeed.examples.digits as digits
 import torch
-from modelspeed.backends.registry import runner
+from modelspeed.backends.readiness import runner
 from modelspeed.checkpoints.read import read
 from modelspeed.core.user_code import load_factory
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, apply
 from modelspeed.graph.edits.folding import foldable
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.profiling.machine import fingerprint
-from modelspeed.profiling.statistics import compare
+from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import measure_interleaved
 
 
@@ -33,11 +33,11 @@ def main() -> None:
     graph = capture(source, inputs)
     norms = [FoldBatchNorm(n.name) for n in graph.graph.nodes if foldable(n)]
     made = {"eager": source, "graph, batch norms folded": apply(clone(graph), norms)}
-    made |= {f"lowered: {n}": build() for n, build in variants(graph, inputs).items()}
+    made |= {f"lowered: {n}": build() for n, build in lowerings(graph, inputs).items()}
     rows = measure_interleaved([runner(m, inputs) for m in made.values()], max_seconds=seconds)
     print("| runtime | p50 ms | speed-up over eager (99 % interval) |\n|---|---|---|")
     for name, row in zip(made, rows, strict=True):
-        found = compare(rows[0].samples_ms, row.samples_ms, 50)
+        found = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
         print(f"| {name} | {row.value_ms:.2f} | {found.speedup:.2f} "
               f"({found.low:.2f}–{found.high:.2f}) |")  # fmt: skip
     machine = fingerprint()

@@ -249,16 +249,16 @@ def _trained(name: str) -> nn.Module:
     model = globals()[name]()
     train, evaluate = globals()[data]()
     steps = epochs * len(train)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for _ in range(epochs):
         model.train()
         for x, y in train:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):  # three times as fast with AMX
                 loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     model.eval()
     with torch.inference_mode():

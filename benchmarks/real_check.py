@@ -172,15 +172,15 @@ def _lowerings(
 ) -> None:
     """Each way of running the graph, against the library's model, two calls in a row."""
     from modelspeed.backends.inductor import INDUCTOR
-    from modelspeed.backends.registry import PLAIN, realise
-    from modelspeed.graph.lowering.lower import variants
+    from modelspeed.backends.registry import PLAIN, prepare
+    from modelspeed.graph.lowering.lower import lowerings
 
-    for runtime in (PLAIN, *variants(module, batch(1)), *([INDUCTOR] if inductor else ())):
+    for runtime in (PLAIN, *lowerings(module, batch(1)), *([INDUCTOR] if inductor else ())):
         with found.step(runtime):
-            made = realise(module, batch(1), runtime)
+            made = prepare(module, batch(1), runtime)
             for rows, pair in wanted.items():
                 if found.facts["written"]:  # the state of the calls before is in it
-                    made = realise(module, batch(1), runtime)
+                    made = prepare(module, batch(1), runtime)
                 for call, (got, want) in enumerate(
                     zip(twice(made, batch(rows)), pair, strict=True)
                 ):
@@ -188,20 +188,20 @@ def _lowerings(
 
 
 def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
-    from modelspeed.graph.analysis.groups import analyse, keep_units
+    from modelspeed.graph.analysis.groups import analyze, keep_units
     from modelspeed.graph.capture import clone
 
     sys.path.insert(0, str(SUPPORT))
     from masked import ignoring, pruned
 
-    with found.step("analyse"):
-        analysis = analyse(module)
+    with found.step("analyze"):
+        analysis = analyze(module)
         found.facts |= {
             "groups": len(analysis.prunable), "unknown": dict(analysis.unknown_ops),
         }  # fmt: skip
         if not analysis.prunable:
             raise Wrong(f"nothing is prunable: {_why_not(analysis)}")
-    if "analyse" in {step for step, _ in found.failures}:
+    if "analyze" in {step for step, _ in found.failures}:
         return
     smaller = edits = None
     with found.step("prune"):
@@ -240,11 +240,11 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
     """The artifact as `apply` writes it, and what a fresh process makes of it."""
     from modelspeed.backends.registry import PLAIN
     from modelspeed.graph.capture import clone
-    from modelspeed.graph.lowering.lower import variants
+    from modelspeed.graph.lowering.lower import lowerings
 
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         with found.step("save"):
-            runtime = next(reversed(list(variants(smaller, batch(1)))), PLAIN)
+            runtime = next(reversed(list(lowerings(smaller, batch(1)))), PLAIN)
             calls = {rows: twice(clone(smaller), batch(rows)) for rows in sizes}
             stored = {"calls": calls, "inputs": {n: batch(n) for n in sizes}}
             more = {"written": found.facts["written"], "limit": found.limit}
@@ -265,8 +265,8 @@ def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Seque
 def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
     from modelspeed.checkpoints.staging import save
     from modelspeed.core.records import Latency, Record, Target
-    from modelspeed.graph.capture import export, moved
-    from modelspeed.graph.edits.apply import to_json
+    from modelspeed.graph.capture import export_program, moved
+    from modelspeed.graph.edits.apply import edits_to_json
     from modelspeed.profiling.machine import fingerprint
     from modelspeed.tuning.delivery import reports
 
@@ -275,10 +275,16 @@ def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> N
         "none", "as written", Latency(50, 1, 1, 1), runtime_used=runtime,
     )  # fmt: skip
     save(
-        folder, program=moved(export(module, inputs), "cpu"), edits=to_json(edits), record=record,
-        recipe_yaml="version: 1\n", inputs=inputs, runtime=runtime, reports=reports(record),
+        folder,
+        program=moved(export_program(module, inputs), "cpu"),
+        edits=edits_to_json(edits),
+        record=record,
+        recipe_yaml="version: 1\n",
+        inputs=inputs,
+        runtime=runtime,
+        reports=reports(record),
         force=False,
-    )  # fmt: skip
+    )
 
 
 def loaded(folder: str) -> None:

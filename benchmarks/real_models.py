@@ -109,7 +109,7 @@ def row(line: Line) -> str:
     )
 
 
-_STEPS = ("build", "capture", "eager", "analyse", "prune", "save", "load")
+_STEPS = ("build", "capture", "eager", "analyze", "prune", "save", "load")
 HEAD = (
     f"{'model':44} {'M':>6} {'left':>6} {'grps':>4} bat  build   capt  eager  lower  analy  prune"
     "   save   load      gap result"

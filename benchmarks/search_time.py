@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.search.search import Search
 from modelspeed.tuning.job import Job
@@ -29,7 +29,7 @@ import nets
 SHARES = (0.5, 0.35)
 
 
-class Stages(Quiet):
+class Stages(Silent):
     """Says when each stage began."""
 
     def __init__(self) -> None:

@@ -87,7 +87,7 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
     return made.eval(), notes
 
 
-def inputs_of(folder: Path) -> list[dict[str, Any]]:
+def config_inputs(folder: Path) -> list[dict[str, Any]]:
     """What the model takes as far as `config.json` says; empty where it does not."""
     found = _config(folder)
     image, channels = found.get("image_size"), found.get("num_channels", 3)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .contents import Contents, contents
-from .folders import inputs_of
+from .folders import config_inputs
 from .libraries import model_factory
 from .read import arch_arguments, library_of
 from .samples import specs_of_program
@@ -20,7 +20,7 @@ SIDE = 224  # pixels; what most classifiers of photographs take
 
 
 @dataclass(frozen=True)
-class Finding:
+class Inspection:
     """`what` in words. `factory` is None where the file needs none; `sure` where it is known.
 
     `inputs` are entries of a recipe; a guess unless `inputs_sure`.
@@ -35,30 +35,32 @@ class Finding:
     notes: tuple[str, ...] = ()
 
 
-def look(path: Path, *, trust_pickle: bool = False, ignore: Sequence[str] = ()) -> Finding:
+def inspect_checkpoint(
+    path: Path, *, trust_pickle: bool = False, ignore: Sequence[str] = ()
+) -> Inspection:
     """Raises what `read` raises for a file that can't be read; weights alone are no error here."""
     found = contents(path, trust_pickle=trust_pickle, ignore=ignore)
     if found.program is not None:
-        return Finding("an exported program", None, {}, True,
+        return Inspection("an exported program", None, {}, True,
                        tuple(specs_of_program(found.program)), True, found.about.notes)  # fmt: skip
     if found.kind == "folder":
         what = f"`{type(found.module).__name__}` of transformers"
-        inputs = tuple(inputs_of(path))
+        inputs = tuple(config_inputs(path))
         # Vision models of video and text beside images have an `image_size` too.
         main = getattr(found.module, "main_input_name", None)
         sure = len(inputs) == 1 and inputs[0]["name"] == main
-        return Finding(what, None, {}, True, inputs, sure, found.about.notes)
+        return Inspection(what, None, {}, True, inputs, sure, found.about.notes)
     if found.module is not None:
-        return Finding(f"a pickled `{type(found.module).__name__}`", notes=found.about.notes)
+        return Inspection(f"a pickled `{type(found.module).__name__}`", notes=found.about.notes)
     return _weights(found)
 
 
-def _weights(found: Contents) -> Finding:
+def _weights(found: Contents) -> Inspection:
     weights, about = found.weights or {}, found.about
     spec = library_of(found)
     if spec is not None:
         args = arch_arguments(found)
-        return Finding(
+        return Inspection(
             f"weights of `{about.arch}`",
             spec,
             args,
@@ -71,7 +73,7 @@ def _weights(found: Contents) -> Finding:
     kind = "a Lightning checkpoint" if about.lightning else "weights"
     what = f"{kind}{named}, {len(weights)} tensors"
     guess = _guess(weights)
-    return Finding(what, UNKNOWN, about.hyper_parameters, False, guess, False, about.notes)
+    return Inspection(what, UNKNOWN, about.hyper_parameters, False, guess, False, about.notes)
 
 
 def _images_of(spec: str, args: dict[str, Any]) -> tuple[dict[str, Any], ...]:

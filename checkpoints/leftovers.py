@@ -40,7 +40,7 @@ def without_ignored(
     """
     kept, notes = dict(weights), []
     for text in patterns:
-        pattern = compiled(text)
+        pattern = compiled_pattern(text)
         with _patient(text):
             found = [name for name in kept if pattern.search(name)]
         for name in found:
@@ -76,14 +76,14 @@ def _patient(pattern: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
+def compiled_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"`--ignore {pattern}` is not a regular expression: {error}.") from error
 
 
-def left_out(surplus: Tensors, wanted: Tensors, module: nn.Module) -> dict[str, list[str]]:
+def surplus_by_reason(surplus: Tensors, wanted: Tensors, module: nn.Module) -> dict[str, list[str]]:
     """Of tensors that the model does not take those that can't be a part of it, by the reason."""
     made = {k: v for k, v in module.named_buffers() if k not in wanted}
     parts = {part for name in wanted for part in name.split(".")}

@@ -42,7 +42,7 @@ ASSUMPTIONS = re.compile(r"(?:integer|positive|nonnegative|negative|real|finite|
 PRECISION = 128  # bits
 
 
-class Part(NamedTuple):
+class SizeExpression(NamedTuple):
     """`text` is written anew; a value of at most `bits`, a sum of at most `terms`."""
 
     text: str
@@ -71,7 +71,7 @@ class _Reader:
         self.tokens.append(("end", ""))
         self.at, self.depth = 0, 0
 
-    def whole(self) -> Part:
+    def whole(self) -> SizeExpression:
         part = self.expression(0)
         self.take("end")
         return part
@@ -89,7 +89,7 @@ class _Reader:
     def is_next(self, sign: str) -> bool:
         return self.tokens[self.at] == ("sign", sign)
 
-    def expression(self, above: int) -> Part:
+    def expression(self, above: int) -> SizeExpression:
         self.depth += 1
         if self.depth > DEEPEST:
             raise ValueError("an expression deeper than any size is")
@@ -105,7 +105,7 @@ class _Reader:
         self.depth -= 1
         return left
 
-    def operand(self) -> Part:
+    def operand(self) -> SizeExpression:
         kind, text = self.next()
         if kind == "sign" and text in "-+~":
             held = self.expression(UNARY)
@@ -120,15 +120,15 @@ class _Reader:
             return _number(text)
         if kind == "name" and not self.is_next("("):
             if text in CONSTANTS:
-                return Part(text, 1, 1)
+                return SizeExpression(text, 1, 1)
             if SYMBOL.fullmatch(text):
-                return Part(text, 64, 1)
+                return SizeExpression(text, 64, 1)
         elif kind == "name":
             self.take("sign", "(")
             return self.symbol() if text == "Symbol" else self.call(text)
         raise ValueError("it is not arithmetic")
 
-    def symbol(self) -> Part:
+    def symbol(self) -> SizeExpression:
         """`Symbol('s0', integer=True)`."""
         name = self.take("text")
         if not SYMBOL.fullmatch(name):
@@ -143,9 +143,9 @@ class _Reader:
                 raise ValueError("an assumption that no size has")
             facts.append(f"{fact}={value}")
         self.next()
-        return Part(f"Symbol({', '.join(facts)})", 64, 1)
+        return SizeExpression(f"Symbol({', '.join(facts)})", 64, 1)
 
-    def decimal(self) -> Part:
+    def decimal(self) -> SizeExpression:
         """`Float('0.5', precision=53)`."""
         kind, text = self.next()
         negative = kind == "text" and text.startswith("-")
@@ -163,14 +163,14 @@ class _Reader:
                 raise ValueError("a precision that no size has")
             facts += f", precision={precision}"
         self.take("sign", ")")
-        return Part(f"Float({facts})", _number(text).bits, 1)
+        return SizeExpression(f"Float({facts})", _number(text).bits, 1)
 
-    def call(self, name: str) -> Part:
+    def call(self, name: str) -> SizeExpression:
         if name == "Float":
             return self.decimal()
         if name not in CALLS:
             raise ValueError("a call of what no size needs")
-        parts: list[Part] = []
+        parts: list[SizeExpression] = []
         while not self.is_next(")"):
             if parts:
                 self.take("sign", ",")
@@ -180,7 +180,7 @@ class _Reader:
         return _called(name, parts, text)
 
 
-def _called(name: str, parts: list[Part], text: str) -> Part:
+def _called(name: str, parts: list[SizeExpression], text: str) -> SizeExpression:
     if name == "Integer" and len(parts) == 1:
         return parts[0]._replace(text=text)
     if name in POWERS:
@@ -195,27 +195,29 @@ def _called(name: str, parts: list[Part], text: str) -> Part:
     if name in PRODUCTS:
         for part in parts:
             terms *= part.terms
-    return _bounded(Part(text, bits, terms))
+    return _bounded(SizeExpression(text, bits, terms))
 
 
-def _joined(left: Part, sign: str, right: Part) -> Part:
+def _joined(left: SizeExpression, sign: str, right: SizeExpression) -> SizeExpression:
     text = f"({left.text} {sign} {right.text})"
     if sign == "**":
         return _power(left, right, text)
     if sign in "+-":
-        return _bounded(Part(text, max(left.bits, right.bits) + 1, left.terms + right.terms))
+        return _bounded(
+            SizeExpression(text, max(left.bits, right.bits) + 1, left.terms + right.terms)
+        )
     if sign in DIVISIONS:
         _check_divided([left, right])
     terms = left.terms * right.terms if sign in "*/" else 1
-    return _bounded(Part(text, left.bits + right.bits, terms))
+    return _bounded(SizeExpression(text, left.bits + right.bits, terms))
 
 
-def _check_divided(parts: list[Part]) -> None:
+def _check_divided(parts: list[SizeExpression]) -> None:
     if prod(part.terms for part in parts) > MOST_DIVIDED:
         raise ValueError("a division that no size has")
 
 
-def _power(base: Part, exponent: Part, text: str) -> Part:
+def _power(base: SizeExpression, exponent: SizeExpression, text: str) -> SizeExpression:
     """The exponent is a number: nothing bounds what a size would make of it."""
     times = None if exponent.literal is None else abs(exponent.literal)
     if times is None and re.fullmatch(r"(?:Float\('-?0?\.5'.*\)|Rational\(.*, .*\)|0?\.5)",
@@ -225,23 +227,23 @@ def _power(base: Part, exponent: Part, text: str) -> Part:
         raise ValueError("a power that no size has")
     if base.terms > 1 and times * base.terms.bit_length() > MOST_TERMS.bit_length():
         raise ValueError("a power that no size has")
-    return _bounded(Part(text, base.bits * max(1, times), base.terms ** max(1, times)))
+    return _bounded(SizeExpression(text, base.bits * max(1, times), base.terms ** max(1, times)))
 
 
-def _sum(parts: list[Part]) -> int:
+def _sum(parts: list[SizeExpression]) -> int:
     return sum(part.terms for part in parts) or 1
 
 
-def _bounded(part: Part) -> Part:
+def _bounded(part: SizeExpression) -> SizeExpression:
     if part.bits > MOST_BITS or part.terms > MOST_TERMS:
         raise ValueError("a number that no size is")
     return part
 
 
-def _number(text: str) -> Part:
+def _number(text: str) -> SizeExpression:
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > 40 or abs(int(exponent or 0)) > 400:
         raise ValueError("a number that no size is")
     literal = int(text) if text.isdigit() else None
     bits = literal.bit_length() if literal is not None else 4 * (len(mantissa) + int(exponent or 0))
-    return Part(text if literal is None else str(literal), max(1, abs(bits)), 1, literal)
+    return SizeExpression(text if literal is None else str(literal), max(1, abs(bits)), 1, literal)

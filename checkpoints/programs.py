@@ -26,7 +26,7 @@ def load_program(path: Path, trust: bool = False) -> ExportedProgram:
         log.setLevel(level)
 
 
-def module_of(path: Path, program: ExportedProgram) -> GraphModule:
+def program_module(path: Path, program: ExportedProgram) -> GraphModule:
     """The program as a module. Raises CheckpointError where its parts do not fit each other."""
     try:
         return program.module(check_guards=False)

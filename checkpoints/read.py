@@ -14,7 +14,7 @@ from ..core.errors import CheckpointError, ModelspeedError
 from .contents import Contents, Kind, contents
 from .leftovers import harmless, is_shadow
 from .libraries import libraries_with, model_factory
-from .programs import module_of
+from .programs import program_module
 from .weights import fill
 from .wrappings import bare
 
@@ -53,7 +53,7 @@ def read(
     found = contents(path, trust_pickle=trust_pickle, build=factory is None, ignore=ignore)
     notes = found.about.notes
     if found.program is not None:
-        captured = module_of(path, found.program)
+        captured = program_module(path, found.program)
         return Source(path, found.kind, captured, found.program, found.sha256, notes)
     if found.module is not None:
         return Source(path, found.kind, found.module, None, found.sha256, notes)

@@ -24,7 +24,8 @@ from ..core.errors import ArtifactError
 from ..core.files import PACKAGE
 from ..core.model_io import Inputs
 from ..core.naming import outside
-from ..core.records import FORMAT_VERSION, Record, to_json
+from ..core.records import FORMAT_VERSION, Record
+from ..core.records_json import to_json
 from ..core.workspace import Workspace, workspace
 from .archives import archive
 from .artifact import (

@@ -32,7 +32,7 @@ NAMES = {
 
 
 class StandIn:
-    """In place of an object of another class: holds its state, has no behaviour."""
+    """In place of an object of another class: holds its state, has no behavior."""
 
     state: Any = None  # of the class: unpickling may skip `__init__`
 

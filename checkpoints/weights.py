@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from ..core.errors import CheckpointError
 from .differences import Differences
 from .kinds import check_kinds
-from .leftovers import left_out, notes_on, without_ignored
+from .leftovers import notes_on, surplus_by_reason, without_ignored
 from .names import matched, without_wrappers
 from .reparametrized import put_together
 from .tensors import unfit
@@ -59,7 +59,7 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
     whole, done = put_together(path, without_wrappers(weights, wanted), module)
     found, rest, more = matched(path, whole, wanted)
     surplus = {**rest, **{k: v for k, v in found.items() if k not in wanted}}
-    left = left_out(surplus, wanted, module)
+    left = surplus_by_reason(surplus, wanted, module)
     unexpected = [k for k in surplus if not any(k in names for names in left.values())]
     used = {k: v for k, v in found.items() if k in wanted}
     differences = Differences(

@@ -5,60 +5,43 @@ from typing import Annotated
 
 import typer
 
+from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
 from .launch import joined, usual_threads
+from .load_flags import GOALS, LoadFlags
+from .takes import Given, takes
 
 
+@takes(LoadFlags, MachineFlags, leave_out=GOALS)
 def apply(
     checkpoint: o.Checkpoint,
+    given: Given,
     recipe_file: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="recipe with fixed settings")
     ] = None,
-    model: o.ModelOption = None,
-    data: o.DataOption = None,
-    inputs: o.InputsOption = None,
-    input_size: o.InputSizeOption = None,
-    config: o.ConfigOption = None,
-    preset: o.PresetOption = None,
     out: o.OutOption = None,
     force: o.ForceOption = False,
-    device: o.DeviceOption = "cpu",
-    threads: o.ThreadsOrAutoOption = None,
-    runtime: o.RuntimeOption = "lowered",
-    percentile: o.PercentileOption = None,
-    batch: o.BatchOption = None,
-    seed: o.SeedOption = 0,
     resume: o.ResumeOption = False,
     json: o.JsonOption = False,
     dry_run: o.DryOption = False,
-    without_data: o.WithoutDataOption = False,
-    trust_pickle: o.TrustOption = False,
-    trust_code: o.TrustCodeOption = False,
-    ignore: o.IgnoreOption = None,
-    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Run RECIPE on CHECKPOINT exactly as it is written, without a search."""
-    with shown(debug, resumable=not dry_run), joined(device) as leads:
+    with shown(debug, resumable=not dry_run), joined(given["device"]) as leads:
         if not leads:
             return
-        from ..configs.machine import MachineFlags
         from ..tuning.apply import apply_recipe
         from .finish import finish
-        from .job import Asked, default_out, job_for, recipe_for, say_code
+        from .job import default_out, job_for, recipe_for, say_code
         from .progress import Live
 
-        flags = MachineFlags(device, threads or usual_threads(), runtime, percentile, batch, seed)  # type: ignore[arg-type]
-        asked = Asked(
-            checkpoint, recipe_file or config, preset, model, data, inputs, trust_pickle,
-            without_data, input_size=input_size, trust_code=trust_code,
-            ignore=tuple(ignore or ()),
-            imports=tuple(imports or ()),
-        )  # fmt: skip
-        recipe = recipe_for(asked, "apply")
-        say_code(asked, recipe)
-        job = job_for(asked, recipe, flags)
+        machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
+        config = recipe_file or given["config"]
+        load = given.make(LoadFlags, checkpoint=checkpoint, config=config)
+        recipe = recipe_for(load, "apply")
+        say_code(load, recipe)
+        job = job_for(load, recipe, machine)
         with Live() as talk:
             outcome = apply_recipe(
                 job, recipe, talk, out or default_out(checkpoint), force=force, dry_run=dry_run,

@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..configs.discovery import find_recipe
-from ..configs.entries import Entry, given
+from ..configs.entries import BatchEntry, set_values
 from ..configs.machine import MachineFlags
 from ..core.errors import ModelspeedError
 from .batch_options import MACHINE, only
-from .job import Asked, job_for, recipe_for
+from .job import job_for, recipe_for
+from .load_flags import LoadFlags
 
 if TYPE_CHECKING:
-    from ..batch.plan import Plan
+    from ..batch.plan import ItemPlan
 
 
 def plans_for(
-    jobs: Sequence[Entry], out: Path, *, force: bool, trust_pickle: bool, trust_code: bool = False,
+    jobs: Sequence[BatchEntry],
+    out: Path,
+    *,
+    force: bool,
+    trust_pickle: bool,
+    trust_code: bool = False,
     imports: Sequence[str] = (),
-) -> list[Plan]:  # fmt: skip
+) -> list[ItemPlan]:
     flags = {"--force": force, "--trust-pickle": trust_pickle, "--trust-code": trust_code}
     more = (
         *(flag for flag, given in flags.items() if given),
@@ -29,14 +35,14 @@ def plans_for(
     return [_plan(entry, out / entry.name, more, trust_pickle) for entry in jobs]
 
 
-def _plan(entry: Entry, folder: Path, more: tuple[str, ...], trust_pickle: bool) -> Plan:
-    from ..batch.plan import TUNE, Plan, content_hash, fallback_key
+def _plan(entry: BatchEntry, folder: Path, more: tuple[str, ...], trust_pickle: bool) -> ItemPlan:
+    from ..batch.plan import TUNE, ItemPlan, content_hash, fallback_key
 
     words = [str(entry.checkpoint), "--out", str(folder)]
     found = find_recipe(entry.checkpoint, Path.cwd())
     if found is not None and entry.settings.config is None:
         words.append(f"--config={found.absolute()}")  # a node of a cluster has another folder
-    for name, value in given(entry.settings).items():
+    for name, value in set_values(entry.settings).items():
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, tuple) else (value,)
         words += [flag if v is True else f"{flag}={v}" for v in values if v is not False]
@@ -45,23 +51,23 @@ def _plan(entry: Entry, folder: Path, more: tuple[str, ...], trust_pickle: bool)
         key, max_drop = _key(entry, content, trust_pickle)
     except (ModelspeedError, OSError):
         key, max_drop = fallback_key(content, words), 1.0
-    return Plan(entry.name, entry.checkpoint, folder, key, (*TUNE, *words, *more), max_drop)
+    return ItemPlan(entry.name, entry.checkpoint, folder, key, (*TUNE, *words, *more), max_drop)
 
 
-def _key(entry: Entry, content: str, trust_pickle: bool) -> tuple[str, float]:
+def _key(entry: BatchEntry, content: str, trust_pickle: bool) -> tuple[str, float]:
     """What changes with checkpoint, recipe, target and machine; the accuracy limit."""
     from ..profiling.machine import fingerprint
     from ..tuning.journal import key_of
 
-    said = given(entry.settings)
+    said = set_values(entry.settings)
     config = said.pop("config", None)
     flags = MachineFlags(**only(said, MACHINE))
     rest = {n: v for n, v in said.items() if n not in MACHINE}
-    asked = Asked(
-        entry.checkpoint, Path(config) if config else None, trust_pickle=trust_pickle, **rest
+    load = LoadFlags(
+        entry.checkpoint, config=Path(config) if config else None, trust_pickle=trust_pickle, **rest
     )
-    recipe = recipe_for(asked, "tune")
-    job = job_for(asked, recipe, flags)
+    recipe = recipe_for(load, "tune")
+    job = job_for(load, recipe, flags)
     # The device's name is looked up; a missing one is the item's own to report.
     machine = fingerprint("cpu").fingerprint + flags.device
     return key_of("tune", job, recipe, content, machine), recipe.limits.max_drop

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.entries import GOALS, given
+from ..configs.entries import GOALS, set_values
+from ..configs.flags import MINUTES, RETRIES, WORKERS
 from ..configs.inputs import check_pattern
 from ..configs.jobs import JobsFile, JobSettings, parse_size
 from ..configs.machine import MachineFlags, resolve_target
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
 MACHINE = ("device", "threads", "runtime", "percentile", "batch", "seed")
 
 
+def settings_of(flags: Mapping[str, Any]) -> JobSettings:
+    """What the command line says as a jobs file would; what it does not say is None."""
+    said = {n: None if flags[n] is False else flags[n] for n in JobSettings.model_fields}
+    said["config"] = str(flags["config"]) if flags["config"] else None
+    return JobSettings.model_construct(**said)
+
+
 def check_flags(flags: JobSettings) -> None:
     """Raises UsageError where a flag can't be, so that not every item has to say it."""
-    said = given(flags)
+    said = set_values(flags)
     for pattern in said.get("ignore", ()):
         check_pattern(f"`--ignore` is `{pattern}`", pattern)
     machine = MachineFlags(**only(said, MACHINE))
@@ -37,6 +45,8 @@ def options_for(
     keep_going: bool, resume: bool, **numbers: Any,
 ) -> Options:  # fmt: skip
     """Flags, then the jobs file, then what is usual. Raises UsageError."""
+    for flag, name in ((WORKERS, "workers"), (RETRIES, "retries"), (MINUTES, "minutes")):
+        flag.check(numbers[name])
     from ..batch.plan import Options
 
     held = {n: getattr(file, n, None) if v is None else v for n, v in numbers.items()}

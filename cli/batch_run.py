@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..configs.entries import Entry
+from ..configs.entries import BatchEntry
+from ..core.exit_codes import batch_exit_code
 from ..core.files import write_whole
-from ..core.items import Index, Item, exit_code
+from ..core.items import Index, Item
 from ..reporting import batch_index
 from ..reporting.console import print_table
 from .batch_jobs import plans_for
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    jobs: Sequence[Entry],
+    jobs: Sequence[BatchEntry],
     options: Options,
     *,
     force: bool,
@@ -36,7 +37,7 @@ def run(
     imports: Sequence[str] = (),
 ) -> None:
     """Run all, write the index whatever happens, exit with the most telling code."""
-    from ..batch.journal import Journal
+    from ..batch.journal import BatchJournal
     from ..batch.ray_run import run_on_ray
     from ..batch.run import rows_of, run_batch
     from ..profiling.gate import usual_folder
@@ -50,7 +51,7 @@ def run(
         trust_code=trust_code,
         imports=imports,
     )
-    with Journal.open(options.out) as journal:
+    with BatchJournal.open(options.out) as journal:
         try:
             with BatchLive() as watch:
                 if ray:
@@ -61,11 +62,11 @@ def run(
             index = _index(rows_of(plans, journal), time.monotonic() - started)
             _write(index, options)
     if as_json:
-        sys.stdout.write(batch_index.dumps(index))
+        sys.stdout.write(batch_index.index_to_json(index))
     else:
-        print_table(batch_index.table(index), Console())
+        print_table(batch_index.index_table(index), Console())
     sys.stderr.write(f"\nwritten to {options.out / 'index.html'} (also .md and .json)\n")
-    raise typer.Exit(exit_code(index.items))
+    raise typer.Exit(batch_exit_code(index.items))
 
 
 def _index(items: tuple[Item, ...], seconds: float) -> Index:
@@ -78,7 +79,7 @@ def _index(items: tuple[Item, ...], seconds: float) -> Index:
 def _write(index: Index, options: Options) -> None:
     texts = {
         "index.html": batch_index.page(index), "index.md": batch_index.markdown(index),
-        "index.json": batch_index.dumps(index),
+        "index.json": batch_index.index_to_json(index),
     }  # fmt: skip
     for name, text in texts.items():
         write_whole(options.out / name, text)

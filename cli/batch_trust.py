@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..configs.discovery import find_recipe
-from ..configs.entries import Entry
+from ..configs.entries import BatchEntry
 from ..configs.jobs import JobSettings
 from ..configs.load import load_recipe
 from ..configs.references import DATA, FILE, MODELS, parse_reference
@@ -15,7 +15,7 @@ from .trust import announce, code_of, folder_of
 
 
 def say_code(
-    jobs: Sequence[Entry], file: Path | None, flags: JobSettings, trust_code: bool
+    jobs: Sequence[BatchEntry], file: Path | None, flags: JobSettings, trust_code: bool
 ) -> None:
     """Once for all items, before any of them runs; see `trust.announce`."""
     files: dict[Path, None] = {}

@@ -6,51 +6,52 @@ from typing import Annotated
 
 import typer
 
+from ..configs import flags as f
+from ..configs.machine import RUNTIME, MachineFlags
 from . import options as o
 from .errors import shown
+from .load_flags import LoadFlags
+from .takes import Given, takes
+
+FLAGS = ("target_ms", "max_drop", "data", "config", "device", "threads", "runtime", "trust_code",
+         "percentile", "batch", "imports")  # fmt: skip
+# The rest is what the artifact was made for.
+CHANGED = {
+    "config": replace(f.CONFIG, help="recipe; ./modelspeed.yaml otherwise"),
+    "threads": f.THREADS,
+    "runtime": replace(RUNTIME, help="one that the artifact runs on, such as plain"),
+}
 
 
+@takes(LoadFlags, MachineFlags, only=FLAGS, unset=True, changed=CHANGED)
 def check(
-    folder: Annotated[Path, typer.Argument(help="artifact folder")],
-    target_ms: o.TargetMsOption = None,
-    max_drop: o.MaxDropOption = None,
+    folder: o.Folder,
+    given: Given,
     against: Annotated[
-        Path | None, typer.Option(help="record or artifact that it must not be slower than")
+        Path | None,
+        typer.Option(
+            help="record or artifact that it must not be slower than",
+            rich_help_panel=f.TARGET_PANEL,
+        ),
     ] = None,
-    data: o.DataOption = None,
-    config: o.ConfigOption = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N")] = None,
-    threads: o.ThreadsOption = None,
-    runtime: Annotated[str | None, typer.Option("--runtime", help="such as plain")] = None,
-    trust_compiled: Annotated[
-        bool, typer.Option("--trust-compiled", help="run compiled code that came with the artifact")
-    ] = False,
-    trust_code: o.TrustCodeOption = False,
-    percentile: o.PercentileOption = None,
-    batch: o.BatchOption = None,
-    junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
-    summary: Annotated[Path | None, typer.Option(help="append markdown here")] = None,
-    imports: o.ImportOption = None,
+    trust_compiled: o.TrustCompiledOption = False,
+    junit: Annotated[Path | None, o.output("--junit", "write JUnit XML here")] = None,
+    summary: Annotated[Path | None, o.output("--summary", "append markdown here")] = None,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
-    """Measure and evaluate an artifact again, for CI: does it still hold its promises here?"""
+    """Measure and evaluate an artifact again, for CI: does it still meet its target on this
+    machine?"""
     with shown(debug):
-        from ..core.user_code import import_all
-        from ..configs.entries import given
-        from ..configs.jobs import JobSettings
         from ..core.errors import ModelspeedError
+        from ..core.user_code import import_all
         from .check_asked import asked_for
         from .check_run import fail, finish, run
 
-        import_all(imports or ())
-        flags = JobSettings.model_construct(
-            target_ms=target_ms, max_drop=max_drop, data=data, device=device, threads=threads,
-            runtime=runtime, percentile=percentile, batch=batch,
-            config=str(config) if config else None,
-        )  # fmt: skip
+        import_all(given["imports"] or ())
+        flags = {name: value for name, value in given.values.items() if value is not None}
         try:
-            asked = asked_for(folder, given(flags), against, trust_code)
+            asked = asked_for(folder, flags, against, given["trust_code"])
             found = run(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)

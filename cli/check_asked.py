@@ -12,19 +12,20 @@ from ..configs.load import load_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
+from ..core.runtimes import DEFAULT_RUNTIME
 from .finish import record_at
 from .trust import announce, code_of
 
 if TYPE_CHECKING:
-    from ..tuning.check import Asked
+    from ..tuning.check import CheckRequest
 
 
 def asked_for(
     folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
-) -> Asked:
+) -> CheckRequest:
     """Raises UsageError, ConfigError or ArtifactError."""
     from ..profiling.machine import fingerprint
-    from ..tuning.check import Asked, stored, target_of
+    from ..tuning.check import CheckRequest, stored, target_of
     from ..tuning.job import prepare_machine
 
     names = ("device", "threads", "percentile", "batch")
@@ -44,12 +45,12 @@ def asked_for(
     recipe = _recipe(folder, flags, trust_code)
     if ms is None:
         # The flags' threads are part of what a latency holds for.
-        prepare_machine(replace(record.target, runtime="lowered", **said), 0)
+        prepare_machine(replace(record.target, runtime=DEFAULT_RUNTIME, **said), 0)
         device = said.get("device", record.target.device)
         target = target_of(record, fingerprint(device))
     else:
         target = replace(record.target, ms=ms, speedup=None, fastest=False)
-    return Asked(
+    return CheckRequest(
         folder, replace(target, **said), flags.get("max_drop"),
         recipe if recipe.data is not None else None,
         record_at(against) if against else None, flags.get("runtime"),

@@ -13,23 +13,24 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.checks import Check, exit_code
+from ..core.checks import Check
+from ..core.exit_codes import check_exit_code
 from ..core.files import write_whole
-from ..core.records import to_json
+from ..core.records_json import to_json
 from ..reporting import checks
 from ..reporting.console import print_table
 from ..reporting.text import clean
 
 if TYPE_CHECKING:
-    from ..tuning.check import Asked
+    from ..tuning.check import CheckRequest
 
 
-def run(asked: Asked) -> Check:
+def run(request: CheckRequest) -> Check:
     from ..tuning.check import check
     from .progress import Live
 
     with Live() as talk:
-        return check(asked, talk)
+        return check(request, talk)
 
 
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:
@@ -44,12 +45,12 @@ def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool
     if junit:
         write_whole(junit, checks.junit(found.folder, found.cases))
     if summary:
-        _append(summary, checks.summary(found))
+        _append(summary, checks.check_summary(found))
     if as_json:
         sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
     else:
-        print_table(checks.table(found), Console())
-    raise typer.Exit(exit_code(found.cases))
+        print_table(checks.check_table(found), Console())
+    raise typer.Exit(check_exit_code(found.cases))
 
 
 def _append(path: Path, text: str) -> None:

@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import json as json_text
 import sys
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from . import options as o
 from .errors import shown
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
-    b: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
+    a: o.RecordAt,
+    b: o.RecordAt,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -21,7 +17,7 @@ def compare(
     with shown(debug):
         from rich.console import Console
 
-        from ..reporting.comparison import compare as compare_records
+        from ..reporting.comparison import comparison_table as compare_records
         from ..reporting.console import print_table
         from .finish import record_at
 

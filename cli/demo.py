@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
+from ..configs.flags import TARGET_PANEL
+from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
+from .load_flags import LoadFlags
+from .takes import Given, takes
 
 
+@takes(MachineFlags, only=("threads",))
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="folder of the artifact")] = Path("out"),
-    speedup: Annotated[float, typer.Option("--speedup", help="times as fast")] = 2.0,
-    threads: o.ThreadsOrAutoOption = None,
+    speedup: Annotated[
+        float, typer.Option("--speedup", help="times as fast", rich_help_panel=TARGET_PANEL)
+    ] = 2.0,
+    *,
+    given: Given,
+    out: Annotated[Path, o.output("--out", "folder of the artifact")] = Path("out"),
     force: o.ForceOption = False,
     resume: o.ResumeOption = False,
     json: o.JsonOption = False,
@@ -21,17 +29,16 @@ def demo(
 ) -> None:
     """Tune the built-in digits ResNet to half of its measured latency."""
     with shown(debug, resumable=True), as_file(files("modelspeed.examples.digits")) as folder:
-        from ..configs.machine import MachineFlags
         from ..tuning.tune import tune
         from .finish import finish
-        from .job import Asked, job_for, recipe_for
+        from .job import job_for, recipe_for
         from .progress import Live
 
-        asked = Asked(
-            folder / "digits_resnet.pt", folder / "modelspeed.yaml", target_speedup=speedup
+        load = LoadFlags(
+            folder / "digits_resnet.pt", config=folder / "modelspeed.yaml", target_speedup=speedup
         )
-        recipe = recipe_for(asked, "tune")
-        job = job_for(asked, recipe, MachineFlags(threads=threads))
+        recipe = recipe_for(load, "tune")
+        job = job_for(load, recipe, given.make(MachineFlags))
         with Live() as talk:
             outcome = tune(job, recipe, talk, out, force=force, resume=resume)
         finish(outcome, recipe.limits.max_drop, json)

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from ..configs.flags import MACHINE_PANEL, THREADS
 from . import options as o
 from .errors import shown
 
 
 def doctor(
-    threads: o.ThreadsOption = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="time to measure")] = 6.0,
+    threads: Annotated[int | None, o.option(THREADS)] = None,
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", min=0.5, help="time to measure", rich_help_panel=MACHINE_PANEL),
+    ] = 6.0,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -20,12 +24,13 @@ def doctor(
     with shown(debug):
         from rich.console import Console
 
-        from ..core.records import to_json
+        from ..core.records_json import to_json
         from ..profiling.doctor import examine
         from ..profiling.machine import threads as using
         from ..reporting.checks import examination
         from ..reporting.console import print_table
 
+        THREADS.check(threads)
         sys.stderr.write("measuring a small net against itself ...\n")
         with using(threads or 0):
             found = examine(seconds)

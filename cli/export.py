@@ -5,27 +5,25 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from . import options as o
 from .errors import shown
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="artifact folder")],
+    folder: o.Folder,
+    imports: o.ImportOption = None,
     format: Annotated[
         str,
-        typer.Option(
+        o.output(
             "--format",
-            help="pt2, state-dict, python (model.py and weights, needs torch and safetensors "
-            "alone), onnx (extra `onnx`) or aoti (compiled for this CPU)",
+            "pt2, state-dict, python (model.py and weights, needs only torch and safetensors), "
+            "onnx (extra `onnx`) or aoti (compiled for this CPU)",
         ),
     ] = "pt2",
     out: Annotated[
-        Path | None, typer.Option("--out", help="file, for python folder, to write")
+        Path | None, o.output("--out", "file to write; a folder for the format python")
     ] = None,
     force: o.ForceOption = False,
-    imports: o.ImportOption = None,
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ..core.exit_codes import ACCURACY_LIMIT, exit_code
+from ..core.exit_codes import ACCURACY_LIMIT, run_exit_code
 from ..core.files import read_text
 from ..core.records import Record
 from ..core.workspace import recover
@@ -30,7 +30,7 @@ def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
         shown = shlex.join(["modelspeed", "show", str(outcome.folder)])
         _say(f"\nwritten to {outcome.folder}; next: {shown}")
         _say(f"  python -c {quoted(line)}")
-    code = exit_code(outcome.record, max_drop)
+    code = run_exit_code(outcome.record, max_drop)
     if code == ACCURACY_LIMIT:
         _say(f"modelspeed: the accuracy drop is above `limits.max_drop` ({max_drop:g}).")
     raise typer.Exit(code)

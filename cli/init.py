@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ..configs.presets import read_preset
 from ..core.errors import UsageError
 from ..core.files import write_whole
@@ -17,7 +15,7 @@ from . import options as o
 from .errors import shown
 
 if TYPE_CHECKING:
-    from ..checkpoints.inspect import Finding
+    from ..checkpoints.inspect import Inspection
 
 TEMPLATE = """\
 # Recipe for `{name}`: {what}. Next: modelspeed tune {name} --target-ms 5
@@ -33,23 +31,23 @@ limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric
 
 def init(
     checkpoint: o.Checkpoint,
-    out: Annotated[Path, typer.Option("--out", help="where to write")] = Path("modelspeed.yaml"),
-    force: o.ForceOption = False,
     trust_pickle: o.TrustOption = False,
     ignore: o.IgnoreOption = None,
     imports: o.ImportOption = None,
+    out: Annotated[Path, o.output("--out", "where to write")] = Path("modelspeed.yaml"),
+    force: o.ForceOption = False,
     debug: o.DebugOption = False,
 ) -> None:
     """Look into CHECKPOINT and write a commented recipe for it."""
     with shown(debug):
         from ..core.user_code import import_all
-        from ..checkpoints.inspect import look
+        from ..checkpoints.inspect import inspect_checkpoint
 
         recover(out)
         if out.exists() and not force:
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
         import_all(imports or ())
-        found = look(checkpoint, trust_pickle=trust_pickle, ignore=ignore or ())
+        found = inspect_checkpoint(checkpoint, trust_pickle=trust_pickle, ignore=ignore or ())
         text = TEMPLATE.format(
             name=_word(checkpoint.name), what=_word(found.what), model=_model(found),
             inputs=_inputs(found), ignore=_ignore(ignore or ()), adjust=_steps(),
@@ -72,7 +70,7 @@ def _steps() -> str:
     return "adjust:" + read_preset("balanced").partition("adjust:")[2]
 
 
-def _model(found: Finding) -> str:
+def _model(found: Inspection) -> str:
     if found.factory is None:
         return ""
     args = f", args: {_flow(found.args)}" if found.args else ""
@@ -84,7 +82,7 @@ def _ignore(patterns: Sequence[str]) -> str:
     return f"ignore: {json.dumps(list(patterns))}\n" if patterns else ""
 
 
-def _inputs(found: Finding) -> str:
+def _inputs(found: Inspection) -> str:
     shapes = found.inputs or ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
     text = f"inputs: [{', '.join(map(_flow, shapes))}]"
     return text if found.inputs_sure and found.inputs else f"# {text}   # a guess: what it takes"

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..configs.discovery import find_recipe
 from ..configs.inputs import with_flags, with_input_size, with_limit
-from ..configs.layer_settings import Quantize
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
 from ..configs.presets import read_preset
 from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
+from .load_flags import LoadFlags
 from .trust import announce, code_of, folder_of
 
 if TYPE_CHECKING:
     from ..tuning.job import Job
 
 USUAL = "balanced"
-TRAINING = ("compensate", "finetune")
-LOSSLESS = ("flush_subnormals", "drop_dead", "fold_batchnorm", "channels_last")
 NEEDS_DATA = "it needs training data, and there is none; give `--data`"
 UNKNOWN_COST = (
     "without data it is not known what accuracy it costs; give `--data`, or allow it with "
@@ -31,67 +27,40 @@ UNKNOWN_COST = (
 )
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Everything the command line said about what to load."""
-
-    checkpoint: Path
-    config: Path | None = None
-    preset: str | None = None
-    model: str | None = None
-    data: str | None = None
-    inputs: str | None = None
-    trust_pickle: bool = False
-    without_data: bool = False
-    target_ms: float | None = None
-    target_speedup: float | None = None
-    fastest: bool = False
-    max_drop: float | None = None
-    input_size: str | None = None
-    trust_code: bool = False
-    ignore: tuple[str, ...] = ()
-    imports: tuple[str, ...] = ()
-
-    @property
-    def recipe_file(self) -> Path | None:
-        """Named, or found beside the checkpoint or where the user stands."""
-        return self.config or find_recipe(self.checkpoint, Path.cwd())
-
-
-def recipe_for(asked: Asked, mode: Mode) -> Recipe:
-    """The recipe in force: found or named, its steps from a preset if asked, flags on top."""
-    found = asked.recipe_file
+def recipe_for(load: LoadFlags, mode: Mode) -> Recipe:
+    """The recipe in force: found or named, its steps from a preset if load, flags on top."""
+    found = load.recipe_file
     recipe = load_recipe(found) if found else Recipe(adjust=_preset(USUAL), source="the default")
-    if asked.preset:
-        recipe = recipe.model_copy(update={"adjust": _preset(asked.preset)})
+    if load.preset:
+        recipe = recipe.model_copy(update={"adjust": _preset(load.preset)})
     elif not recipe.adjust and mode == "tune":
         recipe = recipe.model_copy(update={"adjust": _preset(USUAL)})
     recipe = with_flags(
-        recipe, model=asked.model, data=asked.data, inputs=asked.inputs, ignore=asked.ignore,
+        recipe, model=load.model, data=load.data, inputs=load.inputs, ignore=load.ignore,
         cwd=Path.cwd(),
     )  # fmt: skip
-    recipe = _resized(with_limit(recipe, asked.max_drop), asked)
-    recipe = recipe.without(_unable(recipe, asked, mode))
+    recipe = _resized(with_limit(recipe, load.max_drop), load)
+    recipe = recipe.without(_unable(recipe, load, mode))
     if mode == "apply" and recipe.left_out and not recipe.adjust:
         raise UsageError(_none_left(recipe))
     check_order(recipe, mode)
     return recipe
 
 
-def say_code(asked: Asked, recipe: Recipe) -> None:
+def say_code(load: LoadFlags, recipe: Recipe) -> None:
     """What of `recipe` runs that no flag named; see `trust.announce`."""
-    file = asked.recipe_file
+    file = load.recipe_file
     if file is None:
         return
-    code = code_of(recipe, model=asked.model is None, data=asked.data is None)
-    announce([file], code, [folder_of(asked.checkpoint)], asked.trust_code)
+    code = code_of(recipe, model=load.model is None, data=load.data is None)
+    announce([file], code, [folder_of(load.checkpoint)], load.trust_code)
 
 
 def _preset(name: str) -> tuple[Step, ...]:
     return parse_recipe(read_preset(name), f"preset {name}", Path.cwd()).adjust
 
 
-def _unable(recipe: Recipe, asked: Asked, mode: Mode) -> dict[int, str]:
+def _unable(recipe: Recipe, load: LoadFlags, mode: Mode) -> dict[int, str]:
     """By place: steps that can't run without data, and why.
 
     What lossy steps cost is unknown then, so they run only where the user allows it; `tune` does
@@ -99,9 +68,9 @@ def _unable(recipe: Recipe, asked: Asked, mode: Mode) -> dict[int, str]:
     """
     if recipe.data is not None:
         return {}
-    if asked.without_data:
-        return {i: NEEDS_DATA for i, s in enumerate(recipe.adjust) if _wants_data(s)}
-    lossy = [i for i, s in enumerate(recipe.adjust) if s.name not in LOSSLESS]
+    if load.without_data:
+        return {i: NEEDS_DATA for i, s in enumerate(recipe.adjust) if s.settings.needs_data()}
+    lossy = [i for i, s in enumerate(recipe.adjust) if not s.settings.facts.lossless]
     if mode == "apply" and lossy:
         raise UsageError(_not_allowed(recipe, lossy))
     return dict.fromkeys(lossy, UNKNOWN_COST)
@@ -120,39 +89,33 @@ def _none_left(recipe: Recipe) -> str:
     return f"`{recipe.source}`: without data none of its steps runs ({names}); give `--data`."
 
 
-def _resized(recipe: Recipe, asked: Asked) -> Recipe:
+def _resized(recipe: Recipe, load: LoadFlags) -> Recipe:
     """`--input-size` in place of the recipe's own."""
-    if asked.input_size is None:
+    if load.input_size is None:
         return recipe
-    if recipe.data is None and not asked.without_data:
+    if recipe.data is None and not load.without_data:
         raise UsageError(
             "`--input-size` costs accuracy, and there is no data to measure it by; give `--data`, "
             "or allow it with `--without-data`."
         )
-    return with_input_size(recipe, asked.input_size)
+    return with_input_size(recipe, load.input_size)
 
 
-def _wants_data(step: Step) -> bool:
-    settings = step.settings
-    static = isinstance(settings, Quantize) and settings.scheme == "int8_static"
-    return step.name in TRAINING or static
-
-
-def job_for(asked: Asked, recipe: Recipe, flags: MachineFlags) -> Job:
+def job_for(load: LoadFlags, recipe: Recipe, flags: MachineFlags) -> Job:
     from ..tuning.job import Job
 
     model = recipe.model
     return Job(
-        checkpoint=str(asked.checkpoint.absolute()),
-        target=resolve_target(recipe, flags, asked.target_ms, asked.target_speedup, asked.fastest),
+        checkpoint=str(load.checkpoint.absolute()),
+        target=resolve_target(recipe, flags, load.target_ms, load.target_speedup, load.fastest),
         factory=model.factory if model else None,
         base=str(recipe.base.absolute()),
         args=dict(model.args) if model else {},
         inputs=tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs),
-        trust_pickle=asked.trust_pickle,
+        trust_pickle=load.trust_pickle,
         seed=flags.seed,
         ignore=recipe.ignore,
-        imports=absolute_files(asked.imports),
+        imports=absolute_files(load.imports),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json as json_text
 import sys
+from dataclasses import asdict
 
 from . import options as o
 
@@ -11,7 +12,7 @@ def list_all(json: o.JsonOption = False) -> None:
     from rich.console import Console
 
     from ..configs.presets import preset_names, read_preset
-    from ..configs.setting_rows import setting_rows
+    from ..configs.setting_rows import FACTS, fact_rows, setting_rows
     from ..configs.settings import SETTINGS
     from ..reporting.console import print_table
     from ..reporting.facts import Table
@@ -25,11 +26,13 @@ def list_all(json: o.JsonOption = False) -> None:
     presets = [(n, _first_comment(read_preset(n))) for n in preset_names()]
     if json:
         schema = {n: m.model_json_schema() for n, m in SETTINGS.items()}
-        answer = {"adjusters": schema, "presets": dict(presets)}
+        facts = {n: asdict(m.facts) for n, m in SETTINGS.items()}
+        answer = {"adjusters": schema, "facts": facts, "presets": dict(presets)}
         sys.stdout.write(json_text.dumps(answer) + "\n")
         return
     head = ("adjuster", "setting", "default", "what it does")
     print_table(Table("Adjusters", head, tuple(sorted(bare + rows))), Console())
+    print_table(Table("What holds for each", FACTS, fact_rows()), Console())
     print_table(Table("Presets", ("preset", "what it does"), tuple(presets)), Console())
 
 

@@ -1,45 +1,55 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..configs.machine import MachineFlags
 from . import options as o
 from .errors import shown
+from .load_flags import GOALS, LoadFlags
+from .takes import Given, takes
 
 
+@takes(
+    LoadFlags,
+    MachineFlags,
+    leave_out=(*GOALS, "data", "input_size", "preset", "without_data", "runtime"),
+)
 def profile(
     checkpoint: o.Checkpoint,
-    model: o.ModelOption = None,
-    inputs: o.InputsOption = None,
-    data: o.DataOption = None,
-    config: o.ConfigOption = None,
-    device: o.DeviceOption = "cpu",
-    threads: o.ThreadsOrAutoOption = None,
-    percentile: o.PercentileOption = None,
-    batch: o.BatchOption = None,
-    seed: o.SeedOption = 0,
-    groups: o.GroupsOption = False,
-    runtimes: o.RuntimesOption = False,
+    given: Given,
+    data: Annotated[str | None, typer.Option("--data", hidden=True)] = None,
+    groups: Annotated[
+        bool, o.output("--groups", "list channel groups: size, members, why some are whole")
+    ] = False,
+    runtimes: Annotated[
+        bool, o.output("--runtimes", "time it as it is, lowered and compiled, side by side")
+    ] = False,
+    out: Annotated[
+        Path | None, o.output("--out", "file to write the record to: JSON, or NAME.html")
+    ] = None,
+    force: o.ForceOption = False,
     json: o.JsonOption = False,
-    trust_pickle: o.TrustOption = False,
-    trust_code: o.TrustCodeOption = False,
-    ignore: o.IgnoreOption = None,
-    imports: o.ImportOption = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
     with shown(debug):
-        from ..configs.machine import MachineFlags
         from ..tuning.profile import profile as run
         from .finish import show
-        from .job import Asked, job_for, recipe_for, say_code
+        from .job import job_for, recipe_for, say_code
+        from .profile_flags import check_writable, refuse_unused, write
         from .progress import Live
 
-        flags = MachineFlags(device, threads, "plain", percentile, batch, seed)
-        asked = Asked(
-            checkpoint, config, None, model, data, inputs, trust_pickle,
-            trust_code=trust_code, ignore=tuple(ignore or ()), imports=tuple(imports or ()),
-        )  # fmt: skip
-        recipe = recipe_for(asked, "tune").model_copy(update={"data": None})
-        say_code(asked, recipe)
-        job = job_for(asked, recipe, flags)
+        machine = given.make(MachineFlags, runtime="plain")
+        load = given.make(LoadFlags, checkpoint=checkpoint, data=data)
+        refuse_unused(load)
+        check_writable(out, force)
+        recipe = recipe_for(load, "tune").model_copy(update={"data": None})
+        say_code(load, recipe)
+        job = job_for(load, recipe, machine)
         with Live() as talk:
             outcome = run(job, recipe, talk, groups, runtimes)
         show(outcome.record, json)
+        write(outcome.record, out)

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
-
-import typer
 
 from . import options as o
 from .errors import shown
@@ -13,8 +10,8 @@ FORMATS = ("console", "md", "html", "json", "csv")
 
 
 def show(
-    record: Annotated[Path, typer.Argument(help="artifact folder or report.json")],
-    format: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = "console",
+    record: o.RecordAt,
+    format: Annotated[str, o.output("--format", ", ".join(FORMATS))] = "console",
     debug: o.DebugOption = False,
 ) -> None:
     """Render a record again, in another form."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.bounds import Within
+from .facts import Facts
+from .flags import Flag
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -16,10 +21,31 @@ if TYPE_CHECKING:
 CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def setting(flag: Flag, default: Any = None) -> Any:
+    """The field of a file that says the same as `flag`: its description and its bound."""
+    bound = flag.bound
+    limits: dict[str, Any] = {}
+    if isinstance(bound, Within):
+        if bound.low > -math.inf:
+            limits["gt" if bound.above else "ge"] = bound.low
+        if bound.high < math.inf:
+            limits["lt" if bound.below else "le"] = bound.high
+    return Field(default=default, description=flag.described, **limits)
+
+
 class Settings(BaseModel):
     """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
 
     model_config = CONFIG
+    facts: ClassVar[Facts] = Facts()
+
+    def needs_data(self) -> bool:
+        """Whether the step can't run without training data, as it is set."""
+        return self.facts.needs_data == "always"
+
+    def is_open(self) -> bool:
+        """Whether a search decides about the step, as it is set."""
+        return self.facts.searched != "nothing"
 
 
 class ByLayer(Settings):
@@ -32,16 +58,16 @@ class ByLayer(Settings):
         default=(), description="Layer name patterns (`*` and `?`) to leave as they are."
     )
 
-    def takes(self, layer: str) -> bool:
+    def selects(self, layer: str) -> bool:
         """Whether `match` and `skip` leave the layer to it."""
         named = any(fnmatchcase(layer, pattern) for pattern in self.match)
         return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
 
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
+    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
         """The same for just these layers, with other settings changed."""
         match = tuple(map(escape, sorted(layers)))
         return self.model_copy(update={"match": match, **changes})
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         """As fast to run, but made in less time and not as accurate."""
         return self

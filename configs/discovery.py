@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import UsageError
-from .sentences import show
+from .sentences import as_text
 
 RECIPE_NAME = "modelspeed.yaml"
 RESERVED = ("logs",)  # a folder beside the artifacts of a batch
@@ -33,14 +33,14 @@ def is_pattern(text: str) -> bool:
     return any(c in text for c in "*?[")
 
 
-def expand(pattern: str, base: Path) -> tuple[Path, ...]:
+def matching_files(pattern: str, base: Path) -> tuple[Path, ...]:
     """The file, or all that match, sorted. Raises UsageError where none does."""
     if not is_pattern(pattern) or (base / pattern).exists():
         return (base / pattern,)
     whole = pattern if Path(pattern).is_absolute() else f"{glob.escape(str(base))}/{pattern}"
     found = sorted(Path(p) for p in glob.glob(whole, recursive=True))
     if not found:
-        raise UsageError(f"{show(pattern)} matches no file in `{base}`.")
+        raise UsageError(f"{as_text(pattern)} matches no file in `{base}`.")
     return tuple(found)
 
 

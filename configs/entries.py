@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
-from .discovery import expand, names_for
+from .discovery import matching_files, names_for
 from .jobs import JobEntry, JobSettings, JobsFile, load_jobs
 
 GOALS = ("target_ms", "target_speedup", "fastest")
@@ -18,7 +18,7 @@ _Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchEntry:
     """One checkpoint with the settings that hold for it; files in them are absolute."""
 
     checkpoint: Path
@@ -28,22 +28,22 @@ class Entry:
 
 def entries(
     words: Sequence[str], flags: JobSettings, cwd: Path
-) -> tuple[tuple[Entry, ...], JobsFile | None, Path]:
+) -> tuple[tuple[BatchEntry, ...], JobsFile | None, Path]:
     """All that is meant, the jobs file if there is one, and the folder its paths start from.
 
     Raises UsageError or ConfigError before anything runs.
     """
-    said = _absolute(given(flags), cwd)
+    said = _absolute(set_values(flags), cwd)
     if not any(word.endswith((".yaml", ".yml")) for word in words):
         return _named([JobEntry(checkpoint=w) for w in words], cwd, {}, said), None, cwd
     if len(words) > 1:
         raise UsageError("name either one jobs file, or checkpoints and patterns.")
     path = cwd / words[0]
     file, base = load_jobs(path), path.parent
-    return _named(file.jobs, base, _absolute(given(file.defaults), base), said), file, base
+    return _named(file.jobs, base, _absolute(set_values(file.defaults), base), said), file, base
 
 
-def given(settings: JobSettings) -> _Settings:
+def set_values(settings: JobSettings) -> _Settings:
     """What is set, by name."""
     values = {name: getattr(settings, name) for name in JobSettings.model_fields}
     return {name: value for name, value in values.items() if value is not None}
@@ -51,17 +51,17 @@ def given(settings: JobSettings) -> _Settings:
 
 def _named(
     jobs: Sequence[JobEntry], base: Path, defaults: _Settings, said: _Settings
-) -> tuple[Entry, ...]:
+) -> tuple[BatchEntry, ...]:
     rows: list[tuple[Path, str | None, JobSettings]] = []
     for job in jobs:
-        settings = _merged(defaults, _absolute(given(job), base), said)
-        rows += [(path, job.name, settings) for path in expand(job.checkpoint, base)]
+        settings = _merged(defaults, _absolute(set_values(job), base), said)
+        rows += [(path, job.name, settings) for path in matching_files(job.checkpoint, base)]
     unnamed = [path for path, name, _ in rows if name is None]
     twice = next((path for path, count in Counter(unnamed).items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"`{twice}` is asked for twice; give each a `name` in a jobs file.")
     free = iter(names_for(unnamed))
-    made = tuple(Entry(path, name or next(free), settings) for path, name, settings in rows)
+    made = tuple(BatchEntry(path, name or next(free), settings) for path, name, settings in rows)
     alike = next((n for n, count in Counter(e.name for e in made).items() if count > 1), None)
     if alike is not None:
         raise UsageError(f"two checkpoints would be written to `{alike}`; give one another `name`.")

@@ -10,9 +10,10 @@ from typing import get_args
 from pydantic import ValidationError
 
 from ..core.errors import UsageError
+from .flags import MAX_DROP
 from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe, make_step
 from .references import DATA, MODELS, allowed, parse_reference, regular_expression
-from .sentences import nearest, show
+from .sentences import as_text, nearest
 
 # A mapping, so that a text that was looked up has the literal type.
 DTYPES: dict[str, Dtype] = {name: name for name in get_args(Dtype)}
@@ -34,16 +35,16 @@ def _one(part: str, whole: str) -> InputSpec:
     dtype, ranged, limits = rest.partition(":")
     if not _SHAPE.fullmatch(shape):
         raise UsageError(
-            f"`--inputs` {show(whole)}: {show(part)} is not a shape; "
+            f"`--inputs` {as_text(whole)}: {as_text(part)} is not a shape; "
             "write sizes joined by `x`, such as `1x3x224x224:float32`."
         )
     sizes = tuple(int(size) for size in shape.split("x"))
     if 0 in sizes:
-        raise UsageError(f"`--inputs`: {show(part)} has a size of 0; sizes must be at least 1.")
+        raise UsageError(f"`--inputs`: {as_text(part)} has a size of 0; sizes must be at least 1.")
     dtype = dtype if colon else "float32"
     if dtype not in DTYPES:
         raise UsageError(
-            f"`--inputs`: {show(part)} has the unknown dtype {show(dtype)}; "
+            f"`--inputs`: {as_text(part)} has the unknown dtype {as_text(dtype)}; "
             f"{nearest(dtype, DTYPES)}"
         )
     try:
@@ -55,14 +56,14 @@ def _one(part: str, whole: str) -> InputSpec:
         )
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise UsageError(f"`--inputs`: {show(part)}: {reason}.") from error
+        raise UsageError(f"`--inputs`: {as_text(part)}: {reason}.") from error
 
 
 def _range(text: str) -> tuple[int, int]:
     found = _LIMITS.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"`--inputs`: {show(text)} is not a range; write `LOW..HIGH`, such as `0..30521`."
+            f"`--inputs`: {as_text(text)} is not a range; write `LOW..HIGH`, such as `0..30521`."
         )
     return int(found[1]), int(found[2])
 
@@ -90,7 +91,7 @@ def with_flags(
         update["inputs"] = parse_inputs(inputs)
     if ignore:
         for pattern in ignore:
-            check_pattern(f"`--ignore` is {show(pattern)}", pattern)
+            check_pattern(f"`--ignore` is {as_text(pattern)}", pattern)
         update["ignore"] = tuple(dict.fromkeys((*recipe.ignore, *ignore)))
     return recipe.model_copy(update=update)
 
@@ -112,7 +113,7 @@ def _data(recipe: Recipe, factory: str) -> DataSpec:
 def _absolute(flag: str, factory: str, kinds: dict[str, str], cwd: Path) -> str:
     found = parse_reference(factory, kinds)
     if found is None:
-        raise UsageError(f"`{flag}` is {show(factory)}; {allowed(kinds)}.")
+        raise UsageError(f"`{flag}` is {as_text(factory)}; {allowed(kinds)}.")
     return found.below(cwd.absolute()).text()
 
 
@@ -120,8 +121,7 @@ def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:
     """The recipe with `--max-drop` in place of `limits.max_drop`. Raises UsageError."""
     if max_drop is None:
         return recipe
-    if not 0 <= max_drop <= 1:
-        raise UsageError(f"`--max-drop` is {max_drop:g}; it must be a fraction from 0 to 1.")
+    MAX_DROP.check(max_drop)
     limits = recipe.limits.model_copy(update={"max_drop": max_drop})
     return recipe.model_copy(update={"limits": limits})
 
@@ -131,7 +131,7 @@ def with_input_size(recipe: Recipe, text: str) -> Recipe:
     sides = text.split("x")
     if len(sides) > 2 or not all(s.isascii() and s.isdigit() and int(s) for s in sides):
         raise UsageError(
-            f"`--input-size` is {show(text)}; write a number such as 160, or 160x200 for "
+            f"`--input-size` is {as_text(text)}; write a number such as 160, or 160x200 for "
             "height x width."
         )
     numbers = tuple(int(side) for side in sides)

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from ..core.bounds import MOST_BATCH, MOST_THREADS
 from ..core.errors import ConfigError
-from .base_settings import CONFIG
+from . import flags as f
+from .base_settings import CONFIG, setting
 from .discovery import RESERVED, is_pattern
 from .load import text_of, validate
+from .machine import RUNTIME
 from .references import regular_expression
-from .sentences import show
+from .sentences import as_text
 from .yaml_tree import Tree, read_tree
 
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]?)i?B?", re.ASCII | re.IGNORECASE)
@@ -53,28 +54,26 @@ class JobSettings(BaseModel):
     """What `tune` takes as flags, for one checkpoint or for all. Files are relative to this one."""
 
     model_config = CONFIG
-    config: str | None = Field(default=None, description="Recipe; found beside it otherwise.")
-    preset: str | None = Field(default=None, description="Steps of a built-in recipe.")
-    model: str | None = Field(default=None, description="`FILE.py:NAME` that builds the model.")
-    data: str | None = Field(default=None, description="`FILE.py:NAME` that returns batches.")
-    inputs: str | None = Field(default=None, description="Such as `1x3x224x224:float32`.")
-    target_ms: float | None = Field(default=None, gt=0, description="Latency that must be met.")
-    target_speedup: float | None = Field(default=None, gt=1, description="Or: times as fast.")
-    fastest: bool | None = Field(default=None, description="Or: as fast as `max_drop` allows.")
-    max_drop: float | None = Field(default=None, ge=0, le=1, description="Accuracy limit.")
-    input_size: Annotated[str | None, BeforeValidator(_text)] = Field(
-        default=None, description="Run at this size, such as `160` or `160x200`."
+    config: str | None = setting(f.CONFIG)
+    preset: str | None = setting(f.PRESET)
+    model: str | None = setting(f.MODEL)
+    data: str | None = setting(f.DATA)
+    inputs: str | None = setting(f.INPUTS)
+    target_ms: float | None = setting(f.TARGET_MS)
+    target_speedup: float | None = setting(f.TARGET_SPEEDUP)
+    fastest: bool | None = setting(f.FASTEST)
+    max_drop: float | None = setting(f.MAX_DROP)
+    input_size: Annotated[str | None, BeforeValidator(_text)] = setting(f.INPUT_SIZE)
+    device: str | None = setting(f.DEVICE)
+    threads: int | None = setting(f.THREADS)
+    runtime: str | None = setting(RUNTIME)
+    percentile: float | None = setting(f.PERCENTILE)
+    batch: int | None = setting(f.BATCH)
+    seed: int | None = setting(f.SEED)
+    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] | None = setting(
+        f.IGNORE
     )
-    device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:N`.")
-    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS, description="CPU threads.")
-    runtime: str | None = Field(default=None, description="`plain` or `lowered`.")
-    percentile: float | None = Field(default=None, gt=0, lt=100, description="What counts.")
-    batch: int | None = Field(default=None, ge=1, le=MOST_BATCH, description="Rows per call.")
-    seed: int | None = Field(default=None, ge=0, description="Seed of everything random.")
-    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] | None = Field(
-        default=None, description="Regular expressions of tensors that are left out."
-    )
-    without_data: bool | None = Field(default=None, description="Allow lossy steps without data.")
+    without_data: bool | None = setting(f.WITHOUT_DATA)
 
     @model_validator(mode="after")
     def _one_goal(self) -> JobSettings:
@@ -100,10 +99,10 @@ class JobsFile(BaseModel):
     jobs: tuple[JobEntry, ...] = Field(min_length=1, description="The checkpoints.")
     defaults: JobSettings = Field(default=JobSettings(), description="For all jobs.")
     out: str | None = Field(default=None, description="Folder of all artifacts.")
-    workers: int | None = Field(default=None, ge=1, description="How many run at a time.")
-    retries: int | None = Field(default=None, ge=0, description="New attempts after a crash.")
-    memory_limit: Size | None = Field(default=None, description="Most memory of one, as `4GB`.")
-    minutes: float | None = Field(default=None, gt=0, description="Most time one may take.")
+    workers: int | None = setting(f.WORKERS)
+    retries: int | None = setting(f.RETRIES)
+    memory_limit: Size | None = setting(f.MEMORY_LIMIT)
+    minutes: float | None = setting(f.MINUTES)
 
 
 def load_jobs(path: Path) -> JobsFile:
@@ -125,7 +124,11 @@ def _goals(found: JobsFile, tree: Tree, problems: list[tuple[int, str]]) -> None
     for number, job in enumerate(found.jobs):
         line = tree.line(("jobs", number))
         if job.name and names[job.name] > 1:
-            problems.append((line, f"the name {show(job.name)} is given twice; keep one of them."))
+            problems.append(
+                (line, f"the name {as_text(job.name)} is given twice; keep one of them.")
+            )
         if job.name and is_pattern(job.checkpoint):
-            text = f"{show(job.checkpoint)} may match several files, so it can't have one `name`."
+            text = (
+                f"{as_text(job.checkpoint)} may match several files, so it can't have one `name`."
+            )
             problems.append((line, text))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from .base_settings import ByLayer
+from .facts import Facts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class LowRank(ByLayer):
     """Split layers into smaller ones of a lower rank, where those measure faster here."""
+
+    facts: ClassVar[Facts] = Facts(needs_float=True, searched="layers")
 
     max_error: float = Field(
         default=0.02,
@@ -48,12 +51,20 @@ class LowRank(ByLayer):
             raise ValueError("it must not set both `rank` and `ratio`")
         return self
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         return self.model_copy(update={"examples": min(self.examples, 64)})
+
+    def is_open(self) -> bool:
+        # Of the forms the search knows the one to few channels.
+        return self.rank is self.ratio is None and self.form in ("auto", "channels")
 
 
 class Quantize(ByLayer):
     """Convolutions and linear layers in int8; kept only where this machine runs it faster."""
+
+    facts: ClassVar[Facts] = Facts(
+        changes_format=True, needs_data="by its settings", searched="layers"
+    )
 
     scheme: Literal["int8_static", "int8_dynamic", "int8_weight", "int4_weight"] = Field(
         default="int8_static",
@@ -97,13 +108,20 @@ class Quantize(ByLayer):
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )
 
-    def only(self, layers: Iterable[str], **changes: Any) -> Self:
-        return super().only(layers, keep_float=0, **changes)
+    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
+        return super().restricted_to(layers, keep_float=0, **changes)
 
-    def quickly(self) -> Self:
+    def rough(self) -> Self:
         rough = {"examples": 1, "calibration": "minmax", "rounding": "nearest"}
         rough |= {"bias_correction": False}
         return self.model_copy(update=rough)
+
+    def needs_data(self) -> bool:
+        return self.scheme == "int8_static"
+
+    def is_open(self) -> bool:
+        # Integer weights alone are for the size of the file first: asked for, they are made.
+        return not self.scheme.endswith("_weight")
 
 
 class Precision(ByLayer):
@@ -111,6 +129,8 @@ class Precision(ByLayer):
 
     Layers that `match` and `skip` leave out compute in float32.
     """
+
+    facts: ClassVar[Facts] = Facts(changes_format=True, searched="the whole model")
 
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="The number format to compute in; float32 changes nothing."

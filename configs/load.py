@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ConfigError
 from .recipe import Recipe, Step
-from .sentences import nearest, place, sentence, show, tick, unknown_key
+from .sentences import as_text, nearest, place, sentence, tick, unknown_key
 from .settings import SETTINGS
 from .yaml_tree import MAX_BYTES, RULES, Tree, read_tree
 
@@ -64,7 +64,9 @@ def parse_recipe(text: str, name: str, base: Path) -> Recipe:
 def _steps(tree: Tree, problems: list[tuple[int, str]]) -> tuple[Step, ...]:
     raw = tree.value.get("adjust", [])
     if not isinstance(raw, list):
-        text = f"`adjust` is {show(raw)}; it must be a list of steps, such as `- fold_batchnorm`."
+        text = (
+            f"`adjust` is {as_text(raw)}; it must be a list of steps, such as `- fold_batchnorm`."
+        )
         problems.append((tree.line(("adjust",)), text))
         return ()
     steps = (_step(tree, i, item, problems) for i, item in enumerate(raw))
@@ -77,7 +79,7 @@ def _step(tree: Tree, index: int, item: Any, problems: list[tuple[int, str]]) ->
     if isinstance(item, str):
         item = {item: None}
     if not isinstance(item, dict) or len(item) != 1:
-        found = f"a mapping of {len(item)} keys" if isinstance(item, dict) else show(item)
+        found = f"a mapping of {len(item)} keys" if isinstance(item, dict) else as_text(item)
         text = f"{place(path)} is {found}; it must be a name or one `name: {{settings}}`."
         problems.append((line, text))
         return None

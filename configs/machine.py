@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Annotated
 
-from ..core.bounds import BATCH, DEVICE, PERCENTILE, THREADS
 from ..core.errors import UsageError
 from ..core.records import Target
-from .recipe import Recipe
-from .sentences import nearest, show
+from ..core.runtimes import DEFAULT_RUNTIME, RUNTIMES, Runtime
+from . import flags as f
+from .sentences import as_text, nearest
 
-Runtime = Literal["plain", "lowered", "inductor"]
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
 AUTO_THREADS = -1
+RUNTIME = f.Flag("--runtime", f.MACHINE_PANEL, " or ".join((", ".join(RUNTIMES[:-1]),
+                 RUNTIMES[-1])))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class MachineFlags:
-    """`threads` None leaves torch's own choice, AUTO_THREADS finds the fastest count here;
+    """The annotations make these the flags of commands; see cli/takes.py.
+
+    `threads` None leaves torch's own choice, AUTO_THREADS finds the fastest count here;
     `percentile`, `batch` None leave the recipe's."""
 
-    device: str = "cpu"
-    threads: int | None = None
-    runtime: Runtime = "lowered"
-    percentile: float | None = None
-    batch: int | None = None
-    seed: int = 0
+    device: Annotated[str, f.DEVICE] = "cpu"
+    threads: Annotated[int | None, f.AUTO_OR_THREADS] = None
+    runtime: Annotated[Runtime, RUNTIME] = DEFAULT_RUNTIME
+    percentile: Annotated[float | None, f.PERCENTILE] = None
+    batch: Annotated[int | None, f.BATCH] = None
+    seed: Annotated[int, f.SEED] = 0
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the first flag that can't be."""
-        if meant := DEVICE.unlike(self.device):
-            raise UsageError(f"`--device` is {show(self.device)}; it must be {meant}.")
-        if self.runtime not in get_args(Runtime):
-            raise UsageError(
-                f"`--runtime` is {show(self.runtime)}; {nearest(self.runtime, get_args(Runtime))}"
-            )
-        threads = None if self.threads == AUTO_THREADS else self.threads
-        for flag, value, bound in (
-            ("threads", threads, THREADS),
-            ("batch", self.batch, BATCH),
-            ("percentile", self.percentile, PERCENTILE),
-        ):
-            if value is not None and (meant := bound.unlike(value)):
-                raise UsageError(f"`--{flag}` is {value:g}; it must be {meant}.")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"`--seed` is {self.seed}; it must be from 0 to 2**63 - 1.")
+        f.DEVICE.check(self.device)
+        if self.runtime not in RUNTIMES:
+            hint = nearest(self.runtime, RUNTIMES)
+            raise UsageError(f"`--runtime` is {as_text(self.runtime)}; {hint}")
+        f.THREADS.check(None if self.threads == AUTO_THREADS else self.threads)
+        f.BATCH.check(self.batch)
+        f.PERCENTILE.check(self.percentile)
+        f.SEED.check(self.seed)
 
 
 def resolve_target(
@@ -56,12 +53,8 @@ def resolve_target(
     fastest: bool = False,
 ) -> Target:
     """The target of this run; flags (`--target-ms`, `--target-speedup`) win over the recipe."""
-    if ms is not None and not (math.isfinite(ms) and ms > 0):
-        raise UsageError(f"`--target-ms` is {ms:g}; it must be a finite number greater than 0.")
-    if speedup is not None and not (math.isfinite(speedup) and speedup > 1):
-        raise UsageError(
-            f"`--target-speedup` is {speedup:g}; it must be a finite number greater than 1."
-        )
+    f.TARGET_MS.check(ms)
+    f.TARGET_SPEEDUP.check(speedup)
     if ms is not None and speedup is not None:
         raise UsageError("`--target-ms` and `--target-speedup` exclude each other; keep one.")
     if fastest and (ms is not None or speedup is not None):

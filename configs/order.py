@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from ..core.errors import ConfigError
+from .facts import Facts
 from .layer_settings import Quantize
 from .recipe import Recipe
-from .settings import DropBlocks, Prune
 
 Mode = Literal["tune", "apply"]
-FORMATS = ("quantize", "precision")
-FLOAT_ONLY = ("prune", "compensate", "low_rank", "finetune", "scale")
 
 
 def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
@@ -21,7 +19,7 @@ def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
     `need_data=False` is for a caller that itself leaves out the steps that want data."""
     rules = [*_repeated(recipe), *_resizes(recipe), *_prunes(recipe, mode), *_after_formats(recipe)]
     if need_data:
-        rules += [*_finetune_without_data(recipe), *_quantize_without_data(recipe)]
+        rules += _without_data(recipe)
     if mode == "apply" and not recipe.adjust:
         rules.append("`adjust` has no steps, so there is nothing to apply; add one.")
     if rules:
@@ -33,12 +31,16 @@ def _places(recipe: Recipe, name: str) -> list[int]:
 
 
 def _is_open(recipe: Recipe, place: int) -> bool:
-    settings = recipe.adjust[place].settings
-    return isinstance(settings, DropBlocks) and settings.count is None
+    return recipe.adjust[place].settings.is_open()
+
+
+def _having(recipe: Recipe, fact: Callable[[Facts], object]) -> list[int]:
+    return [i for i, step in enumerate(recipe.adjust) if fact(step.settings.facts)]
 
 
 def _repeated(recipe: Recipe) -> Iterator[str]:
-    for name in ("fold_batchnorm", "channels_last"):
+    names = [recipe.adjust[i].name for i in _having(recipe, lambda facts: facts.once)]
+    for name in dict.fromkeys(names):
         places = _places(recipe, name)
         for i in places[1:]:
             yield (
@@ -48,32 +50,27 @@ def _repeated(recipe: Recipe) -> Iterator[str]:
 
 
 def _resizes(recipe: Recipe) -> Iterator[str]:
-    for i in _places(recipe, "input_size"):
+    for i in _having(recipe, lambda facts: facts.first):
         if i:
             yield (
-                f"`adjust[{i}]` is `input_size` after `adjust[0]`; every other step decides by "
-                "what the model does at its size. Put it first, once."
+                f"`adjust[{i}]` is `{recipe.adjust[i].name}` after `adjust[0]`; every other step "
+                "decides by what the model does at its size. Put it first, once."
             )
 
 
-def _finetune_without_data(recipe: Recipe) -> Iterator[str]:
-    if recipe.data is None:
-        for name in ("compensate", "finetune"):
-            for i in _places(recipe, name):
-                yield (
-                    f"`adjust[{i}]` is `{name}`, but there is no `data`; training needs examples. "
-                    "Add `data: {factory: FILE.py:NAME}` or take the step out."
-                )
-
-
-def _quantize_without_data(recipe: Recipe) -> Iterator[str]:
-    for i in _places(recipe, "quantize") if recipe.data is None else ():
-        settings = recipe.adjust[i].settings
-        if isinstance(settings, Quantize) and settings.scheme == "int8_static":
+def _without_data(recipe: Recipe) -> Iterator[str]:
+    for i, step in enumerate(recipe.adjust) if recipe.data is None else ():
+        settings = step.settings
+        if isinstance(settings, Quantize) and settings.needs_data():
             yield (
                 f"`adjust[{i}]` is `quantize`, but there is no `data` to take the ranges of "
                 "activations from. Add `data: {factory: FILE.py:NAME}`, or set "
                 "`scheme: int8_weight`."
+            )
+        elif settings.needs_data():
+            yield (
+                f"`adjust[{i}]` is `{step.name}`, but there is no `data`; training needs examples. "
+                "Add `data: {factory: FILE.py:NAME}` or take the step out."
             )
         elif isinstance(settings, Quantize) and settings.finetune:
             yield (
@@ -84,14 +81,13 @@ def _quantize_without_data(recipe: Recipe) -> Iterator[str]:
 
 def _after_formats(recipe: Recipe) -> Iterator[str]:
     """Weights in another number format can be neither scored nor trained."""
-    first = min((i for name in FORMATS for i in _places(recipe, name)), default=None)
-    for name in FLOAT_ONLY:
-        for i in _places(recipe, name):
-            if first is not None and i > first:
-                yield (
-                    f"`adjust[{i}]` is `{name}` after `adjust[{first}]`, a "
-                    f"`{recipe.adjust[first].name}` that leaves no float32 weights. Put it before."
-                )
+    first = min(_having(recipe, lambda facts: facts.changes_format), default=None)
+    for i in _having(recipe, lambda facts: facts.needs_float):
+        if first is not None and i > first:
+            yield (
+                f"`adjust[{i}]` is `{recipe.adjust[i].name}` after `adjust[{first}]`, a "
+                f"`{recipe.adjust[first].name}` that leaves no float32 weights. Put it before."
+            )
 
 
 def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
@@ -124,8 +120,7 @@ def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
                 "not search. Add `count`, such as 1, or use `tune`."
             )
     for i in places:
-        settings = recipe.adjust[i].settings
-        if isinstance(settings, Prune) and settings.ratio is None:
+        if _is_open(recipe, i):
             yield (
                 f"`adjust[{i}].prune.ratio` is missing; `apply` runs fixed settings and does not "
                 "search. Add `ratio`, such as 0.3, or use `tune`."

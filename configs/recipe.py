@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from ..core.bounds import MOST_BATCH
-from .base_settings import CONFIG, Settings
+from . import flags as f
+from .base_settings import CONFIG, Settings, setting
 from .references import DATA, FILE, MODELS, allowed, parse_reference, regular_expression
 from .settings import SETTINGS
 
@@ -60,10 +60,7 @@ class ModelSpec(BaseModel):
     """How to build the model where the checkpoint holds weights alone."""
 
     model_config = CONFIG
-    factory: Annotated[str, AfterValidator(_model)] = Field(
-        description="`FILE.py:NAME` of a function that returns the model, or a library's model "
-        "such as `torchvision:resnet18`, `timm:resnet18`, `transformers:FOLDER`."
-    )
+    factory: Annotated[str, AfterValidator(_model)] = setting(f.MODEL, ...)
     args: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the factory."
     )
@@ -126,7 +123,7 @@ class ImageSpec(BaseModel):
         if self.mean is not None and len(self.mean) != len(self.std or ()):
             raise ValueError("`mean` and `std` must have one number per channel")
         if self.mean is not None and len(self.mean) not in (1, 3):
-            raise ValueError("`mean` and `std` must be for 1 channel (grey) or 3 (colour)")
+            raise ValueError("`mean` and `std` must be for 1 channel (gray) or 3 (color)")
         return self
 
 
@@ -154,11 +151,7 @@ class DataSpec(BaseModel):
     """Where training and evaluation data come from."""
 
     model_config = CONFIG
-    factory: Annotated[str, AfterValidator(_data)] = Field(
-        description="`FILE.py:NAME` returning train and eval iterables of (inputs, targets), "
-        "`folder:DIR` of images with one folder a class, `arrays:FILE.npz`, or `datasets:NAME` "
-        "of Hugging Face's library (a folder, or OWNER/NAME/CONFIG of its hub)."
-    )
+    factory: Annotated[str, AfterValidator(_data)] = setting(f.DATA, ...)
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="accuracy",
         description="`accuracy`, `top5`, `mse`, `mae`, `FILE.py:NAME` or `torchmetrics:NAME`.",
@@ -187,17 +180,11 @@ class TargetSpec(BaseModel):
     """What must be reached; without `ms` and `speedup` only lossless work is asked for."""
 
     model_config = CONFIG
-    ms: float | None = Field(default=None, gt=0, description="Latency budget in ms.")
-    speedup: float | None = Field(
-        default=None, gt=1, description="Instead of `ms`: times as fast as the original here."
-    )
-    fastest: bool = Field(
-        default=False, description="Instead: as fast as `limits.max_drop` of accuracy allows."
-    )
-    percentile: float = Field(
-        default=50.0, gt=0, lt=100, description="Percentile of latency that must meet `ms`."
-    )
-    batch: int = Field(default=1, ge=1, le=MOST_BATCH, description="Examples per forward pass.")
+    ms: float | None = setting(f.TARGET_MS)
+    speedup: float | None = setting(f.TARGET_SPEEDUP)
+    fastest: bool = setting(f.FASTEST, False)
+    percentile: float = setting(f.PERCENTILE, 50.0)
+    batch: int = setting(f.BATCH, 1)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TargetSpec:
@@ -212,9 +199,7 @@ class Limits(BaseModel):
     """What the search may cost."""
 
     model_config = CONFIG
-    max_drop: float = Field(
-        default=0.01, ge=0, le=1, description="Largest accepted drop of the metric, a fraction."
-    )
+    max_drop: float = setting(f.MAX_DROP, 0.01)
     minutes: float = Field(default=20.0, gt=0, description="Time budget of the run in minutes.")
 
 
@@ -242,7 +227,7 @@ class LeftOut(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A whole recipe. `base` and `source` say where it came from and are never serialised."""
+    """A whole recipe. `base` and `source` say where it came from and are never serialized."""
 
     model_config = CONFIG
     version: Annotated[Literal[1], BeforeValidator(_whole_number)] = Field(
@@ -252,11 +237,7 @@ class Recipe(BaseModel):
         default=None, description="Only where the checkpoint holds weights alone."
     )
     inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
-    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = Field(
-        default=(),
-        description="Regular expressions: tensors of the checkpoint whose names one is found in "
-        "are left out.",
-    )
+    ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = setting(f.IGNORE, ())
     data: DataSpec | None = Field(default=None, description="Without data accuracy is unknown.")
     target: TargetSpec = Field(default=TargetSpec(), description="The latency budget.")
     limits: Limits = Field(default=Limits(), description="What the search may cost.")

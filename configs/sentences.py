@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _KINDS = {
     "int_type": "a whole number",
@@ -47,11 +48,11 @@ def place(path: Sequence[str | int]) -> str:
         elif part.isidentifier():
             text += f".{part}" if text else part
         else:
-            text += f"[{show(part)}]"
+            text += f"[{as_text(part)}]"
     return f"`{text}`" if text else "the recipe"
 
 
-def show(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as the user would write it, shortened."""
     if isinstance(value, dict):
         return "a mapping"
@@ -82,7 +83,7 @@ def sentence(
     if isinstance(found, dict) and kind == "value_error":
         # A rule about several keys at once: the mapping itself is not worth repeating.
         return path, f"{place(path)} {_allowed(error, found).removeprefix('it ')}."
-    return path, f"{place(path)} is {show(found)}; {_allowed(error, found)}."
+    return path, f"{place(path)} is {as_text(found)}; {_allowed(error, found)}."
 
 
 def unknown_key(path: Sequence[str | int], allowed: Iterable[str]) -> str:
@@ -118,6 +119,8 @@ def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
+    from pydantic import BaseModel  # not for `--help`
+
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = (_model_in(a) for a in getattr(annotation, "__args__", ()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from .base_settings import Settings
+from .facts import Facts
 from .layer_settings import LowRank, Precision, Quantize, SparsityTwoFour
 
 
@@ -34,21 +35,31 @@ Side = Annotated[int, Field(ge=1)]
 class FoldBatchnorm(Settings):
     """Fold each batch norm into the convolution or linear layer before it (lossless)."""
 
+    facts: ClassVar[Facts] = Facts(lossless=True, once=True)
+
 
 class ChannelsLast(Settings):
     """Store images and convolution weights channels-last where this machine is faster so."""
+
+    facts: ClassVar[Facts] = Facts(lossless=True, once=True)
 
 
 class FlushSubnormals(Settings):
     """Set weights too small for a normal float32 to zero: CPUs compute them 5-50 times slower."""
 
+    facts: ClassVar[Facts] = Facts(lossless=True)
+
 
 class DropDead(Settings):
     """Remove units that no layer reads or that are zero for every input (lossless)."""
 
+    facts: ClassVar[Facts] = Facts(lossless=True)
+
 
 class InputSize(Settings):
     """Run at a smaller resolution or shorter sequence: the model itself resizes what comes in."""
+
+    facts: ClassVar[Facts] = Facts(first=True)
 
     size: Side | tuple[Side, Side] | None = Field(
         default=None,
@@ -67,6 +78,8 @@ class InputSize(Settings):
 
 class Prune(Settings):
     """Remove the least important channel groups. `ratio` is fixed, `max_ratio` a bound."""
+
+    facts: ClassVar[Facts] = Facts(needs_float=True, searched="units")
 
     ratio: float | None = Field(
         default=None,
@@ -100,9 +113,14 @@ class Prune(Settings):
         description="Layer name pattern (`*` and `?`) to `skip` or a ratio; the first match wins.",
     )
 
+    def is_open(self) -> bool:
+        return self.ratio is None
+
 
 class DropBlocks(Settings):
     """Leave out whole residual blocks, the least important first."""
+
+    facts: ClassVar[Facts] = Facts(searched="blocks")
 
     count: int | None = Field(
         default=None,
@@ -116,20 +134,27 @@ class DropBlocks(Settings):
         default=(), description="Block name patterns (`*` and `?`) to leave as they are."
     )
 
+    def is_open(self) -> bool:
+        return self.count is None
+
 
 class Compensate(Settings):
     """Refit the weights to the original's layer outputs in closed form, and keep what is better."""
+
+    facts: ClassVar[Facts] = Facts(is_training=True, needs_float=True, needs_data="always")
 
     examples: int = Field(
         default=256, ge=1, description="Training examples that the weights are fitted on."
     )
     ridge: float = Field(
-        default=0.005, gt=0, description="Pull towards the old weights, in mean squared inputs."
+        default=0.005, gt=0, description="Pull toward the old weights, in mean squared inputs."
     )
 
 
 class Scale(Settings):
     """Multiply the weights of chosen layers by a factor. This changes no latency."""
+
+    facts: ClassVar[Facts] = Facts(needs_float=True)
 
     factor: float = Field(description="What the weights are multiplied by.")
     match: tuple[str, ...] = Field(
@@ -148,6 +173,8 @@ class Scale(Settings):
 
 class Finetune(Settings):
     """Re-estimate batch-norm statistics, train briefly, and keep the result if it is better."""
+
+    facts: ClassVar[Facts] = Facts(is_training=True, needs_float=True, needs_data="always")
 
     epochs: float = Field(
         default=2.0, ge=0, description="Passes over the training data; fractions are allowed."

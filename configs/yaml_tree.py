@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..core.errors import ConfigError
-from .sentences import show, tick
+from .sentences import as_text, tick
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
@@ -158,7 +158,7 @@ def _scalar(tree: Tree, node: Any, line: int) -> Any:
         return text
     if rule is None or not rule.match(text):
         tree.problems.append(
-            (line, f"{show(text)} can't be read as {tick(node.tag)}; write plain values.")
+            (line, f"{as_text(text)} can't be read as {tick(node.tag)}; write plain values.")
         )
         return None
     if kind == "null":
@@ -175,6 +175,8 @@ def _scalar(tree: Tree, node: Any, line: int) -> Any:
 
 def _text(tree: Tree, text: str, line: int) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
-        tree.problems.append((line, f"{show(text)} holds half a surrogate pair; that is not text."))
+        tree.problems.append(
+            (line, f"{as_text(text)} holds half a surrogate pair; that is not text.")
+        )
         return ascii(text)
     return text

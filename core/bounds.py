@@ -34,15 +34,24 @@ class Within:
         finite = not self.finite or isinstance(value, int) or math.isfinite(value)
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
-        return "" if finite and over and under else self.words()
+        if finite and over and under:
+            return ""
+        return self.words() if finite else f"a finite number {self._ends()}".rstrip()
 
     def words(self) -> str:
+        return self._ends() or "a finite number"
+
+    def _ends(self) -> str:
         ends = []
         if self.low > -math.inf:
-            ends.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+            ends.append(f"{'above' if self.above else 'at least'} {_number(self.low)}")
         if self.high < math.inf:
-            ends.append(f"{'below' if self.below else 'at most'} {self.high:g}")
-        return " and ".join(ends) or "a finite number"
+            ends.append(f"{'below' if self.below else 'at most'} {_number(self.high)}")
+        return " and ".join(ends)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class Like:
 DEVICE = Like(r"cpu|cuda(:[0-9]{1,3})?", "`cpu`, `cuda` or `cuda:N`")
 THREADS = Within(1, MOST_THREADS)
 BATCH = Within(1, MOST_BATCH)
-PERCENTILE = Within(0.0, 100.0, above=True, below=True)
+SEED = Within(0, 2**63 - 1)  # what torch takes
+PERCENTILE = Within(0.1, 99.9)  # beyond, no run of a few seconds has the samples for it
 # 2^63: what torch and other languages hold in an integer.
 Count = Annotated[int, Within(0, 2**63 - 1)]
 Finite = Annotated[float, Within()]

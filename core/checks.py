@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,9 +60,3 @@ class Examination:
     between: float
     notices: tuple[Notice, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
-
-
-def exit_code(cases: Sequence[Case]) -> int:
-    """0 where nothing failed; else the most telling: 1, then 4 (accuracy), 3 (latency), 5."""
-    found = {case.code for case in cases if case.outcome in ("failed", "inconclusive")}
-    return next((code for code in (1, 4, 3, 5) if code in found), 0)

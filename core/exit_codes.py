@@ -1,16 +1,36 @@
-"""Exit codes of runs that came to an end (design.md); those of errors are in `errors.py`."""
+"""Exit codes of commands that came to an end (design.md); those of errors are in `errors.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+from .checks import Case
+from .items import OF_CODE, Item
 from .records import Record
 
 CODES = {"met": 0, "none": 0, "missed": 3, "inconclusive": 5}
 ACCURACY_LIMIT = 4
+MOST_TELLING = (1, ACCURACY_LIMIT, CODES["missed"], CODES["inconclusive"])
+_OF_STATUS = {"done": 0, **{status: code for code, status in OF_CODE.items()}}
 
 
-def exit_code(record: Record, max_drop: float) -> int:
+def run_exit_code(record: Record, max_drop: float) -> int:
     """0 met, 3 missed, 4 accuracy limit broken, 5 inconclusive."""
     drop = record.quality.drop if record.quality else None
     if drop is not None and drop > max_drop + 1e-9 and record.verdict in ("met", "none"):
         return ACCURACY_LIMIT
     return CODES[record.verdict]
+
+
+def check_exit_code(cases: Sequence[Case]) -> int:
+    """0 where nothing failed, else the most telling code of the cases that did not pass."""
+    return _most_telling({c.code for c in cases if c.outcome in ("failed", "inconclusive")})
+
+
+def batch_exit_code(items: Sequence[Item]) -> int:
+    """0 where every item is met, else the most telling code; a run that never ended counts as 1."""
+    return _most_telling({_OF_STATUS.get(item.status, 1) for item in items})
+
+
+def _most_telling(codes: Collection[int]) -> int:
+    return next((code for code in MOST_TELLING if code in codes), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -18,12 +17,6 @@ OF_CODE: dict[int, Status] = {
     0: "met", 3: "missed", 4: "accuracy limit broken", 5: "inconclusive",
 }  # fmt: skip
 WRITTEN: tuple[Status, ...] = ("met", "done", *OF_CODE.values())  # an artifact is there
-_TELLING: tuple[tuple[int, tuple[Status, ...]], ...] = (
-    (1, ("failed", "out of memory", "killed", "too slow", "stopped")),
-    (4, ("accuracy limit broken",)),
-    (3, ("missed",)),
-    (5, ("inconclusive",)),
-)
 
 
 @dataclass(frozen=True)
@@ -77,9 +70,3 @@ class Index:
     items: tuple[Item, ...]
     seconds: Time = 0.0
     format_version: int = FORMAT_VERSION
-
-
-def exit_code(items: Sequence[Item]) -> int:
-    """0 where every item is met, else the most telling code: 1, 4, 3, 5."""
-    found = {item.status for item in items}
-    return next((code for code, statuses in _TELLING if found & set(statuses)), 0)

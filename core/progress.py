@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Talk(Protocol):
+class Progress(Protocol):
     def expect(self, stages: Sequence[str], seconds: float | None = None) -> None:
         """The stages to come, in order, instead of what was expected; `seconds` limit the run."""
 
@@ -22,7 +22,7 @@ class Talk(Protocol):
         """One fact worth a line that stays."""
 
 
-class Quiet:
+class Silent:
     def expect(self, stages: Sequence[str], seconds: float | None = None) -> None:
         pass
 

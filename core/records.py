@@ -5,11 +5,8 @@ Units: times in ms unless the name says seconds, sizes in bytes, ratios and accu
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from .bounds import (
     DEVICE,
@@ -23,13 +20,11 @@ from .bounds import (
     Score,
     Time,
     Within,
-    foreign_json,
 )
-from .errors import ArtifactError
+from .runtimes import DEFAULT_RUNTIME, Runtime
 
 FORMAT_VERSION = 1
 Verdict = Literal["met", "missed", "inconclusive", "none"]
-T = TypeVar("T")
 # From a nanosecond to eleven days: a ratio of two can be computed with.
 Sample = Annotated[float, Within(1e-6, 1e9)]
 
@@ -80,7 +75,7 @@ class Target:
     batch: Annotated[int, Within(1, MOST_BATCH)] = 1
     device: Annotated[str, DEVICE] = "cpu"
     threads: Annotated[int, Within(0, MOST_THREADS)] = 0
-    runtime: Literal["plain", "lowered", "inductor"] = "lowered"
+    runtime: Runtime = DEFAULT_RUNTIME
     fastest: bool = False
     auto_threads: bool = False
 
@@ -155,7 +150,7 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """One adjustment as it went. Latencies (ms) and accuracies are measured, or None."""
 
     adjuster: str
@@ -253,7 +248,7 @@ class Record:
     seconds: Time = 0.0
     smallest_reachable_ms: Time | None = None
     runtime_used: str = "plain"
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     layers_before: tuple[LayerCost, ...] = ()
     layers_after: tuple[LayerCost, ...] = ()
@@ -262,97 +257,6 @@ class Record:
     left_alone: tuple[LeftAlone, ...] = ()
     notices: tuple[Notice, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
-
-
-def to_json(value: Any) -> Any:
-    """A dataclass (nested) as plain JSON types."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    return value
-
-
-def from_json(cls: type[T], data: Any, where: str = "record") -> T:
-    """Inverse of `to_json`. Raises ArtifactError naming the first field that does not fit."""
-    if not isinstance(data, dict):
-        raise ArtifactError(f"`{where}` must be a JSON object; found {type(data).__name__}.")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ArtifactError(
-            f"`{where}` has the unknown field `{unknown[0]}`; was it written by a newer version?"
-        )
-    values = {k: _decode(hints[k], v, f"{where}.{k}") for k, v in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ArtifactError(f"`{where}` is incomplete: {error}.") from error
-
-
-def _decode(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        decoded = _decode(args[0], value, where)
-        if wanted := args[1].unlike(decoded):
-            raise ArtifactError(f"`{where}` is {_short(value)}; it must be {wanted}.")
-        return decoded
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        return _decode(next(a for a in args if a is not type(None)), value, where)
-    if origin is tuple:
-        return _decode_tuple(args, value, where)
-    if origin in (list, Sequence):
-        return list(_decode_tuple(args, value, where))
-    if origin in (dict, Mapping):
-        return _decode_mapping(args[1], value, where)
-    if origin is Literal:
-        if not isinstance(value, (str, int)) or value not in args:
-            allowed = ", ".join(map(str, args))
-            raise ArtifactError(f"`{where}` is {_short(value)}; allowed are {allowed}.")
-        return value
-    if is_dataclass(hint):
-        return from_json(hint, value, where)  # type: ignore[arg-type]
-    if hint is Any and (found := foreign_json(value)):
-        raise ArtifactError(f"`{where}` holds {found}.")
-    return _decode_plain(hint, value, where)
-
-
-def _decode_plain(hint: Any, value: Any, where: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ArtifactError(f"`{where}` is a number of {value.bit_length()} bits.") from error
-    if hint in (int, float, str, bool) and (
-        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
-    ):
-        raise ArtifactError(f"`{where}` must be {hint.__name__}; found {type(value).__name__}.")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = "a number of many digits" if _vast(value) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _vast(value: Any) -> bool:
-    return isinstance(value, int) and value.bit_length() > 128
-
-
-def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise ArtifactError(f"`{where}` must be a list; found {type(value).__name__}.")
-    return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-
-
-def _decode_mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ArtifactError(f"`{where}` must be a JSON object; found {type(value).__name__}.")
-    return {k: _decode(hint, v, f"{where}.{k}") for k, v in value.items()}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ FEWEST_BATCHES = 5
 
 
 @dataclass(frozen=True)
-class Split:
+class TrainHeldOut:
     """`apart`: nothing of `held` is in `train`. Other iterables can't be taken apart."""
 
     train: Batches
@@ -31,7 +31,7 @@ class Split:
     apart: bool
 
 
-def split(train: Any, seed: int = 0) -> Split:
+def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
     """Examples that a DataLoader gives, batches of a list; else the first batches of a pass.
 
     Examples that its sampler leaves out are none of ours: they may be the evaluation data.
@@ -40,9 +40,9 @@ def split(train: Any, seed: int = 0) -> Split:
         return _of_loader(train, seed)
     if isinstance(train, (list, tuple)) and len(train) >= FEWEST_BATCHES:
         count = max(1, round(SHARE * len(train)))
-        return Split(train[:-count], train[-count:], True)
+        return TrainHeldOut(train[:-count], train[-count:], True)
     total = sum(1 for _ in train)
-    return Split(train, list(islice(iter(train), max(1, round(2 * SHARE * total)))), False)
+    return TrainHeldOut(train, list(islice(iter(train), max(1, round(2 * SHARE * total)))), False)
 
 
 def _divisible(loader: DataLoader[Any]) -> bool:
@@ -69,7 +69,7 @@ def _rows(loader: DataLoader[Any]) -> list[int] | None:
     return None
 
 
-def _of_loader(loader: DataLoader[Any], seed: int) -> Split:
+def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
     rows, size = _rows(loader) or [], loader.batch_size or 1
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     # Whole batches: a model of a fixed batch takes no others.
@@ -87,4 +87,4 @@ def _of_loader(loader: DataLoader[Any], seed: int) -> Split:
         )
 
     shuffled = not isinstance(loader.sampler, SequentialSampler)
-    return Split(part(order[count:], shuffled), part(order[:count], False), True)
+    return TrainHeldOut(part(order[count:], shuffled), part(order[:count], False), True)

@@ -152,7 +152,7 @@ def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -
     texts = [n for n, f in rest.items() if "string" in str(getattr(f, "dtype", ""))]
     if not found and texts:
         raise DataError(
-            f"{shown}: `{texts[0]}` is text, which no model takes. Tokenise it as training did, "
+            f"{shown}: `{texts[0]}` is text, which no model takes. Tokenize it as training did, "
             f"write the result ({_listed(TOKENS[:2])} ...) with `save_to_disk` and name its folder."
         )
     found = found or [n for n, f in rest.items() if _is_numeric(f)]

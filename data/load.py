@@ -16,7 +16,7 @@ from ..core.model_io import Batches, Inputs
 from ..core.user_code import load_factory
 from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
 from .arrays import array_loaders
-from .held_out import split
+from .held_out import hold_out
 from .hugging_face import dataset_loaders
 from .image_folder import classes_in, image_loaders
 from .metrics import library_metric
@@ -82,7 +82,7 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
     metric: AnyMetric = recipe.data.metric
     if isinstance(metric, str) and metric not in METRICS:
         metric = library_metric(metric) or load_factory(metric, Path(recipe.base))
-    parts = split(made[0])
+    parts = hold_out(made[0])
     for part, batches in (("training", parts.train), ("held-out", parts.held)):
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)

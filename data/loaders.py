@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import DataError
 
-SCATTER = 2654435761  # Knuth's multiplicative hash: spreads neighbours, the same on every machine
+SCATTER = 2654435761  # Knuth's multiplicative hash: spreads neighbors, the same on every machine
 Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 

@@ -1,4 +1,4 @@
-"""An image as the model sees it: cut, resized and normalised as its training did."""
+"""An image as the model sees it: cut, resized and normalized as its training did."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Pixels:
 
     def _scaled(self, image: Any) -> Tensor:
         """[channels, height, width] from 0 to 1."""
-        if image.mode.startswith("I"):  # grey of 16 bits, which turning into 8 would clip
-            grey = self._cropped(image.convert("I").convert("F"))
-            values = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.float32) / BITS16
+        if image.mode.startswith("I"):  # gray of 16 bits, which turning into 8 would clip
+            gray = self._cropped(image.convert("I").convert("F"))
+            values = torch.frombuffer(bytearray(gray.tobytes()), dtype=torch.float32) / BITS16
         else:
-            coloured = image.convert("RGB" if len(self.mean) == 3 else "L")
-            pixels = bytearray(self._cropped(coloured).tobytes())
+            colored = image.convert("RGB" if len(self.mean) == 3 else "L")
+            pixels = bytearray(self._cropped(colored).tobytes())
             values = torch.frombuffer(pixels, dtype=torch.uint8).float() / 255
         return values.view(self.height, self.width, -1).permute(2, 0, 1)
 

@@ -27,7 +27,7 @@ _SPLITS = (
 )
 
 
-def canonicalise(module: GraphModule) -> GraphModule:
+def canonicalize(module: GraphModule) -> GraphModule:
     """Rewrite `module` in place, without changing what it computes, and return it."""
     for node in list(module.graph.nodes):
         if node.target is torch.ops.higher_order.wrap_with_autocast:

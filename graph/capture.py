@@ -19,13 +19,13 @@ from torch.utils._pytree import tree_leaves
 from ..core.errors import CaptureError, text_line
 from ..core.model_io import Inputs, plain
 from ..core.naming import with_names_inside
-from .canonical import canonicalise
+from .canonical import canonicalize
 from .functional import functional
 
 AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-def export(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
+def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     """Export `model` (set to eval) with a dynamic batch where the model allows it.
 
     `inputs` are example tensors whose first dimension is the batch, by place or by name. Outputs
@@ -119,12 +119,12 @@ def module_of(program: ExportedProgram) -> GraphModule:
     with without_warnings():
         module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
-    return canonicalise(functional(program, module))
+    return canonicalize(functional(program, module))
 
 
 def capture(model: nn.Module, inputs: AnyInputs) -> GraphModule:
     """`model` as an editable graph module in eval mode. The model itself is not changed."""
-    return module_of(export(model, inputs))
+    return module_of(export_program(model, inputs))
 
 
 def clone(module: GraphModule) -> GraphModule:

@@ -1,6 +1,6 @@
 """Weights that are computed from parameters alone, computed once.
 
-Standardised, normed or masked weights are constants of a trained model: computing them in every
+Standardized, normed or masked weights are constants of a trained model: computing them in every
 call costs time, and their statistics run over the input channels, which would have to stay whole.
 """
 

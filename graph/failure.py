@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from ..core.errors import text_line
 from ..core.model_io import Inputs
-from .interpreter import Watch
+from .interpreter import Recorder
 
 
 def failure(model: nn.Module, inputs: Inputs) -> str:
@@ -53,7 +53,7 @@ def _failing_node(module: GraphModule, inputs: Inputs) -> str:
     return ""
 
 
-class _Last(Watch):
+class _Last(Recorder):
     def run_node(self, n: Node) -> Any:
         self.last = n
         return super().run_node(n)

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from ..core.model_io import Inputs
 
 
-class Watch(Interpreter):
+class Recorder(Interpreter):
     """Runs a graph node by node; `values` holds what the named nodes gave in the last run.
 
     Values are kept as they are: an in-place operator after a node changes them (`copy=True`).

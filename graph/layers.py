@@ -66,33 +66,33 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
     space = CONVOLUTIONS.get(node.target, 0)
     if not space and node.target is not aten.linear.default:
         return None
-    weight = held(node, 1, "weight")
+    weight = parameter_argument(node, 1, "weight")
     if weight is None:
         return None
-    bias = held(node, 2, "bias")
+    bias = parameter_argument(node, 2, "bias")
     if not space:
         return Layer(node, weight, bias, 0, (), (), (), 1)
     kernel = tensor_at(module, weight).shape[2:]
     stride, dilation = _each(node, 3, "stride", space), _each(node, 5, "dilation", space)
-    groups = int(given(node, 6, "groups", 1))
+    groups = int(call_argument(node, 6, "groups", 1))
     padding = _padding(node, space, kernel, dilation)
     return Layer(node, weight, bias, space, stride, padding, dilation, groups)
 
 
-def given(node: Node, place: int, name: str, default: Any) -> Any:
+def call_argument(node: Node, place: int, name: str, default: Any) -> Any:
     """An argument of a call, by its place or its name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
-def held(node: Node, place: int, name: str) -> str | None:
+def parameter_argument(node: Node, place: int, name: str) -> str | None:
     """The name of the parameter that an argument is."""
-    value = given(node, place, name, None)
+    value = call_argument(node, place, name, None)
     constant = isinstance(value, Node) and value.op == "get_attr" and not is_written(value)
     return str(value.target) if constant else None
 
 
 def _each(node: Node, place: int, name: str, space: int) -> tuple[int, ...]:
-    value = given(node, place, name, 1)
+    value = call_argument(node, place, name, 1)
     items = [value] if isinstance(value, int) else list(value)
     return tuple(int(i) for i in (items * space if len(items) == 1 else items))
 
@@ -100,7 +100,7 @@ def _each(node: Node, place: int, name: str, space: int) -> tuple[int, ...]:
 def _padding(
     node: Node, space: int, kernel: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    value = given(node, 4, "padding", 0)
+    value = call_argument(node, 4, "padding", 0)
     if value == "valid":
         return ((0, 0),) * space
     if value == "same":  # an odd total leaves the larger half at the end

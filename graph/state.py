@@ -25,7 +25,7 @@ def written_buffers(module: GraphModule) -> tuple[str, ...]:
 
 
 @contextmanager
-def kept_state(module: nn.Module) -> Iterator[None]:
+def preserved_state(module: nn.Module) -> Iterator[None]:
     """Whatever is called inside, afterwards `module` holds the tensors and values it had before.
 
     Of a graph that is what a call writes; of another module all buffers, since nobody knows. Values

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
-from .layers import Layer, given, held
+from .layers import Layer, call_argument, parameter_argument
 
 aten: Any = torch.ops.aten
 TRANSPOSED = {
@@ -36,18 +36,18 @@ def turned(weight: Tensor, groups: int) -> Tensor:
 
 
 def groups_of(node: Node) -> int:
-    return int(given(node, 6, "groups", 1))
+    return int(call_argument(node, 6, "groups", 1))
 
 
 def transposed_layers_of(module: GraphModule) -> Iterator[Layer]:
     """In the order they run; `padding` of a Layer is what the operator takes off its output."""
     for node in module.graph.nodes:
         space = TRANSPOSED.get(node.target)
-        weight = held(node, 1, "weight") if space else None
+        weight = parameter_argument(node, 1, "weight") if space else None
         if space and weight is not None:
             stride, dilation = _each(node, 3, 1, space), _each(node, 7, 1, space)
             padding = tuple((p, p) for p in _each(node, 4, 0, space))
-            bias = held(node, 2, "bias")
+            bias = parameter_argument(node, 2, "bias")
             yield Layer(
                 node,
                 weight,
@@ -63,7 +63,7 @@ def transposed_layers_of(module: GraphModule) -> Iterator[Layer]:
 
 def _each(node: Node, place: int, default: int, space: int) -> tuple[int, ...]:
     names = {3: "stride", 4: "padding", 7: "dilation"}
-    value = given(node, place, names[place], default)
+    value = call_argument(node, place, names[place], default)
     items = [value] if isinstance(value, int) else list(value)
     return tuple(int(i) for i in (items * space if len(items) == 1 else items))
 

@@ -128,7 +128,7 @@ def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], .
         return tuple([x.clone() for x in leaves(plain(row.call(module)))] for row in given)
 
 
-def expected(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
+def plain_outputs(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
     """What the plain graph gives on `batches`, and how near a runtime of it must come."""
     held = (*module.parameters(), *module.buffers())
     on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)

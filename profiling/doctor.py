@@ -16,7 +16,7 @@ from ..core.records import Latency
 from . import notices
 from .gate import alone
 from .machine import fingerprint, usable_cores
-from .statistics import compare
+from .statistics import compare_samples
 from .timer import Clock, clock_for, measure_interleaved
 
 GOES = 3
@@ -42,7 +42,7 @@ def examine(
             )  # fmt: skip
         slow = _subnormal_cost(used)
     crowd = notices.cpu_contention(before, used.load())
-    noise = compare(rows[0].samples_ms, rows[1].samples_ms, 50.0)
+    noise = compare_samples(rows[0].samples_ms, rows[1].samples_ms, 50.0)
     floor = max(noise.speedup - noise.low, noise.high - noise.speedup) / noise.speedup
     between = stdev(math.log(max(row.value_ms, 1e-9)) for row in rows[::2])
     found = [

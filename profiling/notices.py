@@ -200,11 +200,11 @@ def other_machine(tuned: Machine, here: Machine) -> Notice | None:
     )  # fmt: skip
 
 
-def no_compiler(reason: str) -> Notice:
+def no_compiler(runtime: str, reason: str) -> Notice:
     """Seen when an artifact that runs compiled is loaded where nothing can be compiled."""
     return Notice(
         "no_compiler",
-        f"The artifact was tuned for `--runtime inductor`, which {reason}.",
+        f"The artifact was tuned for `--runtime {runtime}`, which {reason}.",
         "A smaller image or machine than the one it was tuned on.",
         "Install a compiler, or tune with `--runtime lowered`; it runs lowered now.",
     )

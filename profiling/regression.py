@@ -3,7 +3,7 @@
 Samples of two sessions can't be interleaved, and a machine is not the same in two sessions: the
 spread within one session says nothing about that. So the model is measured in several goes now, and
 the stored value is asked whether it could be one more of them (prediction interval of a normal
-variable, at 99 %). A change must also show in the samples themselves (`statistics.compare`).
+variable, at 99 %). A change must also show in the samples themselves (`compare_samples`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import mean, stdev
 
 from ..core.errors import MeasureError
 from ..core.records import Comparison
-from .statistics import compare, percentile, t_99
+from .statistics import compare_samples, percentile, t_99
 
 LEAST_GOES = 3
 
@@ -29,7 +29,7 @@ def against(
     """
     if len(goes) < LEAST_GOES:
         raise MeasureError(f"a comparison needs at least {LEAST_GOES} goes; found {len(goes)}.")
-    found = compare(stored, list(chain(*goes)), p)
+    found = compare_samples(stored, list(chain(*goes)), p)
     logs = [math.log(max(percentile(row, p), 1e-9)) for row in goes]
     n = len(logs)
     margin = t_99(n - 1) * stdev(logs) * math.sqrt(1.0 + 1.0 / n)

@@ -67,14 +67,14 @@ def half_width(value: float, low: float, high: float) -> float:
     return (high - low) / (2.0 * value) if value > 0 else 0.0
 
 
-def compare(
+def compare_samples(
     baseline_samples: Sequence[float], candidate_samples: Sequence[float], percentile: float
 ) -> Comparison:
     """Speed-up (baseline / candidate) at `percentile`, with its 99 % interval.
 
     Both sample rows are cut at the same places into up to 30 chunks. Where they were measured
     interleaved, drift and bursts hit both halves of a pair alike and cancel in the ratio. The
-    interval is Student's t over the log ratios, widened by what correlation between neighbouring
+    interval is Student's t over the log ratios, widened by what correlation between neighboring
     chunks remains. A change whose interval holds 1, or below 1 %, is "no significant change".
     """
     for samples in (baseline_samples, candidate_samples):
@@ -91,13 +91,13 @@ def compare(
             strict=True,
         )
     ]
-    centre, margin = _t_interval(ratios)
+    center, margin = _t_interval(ratios)
     # The stated ratio is that of the two stated latencies, so that a reader's division agrees.
     speedup = _positive(_at(sorted(baseline_samples), percentile)) / _positive(
         _at(sorted(candidate_samples), percentile)
     )
-    low = min(math.exp(centre - margin), speedup)
-    high = max(math.exp(centre + margin), speedup)
+    low = min(math.exp(center - margin), speedup)
+    high = max(math.exp(center + margin), speedup)
     if low <= 1.0 <= high or abs(speedup - 1.0) < NEGLIGIBLE:
         return Comparison(speedup, low, high, "no significant change")
     return Comparison(speedup, low, high, "faster" if speedup > 1.0 else "slower")
@@ -108,14 +108,14 @@ def paired_ratio(
 ) -> tuple[float, float, float]:
     """Median of the ratios (baseline / candidate) of interleaved chunks, with its 95 % interval.
 
-    Unlike the mean of `compare` it ignores the smaller part of a run in which the machine was in
-    another state. For the search; a verdict is taken from `compare`.
+    Unlike the mean of `compare_samples` it ignores the smaller part of a run in which the machine
+    was in another state. For the search; a verdict is taken from `compare_samples`.
     """
     tail = min(percentile, 100.0 - percentile) / 100.0
     shortest = min(len(baseline_samples), len(candidate_samples))
     chunks = min(MAX_CHUNKS, shortest // max(2, math.ceil(1.0 / tail)))
     if chunks < samples_needed(50.0):
-        found = compare(baseline_samples, candidate_samples, percentile)
+        found = compare_samples(baseline_samples, candidate_samples, percentile)
         return found.speedup, found.low, found.high
     rows = (
         _chunk_percentiles(baseline_samples, chunks, percentile),

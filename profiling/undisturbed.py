@@ -1,7 +1,7 @@
 """Measuring again while the machine is in a slower state than it has been seen in.
 
 A virtual machine can change its speed by a factor for seconds at a time: its host moves the virtual
-cores apart, and every synchronisation of threads takes longer. The original, which is measured with
+cores apart, and every synchronization of threads takes longer. The original, which is measured with
 every candidate, shows the state the machine was in.
 """
 
@@ -23,7 +23,7 @@ def undisturbed(
     """The rows of the attempt whose first row, the original, was fastest.
 
     Measures again, `attempts` times in all at most, while the original is over 10 % slower than
-    `usual_ms`. Only the original decides which attempt counts, so the choice can't favour a
+    `usual_ms`. Only the original decides which attempt counts, so the choice can't favor a
     candidate. A notice says so where the machine stayed slow.
     """
     best = attempt()

@@ -9,7 +9,7 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from ..core.items import WRITTEN, Index, Item
-from ..core.records import to_json
+from ..core.records_json import to_json
 from . import facts
 from .html import POLICY
 from .markdown import line
@@ -21,11 +21,11 @@ HEAD = (
 )  # fmt: skip
 
 
-def dumps(index: Index) -> str:
+def index_to_json(index: Index) -> str:
     return json.dumps(to_json(index), indent=1) + "\n"
 
 
-def headline(index: Index) -> str:
+def index_headline(index: Index) -> str:
     """`45 of 50 met; 3 failed, 2 missed`: what counts first."""
     counts = Counter(item.status for item in index.items)
     good = counts.pop("met", 0) + counts.pop("done", 0)
@@ -52,17 +52,17 @@ def _accuracy(item: Item) -> str:
     return f"{item.accuracy_before:.4g} -> {item.accuracy_after:.4g} ({item.metric})"
 
 
-def table(index: Index) -> facts.Table:
+def index_table(index: Index) -> facts.Table:
     """What fits on a terminal."""
     rows = tuple((name, status, f"{before} -> {after}" if after != "–" else "–", accuracy, why)
                  for name, status, before, after, _, accuracy, _, _, why
                  in map(cells, index.items))  # fmt: skip
     head = ("checkpoint", "status", "latency", "accuracy", "why")
-    return facts.Table(headline(index), head, rows)
+    return facts.Table(index_headline(index), head, rows)
 
 
 def markdown(index: Index) -> str:
-    lines = ["# modelspeed batch", "", f"**{headline(index)}**", "", line(HEAD)]
+    lines = ["# modelspeed batch", "", f"**{index_headline(index)}**", "", line(HEAD)]
     lines += [line(("---",) * len(HEAD)), *(line(cells(item)) for item in index.items)]
     return clean("\n".join([*lines, "", _foot(index), ""]))
 
@@ -81,7 +81,7 @@ def page(index: Index) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width'><title>modelspeed batch</title>"
         f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>"
-        f"<header><h1>{_text(headline(index))}</h1></header>\n"
+        f"<header><h1>{_text(index_headline(index))}</h1></header>\n"
         f"<section><p id='filters'><button data-status=''>all ({len(index.items)})</button> "
         f"{buttons}<input id='search' type='search' placeholder='name or reason'></p>"
         f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>"

@@ -14,12 +14,12 @@ from .text import clean
 _FORBIDDEN = {0xFFFE: "�", 0xFFFF: "�"}
 
 
-def table(check: Check) -> facts.Table:
+def check_table(check: Check) -> facts.Table:
     rows = tuple((case.name, case.outcome, case.text) for case in check.cases)
     return facts.Table(f"Check of {check.folder}", ("what", "outcome", "found"), rows)
 
 
-def summary(check: Check) -> str:
+def check_summary(check: Check) -> str:
     """Markdown, for `$GITHUB_STEP_SUMMARY` and the like."""
     head = ("what", "outcome", "found")
     lines = [f"### modelspeed check `{check.folder}`", "", line(head), line(("---",) * 3)]

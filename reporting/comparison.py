@@ -6,7 +6,7 @@ from ..core.records import Record
 from . import facts
 
 
-def compare(a: Record, b: Record) -> facts.Table:
+def comparison_table(a: Record, b: Record) -> facts.Table:
     """The key facts of both, row by row; a note where they come from different machines."""
     left, right = dict(facts.key_facts(a)), dict(facts.key_facts(b))
     names = list(dict.fromkeys((*left, *right)))

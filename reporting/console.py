@@ -14,8 +14,8 @@ _COLOURS = {"met": "green", "missed": "red", "inconclusive": "yellow", "none": "
 
 
 def render(record: Record, console: Console) -> None:
-    colour = _COLOURS[record.verdict]
-    console.print(f"[bold {colour}]{_text(facts.headline(record))}[/]")
+    color = _COLOURS[record.verdict]
+    console.print(f"[bold {color}]{_text(facts.headline(record))}[/]")
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.key_facts(record):
         grid.add_row(f"[dim]{_text(name)}[/]", _text(value))

@@ -188,7 +188,7 @@ def warnings(record: Record) -> Table:
     return Table("Warnings", ("warning", "seen", "likely cause", "what helps"), rows)
 
 
-def layers(record: Record, most: int = 12) -> Table:
+def layer_table(record: Record, most: int = 12) -> Table:
     ranked = sorted(record.layers_before, key=lambda c: -c.ms)[:most]
     rows = tuple(
         (c.name, c.op, ms(c.ms), percent(c.share), f"{c.macs:,}", f"{c.bytes:,}",
@@ -211,6 +211,6 @@ def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
     found = (
         steps(record), runtimes(record), pareto(record), groups(record), left_alone(record),
-        warnings(record), layers(record),
+        warnings(record), layer_table(record),
     )  # fmt: skip
     return [t for t in found if t.rows]

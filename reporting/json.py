@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from ..core.errors import ArtifactError
-from ..core.records import Record, from_json, to_json
+from ..core.records import Record
+from ..core.records_json import from_json, to_json
 
 
 def dumps(record: Record) -> str:

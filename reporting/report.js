@@ -34,9 +34,9 @@ function done(svg) {
 function legend(id, entries) {
   const line = document.createElement("p");
   line.className = "legend";
-  for (const [name, colour] of entries) {
+  for (const [name, color] of entries) {
     const box = line.appendChild(document.createElement("i"));
-    box.style.background = `var(--${colour})`;
+    box.style.background = `var(--${color})`;
     line.append(name);
   }
   document.getElementById(id).prepend(line);

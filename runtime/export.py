@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..backends import inductor as compiling
 from ..backends.aoti import write_package
+from ..backends.compiler import lacks_compiler
 from ..checkpoints.archives import archive
 from ..checkpoints.artifact import (  # fmt: skip
     PROGRAM,
@@ -56,8 +56,8 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
         _, held = read_weights(folder)
         _whole(target, partial(_weights, held))
         return target
-    if form == "aoti":
-        compiling.require("cpu", "`--format aoti`", "`--format pt2`")
+    if form == "aoti" and (reason := lacks_compiler("cpu")):
+        raise UsageError(f"`--format aoti` {reason}; install it, or use `--format pt2`.")
     artifact = read_artifact(folder)
     if form == "python":
         source_folder.write(artifact, target, force)

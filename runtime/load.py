@@ -13,9 +13,17 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.aoti import is_remembered
-from ..backends.inductor import INDUCTOR, why_not
-from ..backends.registry import NAMES, PLAIN, agreeing, named, packed, realise, same_answers
+from ..backends.agreement import agreeing, same_answers
+from ..backends.registry import (
+    NAMES,
+    PLAIN,
+    backend_of,
+    furthest_lowering,
+    is_compiled,
+    prepare,
+    resolve,
+)
+from ..backends.trust import is_trusted
 from ..checkpoints.artifact import (
     PROGRAM,
     LoadedArtifact,
@@ -36,11 +44,11 @@ from ..core.errors import (
 )
 from ..core.model_io import Inputs, plain
 from ..core.records import Closeness, Machine, Notice
-from ..core.records import from_json as record_from_json
+from ..core.records_json import from_json as record_from_json
 from ..graph.capture import module_of, moved
-from ..graph.edits.apply import Edit, from_json
+from ..graph.edits.apply import Edit, edits_from_json
 from ..graph.edits.replay import replayed
-from ..profiling.closeness import COARSE, TOLERANCE, expected, tolerance_of
+from ..profiling.closeness import COARSE, TOLERANCE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
@@ -75,7 +83,7 @@ def load(
     Raises ArtifactError where files are missing or changed, or where the class can't follow.
     """
     if model is not None:
-        if runtime not in (None, "plain"):
+        if runtime not in (None, PLAIN):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
         return _onto(model, Path(folder))
     made = open_artifact(
@@ -117,9 +125,9 @@ def open_artifact(
             f"`{folder}`: its `runtime` is `{artifact.manifest['runtime'][:40]}`; this modelspeed "
             f"knows {', '.join(NAMES)}."
         )
-    chosen = named(runtime, str(artifact.manifest["runtime"]), module, inputs)
+    chosen = resolve(runtime, str(artifact.manifest["runtime"]), module, inputs)
     package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
-    outputs = expected(module, (inputs,))
+    outputs = plain_outputs(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
         try:
             if made is None:
@@ -140,7 +148,7 @@ def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
     """Runtimes to load under. What comes after `chosen` is asked for where that fails: finding out
     packs all weights."""
     yield chosen
-    rest = dict.fromkeys((packed(module, inputs) or PLAIN, PLAIN))
+    rest = dict.fromkeys((furthest_lowering(module, inputs) or PLAIN, PLAIN))
     yield from (name for name in rest if name != chosen)
 
 
@@ -165,11 +173,14 @@ def _compiled_before(
     """The artifact's package and it ready to be called, where it may run; what to warn of."""
     package, made, why = None, None, None
     other = other_machine(tuned, fingerprint(str(inputs[0].device))) if tuned else None
-    if runtime == INDUCTOR and tuned is not None and other is None:
+    compiled = is_compiled(runtime)
+    if compiled and tuned is not None and other is None:
         package = read_package(artifact.folder, artifact.manifest)
-        made, why = _packaged(package, artifact, module, inputs, trusted)
-    lacking = why_not(str(inputs[0].device)) if runtime == INDUCTOR and made is None else None
-    found = (other, why, no_compiler(lacking) if lacking else None)
+        made, why = _packaged(package, artifact, module, inputs, runtime, trusted)
+    lacking = None
+    if compiled and made is None:
+        lacking = backend_of(runtime).lacks(str(inputs[0].device))
+    found = (other, why, no_compiler(runtime, lacking) if lacking else None)
     used = package if made is not None else None
     return used, made, [notice for notice in found if notice is not None]
 
@@ -187,19 +198,20 @@ def _packaged(
     artifact: LoadedArtifact,
     module: GraphModule,
     inputs: Inputs,
+    runtime: str,
     trusted: bool,
 ) -> tuple[nn.Module | None, Notice | None]:
     manifest = artifact.manifest
     if package is None:
         return None, None
-    if not (trusted or is_remembered(package)):
+    if not (trusted or is_trusted(package)):
         return None, untrusted_package()
     drawn = draw_inputs(manifest["inputs"], int(manifest["sample"]["seed"]))
     drawn = drawn.map(lambda x: x.to(inputs[0].device))
     on_gpu = inputs[0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
     tolerance = COARSE if on_gpu else tolerance_of(artifact.program.state_dict.values())
     try:
-        made = realise(module, inputs, INDUCTOR, package)
+        made = prepare(module, inputs, runtime, package)
         if _reproduces(made, manifest["sample"], drawn, tolerance):
             return made, None
         return None, broken_package("it does not reproduce the stored sample")
@@ -227,7 +239,7 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
 
 def _edits(manifest: dict[str, Any], folder: Path) -> list[Edit]:
     try:
-        return from_json(manifest["edits"])
+        return edits_from_json(manifest["edits"])
     except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
 

@@ -17,7 +17,7 @@ from ..core.errors import ArtifactError, EditError, UsageError, first_line
 from ..core.model_io import Inputs, leaves
 from ..core.workspace import workspace
 from ..graph.capture import has_dynamic_batch
-from ..graph.source.text import Source, source_of
+from ..graph.source.text import SourceText, source_of
 
 CODE, WEIGHTS = "model.py", "model.safetensors"
 TITLE = "A model tuned by modelspeed."
@@ -62,7 +62,7 @@ def write(artifact: LoadedArtifact, target: Path, force: bool) -> None:
         raise unwritable(target, error) from error
 
 
-def _put(source: Source, folder: Path) -> None:
+def _put(source: SourceText, folder: Path) -> None:
     # A clone each: safetensors refuses tensors that share memory.
     held = {k: v.detach().cpu().contiguous().clone() for k, v in source.tensors.items()}
     save_file(held, folder / WEIGHTS)

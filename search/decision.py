@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..adjusters import drop_blocks
 from ..adjusters.plan import Context, Plan
-from ..adjusters.prune import left_alone, seen_by
+from ..adjusters.prune import groups_left_alone, seen_by
 from ..adjusters.registry import ADJUSTERS
 from ..configs.base_settings import ByLayer
 from ..configs.layer_settings import LowRank, Quantize
@@ -59,7 +59,7 @@ class Decision:
             if self.removes_nothing:
                 return Plan((), (LeftAlone("blocks", NOTHING),))
             edits = leave_out(self.blocks)
-            left = drop_blocks.left_alone(context, step.settings)
+            left = drop_blocks.blocks_left_alone(context, step.settings)
             return Plan(edits, left if edits else (LeftAlone("blocks", self.no_block), *left))
         if any(step is s for s in self.open):
             return self._layers(step, context)
@@ -88,11 +88,11 @@ class Decision:
         plans: list[tuple[set[str], Plan]] = []
         for taken in rows:
             names = {la.name for la in layers if la.node.name in (taken.nodes or ())}
-            only = settings.only(names, **({"rank": taken.rank} if taken.rank else {}))
-            only = only.quickly() if self.rough else only
+            only = settings.restricted_to(names, **({"rank": taken.rank} if taken.rank else {}))
+            only = only.rough() if self.rough else only
             plans.append((names, ADJUSTERS[step.name].plan(context, only)))
         able = (la.name for la in layers if _able(la, settings))
-        return _joined(plans, {name for name in able if settings.takes(name)})
+        return _joined(plans, {name for name in able if settings.selects(name)})
 
     def _prune(self, step: Step, context: Context) -> Plan:
         if self.removes_nothing:
@@ -106,7 +106,7 @@ class Decision:
                 # Groups of the searched graph may be one without the blocks.
                 dropped.setdefault(name, []).extend(here)
         return Plan(
-            tuple(keep_units(context.analysis, dropped)), left_alone(context, step.settings)
+            tuple(keep_units(context.analysis, dropped)), groups_left_alone(context, step.settings)
         )
 
 

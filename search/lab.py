@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..configs.recipe import Recipe, Step
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Latency, Target, Verification
 from .decision import Decision
 from .variant import Variant
@@ -44,7 +44,7 @@ class Lab(Protocol):
     @property
     def has_data(self) -> bool: ...
     @property
-    def talk(self) -> Talk: ...
+    def talk(self) -> Progress: ...
     @property
     def fingerprint(self) -> str:
         """Of the machine with this job's device and dtype: what latency tables are valid for."""

@@ -24,7 +24,7 @@ from ..core.cache import cache_folder
 from ..core.files import write_whole
 from ..core.model_io import Inputs
 from ..graph.capture import tensor_at
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering.fusing import activation_of
 from ..profiling.gate import alone
@@ -84,7 +84,7 @@ def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
     return found
 
 
-class _Seen(Watch):
+class _Seen(Recorder):
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
         self.layers = {layer.node: layer for layer in layers_of(module)}

@@ -136,7 +136,7 @@ def _ways(
     if not plan.edits:
         return
     module, inputs = start.module, start.inputs
-    changed = plan.carry_out(clone(module))
+    changed = plan.apply(clone(module))
     times = node_times(lowered(changed, inputs, lab.runtime_for(changed)), inputs)
     edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
     shares = {}
@@ -184,7 +184,7 @@ def _losses(
         left -= count
     total = sum(len(outputs) for *_, outputs in rows)
     for layer in layers:
-        trial = plan.carry_out_on(now[layer.node.name], clone(folded))
+        trial = plan.apply_to_layer(now[layer.node.name], clone(folded))
         risen = (
             len(outputs) * rise(outputs, _outputs(trial, inputs, context), targets)
             for inputs, targets, outputs in rows

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..configs.layer_settings import LowRank, Precision, Quantize
+from ..configs.facts import Facts, Scope
+from ..configs.layer_settings import Precision, Quantize
 from ..configs.recipe import Recipe
 from ..graph.edits.apply import Cast, Edit, QuantizeWeight, Sparsify
 
@@ -17,24 +18,31 @@ FLOAT = -1
 
 def halves(recipe: Recipe) -> tuple[int, ...]:
     """It rounds so little that nothing need be removed where it is fast enough."""
-    return tuple(i for i, s in enumerate(recipe.adjust) if isinstance(s.settings, Precision))
+    return _open(recipe, "the whole model")
 
 
 def integers(recipe: Recipe) -> tuple[int, ...]:
     """Integer weights alone are for the size of the file first: asked for, they are part of every
     candidate, which is measured with them."""
-    return tuple(
-        i
-        for i, s in enumerate(recipe.adjust)
-        if isinstance(s.settings, Quantize) and not s.settings.scheme.endswith("_weight")
-    )
+    return tuple(i for i in _open(recipe, "layers") if _facts(recipe, i).changes_format)
 
 
 def ranks(recipe: Recipe) -> tuple[int, ...]:
     """Where the recipe leaves the ranks open, of the form that is searched."""
-    rows = ((i, s.settings) for i, s in enumerate(recipe.adjust))
-    opened = ((i, s) for i, s in rows if isinstance(s, LowRank) and s.rank is s.ratio is None)
-    return tuple(i for i, s in opened if s.form in ("auto", "channels"))
+    return tuple(i for i in _open(recipe, "layers") if not _facts(recipe, i).changes_format)
+
+
+def _open(recipe: Recipe, scope: Scope) -> tuple[int, ...]:
+    """Places of the steps that a search decides about, by what it chooses of them."""
+    return tuple(
+        i
+        for i, step in enumerate(recipe.adjust)
+        if step.settings.facts.searched == scope and step.settings.is_open()
+    )
+
+
+def _facts(recipe: Recipe, place: int) -> Facts:
+    return recipe.adjust[place].settings.facts
 
 
 def name_of(recipe: Recipe, form: int) -> str:

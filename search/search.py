@@ -13,12 +13,13 @@ from functools import cached_property
 from ..configs.recipe import Step
 from ..core.records import Candidate, Latency
 from ..profiling.gate import working
+from .approach import approach
 from .decision import Decision
 from .knapsack import Problem
 from .lab import HeldOut, Lab
 from .number_formats import FLOAT, halves, integers, takes_a_format
 from .space import SearchSpace
-from .target import WINDOW, budget_ms, feasibility, wanted
+from .target import budget_ms, feasibility, wanted
 from .trials import Picks, Trial, candidates, interpolated, shortlist
 from .variant import Variant
 
@@ -198,7 +199,7 @@ class Search:
             for problem in (free, *free.others(), *others):
                 if self._between(problem, budget_ms, form):
                     trials = TRIALS if problem is free else OTHER_TRIALS
-                    self._approach(problem, budget_ms, trials, form)
+                    approach(self, problem, budget_ms, trials, form)
         return self._best(budget_ms)
 
     def _between(self, problem: Problem, budget_ms: float, form: int) -> bool:
@@ -228,37 +229,6 @@ class Search:
     def start(self) -> float:
         """The original's metric on held-out training data."""
         return self.lab.held_out(None).score
-
-    def _approach(self, problem: Problem, budget_ms: float, trials: int, form: int) -> None:
-        """Measure solutions of `problem` until one is in the window below the budget.
-
-        Predictions err otherwise for blocks than for widths, so what this problem's own solutions
-        took says best what to ask of it next.
-        """
-        aim, whole = 0.5 * (1 + WINDOW) * budget_ms, self.measure(problem.whole(), form)
-        points, tried = self.of_problem(form, problem), [whole]
-        count = len(tried)  # with those that failed
-        low, high = 0.0, whole.predicted_ms  # asking for the one fitted, for the other did not
-        for _ in range(2 * trials):
-            rows = [(t.latency.high_ms, t.predicted_ms) for t in points if not t.failed]
-            asked = interpolated(rows, aim) if rows else low
-            asked = asked if low < asked < high else 0.5 * (low + high)
-            found = problem.solve(asked)
-            if found is None:  # nothing is predicted to be so fast
-                low = asked
-                continue
-            trial = self.measure(found.picks, form)
-            took = trial.latency.high_ms
-            if trial.failed:  # nothing is known of it: wider ones are asked for
-                count, low = count + 1, asked
-                if count > trials or not self.in_time():
-                    return
-                continue
-            if not any(t is trial for t in tried):
-                points, count = (tried := [*tried, trial]), count + 1
-            if WINDOW * budget_ms < took <= budget_ms or count > trials or not self.in_time():
-                return
-            low, high = (asked, high) if took <= budget_ms else (low, asked)
 
     def distance(self, trial: Trial) -> float:
         """From the original on held-out training data, after what recovers quickly."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch.fx import GraphModule
 
 from ..backends.registry import PLAIN
-from ..core.records import LeftAlone, RuntimeCost, Step
+from ..core.records import LeftAlone, RuntimeCost, StepRecord
 from ..graph.edits.apply import Edit
 
 
@@ -22,7 +22,7 @@ class Variant:
 
     module: GraphModule
     edits: tuple[Edit, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     runtime: str = PLAIN
     blob: bytes | None = None
@@ -32,7 +32,7 @@ class Variant:
         """`module`, which these edits make of this variant's."""
         return replace(self, module=module, edits=(*self.edits, *edits))
 
-    def with_step(self, row: Step, left_alone: Iterable[LeftAlone] = ()) -> Variant:
+    def with_step(self, row: StepRecord, left_alone: Iterable[LeftAlone] = ()) -> Variant:
         return replace(self, steps=(*self.steps, row), left_alone=(*self.left_alone, *left_alone))
 
     def under(self, runtime: str) -> Variant:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from ..backends.registry import runner
+from ..backends.readiness import runner
 from ..core.model_io import Inputs
 from ..profiling.timer import measure_interleaved
 

@@ -2,7 +2,7 @@
 
 The original runs once and its layers' outputs are kept at random places. Then the pruned graph
 runs node by node; at each layer the weights that best give those outputs from the *pruned* net's
-own inputs (ridge least squares towards the old weights) are put in before it runs, so that later
+own inputs (ridge least squares toward the old weights) are put in before it runs, so that later
 layers see what earlier ones still get wrong (He et al. 2017, eq. 5; here for any layer, and joins).
 """
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..adjusters.methods.calibration import gather
+from ..adjusters.methods.calibration import one_batch
 from ..core.model_io import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
-from ..graph.interpreter import Watch
+from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..graph.transposed import (
     forward_weight,
@@ -52,7 +52,9 @@ def compensate(
     `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
     `shorter`: blocks were left out too, so that layers with all their inputs read other values.
     """
-    inputs = gather(train, examples if has_dynamic_batch(module) else 1).map(lambda x: x.to(device))
+    inputs = one_batch(train, examples if has_dynamic_batch(module) else 1).map(
+        lambda x: x.to(device)
+    )
     with torch.no_grad():
         shown = _Shown(original)
         shown.of(inputs)
@@ -61,7 +63,7 @@ def compensate(
     return fitted.count
 
 
-class _Nodes(Watch):
+class _Nodes(Recorder):
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
         self.graph_module = module
@@ -191,7 +193,7 @@ def _solve(
     groups: int,
     constant: Tensor | float,
     ridge: float,
-    centred: bool,
+    centered: bool,
 ) -> tuple[Tensor, Tensor]:
     """Change of the weight [out, in / groups, *kernel] and offset [out], float64."""
     outs, rows = weight.shape[0], len(patches)
@@ -201,8 +203,8 @@ def _solve(
     gap = y - x @ old.transpose(1, 2)
     if not isinstance(constant, float):
         gap = gap - constant.reshape(groups, 1, -1).to(gap.dtype)
-    mean_x = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
-    mean_gap = gap.mean(1, keepdim=True) if centred else torch.zeros_like(gap[:, :1])
+    mean_x = x.mean(1, keepdim=True) if centered else torch.zeros_like(x[:, :1])
+    mean_gap = gap.mean(1, keepdim=True) if centered else torch.zeros_like(gap[:, :1])
     x, gap = x - mean_x, gap - mean_gap
     x, gap = x.float(), gap.float()
     gram = (x.transpose(1, 2) @ x).double() / rows

@@ -1,4 +1,4 @@
-"""What fine-tuning minimises: the task and the original's outputs."""
+"""What fine-tuning minimizes: the task and the original's outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..core.model_io import Inputs, primary
 from ..profiling.losses import classes_second, task_loss
 
 
-class Objective(nn.Module):
+class DistillationLoss(nn.Module):
     """The loss of `student` as a module, so that `DistributedDataParallel` can wrap it.
 
     alpha * T^2 KL(teacher || student) + (1 - alpha) * task (Hinton et al. 2015). Raises nothing;
@@ -21,7 +21,7 @@ class Objective(nn.Module):
     def __init__(self, student: GraphModule, teacher: GraphModule, settings: Finetune) -> None:
         super().__init__()
         self.student, self.settings = student, settings
-        # Kept out of the module's own children: the teacher is neither trained nor synchronised.
+        # Kept out of the module's own children: the teacher is neither trained nor synchronized.
         self._teacher = (teacher,)
 
     def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:

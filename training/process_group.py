@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> Group:
+    def current(cls) -> ProcessGroup:
         """The group that this process has joined."""
         joined = dist.is_available() and dist.is_initialized()
         return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()

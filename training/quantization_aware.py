@@ -11,19 +11,19 @@ from torch.fx import GraphModule, Node
 
 from ..graph.capture import clone, tensor_at
 from ..graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
-from ..graph.edits.quantization import rounded, rounded_anew
-from ..graph.lowering.packing import Packs, call, tidy
+from ..graph.edits.quantization import rounded, rounded_dynamic
+from ..graph.lowering.packing import Packs, insert_call, tidy
 
 
 def round_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def weight_through(weight: Tensor, step: Tensor, least: Tensor, low: int, high: int) -> Tensor:
+def weight_through(weight: Tensor, scale: Tensor, minimum: Tensor, qmin: int, qmax: int) -> Tensor:
     """The nearest values on the grid, of the weight's shape; beyond its ends nothing passes."""
     flat = weight.flatten(1)
-    steps = round_through(((flat - least) / step).clamp(low, high))
-    return (steps * step + least).view(weight.shape)
+    steps = round_through(((flat - minimum) / scale).clamp(qmin, qmax))
+    return (steps * scale + minimum).view(weight.shape)
 
 
 def held_in_integers(module: GraphModule) -> dict[Node, IntegerWeight]:
@@ -43,26 +43,26 @@ def trainable(module: GraphModule) -> GraphModule:
         setattr(made.get_submodule(owner), leaf, nn.Parameter(held.floats(made)))
         with made.graph.inserting_before(node):
             weight = made.graph.get_attr(held.integers)
-        ranges = [packs.add(t.contiguous(), node) for t in (grid.step, grid.least)]
-        arguments = (weight, *ranges, grid.low, grid.high)
-        node.replace_all_uses_with(call(made, node, weight_through, arguments))
+        ranges = [packs.add(t.contiguous(), node) for t in (grid.scale, grid.minimum)]
+        arguments = (weight, *ranges, grid.qmin, grid.qmax)
+        node.replace_all_uses_with(insert_call(made, node, weight_through, arguments))
     for node in made.graph.nodes:
-        if rounded(node) is not None or rounded_anew(node) is not None:
+        if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through
     return tidy(made)
 
 
-def settle(trained: GraphModule, module: GraphModule) -> None:
+def store_integers(trained: GraphModule, module: GraphModule) -> None:
     """Put the weights of `trained`, made of `module` by `trainable`, back in their integers."""
     if trained is module:
         return
     integers = {held.integers: held for held in held_in_integers(module).values()}
     for name, value in trained.state_dict().items():
         held = integers.get(name)
-        new = held.stored(nearest(held.grid(module), value)) if held is not None else value
+        new = held.stored(nearest_steps(held.grid(module), value)) if held is not None else value
         tensor_at(module, name).data.copy_(new)
 
 
-def nearest(grid: Grid, weight: Tensor) -> Tensor:
-    steps = ((weight.flatten(1) - grid.least) / grid.step).round()
-    return steps.clamp(grid.low, grid.high).view(weight.shape)
+def nearest_steps(grid: Grid, weight: Tensor) -> Tensor:
+    steps = ((weight.flatten(1) - grid.minimum) / grid.scale).round()
+    return steps.clamp(grid.qmin, grid.qmax).view(weight.shape)

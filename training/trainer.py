@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ..configs.settings import Finetune
 from ..core.errors import DataError, UsageError
 from ..core.model_io import Batches, Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..data.load import several
 from ..graph.train_mode import evaluating, gradients, training
 from ..profiling.gate import working
-from .distillation import Objective
-from .process_group import Group
+from .distillation import DistillationLoss
+from .process_group import ProcessGroup
 
 RATES = (3e-3, 1e-3, 3e-4)
 PROBE = 0.08  # of the steps for each rate that is tried
@@ -44,15 +44,15 @@ Score = tuple[float, float]
 class Trainer:
     """`metric(module)` is higher for better; `deadline` a value of `working()` to stop at."""
 
-    objective: Objective
+    objective: DistillationLoss
     train: Batches
     held: Batches
     metric: Callable[[nn.Module], float]
     settings: Finetune
-    talk: Talk
+    talk: Progress
     device: str = "cpu"
     deadline: float = math.inf
-    group: Group = field(default_factory=Group)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     rate: float | None = field(default=None, init=False)
     _dtype: torch.dtype | None = field(default=None, init=False)
     _loss_of: nn.Module = field(init=False)
@@ -138,20 +138,20 @@ class Trainer:
         return score
 
     def _steps(self, rate: float, count: int, total: int) -> Iterator[int]:
-        """`count` optimiser steps of a schedule over `total`."""
-        optimiser = torch.optim.AdamW(
+        """`count` optimizer steps of a schedule over `total`."""
+        optimizer = torch.optim.AdamW(
             self.objective.student.parameters(), lr=rate, weight_decay=1e-4
         )
         for done, (inputs, targets) in enumerate(self._batches(), start=1):
-            for entry in optimiser.param_groups:
+            for entry in optimizer.param_groups:
                 entry["lr"] = rate * cosine(done / total)
-            self._step(optimiser, inputs, targets)
+            self._step(optimizer, inputs, targets)
             yield done
             if done >= count:
                 return
 
-    def _step(self, optimiser: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
-        optimiser.zero_grad()
+    def _step(self, optimizer: torch.optim.Optimizer, inputs: Inputs, targets: Tensor) -> None:
+        optimizer.zero_grad()
         loss = self._loss(inputs, targets)
         _backward(loss)
         norm = nn.utils.clip_grad_norm_(self.objective.student.parameters(), 5.0)
@@ -162,7 +162,7 @@ class Trainer:
             raise Diverged(
                 "the fine-tuning loss is not finite; lower `finetune.lr` or check the data."
             )
-        optimiser.step()
+        optimizer.step()
 
     def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         with self._precision():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..checkpoints.artifact import check_writable
 from ..configs.recipe import Recipe
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Record
 from .compare_backends import compile_where_faster
 from .delivery import Outcome, baseline_record, final_record, sealed, staged, verified
@@ -18,9 +18,15 @@ from .steps import StepRunner
 
 
 def apply_recipe(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job,
+    recipe: Recipe,
+    talk: Progress,
+    out: Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
     resume: bool = False,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Apply every step of `recipe`, verify the artifact in a fresh process, write it to `out`.
 
     `resume`: as in `tune`.

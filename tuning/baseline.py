@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.registry import PLAIN, first_ready, ready, realise, runner
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, first_ready, prepare, ready
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare, paired_ratio
+from ..profiling.statistics import compare_samples, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 
@@ -47,7 +48,7 @@ class Baseline:
         with torch.no_grad():
             tried = {n: ready(graph, inputs, n) for n in runtimes}
             runs = {n: m for n, m in tried.items() if not isinstance(m, str)}
-            runs = runs or {PLAIN: realise(graph, inputs, PLAIN)}
+            runs = runs or {PLAIN: prepare(graph, inputs, PLAIN)}
         seconds = 0.4 * least_seconds(target.percentile)
 
         def attempt() -> list[Latency]:
@@ -90,7 +91,7 @@ def compared(
     rows: tuple[tuple[GraphModule, str], tuple[GraphModule, str]],
     inputs: Inputs,
     target: Target,
-    talk: Talk,
+    talk: Progress,
 ) -> tuple[Latency, Latency, Comparison]:
     """Two graphs, each with its runtime, interleaved, so that drift hits both alike."""
     with torch.no_grad():
@@ -102,7 +103,7 @@ def compared(
         min_seconds=0.3,
         device=target.device,
     )
-    return first, second, compare(first.samples_ms, second.samples_ms, target.percentile)
+    return first, second, compare_samples(first.samples_ms, second.samples_ms, target.percentile)
 
 
 def least_seconds(percentile: float) -> float:

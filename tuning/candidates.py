@@ -75,9 +75,9 @@ def _built(
             continue
         try:
             plan = plan_step(session, variant, step, decision)
-            if plan.trains and recover:
+            if plan.is_training and recover:
                 _recover(session, variant, step)
-            plan.carry_out(variant.module)
+            plan.apply(variant.module)
         except Exception as error:
             if decision is not None and decision.decides(step):
                 raise

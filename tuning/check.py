@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.registry import runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
@@ -20,10 +21,11 @@ from ..configs.recipe import Recipe
 from ..core.checks import Case, Check
 from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
 from ..core.model_io import Inputs
-from ..core.progress import Talk
-from ..core.records import Comparison, Latency, Machine, Quality, Record, Target, from_json
+from ..core.progress import Progress
+from ..core.records import Comparison, Latency, Machine, Quality, Record, Target
+from ..core.records_json import from_json
 from ..data.load import load_data
-from ..profiling.closeness import expected
+from ..profiling.closeness import plain_outputs
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
 from ..profiling.statistics import percentile_interval, samples_needed, verdict
@@ -38,7 +40,7 @@ _UNKNOWN = Comparison(1.0, 0.0, float("inf"), "no significant change")
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckRequest:
     """`recipe` names the data; `max_drop` None leaves accuracy unlimited."""
 
     folder: Path
@@ -81,58 +83,58 @@ def target_of(record: Record, here: Machine) -> Target:
     return replace(target, ms=record.baseline.value_ms / target.speedup, speedup=None)
 
 
-def check(asked: Asked, talk: Talk) -> Check:
+def check(request: CheckRequest, talk: Progress) -> Check:
     """Integrity, latency, accuracy and change since a record; a case each.
 
     Raises the errors of core/errors.py where one can't be found out.
     """
     # An artifact made for the compiler also runs where there is none.
-    prepare_machine(replace(asked.target, runtime="lowered"), 0)
-    record = stored(asked.folder)
+    prepare_machine(replace(request.target, runtime="lowered"), 0)
+    record = stored(request.folder)
     cases, started = [], time.monotonic()
     talk.stage("loading")
-    artifact = read_artifact(asked.folder, verify=True)
+    artifact = read_artifact(request.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
     ready = open_artifact(
-        asked.folder,
-        runtime=asked.runtime,
-        device=asked.target.device,
-        trust_compiled=asked.trust_compiled,
+        request.folder,
+        runtime=request.runtime,
+        device=request.target.device,
+        trust_compiled=request.trust_compiled,
     )
     module = ready.module
-    batch = asked.target.batch
+    batch = request.target.batch
     specs = [
         {**s, "shape": [batch, *s["shape"][1:]]} if s["shape"] else s
         for s in artifact.manifest["inputs"]
     ]
-    inputs = draw_inputs(specs, 0).map(lambda x: x.to(asked.target.device))
-    _check_runs(asked.folder, module, inputs)
+    inputs = draw_inputs(specs, 0).map(lambda x: x.to(request.target.device))
+    _check_runs(request.folder, module, inputs)
     cases.append(_outputs_case(ready, inputs, talk))
     started = time.monotonic()
     talk.stage("measuring")
-    goes, latency = _measured(module, inputs, asked.target)
-    cases.append(_timed(_latency_case(asked.target, latency), started))
+    goes, latency = _measured(module, inputs, request.target)
+    cases.append(_timed(_latency_case(request.target, latency), started))
     found = None
-    if asked.against is not None:
-        case, found = regression(asked.against, goes, asked.target)
+    if request.against is not None:
+        case, found = regression(request.against, goes, request.target)
         cases.append(case)
     started = time.monotonic()
-    case, quality = _accuracy(asked, record, module, specs, talk)
+    case, quality = _accuracy(request, record, module, specs, talk)
     cases.append(_timed(case, started))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    machine = fingerprint(asked.target.device)
-    return Check(str(asked.folder), now, version("modelspeed"), machine, asked.target,
+    machine = fingerprint(request.target.device)
+    return Check(str(request.folder), now, version("modelspeed"), machine, request.target,
                  tuple(cases), latency, quality, found)  # fmt: skip
 
 
-def _outputs_case(ready: Opened, inputs: Inputs, talk: Talk) -> Case:
+def _outputs_case(ready: Opened, inputs: Inputs, talk: Progress) -> Case:
     """Whether what runs here gives what the stored program gives; `load` warns of the same."""
     refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
     for notice in ready.notices:
         talk.note(f"{notice.seen} {notice.remedy}")
     if refused:
         return Case("outputs", "failed", refused[0].seen, 1)
-    outputs = expected(ready.graph, probes(ready.graph, inputs))
+    outputs = plain_outputs(ready.graph, probes(ready.graph, inputs))
     try:
         found = same_answers(ready.module, outputs, ready.runtime)
     except MeasureError as error:
@@ -211,17 +213,21 @@ def regression(
 
 
 def _accuracy(
-    asked: Asked, record: Record, module: nn.Module, takes: list[dict[str, Any]], talk: Talk
+    request: CheckRequest,
+    record: Record,
+    module: nn.Module,
+    takes: list[dict[str, Any]],
+    talk: Progress,
 ) -> tuple[Case, Quality | None]:
     before = record.quality.baseline if record.quality else None
-    data = load_data(asked.recipe, takes) if asked.recipe is not None else None
+    data = load_data(request.recipe, takes) if request.recipe is not None else None
     if data is None:
-        if asked.max_drop is not None:
+        if request.max_drop is not None:
             raise UsageError("`--max-drop` needs data: name it with `--data` or in a `--config`.")
         text = "there is no data; name it with `--data` or `--config`"
         return Case("accuracy", "skipped", text), None
     talk.stage("evaluating")
-    now, count = data.accuracy(module, asked.target.device)
+    now, count = data.accuracy(module, request.target.device)
     quality = Quality(data.metric_name, True, before, now, None, count)
     text = f"{data.metric_name} {now:.4f} on {count} examples"
     unlike = record.quality is not None and record.quality.metric != data.metric_name
@@ -229,11 +235,12 @@ def _accuracy(
         text += "; that of the original is not known"
         if unlike and record.quality is not None:
             text += f" by this metric, only `{record.quality.metric}`"
-        asks = asked.max_drop is not None
+        asks = request.max_drop is not None
         return Case("accuracy", "inconclusive" if asks else "skipped", text, 5 if asks else 0), (
             replace(quality, baseline=None) if unlike else quality
         )
-    limit = asked.max_drop if asked.max_drop is not None else asked.recipe.limits.max_drop  # type: ignore[union-attr]
+    asked = request.max_drop
+    limit = asked if asked is not None else request.recipe.limits.max_drop  # type: ignore[union-attr]
     text += f", {before:.4f} of the original; at most {limit:g} may be lost"
     broken = before - now > limit + 1e-9
     return Case("accuracy", "failed" if broken else "passed", text, 4 if broken else 0), quality

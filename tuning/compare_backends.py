@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.aoti import build
-from ..backends.inductor import INDUCTOR
-from ..backends.registry import PLAIN, ready, runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, blob_of, is_compiled, ready
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
-from ..profiling.closeness import expected
-from ..profiling.statistics import compare
+from ..profiling.closeness import plain_outputs
+from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
 from ..search.variant import Variant
 from .session import Session
@@ -34,32 +34,33 @@ class Measured:
 
 
 def compile_where_faster(session: Session, variant: Variant) -> Variant:
-    """Where `--runtime inductor` asks for it: the variant compiled, if that measures faster than
-    the runtime it had; in any case with what each took."""
-    if session.job.target.runtime != INDUCTOR:
+    """If `--runtime` asks for it: the variant compiled, where that measures faster than the
+    runtime it had; in any case with what each took."""
+    asked = session.job.target.runtime
+    if not is_compiled(asked):
         return variant
     session.talk.stage("compiling")
     usual = variant.runtime
-    blob, left_out = _compiled_ahead(session, variant.module)
-    rows = measured(session, variant.module, (PLAIN, usual, INDUCTOR), blob)
-    if {INDUCTOR, usual} <= rows.keys():
-        before, after = rows[usual].latency, rows[INDUCTOR].latency
-        found = compare(before.samples_ms, after.samples_ms, session.job.target.percentile)
+    blob, left_out = _compiled_ahead(session, variant.module, asked)
+    rows = measured(session, variant.module, (PLAIN, usual, asked), blob)
+    if {asked, usual} <= rows.keys():
+        before, after = rows[usual].latency, rows[asked].latency
+        found = compare_samples(before.samples_ms, after.samples_ms, session.job.target.percentile)
         if found.finding == "faster":
-            compiled = replace(variant, runtime=INDUCTOR, blob=blob)
+            compiled = replace(variant, runtime=asked, blob=blob)
             left = (*variant.left_alone, *left_out)
-            return replace(compiled, left_alone=left, runtime_costs=costs(rows, INDUCTOR))
+            return replace(compiled, left_alone=left, runtime_costs=costs(rows, asked))
     runtime = session.trusted(usual)
     return replace(variant.under(runtime), runtime_costs=costs(rows, runtime))
 
 
 def _compiled_ahead(
-    session: Session, module: GraphModule
+    session: Session, module: GraphModule, name: str
 ) -> tuple[bytes | None, tuple[LeftAlone, ...]]:
     """The module compiled ahead of time where that works, so that what is measured is stored."""
     try:
         with torch.no_grad():
-            return build(module, session.inputs), ()
+            return blob_of(module, session.inputs, name), ()
     except MeasureError as error:
         session.talk.note(f"{error}; it is compiled in the process instead")
         return None, (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
@@ -70,12 +71,12 @@ def measured(
 ) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""
     runs: dict[str, tuple[nn.Module, float, float]] = {}
-    outputs = expected(module, session.probes)
+    outputs = plain_outputs(module, session.probes)
     for name in dict.fromkeys(names):
         started = time.monotonic()
         try:
             with torch.no_grad():
-                made = ready(module, session.inputs, name, blob if name == INDUCTOR else None)
+                made = ready(module, session.inputs, name, blob if is_compiled(name) else None)
             took = time.monotonic() - started
             if isinstance(made, str):
                 raise MeasureError(made)

@@ -15,15 +15,15 @@ from typing import Literal
 
 from torch.fx import GraphModule
 
-from ..backends.aoti import remember
 from ..backends.registry import PLAIN, lowered
+from ..backends.trust import trust
 from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
 from ..core.errors import MeasureError, OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, Record, Target, Verification
-from ..graph.capture import export, moved
-from ..graph.edits.apply import to_json
+from ..graph.capture import export_program, moved
+from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
@@ -127,11 +127,13 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
     """The variant's artifact beside `out`, gone at the end unless it is sealed."""
     session.put_back(variant.module)
     if variant.blob is not None:
-        remember(variant.blob)
+        trust(variant.blob)
     with stage(
         out,
-        program=moved(export(variant.module, session.inputs), "cpu"),  # it loads on any machine
-        edits=to_json(variant.edits),
+        program=moved(
+            export_program(variant.module, session.inputs), "cpu"
+        ),  # it loads on any machine
+        edits=edits_to_json(variant.edits),
         inputs=session.inputs,
         record=record,
         runtime=variant.runtime,

@@ -22,15 +22,15 @@ from torch.fx import GraphModule
 from ..configs.recipe import Recipe
 from ..configs.settings import Finetune
 from ..core.errors import DataError, ModelspeedError
-from ..core.progress import Quiet
+from ..core.progress import Silent
 from ..data.augmentation import Augmented
 from ..graph.capture import clone
-from ..graph.edits.apply import Edit, apply, from_json, to_json
+from ..graph.edits.apply import Edit, apply, edits_from_json, edits_to_json
 from ..profiling.machine import threads
-from ..training.distillation import Objective
+from ..training.distillation import DistillationLoss
 from ..training.finetuning import Trained, finetune
-from ..training.process_group import Group
-from ..training.quantization_aware import settle, trainable
+from ..training.process_group import ProcessGroup
+from ..training.quantization_aware import store_integers, trainable
 from ..training.trainer import Trainer, weights_of
 from .job import Job
 from .session import Session, open_session
@@ -61,7 +61,7 @@ def coordinator(device: str) -> Iterator[None]:
     finally:
         if dist.is_initialized():
             with suppress(RuntimeError):  # they are gone already
-                Group.current().agree(None)
+                ProcessGroup.current().agree(None)
             dist.destroy_process_group()
 
 
@@ -96,19 +96,21 @@ def finetune_on_all(
     trainer = _trainer(session, form, settings)
     trainer.deadline = deadline
     trained = _trained(session, student, edits, trainer)
-    settle(form, student)
+    store_integers(form, student)
     return trained
 
 
 def _trained(
     session: Session, student: GraphModule, edits: Sequence[Edit], trainer: Trainer
 ) -> Trained:
-    if Group.current().size == 1:
+    if ProcessGroup.current().size == 1:
         return finetune(trainer)
     share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
     weights = {k: v.cpu() for k, v in weights_of(student).items()}
-    request = Request(session.job, session.recipe, to_json(edits), weights, trainer.settings, share)
-    Group.current().agree(request)
+    request = Request(
+        session.job, session.recipe, edits_to_json(edits), weights, trainer.settings, share
+    )
+    ProcessGroup.current().agree(request)
     try:
         return _collective(trainer, request, None)
     except ModelspeedError:
@@ -119,18 +121,18 @@ def _trained(
         raise  # what comes after the failed step is done by this process alone
 
 
-def _join(device: str) -> Group:
+def _join(device: str) -> ProcessGroup:
     cuda = device.startswith("cuda") and torch.cuda.is_available()
     # Objects go by gloo in any case: waiting on it takes no time of the CPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    return Group.current()
+    return ProcessGroup.current()
 
 
-def _help(request: Request, group: Group) -> None:
+def _help(request: Request, group: ProcessGroup) -> None:
     trainer, problem = None, None
     try:
-        session = open_session(_here(request.job), request.recipe, Quiet())
-        student = apply(clone(session.original), from_json(request.edits))
+        session = open_session(_here(request.job), request.recipe, Silent())
+        student = apply(clone(session.original), edits_from_json(request.edits))
         student.load_state_dict(request.weights)
         trainer = _trainer(session, trainable(student), request.settings)
     except (ModelspeedError, OSError) as error:
@@ -152,7 +154,7 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
     data, spec = session.data, session.recipe.data
     assert data is not None and spec is not None
     return Trainer(
-        Objective(student, session.original, settings),
+        DistillationLoss(student, session.original, settings),
         Augmented(data.train, spec.augment, session.job.seed) if spec.augment else data.train,
         data.held,
         lambda m: data.held_score(m, session.device),
@@ -160,12 +162,12 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
         session.talk,
         session.device,
         math.inf,
-        Group.current(),
+        ProcessGroup.current(),
     )
 
 
 def _collective(trainer: Trainer | None, request: Request, problem: str | None) -> Trained:
-    problems = [p for p in Group.current().gathered(problem) if p]
+    problems = [p for p in ProcessGroup.current().gathered(problem) if p]
     if problems or trainer is None:
         raise DataError(problems[0])
     # Shuffled batches come in the same order everywhere, so that shares don't overlap.

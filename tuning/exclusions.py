@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..backends.registry import runtime_row
+from ..backends.ranking import runtime_row
 from ..core.errors import UsageError, text_line
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import LeftAlone
 
 LOG = logging.getLogger("modelspeed")  # `--debug` shows it on stderr
@@ -24,7 +24,7 @@ class Exclusions:
     else did.
     """
 
-    talk: Talk
+    talk: Progress
     runtimes: list[LeftAlone] = field(default_factory=list)
     steps: dict[int, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends.inductor import INDUCTOR, require
+from ..backends.registry import requires
 from ..checkpoints.libraries import model_factory
 from ..checkpoints.read import Source, read
 from ..checkpoints.samples import draw_inputs, specs_of_program
@@ -71,11 +71,10 @@ def program_inputs(source: Source) -> list[dict[str, Any]]:
 def prepare_machine(target: Target, seed: int) -> None:
     """Threads, device and seed for this process.
 
-    Raises UsageError where the device, or a compiler for the runtime, is missing.
+    Raises UsageError where the device, or what the runtime needs, is missing.
     """
     check_device(target.device)
-    if target.runtime == INDUCTOR:
-        require(target.device)
+    requires(target.runtime, target.device)
     if target.threads:
         torch.set_num_threads(target.threads)
     torch.manual_seed(seed)

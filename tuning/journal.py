@@ -33,8 +33,8 @@ from ..configs.references import DATA, FILE, MODELS, parse_reference
 from ..core.cache import cache_folder
 from ..core.errors import ArtifactError
 from ..core.files import write_whole
-from ..core.progress import Quiet, Talk
-from ..core.records import from_json, to_json
+from ..core.progress import Progress, Silent
+from ..core.records_json import from_json, to_json
 from .job import Job
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Journal:
     """
 
     folder: Path | None = None
-    talk: Talk = field(default_factory=Quiet)
+    talk: Progress = field(default_factory=Silent)
     head: str = ""
     left: list[Path] = field(default_factory=list)
     count: int = 0
@@ -92,7 +92,7 @@ class Journal:
     writable: bool = True
 
     @classmethod
-    def open(cls, key: str, resume: bool, talk: Talk) -> Journal:
+    def open(cls, key: str, resume: bool, talk: Progress) -> Journal:
         """The journal of the run that `key` stands for; an earlier one goes on if `resume`."""
         runs = cache_folder() / "runs"
         _forget_old(runs)

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..configs.recipe import Recipe, Step
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Latency, Record, Target, Verification
 from ..profiling.gate import working
 from ..search.decision import Decision
@@ -61,7 +61,7 @@ class SessionLab:
         return self.session.data is not None
 
     @property
-    def talk(self) -> Talk:
+    def talk(self) -> Progress:
         return self.session.talk
 
     @cached_property

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..backends.inductor import INDUCTOR, why_not
-from ..backends.registry import PLAIN, promising
+from ..backends.ranking import rank_backends
+from ..backends.registry import COMPILED, PLAIN, backend_of
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from ..core.naming import outside
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
+from ..core.runtimes import DEFAULT_RUNTIME
 from ..graph.analysis.groups import Analysis, is_kernel_axis
 from .compare_backends import costs, measured
 from .delivery import Outcome, baseline_record, layers
@@ -22,7 +23,7 @@ from .torchscript import profile_script
 
 
 def profile(
-    job: Job, recipe: Recipe, talk: Talk, groups: bool = False, runtimes: bool = False
+    job: Job, recipe: Recipe, talk: Progress, groups: bool = False, runtimes: bool = False
 ) -> Outcome:
     """Baseline latency with its interval, per-layer costs, and what analysis can't handle yet.
 
@@ -59,19 +60,20 @@ def profile(
 
 
 def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
-    """The original under `plain`, the lowering that is fastest here, and compiled."""
+    """The original under `plain`, the lowering that is fastest here, and each that compiles."""
     session.talk.stage("comparing runtimes")
     percentile = session.job.target.percentile
-    best, left_out = promising(
-        session.original, session.inputs, "lowered", percentile, session.probes
+    best, left_out = rank_backends(
+        session.original, session.inputs, DEFAULT_RUNTIME, percentile, session.probes
     )
     session.exclusions.note_runtimes(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
-    if reason := why_not(session.device):
-        session.talk.note(f"`inductor` {reason}")
-    else:
-        names = (*names, INDUCTOR)
+    for name in COMPILED:
+        if reason := backend_of(name).lacks(session.device):
+            session.talk.note(f"`{name}` {reason}")
+        else:
+            names = (*names, name)
     return costs(measured(session, session.original, names), "")
 
 

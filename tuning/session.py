@@ -9,24 +9,24 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
+from ..backends.agreement import agreeing
+from ..backends.ranking import rank_backends
 from ..backends.registry import (
     PLAIN,
-    agreeing,
     first_ready,
-    packed,
-    promising,
+    furthest_lowering,
+    keeps_runtime,
 )
 from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
 from ..core.errors import CaptureError, MeasureError
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Latency, LeftAlone, Notice
 from ..data.load import Data, load_data
 from ..graph.capture import capture, clone, tensor_at
-from ..graph.lowering.lower import CUDA_GRAPHS
 from ..graph.state import written_buffers
-from ..profiling.closeness import COARSE, PlainOutputs, expected, tolerance_of
+from ..profiling.closeness import COARSE, PlainOutputs, plain_outputs, tolerance_of
 from ..profiling.gate import working
 from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
@@ -66,7 +66,7 @@ class Session:
 
     job: Job
     recipe: Recipe
-    talk: Talk
+    talk: Progress
     source: Source
     inputs: Inputs
     original: GraphModule
@@ -126,7 +126,7 @@ class Session:
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
-        found = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._promising(module)))
+        found = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._ranked(module)))
         self.exclusions.note_runtimes(found.left_out)
         return replace(self, kernels=found)
 
@@ -138,9 +138,9 @@ class Session:
         """What a graph in another number format runs under: its kernels, where there are any."""
         if self.job.target.runtime == PLAIN:
             return PLAIN
-        if usual in CUDA_GRAPHS:
+        if keeps_runtime(usual):
             return usual
-        name = packed(module, self.inputs)
+        name = furthest_lowering(module, self.inputs)
         if name is None or not self._gives_the_same(module, name):
             return usual
         return name
@@ -151,19 +151,19 @@ class Session:
 
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
-        runtimes, left_out = self._promising(module)
+        runtimes, left_out = self._ranked(module)
         self.exclusions.note_runtimes(left_out)
         return runtimes[0]
 
-    def _promising(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
+    def _ranked(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
         target = self.job.target
-        return promising(module, self.inputs, target.runtime, target.percentile, self.probes)
+        return rank_backends(module, self.inputs, target.runtime, target.percentile, self.probes)
 
     def _gives_the_same(self, module: GraphModule, name: str) -> bool:
         """Asked for a runtime's first graph in another format; the fresh process asks for each."""
         if not self.exclusions.is_compared(name):
             try:
-                agreeing(module, self.inputs, name, expected(module, self.probes))
+                agreeing(module, self.inputs, name, plain_outputs(module, self.probes))
                 self.exclusions.trust(name)
             except MeasureError as error:
                 self.exclusions.leave_out_runtime(name, str(error))
@@ -211,7 +211,7 @@ class Session:
         return count_macs(module, self.inputs)
 
 
-def open_session(job: Job, recipe: Recipe, talk: Talk) -> Session:
+def open_session(job: Job, recipe: Recipe, talk: Progress) -> Session:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
     started = working()
     prepare_machine(job.target, job.seed)

@@ -14,9 +14,17 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, LeftAlone, Step
+from ..core.records import Comparison, LeftAlone, StepRecord
 from ..graph.capture import clone
-from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, apply, from_json, to_json
+from ..graph.edits.apply import (
+    DropBlock,
+    Edit,
+    FoldBatchNorm,
+    Slice,
+    apply,
+    edits_from_json,
+    edits_to_json,
+)
 from ..search.decision import Decision
 from ..search.number_formats import takes_a_format
 from ..search.target import wanted
@@ -36,7 +44,7 @@ class Done:
     `runtime`: what the variant runs under after it.
     """
 
-    step: Step
+    step: StepRecord
     edits: list[dict[str, Any]]
     left_alone: tuple[LeftAlone, ...]
     weights: dict[str, Any]
@@ -44,7 +52,7 @@ class Done:
 
     def redone(self, variant: Variant) -> Variant:
         """The variant as it was after this step."""
-        edits = from_json(self.edits)
+        edits = edits_from_json(self.edits)
         module = apply(variant.module, edits)
         if self.weights:
             module.load_state_dict(self.weights)
@@ -101,16 +109,16 @@ class StepRunner:
             return known.redone(variant).under(session.trusted(known.runtime))
         after, row, plan = self._measured(variant, step, errors)
         after = after.with_step(row, plan.left_alone)
-        retrained = row.status == "kept" and (plan.trains or plan.weights or _epochs(step))
+        retrained = row.status == "kept" and (plan.is_training or plan.weights or _epochs(step))
         weights = after.module.state_dict() if retrained else {}
-        edits = to_json(after.edits[len(variant.edits) :])
+        edits = edits_to_json(after.edits[len(variant.edits) :])
         done = Done(row, edits, plan.left_alone, weights, after.runtime)
         session.journal.put(step.name, done)
         return after
 
     def _measured(
         self, variant: Variant, step: RecipeStep, errors: list[Exception]
-    ) -> tuple[Variant, Step, Plan]:
+    ) -> tuple[Variant, StepRecord, Plan]:
         started = time.monotonic()
         try:
             after, row, plan = self._tried(variant, step)
@@ -122,21 +130,21 @@ class StepRunner:
             after, row, plan = variant, _row(step, "rolled back", reason), Plan()
         return after, replace(row, seconds=round(time.monotonic() - started, 3)), plan
 
-    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Variant, Step, Plan]:
+    def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Variant, StepRecord, Plan]:
         plan = plan_step(self.session, variant, step, self.decision)
-        if plan.trains and self.decision is not None and not _lossy(variant):
+        if plan.is_training and self.decision is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
             return variant, _row(step, "skipped", reason), plan
-        if plan.trains:
+        if plan.is_training:
             return *self._train(variant, step), plan
         if plan.edits:
             return *self._edit(variant, step, plan), plan
         reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
         return variant, _row(step, "skipped", reason), plan
 
-    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> tuple[Variant, Step]:
+    def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> tuple[Variant, StepRecord]:
         session = self.session
-        changed, trained = plan.carry_out(clone(variant.module)), ""
+        changed, trained = plan.apply(clone(variant.module)), ""
         if _epochs(step) and session.data is not None:
             changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
         runtime = session.runtime_that_runs(changed, self._runtime(variant, changed, plan))
@@ -148,7 +156,7 @@ class StepRunner:
         )
         quality = session.accuracy(variant.module), session.accuracy(changed)
         objection = None if self.as_written else self._objection(step, plan, found, quality[1])
-        row = Step(
+        row = StepRecord(
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
@@ -166,7 +174,7 @@ class StepRunner:
         """What the changed graph runs under."""
         if not takes_a_format(plan.edits):
             return variant.runtime
-        if plan.for_speed:
+        if plan.must_be_faster:
             return self.session.runtime_for(changed, variant.runtime)
         return self.session.fastest_runtime(changed)
 
@@ -176,10 +184,10 @@ class StepRunner:
         """Why the step goes again, None where it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
         built_upon = self.decision is not None and _is_ahead(self.session, step)
-        droppable = plan.for_speed or (ADJUSTERS[step.name].lossless and not built_upon)
+        droppable = plan.must_be_faster or (ADJUSTERS[step.name].lossless and not built_upon)
         if found.finding == "slower" and droppable:
             return "measured slower on this machine"
-        if not plan.for_speed:
+        if not plan.must_be_faster:
             return None
         if found.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
@@ -193,7 +201,7 @@ class StepRunner:
             return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
         return None
 
-    def _train(self, variant: Variant, step: RecipeStep) -> tuple[Variant, Step]:
+    def _train(self, variant: Variant, step: RecipeStep) -> tuple[Variant, StepRecord]:
         before = self.session.accuracy(variant.module)
         train = self._compensate if step.name == "compensate" else self._finetune
         trained, reason = train(variant, step)
@@ -246,8 +254,8 @@ class StepRunner:
         return trained.kept != "nothing", reason
 
 
-def _row(step: RecipeStep, status: Any, reason: str) -> Step:
-    return Step(step.name, _plain(step), status, reason)
+def _row(step: RecipeStep, status: Any, reason: str) -> StepRecord:
+    return StepRecord(step.name, _plain(step), status, reason)
 
 
 def _why_unfitted(edits: Sequence[Edit]) -> str:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from ..backends.registry import PLAIN, first_ready, packed, runner
+from ..backends.readiness import runner
+from ..backends.registry import PLAIN, first_ready, furthest_lowering
 from ..core.model_io import Inputs
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Latency, Target
 from ..profiling.machine import threads, usable_cores
 from ..profiling.timer import measure_interleaved
@@ -25,7 +26,7 @@ def counts(cores: int) -> tuple[int, ...]:
     return (*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores)
 
 
-def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Talk) -> Target:
+def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Progress) -> Target:
     """The target with the count in it, which this process uses from here on; others as they are.
 
     Of a graph what is timed is the original after lossless work, since that's what variants are
@@ -36,7 +37,7 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, talk: Talk) 
     talk.stage("choosing threads")
     with torch.no_grad():
         if isinstance(module, GraphModule):
-            name = PLAIN if target.runtime == PLAIN else packed(module, inputs) or PLAIN
+            name = PLAIN if target.runtime == PLAIN else furthest_lowering(module, inputs) or PLAIN
             module = first_ready(module, inputs, (name,), talk.note)[1]
         rows = measured(module, inputs)
     found = fewest(rows)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.scripts import read_script
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import LeftAlone
 from ..core.user_code import import_all
 from ..profiling.gate import working
@@ -18,7 +18,7 @@ from .threads import with_fastest
 WHY = "a TorchScript archive holds no graph: nothing is known of its layers, MACs and groups"
 
 
-def profile_script(job: Job, talk: Talk) -> Outcome:
+def profile_script(job: Job, talk: Progress) -> Outcome:
     started = working()
     prepare_machine(job.target, job.seed)
     talk.stage("loading")

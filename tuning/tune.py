@@ -9,7 +9,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..checkpoints.artifact import check_writable
 from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
-from ..core.progress import Talk
+from ..core.progress import Progress
 from ..core.records import Record
 from ..search.target import budget_ms, feasibility, wanted
 from ..search.trials import candidate
@@ -23,9 +23,15 @@ from .stages import OPENING, expected
 
 
 def tune(
-    job: Job, recipe: Recipe, talk: Talk, out: Path, *, force: bool = False, dry_run: bool = False,
+    job: Job,
+    recipe: Recipe,
+    talk: Progress,
+    out: Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
     resume: bool = False,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Tune `job.checkpoint` to its target and write the artifact to `out`.
 
     `resume` goes on after the last stage that an interrupted run of the same job finished, with

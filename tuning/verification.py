@@ -18,18 +18,20 @@ from typing import Any
 
 from torch import nn
 
-from ..backends.registry import runner, same_answers
+from ..backends.agreement import same_answers
+from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.processes import die_with_parent, python
-from ..core.records import Latency, Verification, from_json, to_json
+from ..core.records import Latency, Verification
+from ..core.records_json import from_json, to_json
 from ..data.load import load_data
-from ..profiling.closeness import expected
+from ..profiling.closeness import plain_outputs
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare
+from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from ..runtime.load import open_artifact
@@ -93,13 +95,13 @@ def measured(request: Request) -> Verification:
         raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, program_inputs(source))
-    outputs = expected(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
+    outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
     quality = None
     if request.judged:
         quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
     baseline, final = _timed(request, original, variant.module, inputs)
-    found = compare(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    found = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     return Verification(baseline, final, found, closeness, quality)
 
 

@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from ...graph.capture import node_named, tensor_at
 from ...graph.edits.integer_weights import integer_weight
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of
 from ..plan import Context
 from .calibration import batches
@@ -23,7 +23,7 @@ from .calibration import batches
 Steps = Mapping[str, tuple[float, int]]
 
 
-def corrected(
+def corrected_biases(
     context: Context,
     module: GraphModule,
     integer: GraphModule,
@@ -56,7 +56,7 @@ def corrected(
     }
 
 
-class _Both(Watch):
+class _Both(Recorder):
     """Runs the float graph, and each layer in int8 beside it."""
 
     def __init__(

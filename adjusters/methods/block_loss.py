@@ -20,7 +20,7 @@ from ...core.errors import DataError
 from ...core.model_io import Inputs, primary
 from ...graph.blocks import Block
 from ...graph.capture import clone
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import layers_of
 from ...graph.train_mode import gradients
 from ..plan import Context
@@ -82,7 +82,7 @@ def block_losses(context: Context, blocks: Sequence[Block]) -> dict[str, float]:
     return {name: sums.loss() for name, sums in watched.sums.items()}
 
 
-class _Watched(Watch):
+class _Watched(Recorder):
     """Notes what goes into each block's sum as it is computed: what follows may overwrite it."""
 
     def __init__(self, module: GraphModule, blocks: Sequence[Block]) -> None:

@@ -19,7 +19,7 @@ SHRINKS = 40  # ranges that `mse` tries, from 1/40 of what was seen to all of it
 
 
 @dataclass
-class Seen:
+class ObservedRange:
     """Least and greatest value of one activation, and some of its values."""
 
     low: float = 0.0
@@ -69,7 +69,7 @@ def batches(context: Context, examples: int) -> Iterable[Inputs]:
         yield given
 
 
-def gather(train: Batches, examples: int) -> Inputs:
+def one_batch(train: Batches, examples: int) -> Inputs:
     """The same as one batch, on the CPU."""
     rows: list[Inputs] = []
     count = 0
@@ -85,7 +85,7 @@ def gather(train: Batches, examples: int) -> Inputs:
 
 def observe(
     context: Context, module: Any, reads: Mapping[Node, set[int]], examples: int
-) -> dict[str, Seen]:
+) -> dict[str, ObservedRange]:
     """By the name of its node: what passed through each argument that `reads` names."""
     watched = _Watched(module, reads, context.seed)
     names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
@@ -99,7 +99,7 @@ def observe(
 class _Watched(Interpreter):
     def __init__(self, module: Any, reads: Mapping[Node, set[int]], seed: int) -> None:
         super().__init__(module, garbage_collect_values=True)
-        self.reads, self.seen = reads, dict[str, Seen]()
+        self.reads, self.seen = reads, dict[str, ObservedRange]()
         self.seen_now: set[str] = set()
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -111,5 +111,7 @@ class _Watched(Interpreter):
             assert isinstance(source, Node)
             if source.name not in self.seen_now:  # one value, however many layers read it
                 self.seen_now.add(source.name)
-                self.seen.setdefault(source.name, Seen()).note(self.env[source], self.generator)
+                self.seen.setdefault(source.name, ObservedRange()).note(
+                    self.env[source], self.generator
+                )
         return super().run_node(n)

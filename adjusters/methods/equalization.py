@@ -17,15 +17,15 @@ from torch.fx import GraphModule, Node
 from ...graph.capture import clone
 from ...graph.edits.apply import Equalize
 from ...graph.edits.equalizing import Joint, balancing, joints, made_by_weights, rescale
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer
 from ..plan import Context
 from .calibration import batches
 
-ROUNDS = 3  # each moves its neighbours' ranges again
+ROUNDS = 3  # each moves its neighbors' ranges again
 
 
-def equalised(context: Context, module: GraphModule, examples: int) -> list[Equalize]:
+def equalization_edits(context: Context, module: GraphModule, examples: int) -> list[Equalize]:
     """One edit for each layer of `module` that can be scaled; `module` is not changed."""
     trial = clone(module)
     pairs = joints(trial)
@@ -58,7 +58,7 @@ def _seen(
     return watched.largest
 
 
-class _Ranges(Watch):
+class _Ranges(Recorder):
     def __init__(self, module: GraphModule, layers: Iterable[Layer]) -> None:
         super().__init__(module)
         self.layers = {layer.node: layer for layer in layers}

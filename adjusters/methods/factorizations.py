@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ...graph.capture import tensor_at
-from ...graph.edits.apply import Factor, SeparateChannels, SeparateSpace
+from ...graph.edits.apply import Factor, SpatialFactor, TuckerFactor
 from ...graph.edits.factoring import factors, full_rank, new_name
 from ...graph.layers import Layer
 from .spectrum import Spectrum
 
 STEPS = (8, 16, 32)  # kernels work on so many channels at once
-SplitEdit = Factor | SeparateSpace | SeparateChannels
+SplitEdit = Factor | SpatialFactor | TuckerFactor
 
 
 @dataclass(frozen=True)
-class Split:
+class Factorization:
     """`error`: fraction of the variance of the layer's outputs that is lost. `cost`: numbers that
     are multiplied for one place of the output. `weights`: what the new layers get, by name."""
 
@@ -37,7 +37,7 @@ def stepped(least: int, most: int) -> list[int]:
     return sorted(rank for rank in steps if rank <= most)
 
 
-def held(module: GraphModule, layer: Layer) -> tuple[Tensor, Tensor]:
+def weight_and_bias(module: GraphModule, layer: Layer) -> tuple[Tensor, Tensor]:
     """Weight and bias, zeros where it has none."""
     weight = tensor_at(module, layer.weight).detach()
     bias = tensor_at(module, layer.bias).detach() if layer.bias else weight.new_zeros(len(weight))
@@ -51,21 +51,23 @@ def bias_name(layer: Layer, last: str) -> str:
 
 def by_outputs(
     module: GraphModule, layer: Layer, found: Spectrum, ranks: Iterable[int]
-) -> list[Split]:
+) -> list[Factorization]:
     """To few channels, then 1x1 to all (graph/edits/factoring.py)."""
-    weight, _ = held(module, layer)
+    weight, _ = weight_and_bias(module, layer)
     made = []
     for rank in ranks:
         cost = rank * (weight[0].numel() + len(weight))
         if 0 < rank < full_rank(weight) and cost < weight.numel():
             values = partial(_factored, module, layer, found, rank)
             edit = Factor(layer.node.name, rank)
-            made.append(Split(f"channels, rank {rank}", edit, found.error(rank), cost, values))
+            made.append(
+                Factorization(f"channels, rank {rank}", edit, found.error(rank), cost, values)
+            )
     return made
 
 
 def _factored(module: GraphModule, layer: Layer, found: Spectrum, rank: int) -> dict[str, Tensor]:
-    weight, bias = held(module, layer)
+    weight, bias = weight_and_bias(module, layer)
     second = new_name(module, layer.weight)
     first, other = factors(weight, found.basis[:, :rank])
     shift = found.bias(rank, bias).to(weight.dtype)

@@ -26,10 +26,10 @@ FISHER_BATCHES = 16
 
 
 def magnitude(context: Context) -> Scores:
-    """Mean squared weight of a unit over its members, each member normalised to mean 1.
+    """Mean squared weight of a unit over its members, each member normalized to mean 1.
 
     L2 criterion of Li et al. 2017 (Pruning Filters), summed over a group as in DepGraph
-    (Fang et al. 2023, eq. 4). Scores of different groups are comparable through the normalisation.
+    (Fang et al. 2023, eq. 4). Scores of different groups are comparable through the normalization.
     """
     scores: Scores = {}
     for group in context.analysis.prunable:
@@ -97,7 +97,7 @@ def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:
     return np.array([line[list(unit)].sum() for unit in member.indices])
 
 
-def compensated(context: Context) -> Scores:
+def compensated_scores(context: Context) -> Scores:
     """Rise in loss as units leave one after the other and the layers that read the group make up
     for each with what stays (`surgeon.order`). Groups that no layer reads are ranked by `fisher`.
     """
@@ -139,7 +139,7 @@ def _reader(context: Context, member: Member, moment: Moment) -> Reader:
 IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {
     "magnitude": magnitude,
     "fisher": fisher,
-    "compensated": compensated,
+    "compensated": compensated_scores,
 }
 
 

@@ -2,7 +2,7 @@
 
 The codes of graph/edits/kernel_factoring.py are chosen by the covariance of what is read at one
 place of the kernel; the layer behind them is then fitted to the outputs by least squares, where
-the whole patch counts, pulled towards the weights it would have without.
+the whole patch counts, pulled toward the weights it would have without.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ...graph.edits.apply import SeparateChannels, SeparateSpace
+from ...graph.edits.apply import SpatialFactor, TuckerFactor
 from ...graph.edits.kernel_factoring import (
     by_channels,
     by_rows,
@@ -25,8 +25,8 @@ from ...graph.edits.kernel_factoring import (
     tucker_weights,
 )
 from ...graph.layers import Layer
-from .factorizations import STEPS, Split, bias_name, held, stepped
-from .spectrum import Seen
+from .factorizations import STEPS, Factorization, bias_name, stepped, weight_and_bias
+from .spectrum import OuterSums
 
 RIDGE = 0.005  # of the codes' mean variance, as `compensate` has it
 SHARES = 12  # input ranks that are looked at for each layer
@@ -38,7 +38,7 @@ class Encoded:
     `weight` [out, p, t]; `seen` holds rows of p x t numbers, None: all count alike.
     """
 
-    def __init__(self, weight: Tensor, seen: Seen | None, most: int) -> None:
+    def __init__(self, weight: Tensor, seen: OuterSums | None, most: int) -> None:
         out, parts, taps = weight.shape
         self.weight = wide = weight.double()
         self.mean = None if seen is None else seen.mean().double().reshape(parts, taps)
@@ -90,24 +90,29 @@ class Encoded:
 
 
 def spatial_splits(
-    module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
-) -> list[Split]:
+    module: GraphModule, layer: Layer, seen: OuterSums | None, max_error: float
+) -> list[Factorization]:
     """k x 1, then 1 x k, at the least rank that is within `max_error` and steps above it."""
-    weight, _ = held(module, layer)
+    weight, _ = weight_and_bias(module, layer)
     out, ins, rows, columns = weight.shape
     each = ins * rows * layer.stride[1] + out * columns
     most = min(ins * rows, out * columns, (weight.numel() - 1) // each)
     found = Encoded(by_rows(weight), seen, most)
     least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -found.error(r)) + 1
     return [
-        Split(f"spatial, rank {rank}", SeparateSpace(layer.node.name, rank), found.error(rank),
-            rank * each, partial(_spatial, module, layer, found, rank))
+        Factorization(
+            f"spatial, rank {rank}",
+            SpatialFactor(layer.node.name, rank),
+            found.error(rank),
+            rank * each,
+            partial(_spatial, module, layer, found, rank),
+        )
         for rank in (stepped(least, most) if least <= most else ())
-    ]  # fmt: skip
+    ]
 
 
 def _spatial(module: GraphModule, layer: Layer, found: Encoded, rank: int) -> dict[str, Tensor]:
-    weight, bias = held(module, layer)
+    weight, bias = weight_and_bias(module, layer)
     decoder, _, _ = found.fitted(rank)
     second = decoder.reshape(len(weight), rank, -1)
     parts = spatial_weights(found.codes[:rank], second, weight.shape[2])
@@ -115,20 +120,20 @@ def _spatial(module: GraphModule, layer: Layer, found: Encoded, rank: int) -> di
 
 
 def tucker_splits(
-    module: GraphModule, layer: Layer, seen: Seen | None, max_error: float
-) -> list[Split]:
+    module: GraphModule, layer: Layer, seen: OuterSums | None, max_error: float
+) -> list[Factorization]:
     """1x1, k x k, 1x1 at the ranks within `max_error` that multiply least, and steps above them."""
-    weight, _ = held(module, layer)
+    weight, _ = weight_and_bias(module, layer)
     out, ins = weight.shape[:2]
     found = Encoded(by_channels(weight), seen, ins)
 
-    def split(first: int, second: int, error: float) -> Split:
+    def split(first: int, second: int, error: float) -> Factorization:
         cost = first * (ins * prod(layer.stride) + second * prod(weight.shape[2:])) + second * out
         values = partial(_tucker, module, layer, found, (first, second))
-        edit = SeparateChannels(layer.node.name, (first, second))
-        return Split(f"tucker, ranks {first} and {second}", edit, error, cost, values)
+        edit = TuckerFactor(layer.node.name, (first, second))
+        return Factorization(f"tucker, ranks {first} and {second}", edit, error, cost, values)
 
-    best: Split | None = None
+    best: Factorization | None = None
     for first in sorted({-(-ins * share // SHARES) for share in range(1, SHARES)}):
         lost = found.directions(first)[1]
         second = int((lost > max_error).sum()) + 1
@@ -153,7 +158,7 @@ def _up(rank: int, step: int, most: int) -> int:
 def _tucker(
     module: GraphModule, layer: Layer, found: Encoded, ranks: tuple[int, int]
 ) -> dict[str, Tensor]:
-    weight, bias = held(module, layer)
+    weight, bias = weight_and_bias(module, layer)
     last = found.directions(ranks[0])[0][:, : ranks[1]]
     core = last.T @ found.fitted(ranks[0])[0]
     kernel = tuple(weight.shape[2:])

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 from ...core.errors import DataError
 from ...core.model_io import Inputs, primary
 from ...graph.capture import clone
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of
 from ...graph.train_mode import gradients
 from ...profiling.losses import has_classes
@@ -128,7 +128,7 @@ class _Pass:
     seed: int = 0
 
 
-class _Watched(Watch):
+class _Watched(Recorder):
     """Runs the graph with gradients, and notes what its layers read and what they matter."""
 
     def __init__(self, module: GraphModule) -> None:

@@ -19,10 +19,10 @@ from torch.fx import GraphModule, Node
 
 from ...graph.capture import has_dynamic_batch, tensor_at
 from ...graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of, outputs_at, patches_at, places
 from ..plan import Context
-from .calibration import gather
+from .calibration import one_batch
 
 ROWS_PER_FEATURE = 4
 NUMBERS = 16_000_000  # of the sampled inputs of one layer: 64 MB
@@ -31,7 +31,7 @@ RIDGE, DAMPING = 0.1, 0.01  # of the mean of the Gram matrix's diagonal
 BLOCK = 128  # inputs after which the rest makes up for them
 
 
-def adapted(
+def gptq_rounding(
     context: Context,
     module: GraphModule,
     integer: GraphModule,
@@ -47,7 +47,7 @@ def adapted(
         for layer in layers_of(module)
         if layer.node.name in wanted and tensor_at(module, layer.weight)[0].numel() <= WIDEST
     }
-    given = gather(context.train, examples if has_dynamic_batch(module) else 1)
+    given = one_batch(context.train, examples if has_dynamic_batch(module) else 1)
     given = given.map(lambda x: x.to(context.device))
     with torch.no_grad():
         shown = _Shown(module, layers, context.seed)
@@ -57,7 +57,7 @@ def adapted(
     return fitted.found
 
 
-class _Shown(Watch):
+class _Shown(Recorder):
     """The float graph: outputs of its layers at random places."""
 
     def __init__(self, module: GraphModule, layers: Mapping[str, Layer], seed: int) -> None:
@@ -77,7 +77,7 @@ class _Shown(Watch):
         return result
 
 
-class _Fitted(Watch):
+class _Fitted(Recorder):
     """The integer graph: each layer is fitted before it runs."""
 
     def __init__(self, module: GraphModule, shown: _Shown) -> None:
@@ -133,7 +133,7 @@ def _together(weight: Tensor, gram: Tensor, grid: Grid) -> Tensor:
     order = gram.diagonal(0, 1, 2).argsort(1, descending=True)[:, None]
     by_place = order.expand_as(weight)
     left, step, least = (
-        t.reshape(weight.shape).gather(2, by_place) for t in (weight, grid.step, grid.least)
+        t.reshape(weight.shape).gather(2, by_place) for t in (weight, grid.scale, grid.minimum)
     )
     gram = gram.gather(1, order.transpose(1, 2).expand_as(gram)).gather(2, order.expand_as(gram))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
@@ -143,7 +143,7 @@ def _together(weight: Tensor, gram: Tensor, grid: Grid) -> Tensor:
         end = min(left.shape[2], start + BLOCK)
         for at in range(start, end):
             steps = (left[..., at] - least[..., at]) / step[..., at]
-            found[..., at] = steps.round_().clamp_(grid.low, grid.high)
+            found[..., at] = steps.round_().clamp_(grid.qmin, grid.qmax)
             rounded = found[..., at] * step[..., at] + least[..., at]
             gaps[..., at] = (left[..., at] - rounded) / upper[:, at, at, None]
             left[..., at:end] -= gaps[..., at, None] * upper[:, None, at, at:end]

@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from ...core.model_io import Inputs
 from ...graph.capture import tensor_at
-from ...graph.interpreter import Watch
+from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, outputs_at, patches_at, places
 from ..plan import Context
 from .calibration import batches
@@ -22,7 +22,7 @@ WIDE = 1024
 
 
 @dataclass
-class Seen:
+class OuterSums:
     """Sums of rows [n] and their outer products [n, n]: of a layer's outputs, or of its inputs
     where those are fewer numbers or are what is wanted."""
 
@@ -32,7 +32,7 @@ class Seen:
     square: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor, inputs: bool = False) -> Seen:
+    def of(cls, weight: Tensor, inputs: bool = False) -> OuterSums:
         outs, features = len(weight), weight[0].numel()
         size = features if inputs else min(outs, features)
         # Patches are wide: 512 channels of 3x3 would take 170 MB in float64.
@@ -78,7 +78,7 @@ class Spectrum:
         return self.mean - u @ (u.T @ (self.mean - bias.double()))
 
 
-def spectrum(weight: Tensor, bias: Tensor, seen: Seen | None) -> Spectrum:
+def spectrum(weight: Tensor, bias: Tensor, seen: OuterSums | None) -> Spectrum:
     """Of the layer with `weight` [out, in, *kernel]; all inputs count alike without `seen`."""
     wide, shift = weight.detach().double().flatten(1), bias.double()
     if seen is None or not seen.rows:
@@ -99,9 +99,9 @@ def spectrum(weight: Tensor, bias: Tensor, seen: Seen | None) -> Spectrum:
     return Spectrum(basis, values.square(), wide @ seen.mean() + shift)
 
 
-def look(
+def observe_layers(
     context: Context, layers: Iterable[Layer], examples: int, inputs: Collection[Node] = ()
-) -> dict[Node, Seen]:
+) -> dict[Node, OuterSums]:
     """What passes through `layers` of the context's module on training data; empty without.
 
     Of those in `inputs` what they read.
@@ -114,12 +114,12 @@ def look(
     return watched.seen
 
 
-class _Watched(Watch):
+class _Watched(Recorder):
     def __init__(self, context: Context, layers: Iterable[Layer], inputs: Collection[Node]) -> None:
         super().__init__(context.module)
         self.layers = {layer.node: layer for layer in layers}
         self.weights = {n: tensor_at(context.module, o.weight) for n, o in self.layers.items()}
-        self.seen: dict[Node, Seen] = {}
+        self.seen: dict[Node, OuterSums] = {}
         self.rows, self.number, self.inputs = ROWS, 0, inputs
 
     def run_node(self, n: Node) -> Any:
@@ -127,7 +127,7 @@ class _Watched(Watch):
         if layer is None:
             return super().run_node(n)
         read, weight = self.env[layer.source], self.weights[n]
-        seen = self.seen.get(n) or self.seen.setdefault(n, Seen.of(weight, n in self.inputs))
+        seen = self.seen.get(n) or self.seen.setdefault(n, OuterSums.of(weight, n in self.inputs))
         found = super().run_node(n)
         self.number += 1
         where = places(layer, found, self.rows, seed=self.number)
@@ -138,9 +138,9 @@ class _Watched(Watch):
         return found
 
 
-def inputs_of(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:
+def layer_inputs(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:
     """What each layer reads on the context's inputs."""
-    watched = Watch(context.module, {layer.source.name for layer in layers}, copy=True)
+    watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         watched.of(Inputs.of(context.inputs))
     return {layer.node: watched.values[layer.source.name] for layer in layers}

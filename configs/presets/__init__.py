@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from ...core.errors import UsageError
-from ..sentences import nearest, show
+from ..sentences import as_text, nearest
 
 
 def preset_names() -> list[str]:
@@ -17,5 +17,5 @@ def read_preset(name: str) -> str:
     """The YAML text of a preset. Raises UsageError with the nearest name."""
     names = preset_names()
     if name not in names:
-        raise UsageError(f"There is no preset {show(name)}; {nearest(name, names)}")
+        raise UsageError(f"There is no preset {as_text(name)}; {nearest(name, names)}")
     return files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")

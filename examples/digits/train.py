@@ -21,21 +21,21 @@ def main() -> None:
     torch.manual_seed(0)
     model = build()
     train, held = loaders()
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(), PEAK_LR, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
     # A short warm-up, then cosine decay.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, PEAK_LR, total_steps=EPOCHS * len(train), pct_start=0.2
+        optimizer, PEAK_LR, total_steps=EPOCHS * len(train), pct_start=0.2
     )
     started = time.monotonic()
     for epoch in range(1, EPOCHS + 1):
         model.train()
         for images, labels in train:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images), labels)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         seconds = time.monotonic() - started
         print(

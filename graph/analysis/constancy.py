@@ -16,7 +16,7 @@ from .groups import Group, Member
 from .rules import elementwise, indexing, reshape, shape
 from .rules.table import RULES
 
-Units: TypeAlias = NDArray[np.bool_]
+UnitMask: TypeAlias = NDArray[np.bool_]
 aten: Any = torch.ops.aten
 _PASS = {
     elementwise.unary, elementwise.broadcast, shape.cat, shape.permute, shape.transpose,
@@ -26,7 +26,7 @@ _PASS = {
 }  # fmt: skip
 
 
-def zero_slices(module: GraphModule, member: Member) -> Units:
+def zero_slices(module: GraphModule, member: Member) -> UnitMask:
     """[units]: everything that a unit owns of the member is exactly zero."""
     tensor = tensor_at(module, member.param).detach()
     others = [d for d in range(tensor.dim()) if d != member.dim]
@@ -34,7 +34,7 @@ def zero_slices(module: GraphModule, member: Member) -> Units:
     return np.array([not used[list(unit)].any() for unit in member.indices])
 
 
-def varying(module: GraphModule, group: Group) -> dict[str, Units]:
+def varying(module: GraphModule, group: Group) -> dict[str, UnitMask]:
     """By node that holds the group's units: which of them depend on the model's input.
 
     A unit no longer does after a weight row or a batch norm's scale of zeros. Only operators that
@@ -44,7 +44,7 @@ def varying(module: GraphModule, group: Group) -> dict[str, Units]:
         id(tensor_at(module, m.param)): zero_slices(module, m) for m in group.members if m.dim == 0
     }
     layers = {layer.node: layer for layer in layers_of(module)}
-    found: dict[Node, Units | None] = {}
+    found: dict[Node, UnitMask | None] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr":
             own = id(tensor_at(module, str(node.target))) in cut
@@ -57,8 +57,11 @@ def varying(module: GraphModule, group: Group) -> dict[str, Units]:
 
 
 def _after_layer(
-    module: GraphModule, layer: Layer, cut: Mapping[int, Units], found: Mapping[Node, Units | None]
-) -> Units | None:
+    module: GraphModule,
+    layer: Layer,
+    cut: Mapping[int, UnitMask],
+    found: Mapping[Node, UnitMask | None],
+) -> UnitMask | None:
     weight = tensor_at(module, layer.weight)
     zero = cut.get(id(weight))
     if zero is None:
@@ -72,10 +75,10 @@ def _after_layer(
 def _after(
     module: GraphModule,
     node: Node,
-    cut: Mapping[int, Units],
-    found: Mapping[Node, Units | None],
+    cut: Mapping[int, UnitMask],
+    found: Mapping[Node, UnitMask | None],
     size: int,
-) -> Units | None:
+) -> UnitMask | None:
     inputs = [found[n] for n in node.all_input_nodes]
     held = [units for units in inputs if units is not None]
     if node.target is aten.batch_norm.default and isinstance(node.args[1], Node):
@@ -87,6 +90,6 @@ def _after(
     rule = RULES.get(node.target)
     # In a concatenation other groups stand beside this one; elsewhere they mix with it.
     if rule in _PASS and (rule is shape.cat or len(held) == len(inputs)):
-        either: Units = np.logical_or.reduce(held)
+        either: UnitMask = np.logical_or.reduce(held)
         return either
     return np.ones(size, bool)

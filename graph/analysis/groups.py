@@ -12,9 +12,9 @@ from torch.fx import GraphModule
 
 from ...core.errors import EditError
 from ...core.naming import outside
-from ..edits.apply import Constant, Edit, Scale, Slice
+from ..edits.apply import Constant, Edit, ScaleParameter, Slice
 from ..shapes import refresh
-from .labelling import walk
+from .labeling import walk
 from .labels import Labels
 from .walk import Patch, Rescale, Walk
 
@@ -59,7 +59,7 @@ class Analysis:
         return tuple(g for g in self.groups if g.frozen is None and g.size > 1)
 
 
-def analyse(module: GraphModule, through_norms: bool = False) -> Analysis:
+def analyze(module: GraphModule, through_norms: bool = False) -> Analysis:
     """All channel groups of a captured graph, prunable or frozen with the reason.
 
     With `through_norms` also those that layer norms and means run over, such as the width of a
@@ -200,5 +200,5 @@ def keep_units(analysis: Analysis, dropped: Mapping[str, Iterable[int]]) -> list
     for scale in analysis.rescales:
         count = int((~np.isin(scale.labels, removed)).sum())
         if count < len(scale.labels):
-            edits.append(Scale(scale.param, len(scale.labels) / count))
+            edits.append(ScaleParameter(scale.param, len(scale.labels) / count))
     return edits

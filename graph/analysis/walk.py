@@ -42,7 +42,7 @@ class Rescale:
 
 
 @dataclass(frozen=True)
-class Split:
+class ReshapeSplit:
     """Where a reshape had several axes to keep its units along: how many, and what it chose."""
 
     node: str
@@ -67,7 +67,7 @@ class Walk:
     through_norms: bool = False
     parts: dict[Node, Parts] = field(default_factory=dict)
     choices: dict[str, int] = field(default_factory=dict)
-    splits: list[Split] = field(default_factory=list)
+    splits: list[ReshapeSplit] = field(default_factory=list)
     rescales: list[Rescale] = field(default_factory=list)
     unknown_ops: dict[str, str] = field(default_factory=dict)
     _by_identity: dict[int, str] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Walk:
     def choose(self, node: Node, options: Sequence[int], labels: Labels) -> int:
         """One of `options`, best first, noting what hangs on it."""
         if self.labels.frozen(int(labels[0])) is None:
-            self.splits.append(Split(node.name, len(options), labels))
+            self.splits.append(ReshapeSplit(node.name, len(options), labels))
         return options[self.choices.get(node.name, 0) % len(options)]
 
     def broadcast(self, node: Node, operands: Sequence[Node], position: int) -> Labels | None:

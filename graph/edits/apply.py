@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -18,58 +18,59 @@ from .equalizing import equalize
 from .factoring import factor
 from .folding import fold_batchnorm
 from .integer_weights import quantize_weight
-from .kernel_factoring import separate_channels, separate_space
+from .kernel_factoring import factor_spatial, factor_tucker
 from .kinds import (
+    KINDS,
     Cast,
-    ChannelsLast,
     Constant,
     DropBlock,
     Edit,
     Equalize,
     Factor,
-    FlushSubnormals,
     FoldBatchNorm,
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     Resize,
-    Scale,
-    SeparateChannels,
-    SeparateSpace,
+    ScaleParameter,
     Slice,
     Sparsify,
+    SpatialFactor,
+    ToChannelsLast,
+    TuckerFactor,
+    ZeroSubnormals,
 )
-from .quantization import quantize_anew, quantize_input
+from .quantization import quantize_dynamic, quantize_input
 from .resizing import resize
 from .sparsity import two_of_four
 
 __all__ = [
     "KINDS",
     "Cast",
-    "ChannelsLast",
     "Constant",
     "DropBlock",
     "Edit",
     "Equalize",
     "Factor",
-    "FlushSubnormals",
     "FoldBatchNorm",
-    "QuantizeAnew",
+    "QuantizeDynamic",
     "QuantizeInput",
     "QuantizeWeight",
     "Resize",
-    "Scale",
-    "SeparateChannels",
-    "SeparateSpace",
+    "ScaleParameter",
     "Slice",
     "Sparsify",
+    "SpatialFactor",
+    "ToChannelsLast",
+    "TuckerFactor",
+    "ZeroSubnormals",
     "apply",
-    "from_json",
+    "edits_from_json",
+    "edits_to_json",
     "kept_indices",
     "leave_out",
-    "to_json",
 ]
-KINDS: dict[str, Callable[..., Edit]] = {k.__name__: k for k in get_args(Edit)}
+_KEYS: dict[object, str] = {kind: key for key, kind in KINDS.items()}
 
 
 def leave_out(blocks: Sequence[Block]) -> tuple[DropBlock, ...]:
@@ -78,24 +79,22 @@ def leave_out(blocks: Sequence[Block]) -> tuple[DropBlock, ...]:
     return tuple(DropBlock(b.total, b.skip) for b in reversed(blocks))
 
 
-def to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
-    return [{"edit": type(e).__name__, **asdict(e)} for e in edits]
+def edits_to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
+    return [{"edit": _KEYS[type(e)], **asdict(e)} for e in edits]
 
 
-def from_json(data: Iterable[dict[str, Any]]) -> list[Edit]:
-    """Inverse of `to_json`. Raises EditError on an unknown kind or field."""
+def edits_from_json(data: Iterable[dict[str, Any]]) -> list[Edit]:
+    """Inverse of `edits_to_json`. Raises EditError on an unknown kind or field."""
     edits: list[Edit] = []
     for number, entry in enumerate(data):
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
         kind = KINDS.get(str(fields.pop("edit", "")))
         if kind is None:
-            raise EditError(f"`edits[{number}]` is of no known kind; known: {', '.join(KINDS)}.")
+            raise EditError(f"`edits[{number}]` has an unknown kind; known: {', '.join(KINDS)}.")
         try:
             edits.append(kind(**fields))
         except TypeError as error:
-            raise EditError(
-                f"`edits[{number}]` does not fit `{kind.__name__}`: {error}."
-            ) from error
+            raise EditError(f"`edits[{number}]` does not fit `{_KEYS[kind]}`: {error}.") from error
     return edits
 
 
@@ -148,7 +147,7 @@ def _with(values: Any, path: tuple[int, ...], value: int) -> Any:
     return type(values)(items) if isinstance(values, tuple) else items
 
 
-def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
+def _channels_last(module: GraphModule, edit: ToChannelsLast) -> None:
     node = _node(module, edit.node)
     with module.graph.inserting_after(node):
         laid = module.graph.call_function(
@@ -157,7 +156,7 @@ def _channels_last(module: GraphModule, edit: ChannelsLast) -> None:
     node.replace_all_uses_with(laid, delete_user_cb=lambda user: user is not laid)
 
 
-def _flush(module: GraphModule, edit: FlushSubnormals) -> None:
+def _flush(module: GraphModule, edit: ZeroSubnormals) -> None:
     tensor = _tensor(module, edit.param).detach()
     tiny = torch.finfo(tensor.dtype).tiny
     replace_tensor(module, edit.param, torch.where(tensor.abs() < tiny, 0.0, tensor))
@@ -176,21 +175,23 @@ def _sparsify(module: GraphModule, edit: Sparsify) -> None:
 _APPLY: dict[type, Callable[[GraphModule, Any], object]] = {
     Slice: _slice,
     Constant: _constant,
-    Scale: lambda m, e: replace_tensor(m, e.param, _tensor(m, e.param).detach() * e.factor),
+    ScaleParameter: lambda m, e: replace_tensor(
+        m, e.param, _tensor(m, e.param).detach() * e.factor
+    ),
     FoldBatchNorm: lambda m, e: fold_batchnorm(m, _node(m, e.node)),
-    ChannelsLast: _channels_last,
-    FlushSubnormals: _flush,
+    ToChannelsLast: _channels_last,
+    ZeroSubnormals: _flush,
     DropBlock: lambda m, e: drop_block(m, _node(m, e.node), _node(m, e.skip)),
     Equalize: lambda m, e: equalize(m, _node(m, e.node), torch.tensor(e.factors)),
     QuantizeWeight: lambda m, e: quantize_weight(m, _node(m, e.node), e.group),
     QuantizeInput: lambda m, e: quantize_input(
         m, _node(m, e.node), e.place, e.scale, e.zero_point, e.levels
     ),
-    QuantizeAnew: lambda m, e: quantize_anew(m, _node(m, e.node), e.place, e.half),
+    QuantizeDynamic: lambda m, e: quantize_dynamic(m, _node(m, e.node), e.place, e.half),
     Cast: lambda m, e: cast(m, e.dtype, [_node(m, name) for name in e.keep]),
     Factor: lambda m, e: factor(m, _node(m, e.node), e.rank),
-    SeparateSpace: lambda m, e: separate_space(m, _node(m, e.node), e.rank),
-    SeparateChannels: lambda m, e: separate_channels(m, _node(m, e.node), e.ranks),
+    SpatialFactor: lambda m, e: factor_spatial(m, _node(m, e.node), e.rank),
+    TuckerFactor: lambda m, e: factor_tucker(m, _node(m, e.node), e.ranks),
     Resize: lambda m, e: resize(m, [_node(m, name) for name in e.nodes], e.size),
     Sparsify: _sparsify,
 }

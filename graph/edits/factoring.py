@@ -57,7 +57,7 @@ def factors(weight: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     return first.to(weight.dtype).contiguous(), second.to(weight.dtype).contiguous()
 
 
-def leading(square: Tensor, rank: int) -> Tensor:
+def leading_eigenvectors(square: Tensor, rank: int) -> Tensor:
     """[n, rank]: the leading eigenvectors of a symmetric [n, n]."""
     vectors: Tensor = torch.linalg.eigh(square)[1]
     return vectors.flip(1)[:, :rank]
@@ -88,7 +88,7 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
     if not 0 < rank <= full_rank(held):
         raise EditError(f"`{layer.weight}` has rank {full_rank(held)}, so it can't have {rank}.")
     wide = held.double().flatten(1)
-    parts = factors(held, leading(wide @ wide.T, rank))
+    parts = factors(held, leading_eigenvectors(wide @ wide.T, rank))
     name = new_name(module, layer.weight)
     holder, _, leaf = layer.weight.rpartition(".")
     setattr(module.get_submodule(holder), leaf, nn.Parameter(parts[0], requires_grad=False))

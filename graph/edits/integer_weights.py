@@ -1,4 +1,4 @@
-"""Weights held as integers, spelt out in ATen arithmetic as in quantization.py.
+"""Weights held as integers, spelled out in ATen arithmetic as in quantization.py.
 
     8 bits   int8 [out, ...] as float * scale [out, 1, ...]        symmetric, per output channel
     4 bits   0..15 [out, groups, size] as float * scale [out, groups, 1] + least [out, groups, 1]
@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
-from .quantization import LARGEST, quantizable
+from .quantization import QMAX, quantizable
 
 aten: Any = torch.ops.aten
 FOUR_BITS = 15
@@ -26,19 +26,19 @@ LEAST_GROUP = 16  # below it scales take more room than the weights
 
 @dataclass(frozen=True)
 class IntegerWeight:
-    """Names of the tensors that a weight consists of; one of 4 bits has a `least` value."""
+    """Names of the tensors that a weight consists of; one of 4 bits has a `minimum`."""
 
     integers: str
     scale: str
-    least: str | None = None
+    minimum: str | None = None
 
     def floats(self, module: GraphModule) -> Tensor:
         """float32 [out, ...]: what the graph multiplies out."""
         integers, scale = (tensor_at(module, n).detach() for n in (self.integers, self.scale))
-        if self.least is None:
+        if self.minimum is None:
             return integers.to(torch.float32) * scale
         grouped = unpacked(integers).reshape(*scale.shape[:2], -1).to(torch.float32)
-        return (grouped * scale + tensor_at(module, self.least).detach()).flatten(1)
+        return (grouped * scale + tensor_at(module, self.minimum).detach()).flatten(1)
 
     def grid(self, module: GraphModule) -> Grid:
         """What its integers stand for."""
@@ -46,10 +46,10 @@ class IntegerWeight:
             tensor_at(module, self.integers).shape,
             tensor_at(module, self.scale).detach(),
         )
-        if self.least is None:
+        if self.minimum is None:
             step = scale.flatten(1).expand(-1, shape[1:].numel())
-            return Grid(step, torch.zeros_like(step), -LARGEST, LARGEST)
-        least = tensor_at(module, self.least).detach()
+            return Grid(step, torch.zeros_like(step), -QMAX, QMAX)
+        least = tensor_at(module, self.minimum).detach()
         step, least = (
             t.expand(-1, -1, 2 * shape[1] // t.shape[1]).flatten(1) for t in (scale, least)
         )
@@ -57,19 +57,19 @@ class IntegerWeight:
 
     def stored(self, integers: Tensor) -> Tensor:
         """Integers [out, ...] as they are held."""
-        if self.least is None:
+        if self.minimum is None:
             return integers.to(torch.int8)
         return packed(integers.to(torch.uint8))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Weights [out, in] are k * `step` + `least`, for whole k from `low` to `high`."""
+    """Weights [out, in] are k * `scale` + `minimum`, for whole k from `qmin` to `qmax`."""
 
-    step: Tensor
-    least: Tensor
-    low: int
-    high: int
+    scale: Tensor
+    minimum: Tensor
+    qmin: int
+    qmax: int
 
 
 def group_of(weight: Tensor, most: int) -> int | None:
@@ -125,8 +125,8 @@ def _floats4(weight: Node, ranges: list[Node], held: Tensor, group: int) -> Node
 def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """int8 [out, ...] and float32 scales [out, 1, ...]."""
     largest = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True)
-    scale = (largest / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
-    return (weight / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
+    scale = (largest / QMAX).clamp_min(torch.finfo(torch.float32).tiny)
+    return (weight / scale).round().clamp(-QMAX, QMAX).to(torch.int8), scale
 
 
 def rounded_groups(weight: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +174,7 @@ def integer_weight(node: Any) -> IntegerWeight | None:
 
 def int8_weight(node: Any) -> IntegerWeight | None:
     found = integer_weight(node)
-    return found if found is not None and found.least is None else None
+    return found if found is not None and found.minimum is None else None
 
 
 _VIEWS = (aten.view.default, aten.reshape.default)  # lowering makes the one the other

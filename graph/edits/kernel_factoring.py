@@ -95,7 +95,7 @@ def tucker_weights(
     )
 
 
-def separate_space(module: GraphModule, node: Node, rank: int) -> None:
+def factor_spatial(module: GraphModule, node: Node, rank: int) -> None:
     """Split convolution `node` in place along the axes of its kernel, by its weight alone."""
     layer, held = _checked(module, node, spatial)
     _check_ranks(layer, (rank,), (min(held.shape[1] * held.shape[2], len(held) * held.shape[3]),))
@@ -107,7 +107,7 @@ def separate_space(module: GraphModule, node: Node, rank: int) -> None:
     ])  # fmt: skip
 
 
-def separate_channels(module: GraphModule, node: Node, ranks: tuple[int, ...]) -> None:
+def factor_tucker(module: GraphModule, node: Node, ranks: tuple[int, ...]) -> None:
     """Put 1x1 convolutions around `node` in place, by its weight alone; `ranks`: in and out."""
     layer, held = _checked(module, node, tucker)
     _check_ranks(layer, ranks, (held.shape[1], len(held)))

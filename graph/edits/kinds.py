@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,7 +26,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScaleParameter:
     """Multiply a parameter by `factor`."""
 
     param: str
@@ -40,14 +41,14 @@ class FoldBatchNorm:
 
 
 @dataclass(frozen=True)
-class ChannelsLast:
+class ToChannelsLast:
     """Lay 4-d input `node` out as NHWC; convolutions carry the layout on."""
 
     node: str
 
 
 @dataclass(frozen=True)
-class FlushSubnormals:
+class ZeroSubnormals:
     """Set subnormal values of a float32 parameter to zero."""
 
     param: str
@@ -95,7 +96,7 @@ class QuantizeInput:
 
 
 @dataclass(frozen=True)
-class QuantizeAnew:
+class QuantizeDynamic:
     """Round argument `place` of `node` to 2 `half` + 1 steps, their size taken at every call."""
 
     node: str
@@ -121,7 +122,7 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class SeparateSpace:
+class SpatialFactor:
     """Split convolution `node` in two along the axes of its kernel."""
 
     node: str
@@ -129,7 +130,7 @@ class SeparateSpace:
 
 
 @dataclass(frozen=True)
-class SeparateChannels:
+class TuckerFactor:
     """Let convolution `node` work between few channels, `ranks` in and out, 1x1 around it."""
 
     node: str
@@ -155,19 +156,39 @@ class Sparsify:
 Edit: TypeAlias = (
     Slice
     | Constant
-    | Scale
+    | ScaleParameter
     | FoldBatchNorm
-    | ChannelsLast
-    | FlushSubnormals
+    | ToChannelsLast
+    | ZeroSubnormals
     | DropBlock
     | Equalize
     | QuantizeWeight
     | QuantizeInput
-    | QuantizeAnew
+    | QuantizeDynamic
     | Cast
     | Factor
-    | SeparateSpace
-    | SeparateChannels
+    | SpatialFactor
+    | TuckerFactor
     | Resize
     | Sparsify
 )
+# By the key in manifests, which stays whatever the class is called: written artifacts must load.
+KINDS: dict[str, Callable[..., Edit]] = {
+    "Slice": Slice,
+    "Constant": Constant,
+    "Scale": ScaleParameter,
+    "FoldBatchNorm": FoldBatchNorm,
+    "ChannelsLast": ToChannelsLast,
+    "FlushSubnormals": ZeroSubnormals,
+    "DropBlock": DropBlock,
+    "Equalize": Equalize,
+    "QuantizeWeight": QuantizeWeight,
+    "QuantizeInput": QuantizeInput,
+    "QuantizeAnew": QuantizeDynamic,
+    "Cast": Cast,
+    "Factor": Factor,
+    "SeparateSpace": SpatialFactor,
+    "SeparateChannels": TuckerFactor,
+    "Resize": Resize,
+    "Sparsify": Sparsify,
+}

@@ -171,7 +171,7 @@ def set_groups(module: Any, groups: int) -> bool:
 def without_norm(norm: nn.Module) -> nn.Module:
     """What stands for a batch norm that was folded into the layer before it.
 
-    A class of the user's may do more than normalise and stays; it is without figures until
+    A class of the user's may do more than normalize and stays; it is without figures until
     `neutral` gives it some.
     """
     if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):

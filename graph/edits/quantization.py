@@ -1,4 +1,4 @@
-"""Rounded activations, spelt out in ATen arithmetic; weights: integer_weights.py.
+"""Rounded activations, spelled out in ATen arithmetic; weights: integer_weights.py.
 
     clamp(round(x / scale), low, high) * scale        uint8: the integer - low
 
@@ -20,7 +20,7 @@ from ..capture import tensor_at
 
 aten: Any = torch.ops.aten
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
-LARGEST = 127
+QMAX = 127
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def quantize_input(
 
 
 @dataclass(frozen=True)
-class RoundedAnew:
+class RoundedDynamic:
     """`value` is `source` in 2 `half` + 1 steps of a size that each call takes from it."""
 
     value: Node
@@ -84,11 +84,11 @@ class RoundedAnew:
     half: int
 
 
-def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> None:
+def quantize_dynamic(module: GraphModule, node: Node, place: int, half: int) -> None:
     """Argument `place` of `node` is rounded by its own largest value, at every call."""
     source = node.args[place] if place < len(node.args) else None
     linear = node.target is aten.linear.default  # convolutions have no kernels for it
-    if not linear or not isinstance(source, Node) or not 0 < half <= LARGEST:
+    if not linear or not isinstance(source, Node) or not 0 < half <= QMAX:
         raise EditError(f"argument {place} of `{node.name}` can't be rounded to {half} steps.")
     call = module.graph.call_function
     with module.graph.inserting_before(node):
@@ -106,7 +106,7 @@ def quantize_anew(module: GraphModule, node: Node, place: int, half: int) -> Non
     node.args = (*node.args[:place], value, *node.args[place + 1 :])
 
 
-def rounded_anew(node: Any) -> RoundedAnew | None:
+def rounded_dynamic(node: Any) -> RoundedDynamic | None:
     """The rounding by its own largest value that ends in `node`, if it is one."""
     found = _steps_to(node)
     if found is None:
@@ -114,7 +114,7 @@ def rounded_anew(node: Any) -> RoundedAnew | None:
     value, ((scale,), (_, half), _, (divisor,)) = found
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
         return None
-    return RoundedAnew(node, value, int(half))
+    return RoundedDynamic(node, value, int(half))
 
 
 def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:

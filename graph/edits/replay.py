@@ -23,7 +23,7 @@ from ...core.naming import outside
 from ..blocks import branch_of
 from ..capture import capture, node_named
 from ..failure import failure, owner_of, stack_of
-from ..state import kept_state
+from ..state import preserved_state
 from .apply import (
     Cast,
     Constant,
@@ -34,8 +34,8 @@ from .apply import (
     QuantizeInput,
     QuantizeWeight,
     Resize,
-    SeparateChannels,
-    SeparateSpace,
+    SpatialFactor,
+    TuckerFactor,
     apply,
 )
 from .copying import copied
@@ -81,7 +81,7 @@ def replayed(
         made = copied(base)
         for path, name, old, new in settings:
             _set(_at(made, path), name, old, new)
-        with kept_state(made):
+        with preserved_state(made):
             problem = failure(made, inputs)
         if not problem and accepts(made):
             return made
@@ -101,7 +101,7 @@ def _follow(graph: GraphModule, base: nn.Module, edits: list[Edit]) -> list[Size
             raise EditError(
                 f"`{type(base).__name__}` gets inputs resized to {list(edit.size)} in the artifact"
             )
-        if isinstance(edit, (Factor, SeparateSpace, SeparateChannels)):
+        if isinstance(edit, (Factor, SpatialFactor, TuckerFactor)):
             raise EditError(f"`{owner_of(node)}` is several layers in the artifact")
         if isinstance(edit, (QuantizeWeight, QuantizeInput)):
             raise EditError(f"`{owner_of(node)}` holds integers in the artifact")

@@ -18,7 +18,7 @@ HALVES = (torch.float16, torch.bfloat16)
 ROWS, COLUMNS = 32, 64  # multiples that both of torch's backends take (torch.sparse)
 
 
-def why_not(device: torch.device | str) -> str | None:
+def lacks_sparse_kernels(device: torch.device | str) -> str | None:
     """What `device` lacks to run sparse weights, None where nothing."""
     device = torch.device(device)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= CAPABLE:

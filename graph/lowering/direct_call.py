@@ -39,7 +39,7 @@ LOOKUP = re.compile(r"(?<=^    )(\w+) = \S*self\b[^\n]*$", re.MULTILINE)
 _METHODS = ("add_", "contiguous", "expand", "mul_", "view")
 
 
-def called_directly(module: GraphModule) -> GraphModule:
+def without_pytree(module: GraphModule) -> GraphModule:
     """Give `module`, in place, a plain signature and plain calls; outputs keep their structure.
 
     For running only: what reads operators off a graph does not know these spellings. Nested

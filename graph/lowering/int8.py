@@ -1,4 +1,4 @@
-"""Lowering of the int8 form to oneDNN's integer kernels; neighbours hand each other uint8.
+"""Lowering of the int8 form to oneDNN's integer kernels; neighbors hand each other uint8.
 
 Roundings become quantize/dequantize pairs, move up through what passes integers on unchanged, and
 end as the output type of the layer before them. Signatures are those of torch/_inductor's
@@ -16,10 +16,10 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
-from ..edits.quantization import LARGEST, rounded, rounded_anew
+from ..edits.quantization import QMAX, rounded, rounded_dynamic
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
-from .packing import HEIGHT, LAYER, Packs, as_image, call, conv_arguments, replace, tidy
+from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
 
 aten: Any = torch.ops.aten
 onednn: Any = getattr(torch.ops, "onednn", None)
@@ -40,7 +40,7 @@ def quantize(x: Tensor, scale: float, zero_point: int, levels: int) -> Tensor:
     return steps.to(torch.uint8, memory_format=layout)
 
 
-def quantize_anew(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
+def quantize_now(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
     """uint8 with zero point `half`, and the scale."""
     scale = x.abs().amax().clamp_min_(1e-12).div_(half)
     return (x / scale).round_().add_(half).to(torch.uint8), scale
@@ -74,13 +74,13 @@ def runs_here(module: GraphModule) -> bool:
     if not hasattr(onednn, "qconv2d_pointwise") or not torch.cpu._is_avx2_supported():
         return False
     levels = [r.levels for r in map(rounded, module.graph.nodes) if r is not None]
-    levels += [2 * r.half for r in map(rounded_anew, module.graph.nodes) if r is not None]
+    levels += [2 * r.half for r in map(rounded_dynamic, module.graph.nodes) if r is not None]
     return max(levels, default=0) <= largest_level()
 
 
 def largest_level() -> int:
     """Steps above 0 that activations may have on this machine."""
-    return 255 if sums_whole_bytes() else LARGEST
+    return 255 if sums_whole_bytes() else QMAX
 
 
 def _split(module: GraphModule) -> None:
@@ -93,7 +93,7 @@ def _split(module: GraphModule) -> None:
         key = (found.source, found.scale, found.zero_point, found.levels)
         integers = None if _mutated(found.source) else made.get(key)
         if integers is None:
-            integers = made[key] = call(module, node, quantize, key)
+            integers = made[key] = insert_call(module, node, quantize, key)
         arguments = (integers, found.scale, found.zero_point)
         replace(module, node, dequantize, arguments)
     _split_anew(module)
@@ -103,15 +103,15 @@ def _split(module: GraphModule) -> None:
 def _split_anew(module: GraphModule) -> None:
     made: dict[tuple[Node, int], tuple[Node, Node]] = {}
     for node in list(module.graph.nodes):
-        found = rounded_anew(node)
+        found = rounded_dynamic(node)
         if found is None:
             continue
         key = (found.source, found.half)
         if key not in made or _mutated(found.source):
-            both = call(module, node, quantize_anew, key)
+            both = insert_call(module, node, quantize_now, key)
             made[key] = (
-                call(module, node, operator.getitem, (both, 0)),
-                call(module, node, operator.getitem, (both, 1)),
+                insert_call(module, node, operator.getitem, (both, 0)),
+                insert_call(module, node, operator.getitem, (both, 1)),
             )
         replace(module, node, dequantize, (*made[key], found.half))
 
@@ -135,13 +135,13 @@ def _move_up(module: GraphModule, node: Node) -> None:
             module.graph.erase_node(source)
             _move_up(module, node)
     elif source.target in _PASSING:
-        first = call(module, source, quantize, (source.args[0], *rest))
-        moved = call(module, source, *_on_integers(source, first))
+        first = insert_call(module, source, quantize, (source.args[0], *rest))
+        moved = insert_call(module, source, *_on_integers(source, first))
         _put(module, node, moved)
         _move_up(module, first)
     elif source.target is aten.cat.default:
-        parts = [call(module, source, quantize, (p, *rest)) for p in source.args[0]]  # type: ignore[union-attr]
-        moved = call(module, source, aten.cat.default, (parts, *source.args[1:]))
+        parts = [insert_call(module, source, quantize, (p, *rest)) for p in source.args[0]]  # type: ignore[union-attr]
+        moved = insert_call(module, source, aten.cat.default, (parts, *source.args[1:]))
         _put(module, node, moved)
         for part in parts:
             _move_up(module, part)
@@ -192,16 +192,16 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
         scale, zero = (other.args[1], other.args[2]) if out else (1.0, 0)
         start = (*start[:6], other.args[0] if out else other, *start[6:])
         rest = (*output, scale, zero, "sum", 1.0, name, scalars, algorithm)
-        made = call(module, tail, onednn.qconv2d_pointwise.binary, (*start, *rest))
+        made = insert_call(module, tail, onednn.qconv2d_pointwise.binary, (*start, *rest))
     else:
         kernel = onednn.qconv2d_pointwise if is_conv else onednn.qlinear_pointwise
         overload = kernel.tensor if isinstance(start[1], Node) else kernel.default
-        made = call(module, tail, overload, (*start, *output, name, scalars, algorithm))
+        made = insert_call(module, tail, overload, (*start, *output, name, scalars, algorithm))
     made.meta[LAYER] = node.name
     if signal:
-        made = call(module, tail, aten.squeeze.dim, (made, HEIGHT))
+        made = insert_call(module, tail, aten.squeeze.dim, (made, HEIGHT))
     if out is not None and out.args[3] < 255:  # type: ignore[operator]  # the kernel ends there
-        made = call(module, tail, aten.clamp_max.default, (made, out.args[3]))
+        made = insert_call(module, tail, aten.clamp_max.default, (made, out.args[3]))
     last.replace_all_uses_with(made)
 
 

@@ -2,8 +2,7 @@
 
 Batch norms are folded, dropout goes, images run channels-last. On a CPU, weights of convolutions
 and linear layers are prepacked for oneDNN, activations and residual adds are fused into them; on
-a GPU, weights that are 2:4 sparse go to its sparse kernels, and a call is recorded as one CUDA
-graph (backends/cuda_graph.py).
+a GPU, weights that are 2:4 sparse go to its sparse kernels.
 """
 
 from __future__ import annotations
@@ -43,12 +42,11 @@ aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _IMAGE_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
-CUDA_GRAPHS = ("cuda_graph", "cuda_graph_channels_last")  # run so, of the graphs without it
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
             aten.feature_dropout_.default)  # fmt: skip
 
 
-def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
+def lowerings(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], GraphModule]]:
     """Named lowerings worth timing here; which one is fastest differs from net to net.
 
     None for a graph with writes that others see, which torch could not take out of it.
@@ -70,14 +68,12 @@ def variants(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Grap
             found["onednn_channels_last"] = lambda: prepacked(
                 channels_last(folded_copy(module)), inputs, nhwc=True
             )
-    if all(x.device.type == "cuda" for x in inputs):
-        found |= dict(zip(CUDA_GRAPHS, list(found.values()), strict=False))
     return found
 
 
 def lower(module: GraphModule, inputs: Inputs) -> GraphModule:
     """The furthest lowering this device takes, as a new module. `module` is not changed."""
-    for build in reversed(list(variants(module, inputs).values())):
+    for build in reversed(list(lowerings(module, inputs).values())):
         with suppress(Exception):  # what one of them can't do, the one before it may
             return build()
     return clone(module)
@@ -135,7 +131,7 @@ def _image_weights(module: GraphModule) -> list[Tensor]:
 
 
 def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule:
-    """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbours.
+    """Replace convolutions and linear layers by prepacked oneDNN ones with fused neighbors.
 
     `nhwc`: images run channels-last.
     """

@@ -107,7 +107,7 @@ def _back(module: GraphModule, inner: Node, back: View) -> None:
     inner.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
 
 
-def call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+def insert_call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
     """A new call ahead of `before`, with its example value."""
     with module.graph.inserting_before(before):
         made = module.graph.call_function(target, arguments)
@@ -117,7 +117,7 @@ def call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, .
 
 
 def replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
-    made = call(module, tail, target, arguments)
+    made = insert_call(module, tail, target, arguments)
     tail.replace_all_uses_with(made)
     return made
 

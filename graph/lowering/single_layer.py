@@ -12,7 +12,7 @@ from ..layers import Layer
 from .fusing import activation_of
 
 
-def alone(module: GraphModule, layer: Layer, example: Tensor) -> GraphModule:
+def single_layer(module: GraphModule, layer: Layer, example: Tensor) -> GraphModule:
     """The layer with copies of its weights; `example` is an input. Nodes keep their names."""
     root, graph = nn.Module(), Graph()
     held = {"weight": layer.weight} | ({"bias": layer.bias} if layer.bias else {})

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ..capture import tensor_at
-from ..edits.sparsity import is_two_of_four, sparsifiable, why_not
+from ..edits.sparsity import is_two_of_four, lacks_sparse_kernels, sparsifiable
 from ..layers import layers_of
 from .packing import Packs, tidy
 
@@ -25,7 +25,7 @@ def sparse_weights(
     packs = Packs(module)
     for layer in list(layers_of(module)):
         weight = tensor_at(module, layer.weight).detach()
-        able = convert is not None or why_not(weight.device) is None
+        able = convert is not None or lacks_sparse_kernels(weight.device) is None
         if able and sparsifiable(module, layer) is None and is_two_of_four(weight):
             held = packs.add((convert or _converted)(weight), layer.node)
             layer.node.update_arg(1, held)

@@ -54,7 +54,7 @@ def lower_weights(module: GraphModule, rows: int) -> None:
         held = integer_weight(node.args[1]) if node.target is aten.linear.default else None
         if held is None or not _few(node, rows):
             continue
-        lower = _lower8 if held.least is None else _lower4
+        lower = _lower8 if held.minimum is None else _lower4
         lower(module, node, held, packs)
     tidy(module)
 
@@ -75,7 +75,7 @@ def _lower8(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) 
 
 def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) -> None:
     pairs, scale, least = (
-        tensor_at(module, str(n)).detach() for n in (held.integers, held.scale, held.least)
+        tensor_at(module, str(n)).detach() for n in (held.integers, held.scale, held.minimum)
     )
     integers = unpacked(pairs)
     group = integers.shape[1] // scale.shape[1]

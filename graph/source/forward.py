@@ -13,12 +13,12 @@ from torch.fx import Node
 
 from ...core.errors import EditError
 from ...core.naming import outside
-from .layers import Layer
-from .layout import WIDTH, Call, Piece, call, lines, listed, prefixed
+from .layers import SourceLayer
+from .layout import WIDTH, Call, Piece, call_piece, lines, listed, prefixed
 from .literals import literal
 from .spelling import FALLBACK, operator_of, spelled
 from .tree import Branch, reached
-from .values import given, shown
+from .values import arguments_of, value_text
 from .variables import Variables
 
 INDENT = " " * 8
@@ -36,7 +36,7 @@ LEAVES = ("conv", "bn", "norm", "fc", "lin", "dense", "act", "proj")
 class Forward:
     """Written once, front to back."""
 
-    def __init__(self, nodes: list[Node], layers: Mapping[Node, Layer], root: Branch) -> None:
+    def __init__(self, nodes: list[Node], layers: Mapping[Node, SourceLayer], root: Branch) -> None:
         self._nodes, self._layers, self._root = nodes, layers, root
         self._same = {n: n.args[0] for n in nodes if _is_same(n)}
         self._names = Variables(self._last_reads())
@@ -76,7 +76,7 @@ class Forward:
         return node
 
     def _show(self, value: Any) -> Piece:
-        return shown(value, self._name)
+        return value_text(value, self._name)
 
     def _name(self, node: Node) -> str:
         node = self._origin(node)
@@ -98,7 +98,7 @@ class Forward:
             raise EditError(f"the graph holds `{node.target}`, which has no plain spelling")
 
     def _size(self, node: Node) -> None:
-        v = given(node)
+        v = arguments_of(node)
         expression = f"{self._show(v['self'])}.shape[{self._show(v['dim'])}]"
         held = next((n for n in self._text if _same_size(n, node)), None)
         if held is not None:
@@ -126,7 +126,7 @@ class Forward:
         layer = self._layers.get(node)
         if layer is not None:
             path = reached(self._root, outside(layer.name))
-            piece: Piece = call(path, [self._show(layer.data)])
+            piece: Piece = call_piece(path, [self._show(layer.data)])
         else:
             piece = spelled(node, self._show)
         self._separate(self._block_of(node, layer))
@@ -153,7 +153,7 @@ class Forward:
         self._open = (before, longer) if isinstance(piece, Call) else None
         return True
 
-    def _assigned(self, node: Node, name: str, layer: Layer | None, now: int) -> str:
+    def _assigned(self, node: Node, name: str, layer: SourceLayer | None, now: int) -> str:
         """`NAME = `, or `a, b = ` for the parts of a tuple; nothing where nobody reads it."""
         if not node.users:
             return ""
@@ -175,7 +175,7 @@ class Forward:
         wanted = _NAMED.get(name) if layer is None else _leaf(outside(layer.name))
         return f"{followed or self._names.give(node, wanted)} = "
 
-    def _block_of(self, node: Node, layer: Layer | None) -> str | None:
+    def _block_of(self, node: Node, layer: SourceLayer | None) -> str | None:
         """The block of modules a statement belongs to, None where it may belong to any."""
         held = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
         names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in held]
@@ -235,7 +235,7 @@ def _wrapped(piece: Piece) -> str:
 def _is_same(node: Node) -> bool:
     name = operator_of(node)
     if name == "slice":
-        v = given(node)
+        v = arguments_of(node)
         return v["start"] in (None, 0) and v["end"] in (None, 2**63 - 1) and v["step"] == 1
     return name in _SAME
 

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from .layout import Call, call
+from .layout import Call, call_piece
 from .literals import literal
 from .spelling import operator_of
-from .values import given, single
+from .values import arguments_of, single
 
 # Which argument of the operator a module holds under which name.
 _PLAIN = {"weight": "weight", "bias": "bias"}
@@ -21,7 +21,7 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Layer:
+class SourceLayer:
     """`build` makes the module called `name`; it is called with `data` alone."""
 
     name: str
@@ -30,13 +30,13 @@ class Layer:
     held: tuple[str, ...]
 
 
-def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> Layer | None:
+def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> SourceLayer | None:
     """`node` as the call of a module, None where it is none by its operator, names or types."""
     kind = _KINDS.get(operator_of(node))
     if kind is None or str(node.target).endswith("_"):
         return None
     held, build, data = kind
-    values = given(node)
+    values = arguments_of(node)
     found = {leaf: values[name] for name, leaf in held.items() if values[name] is not None}
     if not found or not all(isinstance(n, Node) and n.op == "get_attr" for n in found.values()):
         return None
@@ -51,7 +51,7 @@ def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> Layer | None:
     if made is None:
         return None
     (owner,) = owners
-    return Layer(owner, str(_typed(made, own)), values[data], tuple(sorted(names.values())))
+    return SourceLayer(owner, str(_typed(made, own)), values[data], tuple(sorted(names.values())))
 
 
 def _typed(made: Call, own: Mapping[str, Tensor]) -> Call:
@@ -85,7 +85,7 @@ def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | N
         inputs, outputs = (first, second * groups) if transposed else (second * groups, first)
         kernel = single(tuple(own["weight"].shape[2:]))
         sizes = [literal(inputs), literal(outputs), literal(kernel)]
-        return call(kind, [*sizes, *_named(values, defaults), *_bias(own)])
+        return call_piece(kind, [*sizes, *_named(values, defaults), *_bias(own)])
 
     return build
 
@@ -94,7 +94,7 @@ def _linear(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None
     if "weight" not in own or own["weight"].dim() != 2:
         return None
     outputs, inputs = own["weight"].shape
-    return call("nn.Linear", [str(inputs), str(outputs), *_bias(own)])
+    return call_piece("nn.Linear", [str(inputs), str(outputs), *_bias(own)])
 
 
 def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
@@ -105,7 +105,7 @@ def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
         return None
     settings = _named(values, {"eps": 1e-5, "momentum": 0.1})
     affine = [] if "weight" in own else ["affine=False"]
-    return call(f"nn.BatchNorm{space}d", [str(len(own["running_mean"])), *settings, *affine])
+    return call_piece(f"nn.BatchNorm{space}d", [str(len(own["running_mean"])), *settings, *affine])
 
 
 def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
@@ -113,31 +113,31 @@ def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
     if "weight" not in own or list(own["weight"].shape) != shape:
         return None
     size = literal(single(shape) if len(shape) == 1 else shape)
-    return call("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
+    return call_piece("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
 
 
 def _rms_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
     size = literal(single(shape) if len(shape) == 1 else shape)
-    return call("nn.RMSNorm", [size, *_named(values, {"eps": None})])
+    return call_piece("nn.RMSNorm", [size, *_named(values, {"eps": None})])
 
 
 def _group_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     if set(own) != {"weight", "bias"}:
         return None
     sizes = [literal(values["num_groups"]), literal(len(own["weight"]))]
-    return call("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
+    return call_piece("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
 
 
 def _embedding(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     if values["scale_grad_by_freq"] or values["sparse"]:
         return None
     rows, width = own["weight"].shape
-    return call("nn.Embedding", [str(rows), str(width), *_named(values, {"padding_idx": -1})])
+    return call_piece("nn.Embedding", [str(rows), str(width), *_named(values, {"padding_idx": -1})])
 
 
 def _prelu(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
-    return call("nn.PReLU", [] if len(own["weight"]) == 1 else [str(len(own["weight"]))])
+    return call_piece("nn.PReLU", [] if len(own["weight"]) == 1 else [str(len(own["weight"]))])
 
 
 _KINDS: dict[str, tuple[Mapping[str, str], Callable[..., Call | None], str]] = {
@@ -159,7 +159,7 @@ _KINDS: dict[str, tuple[Mapping[str, str], Callable[..., Call | None], str]] = {
 
 def modules_of(
     nodes: list[Node], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, str], dict[Node, Layer]]:
+) -> tuple[dict[str, str], dict[Node, SourceLayer]]:
     """Module names with how each is built, and the nodes that call them.
 
     A name is a module only where every use of every tensor under it is such a call, all alike.

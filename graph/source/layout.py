@@ -24,7 +24,7 @@ class Call:
 Piece = str | Call
 
 
-def call(function: str, items: Iterable[Piece]) -> Call:
+def call_piece(function: str, items: Iterable[Piece]) -> Call:
     return Call(f"{function}(", tuple(items))
 
 

@@ -17,7 +17,7 @@ from ...core.errors import EditError
 NAMED_TYPES = (torch.dtype, torch.layout, torch.memory_format)
 
 
-def quoted(text: str) -> str:
+def string_literal(text: str) -> str:
     """`text` in double quotes; what is not printed plainly, quotes and backslashes are escaped."""
     if text.isprintable():
         return json.dumps(text, ensure_ascii=False)
@@ -33,7 +33,7 @@ def literal(value: Any) -> str:
     if type(value) is complex:
         return f"complex({_decimal(value.real)}, {_decimal(value.imag)})"
     if type(value) is str:
-        return quoted(value)
+        return string_literal(value)
     if isinstance(value, (list, tuple)):
         items = ", ".join(map(literal, value))
         return f"({items},)" if len(value) == 1 else f"({items})"

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-from .layout import Call, Piece, call, listed
+from .layout import Call, Piece, call_piece, listed
 from .literals import literal
-from .values import Show, given, keywords, single
+from .values import Show, arguments_of, keywords, single
 
 FALLBACK = "torch.ops.aten."
 LAST = 2**63 - 1
@@ -66,16 +66,16 @@ def spelled(node: Node, show: Show) -> Piece:
         return special(node, show)
     function = _function(name)
     if function is not None:
-        return call(function, _arguments(node, show, sizes=function.startswith("F.")))
+        return call_piece(function, _arguments(node, show, sizes=function.startswith("F.")))
     if name.endswith("_") and name[:-1] in NEURAL:
-        return call(f"F.{name[:-1]}", [*_arguments(node, show, sizes=True), "inplace=True"])
+        return call_piece(f"F.{name[:-1]}", [*_arguments(node, show, sizes=True), "inplace=True"])
     if hasattr(Tensor, name) and _takes_itself(node):
         return _method(node, show, name)
     if hasattr(torch, name) and not name.startswith("_"):
-        return call(f"torch.{name}", _arguments(node, show))
+        return call_piece(f"torch.{name}", _arguments(node, show))
     named = keywords(node, show)
     overload = str(node.target).removeprefix("aten.")
-    return call(FALLBACK + overload, [*(show(a) for a in node.args), *named])
+    return call_piece(FALLBACK + overload, [*(show(a) for a in node.args), *named])
 
 
 def heads_of(node: Node) -> set[str]:
@@ -112,12 +112,12 @@ def _method(node: Node, show: Show, name: str) -> Piece:
     rest = _arguments(node, show, first=1)
     if name in UNPACKED and len(rest) == 1 and isinstance(rest[0], Call):
         rest = list(rest[0].items)
-    return call(f"{show(node.args[0])}.{name}", rest)
+    return call_piece(f"{show(node.args[0])}.{name}", rest)
 
 
 def _arguments(node: Node, show: Show, first: int = 0, sizes: bool = False) -> list[Piece]:
     """Positional as far as nothing is left out, flags and what follows a gap by name."""
-    values, pieces, gap = given(node), [], False
+    values, pieces, gap = arguments_of(node), [], False
     name = operator_of(node)
     for argument in node.target._schema.arguments[first:]:  # type: ignore[union-attr]
         value = values[argument.name]
@@ -145,7 +145,7 @@ SIZES = {"kernel_size", "stride", "padding", "dilation", "output_padding", "outp
 
 
 def _slice(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     start = "" if v["start"] in (None, 0) else show(v["start"])
     end = "" if v["end"] is None or v["end"] == LAST else show(v["end"])
     step = "" if v["step"] == 1 else f":{show(v['step'])}"
@@ -153,18 +153,18 @@ def _slice(node: Node, show: Show) -> Piece:
 
 
 def _select(node: Node, show: Show) -> Piece:
-    return _at(node, show, str(show(given(node)["index"])))
+    return _at(node, show, str(show(arguments_of(node)["index"])))
 
 
 def _at(node: Node, show: Show, place: str) -> str:
-    v = given(node)
+    v = arguments_of(node)
     dim = int(v["dim"])
     axes = [":"] * dim + [place] if dim >= 0 else ["...", place] + [":"] * (-dim - 1)
     return f"{show(v['self'])}[{', '.join(axes)}]"
 
 
 def _index(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     places = ", ".join(":" if i is None else str(show(i)) for i in v["indices"])
     return f"{show(v['self'])}[{places}]"
 
@@ -174,48 +174,50 @@ def _attribute(text: str) -> Callable[[Node, Show], Piece]:
 
 
 def _split(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     dim = [] if v["dim"] == 0 else [show(v["dim"])]
-    return call(f"{show(v['self'])}.split", [show(v["split_sizes"]), *dim])
+    return call_piece(f"{show(v['self'])}.split", [show(v["split_sizes"]), *dim])
 
 
 def _dropout(function: str) -> Callable[[Node, Show], Piece]:
-    return lambda node, show: call(
+    return lambda node, show: call_piece(
         function, [show(node.args[0]), show(node.args[1]), "training=self.training"]
     )
 
 
 def _feature_dropout(node: Node, show: Show) -> Piece:
-    return call("torch.feature_dropout", [show(node.args[0]), show(node.args[1]), "self.training"])
+    return call_piece(
+        "torch.feature_dropout", [show(node.args[0]), show(node.args[1]), "self.training"]
+    )
 
 
 def _embedding(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     padding = [] if v["padding_idx"] == -1 else [show(v["padding_idx"])]
-    return call("F.embedding", [show(v["indices"]), show(v["weight"]), *padding])
+    return call_piece("F.embedding", [show(v["indices"]), show(v["weight"]), *padding])
 
 
 def _norm(function: str, flag: str) -> Callable[[Node, Show], Piece]:
     def spell(node: Node, show: Show) -> Piece:
-        v = given(node)
+        v = arguments_of(node)
         order = ("input", "running_mean", "running_var", "weight", "bias")
         rest = [f"{name}={show(v[name])}" for name in (flag, "momentum", "eps")]
-        return call(function, [*(show(v[name]) for name in order), *rest])
+        return call_piece(function, [*(show(v[name]) for name in order), *rest])
 
     return spell
 
 
 def _einsum(node: Node, show: Show) -> Piece:
-    v = given(node)
-    return call("torch.einsum", [show(v["equation"]), *(show(t) for t in v["tensors"])])
+    v = arguments_of(node)
+    return call_piece("torch.einsum", [show(v["equation"]), *(show(t) for t in v["tensors"])])
 
 
 def _resize(mode: str) -> Callable[[Node, Show], Piece]:
     def spell(node: Node, show: Show) -> Piece:
-        v = given(node)
+        v = arguments_of(node)
         if str(node.target).rpartition(".")[2] != "vec":
             items = [*(show(a) for a in node.args), *keywords(node, show)]
-            return call(FALLBACK + str(node.target).removeprefix("aten."), items)
+            return call_piece(FALLBACK + str(node.target).removeprefix("aten."), items)
         items = [show(v["input"])]
         if v["output_size"] is not None:
             items.append(f"size={show(v['output_size'])}")
@@ -224,33 +226,33 @@ def _resize(mode: str) -> Callable[[Node, Show], Piece]:
         aligned = v.get("align_corners")
         aligned_item = [] if aligned is None else [f"align_corners={show(aligned)}"]
         smooth = ["antialias=True"] if operator_of(node).endswith("_aa") else []
-        return call("F.interpolate", [*items, f'mode="{mode}"', *aligned_item, *smooth])
+        return call_piece("F.interpolate", [*items, f'mode="{mode}"', *aligned_item, *smooth])
 
     return spell
 
 
 def _both(function: str) -> Callable[[Node, Show], Piece]:
     """Pooling that also gives the places of the largest."""
-    return lambda node, show: call(
+    return lambda node, show: call_piece(
         function, [*_arguments(node, show, sizes=True), "return_indices=True"]
     )
 
 
 def _copy(node: Node, show: Show) -> Piece:
-    return call(f"{show(node.args[0])}.to", keywords(node, show, LEFT_OUT))
+    return call_piece(f"{show(node.args[0])}.to", keywords(node, show, LEFT_OUT))
 
 
 def _reversed(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     if v["alpha"] != 1:
-        return call("torch.rsub", _arguments(node, show))
+        return call_piece("torch.rsub", _arguments(node, show))
     return f"{_operand(show(v['other']))} - {show(v['self'])}"
 
 
 def _stacked(node: Node, show: Show) -> Piece:
-    v = given(node)
+    v = arguments_of(node)
     dim = [] if v["dim"] == 0 else [f"dim={show(v['dim'])}"]
-    return call(f"torch.{operator_of(node)}", [listed(show(t) for t in v["tensors"]), *dim])
+    return call_piece(f"torch.{operator_of(node)}", [listed(show(t) for t in v["tensors"]), *dim])
 
 
 def _over(node: Node, show: Show) -> str:

@@ -19,7 +19,7 @@ from .forward import INDENT, Forward, needed
 from .grammar import Grammar
 from .layers import COUNTER, modules_of
 from .tree import GROUP, init_lines, reached, tree, uses_groups
-from .variables import argument
+from .variables import parameter_name
 
 HEAD = '''"""{title}
 
@@ -48,14 +48,14 @@ LOAD = '''def load(path: Path | str = WEIGHTS) -> Model:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """The file's text, and the tensors that its class's state dict holds, by name."""
 
     text: str
     tensors: dict[str, Tensor]
 
 
-def source_of(module: GraphModule, title: str, weights: str = "model.safetensors") -> Source:
+def source_of(module: GraphModule, title: str, weights: str = "model.safetensors") -> SourceText:
     """`module` as a file that gives the same outputs; `load()` in it reads `weights` beside it.
 
     Names of parameters and buffers stay; a tensor with several has the first. Raises EditError
@@ -87,7 +87,7 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     Grammar.of(nodes, ["self.training", *(reached(root, name) for name in reach)]).check(
         text, "\n\n".join([frame, *groups, empty, LOAD])
     )
-    return Source(text, _outside(held | _counters(modules, module)))
+    return SourceText(text, _outside(held | _counters(modules, module)))
 
 
 def _outside(named: Mapping[str, T]) -> dict[str, T]:
@@ -129,14 +129,14 @@ def _signature(module: GraphModule, nodes: list[Node]) -> tuple[dict[Node, str],
     outputs = module.graph.output_node().args[0]
     codegen = module.graph._codegen
     if not isinstance(codegen, _PyTreeCodeGen):
-        return {n: argument(str(n.target)) for n in places}, outputs
+        return {n: parameter_name(str(n.target)) for n in places}, outputs
     info = codegen.pytree_info
     if len(info.orig_args) != len(places) or info.in_spec.num_leaves != len(places):
         raise EditError("its inputs are nested, which a plain signature can't say")
     leaves = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     if info.out_spec is not None:
         outputs = pytree.tree_unflatten(leaves, info.out_spec)
-    return {n: argument(a) for n, a in zip(places, info.orig_args, strict=True)}, outputs
+    return {n: parameter_name(a) for n, a in zip(places, info.orig_args, strict=True)}, outputs
 
 
 def _described(node: Node) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from .layout import Call, Piece, call, lines, listed, prefixed
-from .literals import quoted
+from .layout import Call, Piece, call_piece, lines, listed, prefixed
+from .literals import string_literal
 
 GROUP = '''class Group(nn.Module):
     """Modules and tensors under names."""
@@ -75,11 +75,13 @@ def _sort(branch: Branch) -> None:
 def _empty(tensor: Tensor) -> Call:
     sizes = [str(n) for n in tensor.shape] or ["()"]
     dtype = str(tensor.dtype)
-    made = call("torch.empty", sizes + ([] if dtype == "torch.float32" else [f"dtype={dtype}"]))
+    made = call_piece(
+        "torch.empty", sizes + ([] if dtype == "torch.float32" else [f"dtype={dtype}"])
+    )
     if not isinstance(tensor, nn.Parameter):
         return made
     frozen = [] if tensor.is_floating_point() else ["requires_grad=False"]
-    return call("nn.Parameter", [made, *frozen])
+    return call_piece("nn.Parameter", [made, *frozen])
 
 
 def plain_name(name: str) -> bool:
@@ -97,11 +99,11 @@ def reached(root: Branch, name: str) -> str:
         if style in ("list", "tensors"):
             text += f"[{part}]"
         elif style == "dict":
-            text += f"[{quoted(part)}]"
+            text += f"[{string_literal(part)}]"
         elif plain_name(part):
             text += f".{part}"
         else:
-            text = f"getattr({text}, {quoted(part)})"
+            text = f"getattr({text}, {string_literal(part)})"
         at = at.members[part]
     return text
 
@@ -111,14 +113,14 @@ def made(branch: Branch) -> Piece:
     if branch.make is not None:
         return branch.make
     if branch.style == "list":
-        return call("nn.ModuleList", [listed(made(m) for m in branch.members.values())])
+        return call_piece("nn.ModuleList", [listed(made(m) for m in branch.members.values())])
     if branch.style == "tensors":
-        return call("nn.ParameterList", [listed(made(m) for m in branch.members.values())])
+        return call_piece("nn.ParameterList", [listed(made(m) for m in branch.members.values())])
     if all(plain_name(name) for name in branch.members):
-        return call("Group", [prefixed(f"{n}=", made(m)) for n, m in branch.members.items()])
-    items = [prefixed(f"{quoted(n)}: ", made(m)) for n, m in branch.members.items()]
+        return call_piece("Group", [prefixed(f"{n}=", made(m)) for n, m in branch.members.items()])
+    items = [prefixed(f"{string_literal(n)}: ", made(m)) for n, m in branch.members.items()]
     entries = Call("{", tuple(items), "}")
-    return call("nn.ModuleDict", [entries]) if branch.style == "dict" else Call(
+    return call_piece("nn.ModuleDict", [entries]) if branch.style == "dict" else Call(
         "Group(**{", entries.items, "})"
     )  # fmt: skip
 
@@ -127,15 +129,15 @@ def init_lines(root: Branch, indent: str) -> list[str]:
     """The body of `__init__` after `super()`."""
     written: list[str] = []
     for name, member in root.members.items():
-        text = quoted(name)
+        text = string_literal(name)
         if member.kind == "buffer":
-            piece: Piece = call("self.register_buffer", [text, made(member)])
+            piece: Piece = call_piece("self.register_buffer", [text, made(member)])
         elif plain_name(name):
             piece = prefixed(f"self.{name} = ", made(member))
         elif member.kind == "module":
-            piece = call("self.add_module", [text, made(member)])
+            piece = call_piece("self.add_module", [text, made(member)])
         else:
-            piece = call("self.register_parameter", [text, made(member)])
+            piece = call_piece("self.register_parameter", [text, made(member)])
         written += lines(piece, indent)
     return written
 

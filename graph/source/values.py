@@ -16,7 +16,7 @@ Show = Callable[[Any], Piece]
 DEVICE = "device"
 
 
-def shown(value: Any, name: Callable[[Node], str]) -> Piece:
+def value_text(value: Any, name: Callable[[Node], str]) -> Piece:
     """`value` as it is written; `name` gives the expression for a node.
 
     Devices are written as that of the first input, so that the model can be moved.
@@ -24,7 +24,7 @@ def shown(value: Any, name: Callable[[Node], str]) -> Piece:
     if isinstance(value, Node):
         return name(value)
     if isinstance(value, (list, tuple)):
-        return listed(shown(item, name) for item in value)
+        return listed(value_text(item, name) for item in value)
     return DEVICE if isinstance(value, torch.device) else literal(value)
 
 
@@ -44,7 +44,7 @@ def keywords(node: Node, show: Show, without: Collection[str] = ()) -> list[str]
     return [f"{k}={show(v)}" for k, v in node.kwargs.items() if k not in without]
 
 
-def given(node: Node) -> dict[str, Any]:
+def arguments_of(node: Node) -> dict[str, Any]:
     """All arguments of an operator by the schema's names, defaults filled in."""
     schema = node.target._schema  # type: ignore[union-attr]
     values: dict[str, Any] = {}

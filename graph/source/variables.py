@@ -76,7 +76,7 @@ class Variables:
         return free
 
 
-def argument(name: str) -> str:
+def parameter_name(name: str) -> str:
     """A name for a parameter of `forward`, as it was where Python and the file allow that."""
     name = _clean(name)
     return f"{name}_" if name in TAKEN else name

@@ -6,7 +6,7 @@ import torch
 from modelspeed.adjusters.compensate import plan
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import apply, kept_indices
 from modelspeed.training.compensation import compensate
@@ -22,14 +22,14 @@ def error(a, b, batches):
 def test_it_wants_data():
     module = capture(pico.net([]), (pico.images(),))
     without = plan(Context(module, (pico.images(),)), SETTINGS)
-    assert not without.trains and "no training data" in without.left_alone[0].reason
-    assert plan(Context(module, (pico.images(),), [(pico.images(), None)]), SETTINGS).trains
+    assert not without.is_training and "no training data" in without.left_alone[0].reason
+    assert plan(Context(module, (pico.images(),), [(pico.images(), None)]), SETTINGS).is_training
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
 def test_outputs_on_new_data_come_closer_to_the_original(block):
     original = capture(pico.net([block]), (pico.images(),))
-    analysis = analyse(original)
+    analysis = analyze(original)
     dropped = {g.name: range(g.size // 2) for g in analysis.prunable}
     edits = keep_units(analysis, dropped)
     pruned = apply(clone(original), edits)
@@ -52,7 +52,7 @@ def test_channels_that_copy_others_are_made_up_for_exactly():
 
     torch.manual_seed(0)
     original = capture(Copies().eval(), (pico.images(),))
-    edits = keep_units(analyse(original), {"a": [4, 5, 6, 7]})
+    edits = keep_units(analyze(original), {"a": [4, 5, 6, 7]})
     fitted = apply(clone(original), edits)
     train = [(pico.images(16, s), None) for s in range(4)]
     compensate(fitted, original, train, kept_indices(edits), ridge=1e-9)
@@ -75,7 +75,7 @@ def test_a_weight_that_an_embedding_shares_is_not_fitted():
     torch.manual_seed(0)
     ids = torch.randint(0, 9, (32, 4))
     original = capture(Tied().eval(), (ids[:2],))
-    edits = keep_units(analyse(original), {"up": [0, 1, 2]})
+    edits = keep_units(analyze(original), {"up": [0, 1, 2]})
     fitted = apply(clone(original), edits)
     assert compensate(fitted, original, [(ids, None)], kept_indices(edits)) == 1
     assert torch.equal(fitted.get_parameter("token.weight"), original.get_parameter("token.weight"))
@@ -83,7 +83,7 @@ def test_a_weight_that_an_embedding_shares_is_not_fitted():
 
 def test_slices_of_slices_are_traced_to_the_original():
     module = capture(pico.net([]), (pico.images(),))
-    first = keep_units(analyse(module), {"stem": [0, 3]})
+    first = keep_units(analyze(module), {"stem": [0, 3]})
     once = apply(clone(module), first)
-    both = [*first, *keep_units(analyse(once), {"stem": [0]})]
+    both = [*first, *keep_units(analyze(once), {"stem": [0]})]
     assert kept_indices(both)[("stem.weight", 0)] == (2, 4, 5, 6, 7)

@@ -10,8 +10,8 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.blocks import residual_blocks
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import DropBlock, apply, from_json, leave_out, to_json
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import DropBlock, apply, edits_from_json, edits_to_json, leave_out
 from torch import nn
 
 IMAGES = pico.images()
@@ -70,8 +70,8 @@ def test_dropping_equals_a_branch_of_zeros_also_after_a_round_trip():
     for name in ("weight", "bias"):
         zeroed.get_parameter(f"blocks.0.conv2.{name}").data.zero_()
     block = residual_blocks(at.module)[0]
-    edits = from_json(to_json([DropBlock(block.total, block.skip)]))
-    smaller = module_of(export(apply(clone(at.module), edits), (IMAGES,)))
+    edits = edits_from_json(edits_to_json([DropBlock(block.total, block.skip)]))
+    smaller = module_of(export_program(apply(clone(at.module), edits), (IMAGES,)))
     torch.testing.assert_close(smaller(IMAGES), zeroed(IMAGES), rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_an_activation_that_the_value_has_been_through_goes_with_the_block():
     assert len(relus) == 3 and not any("relu" in u.name for n in relus for u in n.users)
 
 
-def test_of_nested_blocks_the_inner_ones_go_and_neighbours_go_together():
+def test_of_nested_blocks_the_inner_ones_go_and_neighbors_go_together():
     class Inner(nn.Module):
         def __init__(self):
             super().__init__()

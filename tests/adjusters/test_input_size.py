@@ -12,11 +12,11 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.analysis.groups import keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import Cast, Resize, apply, from_json, to_json
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import Cast, Resize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.replay import replayed
 from modelspeed.graph.edits.resizing import smaller
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.source.text import source_of
 from sources import assert_same
 from torch import nn
@@ -62,7 +62,7 @@ def tokens():
 def test_what_is_made_for_one_size_stays_and_the_layer_is_named():
     fixed = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
     assert "it can't run at 9x9: `2` (Linear) fails: mat1 and mat2" in reason(fixed, size=9)
-    assert "`2` fails: mat1 and mat2" in reason(module_of(export(fixed, ONE)), size=9)
+    assert "`2` fails: mat1 and mat2" in reason(module_of(export_program(fixed, ONE)), size=9)
     assert ", 1, 10, 10] would become [" in reason(nn.Conv2d(1, 1, 3), size=9)
     assert "no input is" in reason(nn.Linear(4, 2), Inputs.of(torch.randn(1, 4)), size=2)
     assert "13x13 is not smaller than its input, 12x12" in reason(pico.net([]), size=13)
@@ -95,14 +95,14 @@ def test_without_the_class_numbers_that_the_size_may_have_set_are_left_alone(num
     assert f"its graph holds {held} (`div" in reason(model, known=False, size=9)
     module, plan = planned(model, size=9)
     wanted = model(smaller(pico.images(), (9, 9)))
-    torch.testing.assert_close(plan.carry_out(clone(module))(pico.images()), wanted)
+    torch.testing.assert_close(plan.apply(clone(module))(pico.images()), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_images_in_half_precision_are_resized_in_float32(dtype):
     model, x = pico.net([]).to(dtype), pico.images(2).to(dtype)
     module, plan = planned(model, Inputs.of(x), size=9)
-    made = plan.carry_out(clone(module))
+    made = plan.apply(clone(module))
     wanted = model(smaller(x.float(), (9, 9)).to(dtype))
     assert made(x).dtype == dtype
     torch.testing.assert_close(made(x), wanted)
@@ -113,13 +113,13 @@ def test_images_in_half_precision_are_resized_in_float32(dtype):
 def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
     model = pico.net(["residual", "squeeze_excite"])
     module, plan = planned(model, known=known, ratio=0.75)
-    made = apply(clone(module), from_json(to_json(plan.edits)))
+    made = apply(clone(module), edits_from_json(edits_to_json(plan.edits)))
     x = pico.images(5)
     with torch.inference_mode():
         wanted = model(nn.functional.interpolate(x, (9, 9), mode="bilinear", antialias=True))
         torch.testing.assert_close(made(x), wanted, rtol=1e-4, atol=1e-5)
-        again = module_of(export(clone(made), ONE))
-        for lowered in (again, *(build() for build in variants(again, ONE).values())):
+        again = module_of(export_program(clone(made), ONE))
+        for lowered in (again, *(build() for build in lowerings(again, ONE).values())):
             torch.testing.assert_close(lowered(x), wanted, rtol=1e-4, atol=1e-5)
         half = apply(clone(made), [Cast("bfloat16")])
         torch.testing.assert_close(half(x), wanted, rtol=0.1, atol=0.1)
@@ -127,7 +127,7 @@ def test_a_net_with_pooling_takes_what_it_took_and_runs_smaller(known):
 
 def test_what_comes_after_sees_the_smaller_shapes():
     module, plan = planned(pico.net(["residual"]), size=6)
-    made = plan.carry_out(clone(module))
+    made = plan.apply(clone(module))
     shapes = [n.meta["val"].shape[2] for n in made.graph.nodes if "conv2d" in n.name]
     assert shapes == [3, 3, 3]
     context = seen_by(Context(made, ONE), make_step("prune").settings)
@@ -139,7 +139,7 @@ def test_a_shorter_sequence_is_what_the_class_computes_of_the_first_tokens():
     model, inputs = Tokens().eval(), tokens()
     module, plan = planned(model, inputs, size=10)
     assert plan.edits[-1] == Resize(("ids", "mask"), (10,)) and len(plan.edits) > 3
-    made = plan.carry_out(clone(module))
+    made = plan.apply(clone(module))
     wanted = inputs.map(lambda x: x[:, :10]).call(model)
     torch.testing.assert_close(inputs.call(made), wanted)
     assert reason(model, inputs, size=(10, 10)) == "10x10 is no length of a sequence"
@@ -156,7 +156,7 @@ def test_one_number_is_the_shorter_side():
 def test_source_holds_the_resizing_and_a_users_class_is_refused():
     model = pico.net([])
     module, plan = planned(model, size=9)
-    made = capture(plan.carry_out(clone(module)), ONE)
+    made = capture(plan.apply(clone(module)), ONE)
     assert "antialias=True" in source_of(made, "x").text
     assert_same(made, Inputs.of(pico.images(3)))
     with pytest.raises(EditError, match=r"resized to \[9, 9\]"):

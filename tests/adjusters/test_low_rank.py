@@ -4,14 +4,14 @@ import pico
 import pytest
 import torch
 from modelspeed.adjusters import low_rank
-from modelspeed.adjusters.methods.spectrum import Seen, spectrum
+from modelspeed.adjusters.methods.spectrum import OuterSums, spectrum
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError, ModelspeedError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import Factor, Slice, apply, from_json, to_json
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import Factor, Slice, apply, edits_from_json, edits_to_json
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 
 ONE = Inputs.of((pico.images(1),))
@@ -109,8 +109,8 @@ def test_what_never_varies_in_the_data_is_cut_without_loss(clock, outs, bias):
     at = context(narrow(outs=outs, bias=bias), ROWS, SHOWN)
     made = low_rank.plan(at, settings(max_error=1e-6, skip=("spread",)))
     (edit,) = made.edits
-    assert edit.rank == 3 and made.for_speed
-    split = made.carry_out(clone(at.module))
+    assert edit.rank == 3 and made.must_be_faster
+    split = made.apply(clone(at.module))
     x = torch.randn(50, 3)
     torch.testing.assert_close(split(x), at.module(x), rtol=1e-4, atol=1e-4)
 
@@ -119,8 +119,8 @@ def test_data_beats_the_weights_alone(clock):
     """Weights without the data keep directions that its inputs never have."""
     at = context(narrow(), ROWS, SHOWN)
     rows = settings(rank=3, skip=("spread",))
-    blind = low_rank.plan(context(narrow(), ROWS, None), rows).carry_out(clone(at.module))
-    seen = low_rank.plan(at, rows).carry_out(clone(at.module))
+    blind = low_rank.plan(context(narrow(), ROWS, None), rows).apply(clone(at.module))
+    seen = low_rank.plan(at, rows).apply(clone(at.module))
     x = torch.randn(50, 3)
     error = [(m(x) - at.module(x)).norm() / at.module(x).norm() for m in (seen, blind)]
     assert error[0] < 1e-3 < 0.3 < error[1]
@@ -131,7 +131,7 @@ def test_the_error_that_is_promised_is_the_error_on_the_data():
     weight, bias, x = torch.randn(12, 20), torch.randn(12), torch.randn(4000, 20) + 1
     x[:, :10] *= 0.1
     y = x @ weight.T + bias
-    for seen, rows in ((Seen.of(weight), y), (Seen.of(weight.T), None)):
+    for seen, rows in ((OuterSums.of(weight), y), (OuterSums.of(weight.T), None)):
         if rows is None:
             weight, bias, y = weight.T, torch.randn(20), None
             x = torch.randn(4000, 12) * torch.linspace(0.1, 1, 12)
@@ -152,14 +152,14 @@ def test_edits_survive_json_export_and_every_lowering(block):
     made = low_rank.plan(at, settings(ratio=0.4))
     assert made.edits
     split = clone(at.module)
-    apply(split, from_json(to_json(made.edits)))
+    apply(split, edits_from_json(edits_to_json(made.edits)))
     split.load_state_dict({**split.state_dict(), **made.weights})
     x = pico.images(5)
     with torch.inference_mode():
         wanted = split(x)
         assert not torch.equal(wanted, at.module(x))
-        again = module_of(export(clone(split), tuple(ONE)))
-        for module in (again, *(build() for build in variants(again, ONE).values())):
+        again = module_of(export_program(clone(split), tuple(ONE)))
+        for module in (again, *(build() for build in lowerings(again, ONE).values())):
             torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -173,7 +173,7 @@ def test_one_dimensional_and_padded_convolutions_keep_their_shape():
     made = low_rank.plan(at, settings(ratio=0.99, match=("*",)))
     split = apply(clone(at.module), [Factor(n, 4) for n in ("conv1d", "conv1d_1")])
     assert split(inputs[0]).shape == at.module(inputs[0]).shape
-    assert made.edits == () or made.carry_out(clone(at.module))(inputs[0]).shape[-1] == 18
+    assert made.edits == () or made.apply(clone(at.module))(inputs[0]).shape[-1] == 18
 
 
 def test_split_layers_can_be_sliced_and_full_rank_is_exact():

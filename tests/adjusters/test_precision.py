@@ -11,10 +11,10 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import Cast, apply, from_json, to_json
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import Cast, apply, edits_from_json, edits_to_json
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 
 ONE = Inputs.of((pico.images(1),))
 
@@ -71,14 +71,14 @@ def test_an_unknown_format_is_refused():
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
 def test_outputs_stay_float32_and_close_through_json_export_and_every_lowering(block, dtype):
     at = context([block])
-    edits = from_json(to_json(precision.plan(at, settings(dtype)).edits))
-    half = module_of(export(apply(clone(at.module), edits), tuple(ONE)))
+    edits = edits_from_json(edits_to_json(precision.plan(at, settings(dtype)).edits))
+    half = module_of(export_program(apply(clone(at.module), edits), tuple(ONE)))
     assert {p.dtype for p in half.parameters()} == {getattr(torch, dtype)}
     x = pico.images(5)
     with torch.inference_mode():
         wanted = at.module(x)
         size = float(wanted.abs().max())
-        for module in (half, *(build() for build in variants(half, ONE).values())):
+        for module in (half, *(build() for build in lowerings(half, ONE).values())):
             found = module(x)
             assert found.dtype == torch.float32
             torch.testing.assert_close(found, wanted, rtol=0.03, atol=0.03 * size)
@@ -88,7 +88,7 @@ def test_half_precision_runs_on_packed_weights():
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("no bfloat16 kernels on this machine")
     half = apply(context().module, [Cast("bfloat16")])
-    assert "aten.conv2d" not in variants(half, ONE)["onednn"]().code
+    assert "aten.conv2d" not in lowerings(half, ONE)["onednn"]().code
 
 
 def test_layers_that_are_left_out_compute_in_float32():
@@ -98,7 +98,9 @@ def test_layers_that_are_left_out_compute_in_float32():
     plan = precision.ADJUSTER.plan
     made = plan(at, settings(skip=tuple(ends)))
     assert [row.what for row in made.left_alone] == ends
-    half = apply(clone(at.module), from_json(json.loads(json.dumps(to_json(made.edits)))))
+    half = apply(
+        clone(at.module), edits_from_json(json.loads(json.dumps(edits_to_json(made.edits))))
+    )
     dtypes = {n: p.dtype for n, p in half.named_parameters() if n.endswith("weight")}
     floats = {f"{name}.weight" for name in ends}
     assert {n for n, d in dtypes.items() if d == torch.float32} == floats
@@ -108,5 +110,5 @@ def test_layers_that_are_left_out_compute_in_float32():
     x = pico.images(3)
     wanted, all_half = at.module(x), apply(clone(at.module), plan(at, settings()).edits)(x)
     assert (half(x) - wanted).norm() < (all_half - wanted).norm()
-    for build in variants(half, at.inputs).values():
+    for build in lowerings(half, at.inputs).values():
         torch.testing.assert_close(build()(x), half(x), rtol=2e-2, atol=2e-2)

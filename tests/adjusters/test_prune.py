@@ -6,7 +6,7 @@ import pytest
 import torch
 from modelspeed.adjusters.methods.importance import fisher, magnitude
 from modelspeed.adjusters.plan import Context
-from modelspeed.adjusters.prune import Pruner, left_alone, plan
+from modelspeed.adjusters.prune import Pruner, groups_left_alone, plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import DataError
 from modelspeed.graph.capture import capture, clone
@@ -35,7 +35,7 @@ def test_a_skipped_layer_stays_and_is_reported():
     skipping = settings(ratio=0.5, match={"stem*": "skip"})
     pruned = apply(clone(at.module), plan(at, skipping).edits)
     assert pruned.get_parameter("stem.weight").shape[0] == 8
-    assert any("`stem*`" in item.reason for item in left_alone(at, skipping))
+    assert any("`stem*`" in item.reason for item in groups_left_alone(at, skipping))
 
 
 def test_levels_run_from_nothing_to_the_limit_and_rise():

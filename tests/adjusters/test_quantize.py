@@ -6,7 +6,7 @@ import modelspeed.examples.digits as digits
 import pico
 import pytest
 import torch
-from modelspeed.adjusters.methods.calibration import Seen
+from modelspeed.adjusters.methods.calibration import ObservedRange
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.checkpoints.read import read
@@ -15,14 +15,14 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.core.user_code import load_factory
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import (
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
-    from_json,
-    to_json,
+    edits_from_json,
+    edits_to_json,
 )
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.profiling.accuracy import agreement
 from torch import nn
 
@@ -42,14 +42,14 @@ def layers(made):
     return [e.node for e in made.edits if isinstance(e, QuantizeWeight)]
 
 
-def test_without_data_nothing_is_quantised_and_it_says_so():
+def test_without_data_nothing_is_quantized_and_it_says_so():
     made = plan(context(train=None), settings())
     assert made.edits == () and "no training data" in made.left_alone[0].reason
 
 
 def test_weights_alone_need_no_data_and_are_not_for_speed():
     made = plan(context(train=None), settings(scheme="int8_weight"))
-    assert len(layers(made)) == 4 and not made.for_speed
+    assert len(layers(made)) == 4 and not made.must_be_faster
     assert not any(isinstance(e, QuantizeInput) for e in made.edits)
 
 
@@ -80,13 +80,13 @@ def test_planning_changes_nothing_and_batch_norms_go_first():
     made = plan(at, settings())
     assert all(torch.equal(v, before[k]) for k, v in at.module.state_dict().items())
     assert [type(e).__name__ for e in made.edits[:2]] == ["FoldBatchNorm"] * 2
-    assert made.for_speed
+    assert made.must_be_faster
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
 def test_edits_survive_json_and_stay_close_to_the_model(block):
     at = context(pico.net([block, "residual"]))
-    edits = from_json(to_json(plan(at, settings()).edits))
+    edits = edits_from_json(edits_to_json(plan(at, settings()).edits))
     rounded = apply(clone(at.module), edits)
     x = pico.images(8, 9)
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_the_most_sensitive_layers_are_kept_in_float():
 
 def test_ranges_follow_the_calibration():
     values = torch.cat([torch.rand(20000) * 4 - 1, torch.tensor([60.0])])
-    seen = Seen()
+    seen = ObservedRange()
     seen.note(values[:4000], torch.Generator())
     seen.samples = [values]
     seen.low, seen.high = -1.0, 60.0
@@ -115,7 +115,7 @@ def test_ranges_follow_the_calibration():
     assert seen.steps("percentile", 255) == pytest.approx((4 / 255, 64), rel=0.02)
     scale, zero = seen.steps("mse", 255)
     assert 4 / 255 < scale < 61 / 255 and 0 <= zero <= 255
-    positive = Seen()
+    positive = ObservedRange()
     positive.note(torch.rand(100) + 5, torch.Generator())
     assert positive.steps("minmax", 127)[1] == 0 and positive.low == 0.0
 
@@ -129,7 +129,7 @@ def test_the_digits_net_in_int8_answers_as_in_float():
     original = capture(source, tuple(inputs))
     made = plan(Context(original, inputs, train), settings(examples=64))
     assert len(layers(made)) == 22
-    ready = variants(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
+    ready = lowerings(apply(clone(original), made.edits), inputs)["onednn_channels_last"]()
     assert agreement(original, ready, held) >= 0.99
 
 
@@ -148,7 +148,7 @@ def test_bias_correction_takes_the_mean_error_out_of_each_layer():
     with torch.no_grad():
         wanted = at.module(x)
         gaps = [
-            float((made.carry_out(clone(at.module))(x) - wanted).mean(0).norm())
+            float((made.apply(clone(at.module))(x) - wanted).mean(0).norm())
             for made in (plain, fixed)
         ]
     assert gaps[1] < 0.2 * gaps[0]
@@ -161,7 +161,7 @@ def test_without_data_no_bias_is_corrected():
 
 def test_ranges_of_the_moment_are_for_linear_layers_and_need_no_data():
     made = plan(context(train=None), settings(scheme="int8_dynamic"))
-    assert layers(made) == ["linear"] and made.for_speed
+    assert layers(made) == ["linear"] and made.must_be_faster
     assert {item.what for item in made.left_alone} == {"stem", "blocks.0.conv1", "blocks.0.conv2"}
 
 
@@ -173,20 +173,20 @@ def test_the_most_sensitive_layers_are_kept_in_float_with_ranges_of_the_moment_t
     at = Context(capture(model, tuple(inputs)), inputs)
     made = plan(at, settings(scheme="int8_dynamic", keep_float=1))
     assert [item.what for item in made.left_alone] == ["1"] and len(layers(made)) == 2
-    assert [e.node for e in made.edits if isinstance(e, QuantizeAnew)] == layers(made)
+    assert [e.node for e in made.edits if isinstance(e, QuantizeDynamic)] == layers(made)
 
 
 def test_four_bits_are_for_linear_layers_with_enough_inputs():
     at = context(pico.net(["residual"], width=32), train=None)
     made = plan(at, settings(scheme="int4_weight", group=16))
     assert made.edits[-1] == QuantizeWeight("linear", 16) and len(layers(made)) == 1
-    assert not made.for_speed
+    assert not made.must_be_faster
     few = plan(context(train=None), settings(scheme="int4_weight"))
     assert not few.edits and "groups of 16" in few.left_alone[-1].reason
 
 
 def correlated():
-    """A net in 4 bits whose inputs move together, as neighbours in an image do, and data for it."""
+    """A net in 4 bits whose inputs move together, as neighbors in an image do, and data for it."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32, bias=False), nn.ReLU(), nn.Linear(32, 5)
@@ -206,7 +206,7 @@ def test_weights_rounded_together_give_outputs_nearer_to_the_original(scheme):
         first, second = (plan(at, given) for _ in range(2))
         assert first.weights.keys() == second.weights.keys()
         assert all(torch.equal(v, second.weights[k]) for k, v in first.weights.items())
-        made = first.carry_out(clone(at.module))
+        made = first.apply(clone(at.module))
         with torch.no_grad():
             errors.append(float((made(x) - at.module(x)).norm()))
     assert made.get_parameter("0.weight").dtype in (torch.int8, torch.uint8)
@@ -221,7 +221,7 @@ def test_convolutions_of_every_kind_are_rounded_together():
     for rounding in ("nearest", "adaptive"):
         made = plan(at, settings(scheme="int8_weight", rounding=rounding))
         with torch.no_grad():
-            out = made.carry_out(clone(at.module))(x)
+            out = made.apply(clone(at.module))(x)
             errors.append(float((out - at.module(x)).norm()))
     assert {f"{layer}.weight" for layer in ("stem", "blocks.0.depth", "blocks.1.mix", "head")} < {
         *made.weights

@@ -4,20 +4,21 @@ import pytest
 import torch
 from modelspeed.adjusters import sparsity_2_4
 from modelspeed.adjusters.plan import Context
-from modelspeed.adjusters.sparsity_2_4 import chosen, compensated
+from modelspeed.adjusters.sparsity_2_4 import chosen, compensated_weight
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of, tensor_at
-from modelspeed.graph.edits.apply import Cast, Sparsify, apply, from_json, to_json
-from modelspeed.graph.edits.sparsity import is_two_of_four, two_of_four, why_not
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.capture import capture, clone, export_program, module_of, tensor_at
+from modelspeed.graph.edits.apply import Cast, Sparsify, apply, edits_from_json, edits_to_json
+from modelspeed.graph.edits.sparsity import is_two_of_four, lacks_sparse_kernels, two_of_four
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.lowering.sparse import sparse_weights
 from torch import nn
 
 ONE = Inputs.of((torch.randn(1, 64),))
 gpu = pytest.mark.skipif(
-    not torch.cuda.is_available() or why_not("cuda") is not None, reason="no GPU with 2:4 kernels"
+    not torch.cuda.is_available() or lacks_sparse_kernels("cuda") is not None,
+    reason="no GPU with 2:4 kernels",
 )
 
 
@@ -56,7 +57,7 @@ def test_a_machine_without_the_kernels_is_left_alone_and_says_so():
 def test_layers_that_have_no_kernel_stay_dense_with_the_reason():
     made = chosen(context(), settings(skip=("mix",)))
     reasons = {entry.what: entry.reason for entry in made.left_alone}
-    assert [e.param for e in made.edits] == ["up.weight", "down.weight"] and made.for_speed
+    assert [e.param for e in made.edits] == ["up.weight", "down.weight"] and made.must_be_faster
     assert "no multiple of [32, 64]" in reasons["head"] and "more than one" in reasons["twice"]
     assert "leave it dense" in reasons["mix"]
     assert "`precision` comes first" in chosen(context(half=""), settings()).left_alone[0].reason
@@ -65,9 +66,9 @@ def test_layers_that_have_no_kernel_stay_dense_with_the_reason():
 def test_two_of_four_stay_through_json_export_and_lowering():
     at = context()
     plan = chosen(at, settings())
-    edits = from_json(to_json(plan.edits))
+    edits = edits_from_json(edits_to_json(plan.edits))
     bare = apply(clone(at.module), edits)
-    made = module_of(export(plan.carry_out(clone(at.module)), tuple(ONE)))
+    made = module_of(export_program(plan.apply(clone(at.module)), tuple(ONE)))
     for edit in edits:
         for module in (bare, made):
             weight = tensor_at(module, edit.param)
@@ -79,7 +80,7 @@ def test_two_of_four_stay_through_json_export_and_lowering():
     x = torch.randn(5, 64)
     with torch.no_grad():
         assert torch.equal(lowered(x), made(x))
-        torch.testing.assert_close(variants(made, ONE)["folded"]()(x), made(x))  # dense on a CPU
+        torch.testing.assert_close(lowerings(made, ONE)["folded"]()(x), made(x))  # dense on a CPU
 
 
 def test_what_stays_makes_up_for_what_goes():
@@ -87,11 +88,11 @@ def test_what_stays_makes_up_for_what_goes():
     weight = torch.randn(32, 16)
     x = torch.randn(256, 4) @ torch.randn(4, 16) + 0.1 * torch.randn(256, 16)
     gram = (x.T @ x).double()
-    fitted, smallest = compensated(weight, gram), two_of_four(weight)
+    fitted, smallest = compensated_weight(weight, gram), two_of_four(weight)
     assert is_two_of_four(fitted)
     errors = [float((x @ (w - weight).T).square().sum()) for w in (fitted, smallest)]
     assert errors[0] < 0.5 * errors[1]
-    alike = compensated(weight, torch.eye(16, dtype=torch.float64))
+    alike = compensated_weight(weight, torch.eye(16, dtype=torch.float64))
     torch.testing.assert_close(alike, smallest)
 
 
@@ -106,11 +107,11 @@ def test_the_smallest_of_each_four_go():
 @pytest.mark.gpu
 def test_on_a_gpu_the_sparse_kernels_give_the_same():
     at = context("float16", "cuda")
-    made = chosen(at, settings()).carry_out(clone(at.module))
+    made = chosen(at, settings()).apply(clone(at.module))
     x = torch.randn(40, 64).cuda()
     with torch.inference_mode():
         wanted = made(x)
-        for build in variants(made, at.inputs).values():
+        for build in lowerings(made, at.inputs).values():
             found = build()(x)
             torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-2)
-    assert "_packed_" in variants(made, at.inputs)["folded"]().code
+    assert "_packed_" in lowerings(made, at.inputs)["folded"]().code

@@ -10,10 +10,11 @@ import pico
 import pytest
 import quick
 import torch
-from modelspeed.backends import aoti as packages
-from modelspeed.backends import registry as runtimes
-from modelspeed.backends.inductor import INDUCTOR, why_not
-from modelspeed.backends.shape_guard import Specialised, for_inputs
+from modelspeed.backends import aoti, inductor
+from modelspeed.backends.compiler import lacks_compiler
+from modelspeed.backends.inductor import INDUCTOR
+from modelspeed.backends.shape_guard import ShapeGuarded, for_inputs
+from modelspeed.backends.trust import is_trusted, trust
 from modelspeed.checkpoints import staging
 from modelspeed.checkpoints.artifact import read_artifact
 from modelspeed.cli.main import app
@@ -21,7 +22,7 @@ from modelspeed.core.errors import ArtifactError, MachineWarning, MeasureError
 from modelspeed.core.files import PACKAGE
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Comparison, Latency, Record, Target
-from modelspeed.graph.capture import capture, export
+from modelspeed.graph.capture import capture, export_program
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime.loaded import running
 from modelspeed.tuning import compare_backends as sidebyside
@@ -60,7 +61,7 @@ def net(bias=0.0):
 def save(folder, package=b"native", machine=RECORD.machine, model=None):
     machine = replace(machine, threads=torch.get_num_threads()) if machine else machine
     return staging.save(
-        folder, program=export(model or net(), ONE), edits=[],
+        folder, program=export_program(model or net(), ONE), edits=[],
         record=replace(RECORD, machine=machine), recipe_yaml="version: 1\n", inputs=ONE,
         runtime=INDUCTOR, reports={}, force=True, package=package,
     )  # fmt: skip
@@ -70,27 +71,27 @@ def save(folder, package=b"native", machine=RECORD.machine, model=None):
 def world(monkeypatch, tmp_path):
     """A cache of its own, a compiler that takes no time, and what was opened."""
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtimes, "compiled", Bare)
-    opened, ran = packages.opened, []
+    monkeypatch.setattr(inductor, "compiled", Bare)
+    load, ran = aoti.load, []
 
     def watched(package, usual, module, inputs):
         ran.append(package)
         if package == b"native":
             return for_inputs(usual, module, inputs, lambda x: [usual(x)])
-        return opened(package, usual, module, inputs)
+        return load(package, usual, module, inputs)
 
-    monkeypatch.setattr(runtimes, "opened", watched)
+    monkeypatch.setattr(aoti, "load", watched)
     return ran
 
 
-@pytest.mark.skipif(why_not("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
 def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path):
     module = capture(net(), ONE)
-    package = packages.build(module, ONE)
-    packages.remember(package)
+    package = aoti.build(module, ONE)
+    trust(package)
     made = modelspeed.load(save(tmp_path / "fast", package))
-    assert isinstance(running(made), Specialised)
+    assert isinstance(running(made), ShapeGuarded)
     running(made).usual = None
     x = torch.randn(1, 3)
     torch.testing.assert_close(made(x), module(x))
@@ -103,13 +104,13 @@ def test_code_from_elsewhere_is_not_run_unless_it_is_trusted(tmp_path, world):
     folder = save(tmp_path / "fast")
     with pytest.warns(MachineWarning, match="which was not run"):
         assert isinstance(loaded(folder), Bare)
-    packages.remember(b"another")
+    trust(b"another")
     with pytest.warns(MachineWarning, match="trust_compiled=True"):
         assert isinstance(loaded(folder), Bare)
     assert world == []
-    assert isinstance(loaded(folder, trust_compiled=True), Specialised)
-    packages.remember(b"native")
-    assert isinstance(loaded(folder), Specialised) and world == [b"native"] * 2
+    assert isinstance(loaded(folder, trust_compiled=True), ShapeGuarded)
+    trust(b"native")
+    assert isinstance(loaded(folder), ShapeGuarded) and world == [b"native"] * 2
 
 
 def test_code_for_another_machine_is_not_run_even_if_it_is_trusted(tmp_path, world):
@@ -134,17 +135,19 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
     save(folder)  # `--force` knows the file as ours
 
 
-@pytest.mark.skipif(why_not("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
-    monkeypatch.setattr(sidebyside, "build", lambda *_: b"native")
-    monkeypatch.setattr(sidebyside, "compare", lambda *_: Comparison(2.0, 2.0, 2.0, "faster"))
+    monkeypatch.setattr(sidebyside, "blob_of", lambda *_: b"native")
+    monkeypatch.setattr(
+        sidebyside, "compare_samples", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
+    )
     words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
              "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "fast" / PACKAGE).is_file() and packages.is_remembered(b"native")
-    assert isinstance(loaded(tmp_path / "fast"), Specialised)
+    assert (tmp_path / "fast" / PACKAGE).is_file() and is_trusted(b"native")
+    assert isinstance(loaded(tmp_path / "fast"), ShapeGuarded)
 
 
 def test_a_package_that_does_not_open_is_said_and_compiled_anew(tmp_path):
@@ -157,6 +160,6 @@ def test_what_the_compiler_does_not_take_is_one_sentence(monkeypatch):
     def fail(*_):
         raise RuntimeError("no kernel for this\nand a long trace")
 
-    monkeypatch.setattr(packages, "write_package", fail)
+    monkeypatch.setattr(aoti, "write_package", fail)
     with pytest.raises(MeasureError, match=r"fails on this model: no kernel for this$"):
-        packages.build(capture(net(), ONE), ONE)
+        aoti.build(capture(net(), ONE), ONE)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pico
 import pytest
 import torch
-from modelspeed.backends import cuda_graph
+from modelspeed.backends import cuda_graph, ranking
 from modelspeed.backends import registry as runtimes
-from modelspeed.backends.cuda_graph import MOST, Recording, recorded
+from modelspeed.backends.cuda_graph import LOWERINGS, MOST, Recording, recorded
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.model_io import Inputs, leaves
 from modelspeed.core.records import Latency, LeftAlone
-from modelspeed.graph.capture import capture, clone, export, module_of, moved
-from modelspeed.graph.lowering.lower import CUDA_GRAPHS, variants
+from modelspeed.graph.capture import capture, clone, export_program, module_of, moved
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -98,16 +97,17 @@ def test_moved_or_cast_weights_are_recorded_anew(taken):
 
 def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
     module = capture(pico.net(["residual"]), (pico.images(1),))
-    assert not set(CUDA_GRAPHS) & set(variants(module, (pico.images(1),)))
+    assert not set(LOWERINGS) & set(runtimes.candidate_names(module, Inputs((pico.images(1),))))
     with FakeTensorMode():
-        found = variants(module, (torch.empty(1, 1, 12, 12, device="cuda"),))
-    assert list(found) == ["folded", "channels_last", *CUDA_GRAPHS]
-    ready = runtimes.realise(module, Inputs((pico.images(1),)), CUDA_GRAPHS[0])
+        shown = Inputs((torch.empty(1, 1, 12, 12, device="cuda"),))
+        found = runtimes.candidate_names(module, shown)
+    assert found == ("folded", "channels_last", *LOWERINGS)
+    ready = runtimes.prepare(module, Inputs((pico.images(1),)), "cuda_graph")
     assert torch.equal(ready(pico.images(2)), module(pico.images(2)))
 
 
 def test_a_program_is_moved_with_the_constants_that_it_makes():
-    program = export(Keyed().eval(), given())
+    program = export_program(Keyed().eval(), given())
     assert moved(program, "cpu") is program
     assert "device(type='cpu')" in module_of(program).code
     made = module_of(moved(program, "meta"))
@@ -117,18 +117,18 @@ def test_a_program_is_moved_with_the_constants_that_it_makes():
 
 @pytest.mark.parametrize("kind", [MeasureError, RuntimeError, AssertionError, KeyError])
 def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, kind):
-    def realise(module, inputs, name, package=None):
+    def prepare(module, inputs, name, blob=None):
         if name == "folded":
             raise kind("CUDA can't record this model as one graph: a copy to the CPU")
         return module
 
-    monkeypatch.setattr(runtimes, "realise", realise)
+    monkeypatch.setattr(runtimes, "prepare", prepare)
     monkeypatch.setattr(
-        runtimes, "measure_interleaved", lambda runs, **_: [Latency(50, 1, 1, 1) for _ in runs]
+        ranking, "measure_interleaved", lambda runs, **_: [Latency(50, 1, 1, 1) for _ in runs]
     )
     inputs = Inputs((pico.images(1),))
     module = capture(pico.net([]), inputs)
-    names, left_out = runtimes.promising(module, inputs, "lowered", 50.0, (inputs,))
+    names, left_out = ranking.rank_backends(module, inputs, "lowered", 50.0, (inputs,))
     assert "folded" not in names and names[0] == "plain"
     assert left_out == (
         LeftAlone(
@@ -139,11 +139,11 @@ def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, k
 
 @gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", CUDA_GRAPHS)
+@pytest.mark.parametrize("name", LOWERINGS)
 def test_on_a_gpu_recordings_give_the_same_for_every_batch(name):
     inputs = Inputs((pico.images(1).cuda(),))
     module = capture(pico.net(["residual", "depthwise"]).cuda(), inputs)
-    made = runtimes.realise(module, inputs, name)
+    made = runtimes.prepare(module, inputs, name)
     with torch.inference_mode():
         first, again = pico.images(1).cuda(), pico.images(1).cuda() + 1
         found = [made(first), made(again), made(pico.images(3).cuda())]

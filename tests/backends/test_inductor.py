@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pico
 import pytest
 import torch
-from modelspeed.backends import inductor as compiling
+from modelspeed.backends import inductor
 from modelspeed.backends import registry as runtimes
-from modelspeed.backends.inductor import INDUCTOR, compiled, why_not
-from modelspeed.backends.shape_guard import Specialised, for_inputs
+from modelspeed.backends.compiler import lacks_compiler
+from modelspeed.backends.inductor import INDUCTOR, compiled
+from modelspeed.backends.shape_guard import ShapeGuarded, for_inputs
 from modelspeed.core.errors import MeasureError, UsageError
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.search.variant import Variant
@@ -38,7 +39,7 @@ class Keyed(nn.Module):
         return {"y": y, "both": (y.sum(-1), x)}
 
 
-@pytest.mark.skipif(why_not("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
 def test_compiled_gives_the_same_in_every_mode_and_for_other_shapes():
     torch.manual_seed(0)
@@ -78,15 +79,15 @@ def test_without_a_compiler_it_is_one_sentence_before_any_work(tmp_path):
 
 
 def test_an_artifact_tuned_for_it_loads_without_a_compiler_as_lowered(monkeypatch):
-    monkeypatch.setattr(runtimes, "why_not", lambda _: "needs a compiler")
+    monkeypatch.setattr(inductor, "lacks_compiler", lambda _: "needs a compiler")
     module = capture(pico.net(["residual"]), tuple(ONE))
-    ready = runtimes.realise(module, ONE, INDUCTOR)
-    assert not isinstance(ready, Specialised)
+    ready = runtimes.prepare(module, ONE, INDUCTOR)
+    assert not isinstance(ready, ShapeGuarded)
     torch.testing.assert_close(ready(pico.images()), module(pico.images()), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
-    monkeypatch.setattr(compiling, "why_not", lambda _: "needs a compiler")
+    monkeypatch.setattr(inductor, "lacks_compiler", lambda _: "needs a compiler")
     prepare_machine(Target(runtime="lowered"), 0)
     with pytest.raises(UsageError, match="needs a compiler"):
         prepare_machine(Target(runtime=INDUCTOR), 0)
@@ -101,7 +102,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
         assert package == (None if unpackaged or name != INDUCTOR else b"native")
         return SimpleNamespace(name=name)
 
-    def build(module, inputs):
+    def blob_of(module, inputs, name):
         if unpackaged:
             raise MeasureError("AOTInductor fails on this model: no")
         return b"native"
@@ -111,14 +112,14 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
     monkeypatch.setattr(sidebyside, "ready", ready)
-    monkeypatch.setattr(sidebyside, "build", build)
+    monkeypatch.setattr(sidebyside, "blob_of", blob_of)
     monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made.name)
     monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
-    monkeypatch.setattr(sidebyside, "expected", lambda module, probes: None)
+    monkeypatch.setattr(sidebyside, "plain_outputs", lambda module, probes: None)
     monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
-        talk=Quiet(), probes=(), exclusions=Exclusions(Quiet()), trusted=lambda name: name,
+        talk=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
     )  # fmt: skip
     return sidebyside.compile_where_faster(session, Variant(None, runtime="onednn"))
 

@@ -4,18 +4,18 @@ import json
 
 import pytest
 from items import plan
-from modelspeed.batch.journal import NAME, Journal
+from modelspeed.batch.journal import NAME, BatchJournal
 from modelspeed.batch.process import ending
 
 
 def test_rows_come_back_and_a_line_that_is_no_row_is_left_out(tmp_path):
-    with Journal.open(tmp_path) as journal:
+    with BatchJournal.open(tmp_path) as journal:
         journal.begin("a", "k", 1)
         journal.end(plan(tmp_path, "a", "met", key="k").item("met", seconds=1.5))
         journal.begin("b", "l", 1)
     with (tmp_path / NAME).open("a") as file:
         file.write('[]\n{"event": "end", "item": {"name": "z", "new": 1}}\n{"event": "be')
-    with Journal.open(tmp_path) as journal:
+    with BatchJournal.open(tmp_path) as journal:
         assert journal.ended["a"].seconds == 1.5 and set(journal.ended) == {"a"}
         assert journal.begun["b"][0] == "l"
         journal.begin("c", "m", 1)

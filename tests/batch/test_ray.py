@@ -17,7 +17,7 @@ import items
 import pytest
 from items import plan
 from modelspeed.batch import ray_run
-from modelspeed.batch.journal import Journal
+from modelspeed.batch.journal import BatchJournal
 from modelspeed.batch.plan import Options
 from modelspeed.batch.ray_run import _note_room, _rooms, connected
 from modelspeed.core.errors import MissingExtra
@@ -27,7 +27,7 @@ CLUSTER = """
 import json, sys, threading, time
 from pathlib import Path
 from items import plan
-from modelspeed.batch.journal import Journal
+from modelspeed.batch.journal import BatchJournal
 from modelspeed.batch.plan import Options
 from modelspeed.batch.ray_run import run_on_ray
 from ray.cluster_utils import Cluster
@@ -44,7 +44,7 @@ second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 
 def run(plans, **options):
-    with Journal.open(out) as journal:
+    with BatchJournal.open(out) as journal:
         options = Options(out, **options)
         return run_on_ray(plans, options, journal, watch, address=cluster.address)
 
@@ -110,7 +110,7 @@ def test_a_batch_whose_nodes_are_lost_says_what_waits(tmp_path, monkeypatch):
         exceptions=SimpleNamespace(RayError=RuntimeError),
     )  # fmt: skip
     monkeypatch.setattr(ray_run, "group", lambda *_: ["a"])
-    with Journal.open(tmp_path) as journal:
+    with BatchJournal.open(tmp_path) as journal:
         ray_run._all(ray, [item], Options(tmp_path), journal, watch)
     assert asked[0]["label_selector"] == {"ray.io/node-id": "in(a)"}
     assert len(said) == 1 and said[0].startswith("`small` waits")

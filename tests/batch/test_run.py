@@ -13,11 +13,11 @@ from pathlib import Path
 import items
 import pytest
 from items import plan
-from modelspeed.batch.journal import NAME, Journal
+from modelspeed.batch.journal import NAME, BatchJournal
 from modelspeed.batch.plan import Options
 from modelspeed.batch.run import rows_of, run_batch
 from modelspeed.core.errors import UsageError
-from modelspeed.core.items import exit_code
+from modelspeed.core.exit_codes import batch_exit_code
 from modelspeed.core.workspace import recover
 
 SUPPORT = str(Path(items.__file__).parent)
@@ -47,7 +47,7 @@ def out(tmp_path, monkeypatch):
 
 def run(out, plans, **options):
     watch = Watched()
-    with Journal.open(out) as journal:
+    with BatchJournal.open(out) as journal:
         rows = run_batch(plans, Options(out, **options), journal, watch, gate=out / "gate")
     return {row.name: row for row in rows}, watch
 
@@ -70,7 +70,7 @@ def test_each_way_to_fail_is_a_row_with_its_reason_and_the_others_are_done(out):
     assert rows["silent"].reason == "loading ..." and "still running" in rows["hang"].reason
     assert (rows["met"].result_ms, rows["met"].accuracy_after) == (2.5 * 1.02, 0.975)
     assert 1 < watch.most <= 4 and "loading" in watch.stages
-    assert exit_code(list(rows.values())) == 1 and len(watch.rows) == len(modes)
+    assert batch_exit_code(list(rows.values())) == 1 and len(watch.rows) == len(modes)
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
     assert [n for n in runs(out) if n.startswith("kill")] == ["kill kill", "kill kill --resume"]
 
@@ -106,7 +106,7 @@ BATCH = """
 import sys
 from pathlib import Path
 from items import plan
-from modelspeed.batch.journal import Journal
+from modelspeed.batch.journal import BatchJournal
 from modelspeed.batch.plan import Options
 from modelspeed.batch.run import run_batch
 
@@ -117,7 +117,7 @@ class Quiet:
 
 out = Path(sys.argv[1])
 plans = [plan(out, "a", "met"), plan(out, "b", "hang"), plan(out, "c", "met")]
-with Journal.open(out) as journal:
+with BatchJournal.open(out) as journal:
     run_batch(plans, Options(out, workers=1), journal, Quiet(), gate=out / "gate")
 """
 
@@ -135,7 +135,7 @@ def test_a_batch_killed_half_way_takes_its_items_along_and_goes_on(out):
         while "b hang" not in runs(out) and time.monotonic() < end:
             time.sleep(0.02)
         with pytest.raises(UsageError, match="another batch"):
-            Journal.open(out)
+            BatchJournal.open(out)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -183,6 +183,6 @@ def test_what_was_moved_away_comes_back_and_half_written_folders_go(tmp_path):
 
 
 def test_rows_of_another_job_do_not_count(out):
-    with Journal.open(out) as journal:
+    with BatchJournal.open(out) as journal:
         journal.end(plan(out, "a", "met").item("met"))
         assert rows_of([plan(out, "a", "met", key="new")], journal)[0].status == "stopped"

@@ -12,9 +12,9 @@ from modelspeed.checkpoints import artifact, staging
 from modelspeed.core.errors import ArtifactError, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
-from modelspeed.graph.analysis.groups import analyse, keep_units
-from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits.apply import apply, to_json
+from modelspeed.graph.analysis.groups import analyze, keep_units
+from modelspeed.graph.capture import capture, clone, export_program
+from modelspeed.graph.edits.apply import apply, edits_to_json
 from modelspeed.profiling.machine import fingerprint
 
 RECORD = Record(
@@ -26,7 +26,7 @@ RECORD = Record(
 
 def pruned():
     original = capture(pico.net(["residual"]), (pico.images(1),))
-    edits = keep_units(analyse(original), {g.name: [1] for g in analyse(original).prunable})
+    edits = keep_units(analyze(original), {g.name: [1] for g in analyze(original).prunable})
     return apply(clone(original), edits), edits
 
 
@@ -34,7 +34,7 @@ def save(folder, *, force=False, runtime="onednn"):
     module, edits = pruned()
     inputs = (pico.images(1),)
     return staging.save(
-        folder, program=export(module, inputs), edits=to_json(edits), record=RECORD,
+        folder, program=export_program(module, inputs), edits=edits_to_json(edits), record=RECORD,
         recipe_yaml="version: 1\n", inputs=Inputs.of(inputs), runtime=runtime,
         reports={"report.md": "# hi"},
         force=force,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from modelspeed.checkpoints.folders import inputs_of
-from modelspeed.checkpoints.inspect import look
+from modelspeed.checkpoints.folders import config_inputs
+from modelspeed.checkpoints.inspect import inspect_checkpoint
 from modelspeed.checkpoints.libraries import model_factory
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, UnsafePickle
@@ -38,10 +38,10 @@ def test_a_folder_of_transformers_is_read_with_its_shards(bert):
     with torch.no_grad():
         assert torch.equal(source.module(input_ids=ids).logits, model(input_ids=ids).logits)
     assert source.kind == "folder" and not source.module.training
-    assert inputs_of(folder) == [
+    assert config_inputs(folder) == [
         {"shape": [1, 40], "dtype": "int64", "name": "input_ids", "range": [0, 49]}
     ]
-    assert look(folder).factory is None and look(folder).inputs_sure
+    assert inspect_checkpoint(folder).factory is None and inspect_checkpoint(folder).inputs_sure
 
 
 def test_its_config_alone_builds_the_class_for_weights_elsewhere(bert, tmp_path):
@@ -86,7 +86,7 @@ def test_inputs_are_sure_only_where_the_model_calls_them_so(tmp_path):
     found = {}
     for name, model in made.items():
         model.save_pretrained(tmp_path / name)
-        found[name] = look(tmp_path / name)
+        found[name] = inspect_checkpoint(tmp_path / name)
     assert not found["vilt"].inputs_sure
     for name, shape in (("video", [1, 4, 3, 32, 32]), ("vit", [1, 3, 32, 32])):
         (spec,) = found[name].inputs

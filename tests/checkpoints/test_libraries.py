@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import vision
-from modelspeed.checkpoints.inspect import look
+from modelspeed.checkpoints.inspect import inspect_checkpoint
 from modelspeed.checkpoints.libraries import model_factory
 from modelspeed.checkpoints.read import read
 from modelspeed.core.errors import CheckpointError, MissingExtra, UsageError
@@ -73,7 +73,7 @@ def test_a_file_that_names_its_arch_needs_no_model(tmp_path, monkeypatch, key, l
     torch.save(held | {"state_dict": model.state_dict()}, tmp_path / "a.pth.tar")
     source = read(tmp_path / "a.pth.tar")
     assert torch.equal(source.module[3].weight, model[3].weight)
-    found = look(tmp_path / "a.pth.tar")
+    found = inspect_checkpoint(tmp_path / "a.pth.tar")
     side = {"timm": 160, "torchvision": 224}[library]
     assert found.factory == f"{library}:resnet18" and found.args == {"num_classes": 5}
     assert found.inputs == ({"shape": [1, 3, side, side], "dtype": "float32"},)
@@ -109,5 +109,5 @@ def test_of_two_libraries_the_one_with_the_files_names_is_taken(tmp_path, monkey
         ("timm", other("", num_classes=5)),
     ):
         torch.save({"arch": "resnet18", "state_dict": model.state_dict()}, tmp_path / "a.pt")
-        assert look(tmp_path / "a.pt").factory == f"{library}:resnet18"
+        assert inspect_checkpoint(tmp_path / "a.pt").factory == f"{library}:resnet18"
         assert read(tmp_path / "a.pt").module.state_dict().keys() == model.state_dict().keys()

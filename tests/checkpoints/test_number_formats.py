@@ -16,8 +16,8 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import ModelspeedError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
-from modelspeed.graph.capture import capture, clone, export
-from modelspeed.graph.edits.apply import to_json
+from modelspeed.graph.capture import capture, clone, export_program
+from modelspeed.graph.edits.apply import edits_to_json
 from modelspeed.profiling.machine import fingerprint
 from torch import nn
 
@@ -73,7 +73,7 @@ def made(name, module):
     context = Context(module, Inputs.of((pico.images(1),)), [(pico.images(16), None)])
     plan = ADJUSTERS[adjuster].plan(context, make_step(adjuster, **settings).settings)
     assert plan.edits
-    return plan.carry_out(clone(module)), plan.edits
+    return plan.apply(clone(module)), plan.edits
 
 
 @pytest.mark.long
@@ -85,7 +85,8 @@ def test_every_format_gives_equal_outputs_in_a_fresh_process_and_with_torch_alon
     for name in FORMATS:
         graphs[name], edits = made(name, module)
         staging.save(
-            tmp_path / name, program=export(graphs[name], (pico.images(1),)), edits=to_json(edits),
+            tmp_path / name, program=export_program(graphs[name], (pico.images(1),)),
+            edits=edits_to_json(edits),
             record=RECORD, recipe_yaml="version: 1\n", inputs=Inputs.of((pico.images(1),)),
             runtime="onednn", reports={}, force=False,
         )  # fmt: skip

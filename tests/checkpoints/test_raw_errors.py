@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from modelspeed.checkpoints.folders import inputs_of, load_pretrained
+from modelspeed.checkpoints.folders import config_inputs, load_pretrained
 from modelspeed.core.errors import ArtifactError, CheckpointError, first_line
 from modelspeed.core.model_io import Inputs
 from modelspeed.tuning import check as checking
@@ -36,7 +36,7 @@ def test_architectures_that_are_not_names_are_told(tmp_path, listed):
 def test_sizes_that_are_not_numbers_say_nothing_about_inputs(tmp_path, key, value):
     config = {"image_size": 8, "num_channels": 3, "vocab_size": 9, key: value}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert inputs_of(tmp_path) == []
+    assert config_inputs(tmp_path) == []
 
 
 def test_a_program_that_does_not_run_is_a_sentence(tmp_path):

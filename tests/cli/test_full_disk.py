@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from modelspeed.batch.journal import NAME, Journal
+from modelspeed.batch.journal import NAME, BatchJournal
 from modelspeed.cli.check_run import _append
 
 
@@ -33,7 +33,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 def test_a_torn_line_of_a_batch_journal_is_taken_back(tmp_path, monkeypatch):
     write = os.write
-    with Journal.open(tmp_path) as journal:
+    with BatchJournal.open(tmp_path) as journal:
         journal.begin("a", "key", 1)
         before = (tmp_path / NAME).read_bytes()
         monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9]))
@@ -43,7 +43,7 @@ def test_a_torn_line_of_a_batch_journal_is_taken_back(tmp_path, monkeypatch):
         assert (tmp_path / NAME).read_bytes() == before
         monkeypatch.undo()
         journal.begin("c", "key", 1)
-    with Journal.open(tmp_path) as journal:
+    with BatchJournal.open(tmp_path) as journal:
         assert sorted(journal.begun) == ["a", "c"]
 
 

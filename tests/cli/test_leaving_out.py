@@ -11,7 +11,8 @@ import pytest
 import torch
 import typer
 from modelspeed.cli import batch_jobs
-from modelspeed.cli.job import Asked, absolute_files, job_for, recipe_for
+from modelspeed.cli.job import absolute_files, job_for, recipe_for
+from modelspeed.cli.load_flags import LoadFlags
 from modelspeed.cli.main import app
 from modelspeed.configs.entries import entries
 from modelspeed.configs.jobs import JobSettings
@@ -66,9 +67,9 @@ def project(tmp_path, monkeypatch):
 def test_patterns_of_flag_and_recipe_both_hold(project):
     flags = MachineFlags(threads=1)
     with pytest.raises(CheckpointError, match=r"1 unexpected.*--ignore '\^projector"):
-        asked = Asked(Path("ckpt.pt"))
+        asked = LoadFlags(Path("ckpt.pt"))
         open_source(job_for(asked, recipe_for(asked, "tune"), flags))
-    asked = Asked(Path("ckpt.pt"), ignore=(r"^projector\.",))
+    asked = LoadFlags(Path("ckpt.pt"), ignore=(r"^projector\.",))
     recipe = recipe_for(asked, "tune")
     assert recipe.ignore == ("^old", r"^projector\.")
     notes = open_source(job_for(asked, recipe, flags)).notes
@@ -79,7 +80,7 @@ def test_patterns_of_flag_and_recipe_both_hold(project):
 
 def test_what_is_not_a_regular_expression_is_refused_by_flag_and_recipe(project):
     with pytest.raises(UsageError, match=r"`--ignore` is .*regular expression"):
-        recipe_for(Asked(Path("ckpt.pt"), ignore=("(",)), "tune")
+        recipe_for(LoadFlags(Path("ckpt.pt"), ignore=("(",)), "tune")
     (project / "bad.yaml").write_text("version: 1\nignore: ['(']\n")
     with pytest.raises(ConfigError, match="regular expression"):
         load_recipe(project / "bad.yaml")

@@ -12,7 +12,8 @@ import torch
 from modelspeed.cli import check_asked
 from modelspeed.cli.main import app
 from modelspeed.core.errors import ArtifactError
-from modelspeed.core.records import Target, to_json
+from modelspeed.core.records import Target
+from modelspeed.core.records_json import to_json
 from modelspeed.reporting.json import dumps
 from sample_record import record
 from typer.testing import CliRunner

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from modelspeed.configs.discovery import expand, names_for
-from modelspeed.configs.entries import entries, given
+from modelspeed.configs.discovery import matching_files, names_for
+from modelspeed.configs.entries import entries, set_values
 from modelspeed.configs.jobs import JobSettings, load_jobs, parse_size
 from modelspeed.core.errors import ConfigError, UsageError
 
@@ -34,14 +34,16 @@ def test_defaults_hold_for_all_a_job_says_more_and_flags_win(file, tmp_path):
         ("a", "a.pt"), ("b", "b.pt"), ("other", "a.pt"),
     ]  # fmt: skip
     config = str(tmp_path / "recipe.yaml")
-    assert given(found[0].settings) == {"target_ms": 5, "config": config, "threads": 2}
-    assert given(found[2].settings) == {
+    assert set_values(found[0].settings) == {"target_ms": 5, "config": config, "threads": 2}
+    assert set_values(found[2].settings) == {
         "target_speedup": 2, "config": config, "threads": 2, "model": f"{tmp_path}/m.py:build",
         "input_size": "160",
     }  # fmt: skip
     assert jobs.memory_limit == "4GB" and base == tmp_path
     flags = JobSettings(fastest=True)
-    assert all("target_ms" not in given(e.settings) for e in entries([str(file)], flags, base)[0])
+    assert all(
+        "target_ms" not in set_values(e.settings) for e in entries([str(file)], flags, base)[0]
+    )
 
 
 def test_every_problem_of_a_jobs_file_is_named_with_its_line(file):
@@ -76,13 +78,13 @@ def test_names_are_stems_and_tell_equal_ones_apart_by_folder(tmp_path, file):
 
 
 def test_patterns_match_files_and_nothing_is_an_error_but_a_missing_file_is_an_item(tmp_path, file):
-    assert [p.name for p in expand("**/a.pt", tmp_path)] == ["a.pt", "a.pt"]
-    assert expand("gone.pt", tmp_path) == (tmp_path / "gone.pt",)
+    assert [p.name for p in matching_files("**/a.pt", tmp_path)] == ["a.pt", "a.pt"]
+    assert matching_files("gone.pt", tmp_path) == (tmp_path / "gone.pt",)
     with pytest.raises(UsageError, match="matches no file"):
-        expand("*.bin", tmp_path)
+        matching_files("*.bin", tmp_path)
     odd = tmp_path / "a[1].pt"
     odd.touch()
-    assert expand("a[1].pt", tmp_path) == (odd,)
+    assert matching_files("a[1].pt", tmp_path) == (odd,)
 
 
 @pytest.mark.parametrize(

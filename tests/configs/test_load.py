@@ -115,7 +115,7 @@ def test_a_bad_step_is_refused_with_what_is_allowed(step: str, says: str) -> Non
         ("model: {factory: 'm.py:f', arg: {}}", "did you mean `args`?"),
         ("limits:", "`limits` is null; it must be a mapping"),
         ("target: {batch: true}", "must be a whole number"),
-        ("target: {percentile: 100}", "must be less than 100"),
+        ("target: {percentile: 100}", "must be at most 99.9"),
     ],
 )
 def test_a_bad_field_is_refused_with_what_is_allowed(line: str, says: str) -> None:

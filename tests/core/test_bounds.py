@@ -5,16 +5,28 @@ import os
 
 import pytest
 from modelspeed.configs.machine import MachineFlags
-from modelspeed.core.bounds import DEVICE, MOST_THREADS, PERCENTILE, Score, Within, foreign_json
+from modelspeed.core.bounds import (
+    DEVICE,
+    MOST_THREADS,
+    PERCENTILE,
+    SEED,
+    Score,
+    Within,
+    foreign_json,
+)
 from modelspeed.core.errors import ArtifactError, ConfigError, UsageError
 from modelspeed.core.files import read_text
-from modelspeed.core.records import Target, from_json
+from modelspeed.core.records import Target
+from modelspeed.core.records_json import from_json
 
 
 def test_neutral_values_are_within_and_each_end_is_told():
     assert Within(0.0).unlike(0.0) == "" and Within(0.0).unlike(-1e-9) == "at least 0"
-    assert PERCENTILE.unlike(50.0) == "" and PERCENTILE.unlike(100.0) == "above 0 and below 100"
+    assert PERCENTILE.unlike(50.0) == ""
+    assert PERCENTILE.unlike(100.0) == "at least 0.1 and at most 99.9"
+    assert Within(0, above=True).unlike(math.inf) == "a finite number above 0"
     assert Within().unlike(math.inf) == Within().unlike(math.nan) == "a finite number"
+    assert SEED.unlike(-1) == "at least 0 and at most 9223372036854775807"
     assert DEVICE.unlike("cuda:3") == "" and "cuda:N" in DEVICE.unlike("meta")
 
 

@@ -142,15 +142,15 @@ class Triangle(nn.Module):
 
 
 def test_the_example_of_a_rule_lets_channels_pass(monkeypatch):
-    from modelspeed.graph.analysis.groups import analyse
+    from modelspeed.graph.analysis.groups import analyze
     from modelspeed.graph.analysis.rules.table import RULES
     from modelspeed.graph.capture import capture
 
     module = capture(Triangle().eval(), (pico.images(),))
-    assert not analyse(module).prunable
+    assert not analyze(module).prunable
     rule = example("graph/analysis/rules/indexing.py").triangle
     monkeypatch.setitem(RULES, torch.ops.aten.tril.default, rule)
-    assert [g.size for g in analyse(module).prunable] == [6]
+    assert [g.size for g in analyze(module).prunable] == [6]
 
 
 def test_the_example_of_an_adjuster_drops_a_block(monkeypatch):

@@ -34,7 +34,7 @@ ANALYSIS = [
     ("graph/analysis/labels", "graph/analysis/walk"),
     ("graph/analysis/rules/",),
     ("graph/analysis/rules/table",),
-    ("graph/analysis/labelling",),
+    ("graph/analysis/labeling",),
     ("graph/analysis/groups",),
     ("graph/analysis/constancy",),
 ]

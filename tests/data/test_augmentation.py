@@ -8,7 +8,7 @@ import torch
 from modelspeed.configs.load import load_recipe
 from modelspeed.configs.recipe import AugmentSpec, make_step
 from modelspeed.core.errors import DataError
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.data.augmentation import Augmented
 from modelspeed.graph.capture import clone
@@ -61,7 +61,7 @@ def test_only_what_weights_are_trained_on_is_changed(tmp_path):
     recipe.write_text(recipe.read_text().replace('data: {factory: "data.py:loaders"}', wanted))
     inputs = ({"shape": [1, 1, 12, 12], "dtype": "float32"},)
     job = Job(str(file), Target(threads=1), "model.py:build", str(tmp_path), inputs=inputs)
-    session = open_session(job, load_recipe(recipe), Quiet())
+    session = open_session(job, load_recipe(recipe), Silent())
     trainer = _trainer(session, clone(session.original), make_step("finetune").settings)
     assert isinstance(trainer.train, Augmented) and trainer.train.batches is session.data.train
     assert trainer.held is session.data.held and not isinstance(session.data.train, Augmented)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from modelspeed.configs.recipe import DataSpec, ImageSpec, InputSpec, Recipe
 from modelspeed.core.errors import DataError, MissingExtra
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.data.image_folder import image_loaders
 from modelspeed.data.load import load_data
@@ -22,10 +22,10 @@ COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0)}
 
 
 def drawn(folder, count=5, size=(20, 10)):
-    for name, colour in COLOURS.items():
+    for name, color in COLOURS.items():
         (folder / name).mkdir(parents=True)
         for i in range(count):
-            Image.new("RGB", size, colour).save(folder / name / f"{i}.png")
+            Image.new("RGB", size, color).save(folder / name / f"{i}.png")
     return folder
 
 
@@ -56,7 +56,7 @@ def test_train_and_val_are_taken_as_they_are(tmp_path):
         image_loaders(spec(size=8), tmp_path, ())
 
 
-def test_the_middle_is_cropped_resized_and_normalised(tmp_path):
+def test_the_middle_is_cropped_resized_and_normalized(tmp_path):
     (tmp_path / "a").mkdir()
     image = Image.new("L", (40, 20), 0)
     image.paste(255, (10, 0, 30, 20))  # the middle square is white
@@ -71,7 +71,7 @@ def test_the_middle_is_cropped_resized_and_normalised(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_of_16_bits_is_scaled_like_8_bits(tmp_path, channels):
+def test_gray_of_16_bits_is_scaled_like_8_bits(tmp_path, channels):
     (tmp_path / "a").mkdir()
     for i, value in enumerate((1000, 40000)):
         image = Image.fromarray(np.full((8, 8), value, dtype=np.uint16))
@@ -171,7 +171,7 @@ def test_another_number_of_classes_than_the_model_has_is_said(tmp_path, outputs)
     assert any("2 classes, the model 5" in note for note in said.notes) is (outputs == 5)
 
 
-class Said(Quiet):
+class Said(Silent):
     def __init__(self):
         self.notes = []
 

@@ -61,7 +61,7 @@ def test_batches_have_the_promised_shapes_and_types(data: ModuleType) -> None:
         assert images.is_contiguous()
 
 
-def test_images_are_normalised_and_labels_are_the_ten_digits(data: ModuleType) -> None:
+def test_images_are_normalized_and_labels_are_the_ten_digits(data: ModuleType) -> None:
     train, _ = data.loaders()
     images, labels = train.images, train.labels
     assert abs(float(images.mean())) < 0.02

@@ -7,7 +7,7 @@ import pytest
 import torch
 from modelspeed.checkpoints.artifact import WEIGHTS
 from modelspeed.cli.main import app
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture, clone
 from safetensors.torch import load_file
 from torch import nn
@@ -58,7 +58,7 @@ def test_any_name_of_a_submodule_is_carried(name, deep):
     torch.testing.assert_close(module(x), model(x))
     torch.testing.assert_close(clone(module)(x), model(x))
     torch.testing.assert_close(capture(module, (x,))(x), model(x))
-    assert any(name in group.name.split(".") for group in analyse(module).prunable)
+    assert any(name in group.name.split(".") for group in analyze(module).prunable)
 
 
 def test_parameters_with_names_of_graphs_are_carried():

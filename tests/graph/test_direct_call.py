@@ -7,8 +7,8 @@ from modelspeed.graph.lowering.direct_call import (
     _FUNCTIONS,
     _METHODS,
     _NEURAL,
-    called_directly,
     holding,
+    without_pytree,
 )
 from torch import nn
 from torch._ops import OpOverload
@@ -31,7 +31,7 @@ def test_outputs_keep_their_structure_and_inputs_their_names():
     x, mask = torch.randn(2, 3), torch.rand(2, 3)
     for args, kwargs in (((x,), {}), ((x,), {"mask": mask}), ((), {"x": x, "mask": mask})):
         module = torch.export.export(Pair(), args, kwargs).module(check_guards=False)
-        made = called_directly(clone(module))
+        made = without_pytree(clone(module))
         assert type(made.graph._codegen) is CodeGen
         got, want = made(*args, **kwargs), Pair()(*args, **kwargs)
         torch.testing.assert_close(got, want)
@@ -42,14 +42,14 @@ def test_outputs_keep_their_structure_and_inputs_their_names():
 def test_nested_arguments_keep_their_wrapping():
     pair = (torch.randn(2), torch.randn(2))
     module = torch.export.export(Nested(), (pair,)).module(check_guards=False)
-    torch.testing.assert_close(called_directly(module)(pair), pair[0] + pair[1])
+    torch.testing.assert_close(without_pytree(module)(pair), pair[0] + pair[1])
 
 
 def test_a_graph_called_directly_can_be_copied_and_called_again():
-    module = called_directly(capture(nn.Sequential(nn.Linear(3, 2)), (torch.randn(1, 3),)))
+    module = without_pytree(capture(nn.Sequential(nn.Linear(3, 2)), (torch.randn(1, 3),)))
     x = torch.randn(4, 3)
     torch.testing.assert_close(clone(module)(x), module(x))
-    assert called_directly(module) is module
+    assert without_pytree(module) is module
 
 
 CALLS = {
@@ -97,7 +97,7 @@ class Call(nn.Module):
 def test_operators_called_directly_give_the_same(name):
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     module = torch.export.export(Call(name), (x,)).module(check_guards=False)
-    made = called_directly(clone(module))
+    made = without_pytree(clone(module))
     changed = sum(isinstance(n.target, OpOverload) for n in module.graph.nodes) - sum(
         isinstance(n.target, OpOverload) for n in made.graph.nodes
     )
@@ -129,12 +129,12 @@ class Small(nn.Module):
 
 def test_weights_that_are_held_follow_what_replaces_them():
     x = torch.randn(4, 3)
-    module = holding(called_directly(capture(Small().eval(), (x,))))
+    module = holding(without_pytree(capture(Small().eval(), (x,))))
     assert any("Graph" in type(m).__name__ for m in module.children())  # its `with` is a sub-graph
     other = {k: torch.zeros_like(v) for k, v in module.state_dict().items()}
     for assign in (False, True):
         module.load_state_dict({**other, "shift": torch.full((2,), 2.0 + assign)}, assign=assign)
         assert torch.equal(module(x), torch.full((4, 2), 2.0 + assign))
     assert torch.equal(clone(module)(x), module(x))
-    batch_norm = holding(called_directly(capture(nn.BatchNorm1d(3).eval(), (x,))))
+    batch_norm = holding(without_pytree(capture(nn.BatchNorm1d(3).eval(), (x,))))
     assert batch_norm.double()(x.double()).dtype == torch.float64

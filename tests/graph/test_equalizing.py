@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.adjusters.methods.equalization import equalised
+from modelspeed.adjusters.methods.equalization import equalization_edits
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits.apply import Equalize, apply, from_json, to_json
+from modelspeed.graph.edits.apply import Equalize, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.equalizing import joints
 from torch import nn
 
@@ -47,7 +47,7 @@ def unequal():
 def test_outputs_stay_equal_and_what_a_sum_reads_is_left_alone(data):
     module, x = unequal()
     context = Context(module, Inputs.of((x[:1],)), [(x, None)] if data else None)
-    made = from_json(to_json(equalised(context, module, 64)))
+    made = edits_from_json(edits_to_json(equalization_edits(context, module, 64)))
     assert [j.maker.name for j in joints(module)] == ["stem", "depth", "point", "hidden"]
     scaled = apply(clone(module), made)
     assert not torch.equal(scaled.get_parameter("stem.weight"), module.get_parameter("stem.weight"))
@@ -57,7 +57,7 @@ def test_outputs_stay_equal_and_what_a_sum_reads_is_left_alone(data):
 
 
 @pytest.mark.parametrize("calibration", ["minmax", "mse"])
-def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalised(calibration):
+def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalized(calibration):
     module, x = unequal()
     context = Context(module, Inputs.of((x[:1],)), [(x, None)])
     usual = {"calibration": calibration}
@@ -65,7 +65,7 @@ def test_int8_is_nearer_to_a_net_of_unequal_channels_once_they_are_equalised(cal
     for equalize in (False, True):
         made = plan(context, make_step("quantize", equalize=equalize, **usual).settings)
         with torch.no_grad():
-            errors.append(float((made.carry_out(clone(module))(x) - module(x)).norm()))
+            errors.append(float((made.apply(clone(module))(x) - module(x)).norm()))
     assert errors[1] < 0.25 * errors[0]
 
 

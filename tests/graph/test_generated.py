@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from masked import ignoring, pruned
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.analysis.rules.table import RULES, aten
 from modelspeed.graph.capture import capture
 from nets import OPERATORS, Generated, programs
@@ -30,15 +30,15 @@ def images(rows):
     return torch.linspace(-9, 9, rows * 48, dtype=torch.float64).reshape(rows, 3, 4, 4).sin()
 
 
-def analysed(program):
+def analyzed(program):
     torch.manual_seed(0)
     module = capture(Generated(program), (images(2),))
-    return module, analyse(module)
+    return module, analyze(module)
 
 
 def check(program):
     """Pruning at random keeps shapes and equals the masked net, at another batch size too."""
-    module, analysis = analysed(program)
+    module, analysis = analyzed(program)
     grouped = {m.param for g in analysis.groups for m in g.members}
     assert {n for n, p in module.named_parameters() if p.dim()} <= grouped
     rng = random.Random(len(program))
@@ -67,7 +67,7 @@ def test_all_operators_are_drawn_and_most_nets_can_be_pruned():
     @given(programs())
     def sample(program):
         seen.update(name for name, _, _ in program)
-        prunable.append(bool(analysed(program)[1].prunable))
+        prunable.append(bool(analyzed(program)[1].prunable))
 
     sample()
     assert set(seen) == set(OPERATORS)

@@ -10,26 +10,26 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs, leaves, plain
-from modelspeed.graph.analysis.groups import analyse, keep_units
-from modelspeed.graph.capture import capture, clone, export, module_of
+from modelspeed.graph.analysis.groups import analyze, keep_units
+from modelspeed.graph.capture import capture, clone, export_program, module_of
 from modelspeed.graph.edits.apply import (
-    QuantizeAnew,
+    QuantizeDynamic,
     QuantizeInput,
     QuantizeWeight,
     apply,
-    from_json,
-    to_json,
+    edits_from_json,
+    edits_to_json,
 )
 from modelspeed.graph.lowering import int8
-from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_anew, runs_here
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.int8 import dequantize, quantize, quantize_now, runs_here
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 
 KERNELS = ("onednn", "onednn_channels_last")
 DATA = [(pico.images(16, seed), None) for seed in range(2)]
 
 
-def quantised(model, **settings):
+def quantized(model, **settings):
     module = capture(model, (pico.images(1),))
     context = Context(module, Inputs.of((pico.images(1),)), DATA)
     made = plan(context, make_step("quantize", **settings).settings)
@@ -37,7 +37,7 @@ def quantised(model, **settings):
 
 
 def lowered(module, name="onednn_channels_last"):
-    return variants(module, Inputs.of((pico.images(1),)))[name]()
+    return lowerings(module, Inputs.of((pico.images(1),)))[name]()
 
 
 def calls(module, target):
@@ -76,7 +76,7 @@ class Kept(nn.Module):
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("model", [*sorted(pico.BLOCKS), Chain, Kept])
 def test_kernels_stay_within_one_step_of_the_graph(model, name):
-    module, _ = quantised(pico.net([model, "residual"]) if isinstance(model, str) else model())
+    module, _ = quantized(pico.net([model, "residual"]) if isinstance(model, str) else model())
     ready = lowered(module, name)
     assert "onednn.qconv2d" in ready.code
     for batch in (1, 5):
@@ -101,8 +101,8 @@ def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
     inputs = Inputs.of(entry.inputs)
     context = Context(capture(entry.model(), entry.inputs), inputs, [(entry.inputs, None)])
     made = ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings)
-    module = module_of(export(apply(clone(context.module), made.edits), entry.inputs))
-    ready = variants(module, inputs)["onednn"]()
+    module = module_of(export_program(apply(clone(context.module), made.edits), entry.inputs))
+    ready = lowerings(module, inputs)["onednn"]()
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
     assert ready.code.count("torch.ops.onednn.q") == layers
     with torch.inference_mode():
@@ -114,7 +114,7 @@ def test_nets_of_every_kind_run_on_the_kernels_of_their_format(name, adjuster):
 @pytest.mark.parametrize("adjuster", ["quantize", "precision"])
 def test_pruned_nets_run_on_the_kernels_too(adjuster):
     module = capture(pico.net(["residual", "grouped", "branches"], width=16), (pico.images(1),))
-    analysis = analyse(module)
+    analysis = analyze(module)
     apply(module, keep_units(analysis, {g.name: range(g.size // 2) for g in analysis.prunable}))
     context = Context(module, Inputs.of((pico.images(1),)), DATA)
     apply(module, ADJUSTERS[adjuster].plan(context, make_step(adjuster).settings).edits)
@@ -128,11 +128,11 @@ def test_a_graph_without_int8_stays_as_it_is():
     assert "qconv" not in lowered(module).code
 
 
-def test_neighbours_hand_each_other_integers():
-    module, _ = quantised(Chain())
+def test_neighbors_hand_each_other_integers():
+    module, _ = quantized(Chain())
     ready = lowered(module)
     assert len(calls(ready, quantize)) == 1 and not calls(ready, dequantize)
-    module, _ = quantised(pico.net(["residual", "residual"]))
+    module, _ = quantized(pico.net(["residual", "residual"]))
     ready = lowered(module)
     # The images, and the pooled features for the head; the last sum goes on as floats.
     assert len(calls(ready, quantize)) == 2 and len(calls(ready, dequantize)) <= 1
@@ -140,9 +140,9 @@ def test_neighbours_hand_each_other_integers():
 
 
 def test_without_vnni_activations_have_seven_bits_and_eight_are_not_lowered(monkeypatch):
-    eight, _ = quantised(Chain())
+    eight, _ = quantized(Chain())
     monkeypatch.setattr(int8, "sums_whole_bytes", lambda: False)
-    seven, edits = quantised(Chain())
+    seven, edits = quantized(Chain())
     assert {e.levels for e in edits if isinstance(e, QuantizeInput)} == {127}
     assert runs_here(seven) and not runs_here(eight)
     x = pico.images(3)
@@ -152,15 +152,15 @@ def test_without_vnni_activations_have_seven_bits_and_eight_are_not_lowered(monk
 
 
 def test_weights_alone_in_int8_run_on_the_float_kernels():
-    module, _ = quantised(pico.net(["residual"]), scheme="int8_weight")
-    for name in variants(module, Inputs.of((pico.images(1),))):
+    module, _ = quantized(pico.net(["residual"]), scheme="int8_weight")
+    for name in lowerings(module, Inputs.of((pico.images(1),))):
         ready = lowered(module, name)
         assert "int8" not in ready.code and "qconv" not in ready.code
         torch.testing.assert_close(ready(pico.images(2)), module(pico.images(2)))
 
 
 def test_what_is_no_float_layer_is_refused():
-    module, _ = quantised(Chain())
+    module, _ = quantized(Chain())
     for edit in (QuantizeWeight("conv2d"), QuantizeWeight("relu")):
         with pytest.raises(EditError, match="float32 weight of its own"):
             apply(module, [edit])
@@ -193,8 +193,8 @@ def test_one_dimensional_convolutions_run_on_the_kernels_for_images():
     context = Context(capture(Signal().eval(), tuple(inputs)), inputs,
                       [(torch.randn(16, 1, 40), None)])  # fmt: skip
     made = plan(context, make_step("quantize").settings)
-    module = module_of(export(apply(clone(context.module), made.edits), tuple(inputs)))
-    ready = variants(module, inputs)["onednn"]()
+    module = module_of(export_program(apply(clone(context.module), made.edits), tuple(inputs)))
+    ready = lowerings(module, inputs)["onednn"]()
     assert ready.code.count("onednn.qconv2d_pointwise") == 4 and "conv1d" not in ready.code
     assert len(calls(ready, quantize)) == 4  # b and c hand on integers
     for rows in (1, 5):
@@ -218,10 +218,12 @@ def anew(name="Bert"):
 def test_ranges_taken_at_the_call_need_no_data_and_run_on_the_kernels(name):
     context, made = anew(name)
     layers = sum(isinstance(e, QuantizeWeight) for e in made.edits)
-    assert layers and made.for_speed and not any(isinstance(e, QuantizeInput) for e in made.edits)
-    edits = from_json(to_json(made.edits))
-    module = module_of(export(apply(clone(context.module), edits), tuple(context.inputs)))
-    ready = variants(module, context.inputs)["onednn"]()
+    assert (
+        layers and made.must_be_faster and not any(isinstance(e, QuantizeInput) for e in made.edits)
+    )
+    edits = edits_from_json(edits_to_json(made.edits))
+    module = module_of(export_program(apply(clone(context.module), edits), tuple(context.inputs)))
+    ready = lowerings(module, context.inputs)["onednn"]()
     assert ready.code.count("onednn.qlinear_pointwise.tensor") == layers
     with torch.inference_mode():
         rows = [leaves(plain(context.inputs.call(m))) for m in (context.module, module, ready)]
@@ -245,14 +247,14 @@ def test_layers_that_read_the_same_value_share_its_rounding():
     inputs = Inputs.of((torch.randn(2, 16),))
     context = Context(capture(Three(), tuple(inputs)), inputs)
     made = plan(context, make_step("quantize", scheme="int8_dynamic").settings)
-    ready = variants(apply(clone(context.module), made.edits), inputs)["onednn"]()
-    assert len(calls(ready, quantize_anew)) == (1 if runs_here(context.module) else 0)
+    ready = lowerings(apply(clone(context.module), made.edits), inputs)["onednn"]()
+    assert len(calls(ready, quantize_now)) == (1 if runs_here(context.module) else 0)
 
 
 def test_a_rounding_out_of_range_is_refused():
     module = capture(pico.net(["residual"]), (pico.images(1),))
     for place, half in ((0, 0), (0, 200), (9, 63)):
         with pytest.raises(EditError, match="can't be rounded"):
-            apply(clone(module), [QuantizeAnew("linear", place, half)])
+            apply(clone(module), [QuantizeDynamic("linear", place, half)])
     with pytest.raises(EditError, match="`conv2d` can't be rounded"):
-        apply(clone(module), [QuantizeAnew("conv2d", 0, 63)])
+        apply(clone(module), [QuantizeDynamic("conv2d", 0, 63)])

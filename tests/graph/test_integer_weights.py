@@ -6,10 +6,10 @@ import pytest
 import torch
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.capture import capture, clone, export, module_of
-from modelspeed.graph.edits.apply import QuantizeWeight, apply, from_json, to_json
+from modelspeed.graph.capture import capture, clone, export_program, module_of
+from modelspeed.graph.edits.apply import QuantizeWeight, apply, edits_from_json, edits_to_json
 from modelspeed.graph.edits.integer_weights import group_of, integer_weight, packed, unpacked
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.lowering.weight_only import linear4, linear8
 from modelspeed.profiling.layers import count_macs
 from torch import nn
@@ -28,8 +28,8 @@ def in_integers(module, inputs, group):
     """As it comes out of a file."""
     edits = [QuantizeWeight(n.name, group) for n in module.graph.nodes
              if n.target is torch.ops.aten.linear.default]  # fmt: skip
-    made = apply(clone(module), from_json(to_json(edits)))
-    return module_of(export(made, tuple(inputs)))
+    made = apply(clone(module), edits_from_json(edits_to_json(edits)))
+    return module_of(export_program(made, tuple(inputs)))
 
 
 def test_two_integers_share_a_byte():
@@ -72,7 +72,7 @@ def test_groups_that_do_not_divide_the_inputs_are_refused(group):
 def test_large_layers_that_read_one_row_run_on_integers(group, kernel):
     module, inputs = captured(1024, 512, 1024)
     made = in_integers(module, inputs, group)
-    ready = variants(made, inputs)["onednn"]()
+    ready = lowerings(made, inputs)["onednn"]()
     assert ready.code.count(f"{kernel}(") == 2
     assert count_macs(ready, inputs) == 2 * 1024 * 512
     named = {n.meta["layer"] for n in ready.graph.nodes if n.target in (linear8, linear4)}
@@ -89,7 +89,7 @@ def test_large_layers_that_read_one_row_run_on_integers(group, kernel):
 def test_small_layers_and_many_rows_run_as_floats(group, sizes, rows):
     module, inputs = captured(*sizes, rows=rows)
     made = in_integers(module, inputs, group)
-    ready = variants(made, inputs)["onednn"]()
+    ready = lowerings(made, inputs)["onednn"]()
     assert "linear8" not in ready.code and "linear4" not in ready.code
     assert not any(t.dtype in (torch.int8, torch.uint8) for t in ready.buffers())
     torch.testing.assert_close(ready(inputs[0]), made(inputs[0]))

@@ -12,6 +12,7 @@ import torch
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
 from modelspeed.backends import registry as runtimes
+from modelspeed.backends.ranking import rank_backends
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
@@ -19,7 +20,7 @@ from modelspeed.graph.edits.apply import Cast, apply
 from modelspeed.graph.lowering import kernels
 from modelspeed.graph.lowering import lower as lowering
 from modelspeed.graph.lowering.int8 import largest_level
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from torch import nn
 from torch.nn import functional as F
 
@@ -65,7 +66,7 @@ class Every(nn.Module):
 def check(module, shape, wanted, close):
     names = [f"{name} {where}" for where in ("alone", "summed") for name in ACTIVATIONS]
     example = Inputs.of((torch.randn(2, *shape),))
-    for kind, build in variants(module, example).items():
+    for kind, build in lowerings(module, example).items():
         lowered = build()
         for rows in (1, 5):
             x = torch.randn(rows, *shape)
@@ -108,8 +109,8 @@ def test_the_same_in_integers(layer, weights):
     for scheme in schemes:
         step = make_step("quantize", scheme=scheme)
         made = plan(Context(module, Inputs.of(inputs), data), step.settings)
-        quantised = apply(clone(module), made.edits)
-        check(quantised, shape, quantised, 40 / largest_level())  # the next integer, here and there
+        quantized = apply(clone(module), made.edits)
+        check(quantized, shape, quantized, 40 / largest_level())  # the next integer, here and there
 
 
 def test_what_a_kernel_takes_is_asked_once(monkeypatch):
@@ -119,7 +120,7 @@ def test_what_a_kernel_takes_is_asked_once(monkeypatch):
     module = capture(Every(LAYERS["conv2d"][0]).eval(), (torch.randn(2, C, 6, 6),))
     try:
         for _ in range(2):
-            for build in variants(module, (torch.randn(2, C, 6, 6),)).values():
+            for build in lowerings(module, (torch.randn(2, C, 6, 6),)).values():
                 assert "pointwise" not in build().code
         assert len(asked) == 1
     finally:
@@ -145,10 +146,10 @@ def test_a_lowering_that_raises_is_left_out_of_all_that_choose_one(monkeypatch, 
     module = capture(nn.Sequential(nn.Conv2d(C, C, 3), nn.SiLU()).eval(), inputs)
     monkeypatch.setattr(lowering, "_lower_convolution", fails)
     said = []
-    names, left = runtimes.promising(module, inputs, "lowered", 50.0, (inputs,))
+    names, left = rank_backends(module, inputs, "lowered", 50.0, (inputs,))
     assert not {"onednn", "onednn_channels_last"} & set(names) and len(left) == 2
     assert all("Unary Fusion behavior undefined" in row.reason for row in left)
-    assert runtimes.packed(module, inputs) is None
+    assert runtimes.furthest_lowering(module, inputs) is None
     assert "Unary" in str(runtimes.ready(module, inputs, "onednn"))
     assert runtimes.first_ready(module, inputs, ("onednn",), said.append)[0] == "plain"
     lowering.lower(module, inputs)

@@ -15,7 +15,7 @@ from modelspeed.core.model_io import Inputs
 from modelspeed.core.naming import MARK, outside
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.source.grammar import Grammar
-from modelspeed.graph.source.literals import literal, quoted
+from modelspeed.graph.source.literals import literal, string_literal
 from sources import assert_same, made, written
 from torch import nn
 
@@ -25,9 +25,9 @@ CALL = 'print("MARKER")'
 
 @given(st.text(st.characters(codec=None)))
 def test_any_text_is_one_constant_that_reads_back_the_same(text):
-    assert ast.literal_eval(quoted(text)) == text
-    quoted(text).encode("utf-8")
-    assert "\n" not in quoted(text)
+    assert ast.literal_eval(string_literal(text)) == text
+    string_literal(text).encode("utf-8")
+    assert "\n" not in string_literal(text)
 
 
 def test_numbers_and_names_of_torch_read_back_the_same():

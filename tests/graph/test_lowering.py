@@ -6,7 +6,7 @@ import torch
 from modelspeed.graph.capture import capture
 from modelspeed.graph.edits.apply import Cast, apply
 from modelspeed.graph.edits.folding import foldable, folded
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 
 
 @pytest.mark.parametrize("block", sorted(pico.BLOCKS))
@@ -17,7 +17,7 @@ def test_every_lowering_gives_the_same_outputs_and_leaves_inputs_alone(block, ba
     kept = x.clone()
     with torch.inference_mode():
         wanted = module(x)
-        for name, build in variants(module, (pico.images(1),)).items():
+        for name, build in lowerings(module, (pico.images(1),)).items():
             lowered = build()
             for _ in range(2):
                 torch.testing.assert_close(lowered(x), wanted, rtol=1e-4, atol=1e-5, msg=name)
@@ -27,7 +27,7 @@ def test_every_lowering_gives_the_same_outputs_and_leaves_inputs_alone(block, ba
 def test_lowering_does_not_change_its_argument():
     module = capture(pico.net(["residual"]), (pico.images(1),))
     before, weights = module.code, {k: v.clone() for k, v in module.state_dict().items()}
-    for build in variants(module, (pico.images(1),)).values():
+    for build in lowerings(module, (pico.images(1),)).values():
         build()
     assert module.code == before
     assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
@@ -77,7 +77,7 @@ def test_pointwise_convolutions_run_as_linear_layers_on_places(dtype):
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pytest.skip("no bfloat16 here")
         module = apply(module, [Cast(dtype)])
-    build = variants(module, (pico.images(2),)).get("onednn_channels_last")
+    build = lowerings(module, (pico.images(2),)).get("onednn_channels_last")
     if build is None:
         pytest.skip("no packed kernels here")
     lowered = build()

@@ -12,7 +12,7 @@ import torch
 import zoo
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.blocks import residual_blocks
 from modelspeed.graph.capture import capture
 from modelspeed.graph.edits.apply import Cast, FoldBatchNorm, QuantizeWeight, apply, leave_out
@@ -68,7 +68,7 @@ def edited(model, x, *, fold=False, drop=0):
     graph = capture(copied(model), x)
     edits = list(leave_out(residual_blocks(graph)[:drop]))
     apply(graph, edits)
-    analysis = analyse(graph)
+    analysis = analyze(graph)
     pruning = keep_units(analysis, dropped_of(analysis, 0))
     apply(graph, pruning)
     folds = [FoldBatchNorm(n.name) for n in graph.graph.nodes if fold and foldable(n)]
@@ -149,7 +149,7 @@ def test_a_batch_norm_of_the_users_own_class_keeps_what_else_it_does():
     [
         ("SplitUneven", "`SplitUneven` has the size 6 in its code"),
         ("Mha", r"`attention` \(MultiheadAttention\) can't take `in_proj_weight`"),
-        ("Standardised", r"`a` \(_Standardised\) has `gain`, which the artifact has not"),
+        ("Standardized", r"`a` \(_Standardized\) has `gain`, which the artifact has not"),
         ("Octave", "`Octave` has the size 6 in its code"),
     ],
 )

@@ -1,11 +1,11 @@
-"""A graph that was pruned can be analysed and pruned again."""
+"""A graph that was pruned can be analyzed and pruned again."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from masked import pruned
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture, has_dynamic_batch
 from zoo import ZOO
 
@@ -14,11 +14,11 @@ from zoo import ZOO
 def test_pruning_in_two_rounds_equals_pruning_at_once(name):
     entry = ZOO[name]
     module = capture(entry.model(), entry.inputs)
-    analysis = analyse(module)
+    analysis = analyze(module)
     chosen = {g.name: [0, 1] for g in analysis.prunable if g.size > 3}
     at_once = pruned(module, analysis, chosen)
     first = pruned(module, analysis, {n: [0] for n in chosen})
-    again = analyse(first)
+    again = analyze(first)
     sizes = {g.name: g.size for g in analysis.prunable}
     assert {g.name: g.size for g in again.prunable} == {
         n: s - (n in chosen) for n, s in sizes.items()

@@ -16,9 +16,9 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.naming import inside
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.blocks import residual_blocks
-from modelspeed.graph.capture import capture, clone, export
+from modelspeed.graph.capture import capture, clone, export_program
 from modelspeed.graph.edits.apply import Cast, apply, leave_out
 from modelspeed.graph.source import spelling
 from safetensors.torch import save_file
@@ -48,7 +48,7 @@ def tuned_net():
     """Pruned, a block less, in int8: edits upon edits."""
     module = capture(pico.net(["residual", "squeeze_excite", "residual"]), (pico.images(2),))
     rng = random.Random(3)
-    analysis = analyse(module)
+    analysis = analyze(module)
     dropped = {g.name: [rng.randrange(g.size)] for g in analysis.prunable}
     apply(module, keep_units(analysis, dropped))
     apply(module, leave_out(residual_blocks(module)[:1]))
@@ -211,7 +211,7 @@ def test_an_operator_without_a_spelling_is_called_by_its_own_name():
 
 def test_the_stored_form_is_written_as_well_as_the_captured_one():
     model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)).eval()
-    program = export(model, torch.randn(2, 2, 8))
+    program = export_program(model, torch.randn(2, 2, 8))
     assert_same(program.module(check_guards=False), Inputs((torch.randn(3, 2, 8),)))
 
 

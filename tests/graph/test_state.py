@@ -9,18 +9,18 @@ import pytest
 import torch
 import writing
 from masked import ignoring, pruned
-from modelspeed.backends.inductor import refuse_state
-from modelspeed.backends.registry import realise
+from modelspeed.backends.compiler import refuse_state
+from modelspeed.backends.registry import prepare
 from modelspeed.core.errors import EditError, MeasureError
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse
-from modelspeed.graph.capture import capture, export, module_of
+from modelspeed.graph.analysis.groups import analyze
+from modelspeed.graph.capture import capture, export_program, module_of
 from modelspeed.graph.edits.apply import DropBlock, QuantizeInput, QuantizeWeight, apply
 from modelspeed.graph.edits.casting import cast
 from modelspeed.graph.layers import layers_of
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.mutation import hazards
-from modelspeed.graph.state import kept_state, written_buffers
+from modelspeed.graph.state import preserved_state, written_buffers
 from modelspeed.graph.train_mode import training
 from sources import assert_same
 from torch.utils import _pytree as pytree
@@ -61,7 +61,7 @@ def test_the_graph_equals_the_model_call_by_call_as_does_what_is_stored_of_it(
 ):
     module = graph(name)
     assert hazards(module) == []
-    torch.export.save(export(module, (writing.frames(2),)), tmp_path / "stored.pt2")
+    torch.export.save(export_program(module, (writing.frames(2),)), tmp_path / "stored.pt2")
     for rows in (1, 3):
         assert_follows(graph(name), name, rows, "captured")
         stored = torch.export.load(tmp_path / "stored.pt2")
@@ -72,17 +72,17 @@ def test_the_graph_equals_the_model_call_by_call_as_does_what_is_stored_of_it(
 @pytest.mark.parametrize("name", NAMES)
 def test_every_runtime_equals_the_model_call_by_call(name, graph):
     inputs = Inputs((writing.frames(2),))
-    found = ["plain", *variants(graph(name), inputs)]
+    found = ["plain", *lowerings(graph(name), inputs)]
     assert "folded" in found
     for runtime in found:
         for rows in (1, 3):
-            assert_follows(realise(graph(name), inputs, runtime), name, rows, runtime)
+            assert_follows(prepare(graph(name), inputs, runtime), name, rows, runtime)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Masked", "Swap", "Previous")])
 def test_pruning_equals_ignoring_the_dropped_units(name, graph):
     module = graph(name)
-    analysis = analyse(module)
+    analysis = analyze(module)
     assert analysis.prunable
     rng = random.Random(0)
     for _ in range(2):
@@ -97,7 +97,7 @@ def test_pruning_equals_ignoring_the_dropped_units(name, graph):
 
 def test_a_partial_convolution_becomes_a_concatenation_that_prunes(graph):
     module = graph("PartialConvolution")
-    sizes = {g.name: g.size for g in analyse(module).prunable}
+    sizes = {g.name: g.size for g in analyze(module).prunable}
     assert sizes == {"stem": 2, "stem#2": 6, "part": 2, "up": 8}
     assert sum(n.target is torch.ops.aten.batch_norm.default for n in module.graph.nodes) == 1
 
@@ -115,7 +115,7 @@ def test_what_a_call_writes_is_named_and_kept(name, graph):
     for held in (module, writing.made(name)):
         before = {k: v.clone() for k, v in held.named_buffers()}
         objects = dict(held.named_buffers())
-        with torch.no_grad(), kept_state(held):
+        with torch.no_grad(), preserved_state(held):
             held(writing.frames(2))
             assert any(not torch.equal(v, before[k]) for k, v in held.named_buffers())
         assert all(torch.equal(v, before[k]) for k, v in held.named_buffers())
@@ -124,9 +124,9 @@ def test_what_a_call_writes_is_named_and_kept(name, graph):
 
 def test_state_is_kept_where_a_call_fails_and_in_lowered_modules(graph):
     inputs = Inputs((writing.frames(2),))
-    for runtime in ("plain", *variants(graph("Counter"), inputs)):
-        module = realise(graph("Counter"), inputs, runtime)
-        with pytest.raises(ZeroDivisionError), torch.inference_mode(), kept_state(module):
+    for runtime in ("plain", *lowerings(graph("Counter"), inputs)):
+        module = prepare(graph("Counter"), inputs, runtime)
+        with pytest.raises(ZeroDivisionError), torch.inference_mode(), preserved_state(module):
             module(writing.frames(2))
             assert module.n == 1
             raise ZeroDivisionError
@@ -138,7 +138,7 @@ def test_a_net_without_state_writes_nothing(graph):
 
 
 def test_what_reaches_state_stays_whole_with_a_reason(graph):
-    analysis = analyse(graph("Cache"))
+    analysis = analyze(graph("Cache"))
     reasons = [
         g.frozen for g in analysis.groups if any(m.param == "stem.weight" for m in g.members)
     ]
@@ -199,7 +199,7 @@ class ScaledByState(torch.nn.Module):
 def test_a_weight_computed_from_state_is_computed_in_each_call():
     model, x = ScaledByState().eval(), torch.randn(2, 6)
     module = capture(copy.deepcopy(model), (x,))
-    for made in (module, realise(copy.deepcopy(module), Inputs((x,)), "onednn")):
+    for made in (module, prepare(copy.deepcopy(module), Inputs((x,)), "onednn")):
         eager = copy.deepcopy(model)
         for _ in range(3):
             torch.testing.assert_close(made(x), eager(x))
@@ -223,8 +223,8 @@ def test_leaving_out_a_block_does_not_let_an_activation_overwrite_what_is_read_l
     assert hazards(module) == []
     torch.nn.init.zeros_(model.b.weight)
     torch.nn.init.zeros_(model.b.bias)
-    for runtime in ("plain", *variants(module, inputs)):
-        made = realise(copy.deepcopy(module), inputs, runtime)
+    for runtime in ("plain", *lowerings(module, inputs)):
+        made = prepare(copy.deepcopy(module), inputs, runtime)
         torch.testing.assert_close(inputs.call(made), inputs.call(model), rtol=1e-4, atol=1e-5)
 
 
@@ -235,8 +235,8 @@ def test_integer_kernels_do_what_the_graph_does_call_by_call(name, graph):
     for layer in list(layers_of(module)):
         node = layer.node.name
         apply(module, [QuantizeInput(node, 0, 0.02, 60, 127), QuantizeWeight(node)])
-    for runtime in variants(module, inputs):
-        plain, made = copy.deepcopy(module), realise(copy.deepcopy(module), inputs, runtime)
+    for runtime in lowerings(module, inputs):
+        plain, made = copy.deepcopy(module), prepare(copy.deepcopy(module), inputs, runtime)
         with torch.no_grad():
             for _ in range(2):
                 torch.testing.assert_close(

@@ -8,7 +8,7 @@ from masked import pruned
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import plan
 from modelspeed.configs.recipe import make_step
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import apply
 from torch import Tensor, nn
@@ -49,9 +49,9 @@ def tokens(batch: int = 2) -> Tensor:
 
 def test_layer_norms_hold_the_width_fast_unless_asked():
     module = capture(PreNorm(), tokens())
-    names = {g.name for g in analyse(module).prunable}
+    names = {g.name for g in analyze(module).prunable}
     assert names == {"qkv", "up"}
-    group = residual(analyse(module, through_norms=True))
+    group = residual(analyze(module, through_norms=True))
     assert group.size == WIDTH
     assert {m.param for m in group.members} >= {
         "cls",
@@ -66,7 +66,7 @@ def test_layer_norms_hold_the_width_fast_unless_asked():
 def test_a_narrower_residual_stream_equals_the_class_built_narrower(drop):
     torch.manual_seed(0)
     module = capture(PreNorm(), tokens())
-    analysis = analyse(module, through_norms=True)
+    analysis = analyze(module, through_norms=True)
     made = pruned(module, analysis, {residual(analysis).name: drop})
     narrow = PreNorm(WIDTH - len(drop)).eval()
     narrow.load_state_dict(made.state_dict())
@@ -87,8 +87,8 @@ def test_a_hugging_face_llama_is_narrowed_through_its_written_out_norm():
     torch.manual_seed(0)
     ids = {"input_ids": torch.arange(12).reshape(2, 6)}
     module = capture(llama(32), ids)
-    assert not any(g.size == 32 and len(g.members) > 9 for g in analyse(module).prunable)
-    analysis = analyse(module, through_norms=True)
+    assert not any(g.size == 32 and len(g.members) > 9 for g in analyze(module).prunable)
+    analysis = analyze(module, through_norms=True)
     made = pruned(module, analysis, {residual(analysis).name: range(0, 32, 4)})
     narrow = llama(24)
     narrow.load_state_dict(made.state_dict(), strict=False)

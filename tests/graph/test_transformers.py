@@ -8,7 +8,7 @@ import pytest
 import torch
 from masked import ignoring, pruned
 from modelspeed.core.model_io import leaves
-from modelspeed.graph.analysis.groups import analyse
+from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import capture
 
 pytest.importorskip("transformers")
@@ -28,7 +28,7 @@ def test_heads_and_neurons_are_found_and_pruned_by_30_percent(name):
     torch.set_num_threads(1)
     entry = hf.ENTRIES[name]
     module = capture(entry.model(), entry.batch(2))
-    analysis = analyse(module)
+    analysis = analyze(module)
     assert Counter(g.size for g in analysis.prunable) == hf.FOUND[name]
     assert all(g.frozen for g in analysis.groups if g not in analysis.prunable and g.size > 1)
     dropped = {g.name: list(range(max(1, round(0.3 * g.size)))) for g in analysis.prunable}

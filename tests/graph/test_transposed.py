@@ -6,7 +6,7 @@ import pytest
 import torch
 from modelspeed.adjusters.fold_batchnorm import plan
 from modelspeed.adjusters.plan import Context
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, Slice, apply, kept_indices
 from modelspeed.graph.layers import outputs_at, places
@@ -119,7 +119,7 @@ def error(a, b, x):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_pruned_decoder_comes_closer_to_the_original(kind):
     original = capture(decoder(kind), (images(2, 1),))
-    analysis = analyse(original)
+    analysis = analyze(original)
     dropped = {g.name: range(g.size // 2) for g in analysis.prunable}
     assert sum(len(d) for d in dropped.values()) > 4
     edits = keep_units(analysis, dropped)
@@ -143,7 +143,7 @@ def test_a_depthwise_one_that_lost_whole_groups_is_fitted():
         nn.Conv2d(1, 8, 3), nn.ConvTranspose2d(8, 8, 2, stride=2, groups=8), nn.Conv2d(8, 3, 1)
     ).eval()
     original = capture(net, (images(2, 1),))
-    analysis = analyse(original)
+    analysis = analyze(original)
     edits = keep_units(analysis, {g.name: [1, 3, 4] for g in analysis.prunable})
     pruned = apply(clone(original), edits)
     fitted = clone(pruned)

@@ -15,9 +15,9 @@ from masked import ignoring, pruned
 from modelspeed.backends.registry import ready
 from modelspeed.checkpoints.staging import write_program
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse
-from modelspeed.graph.capture import capture, export, has_dynamic_batch
-from modelspeed.graph.lowering.lower import variants
+from modelspeed.graph.analysis.groups import analyze
+from modelspeed.graph.capture import capture, export_program, has_dynamic_batch
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.graph.source.spelling import FALLBACK
 from sources import assert_same
 
@@ -27,14 +27,14 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "architectures.md"
 
 @pytest.fixture(scope="module")
 def captured():
-    """Each entry captured and analysed once, for all the tests of this file."""
+    """Each entry captured and analyzed once, for all the tests of this file."""
     done = {}
 
     def get(name):
         if name not in done:
             entry = zoo.ZOO[name]
             module = capture(entry.model(), entry.inputs)
-            done[name] = (entry, module, analyse(module))
+            done[name] = (entry, module, analyze(module))
         return done[name]
 
     return get
@@ -92,7 +92,7 @@ REFUSED = {("Unknown", n) for n in ("channels_last", "onednn", "onednn_channels_
 def test_every_lowering_equals_the_model_in_two_calls_in_a_row(name, captured):
     entry, module, _ = captured(name)
     model, shown = entry.model(), Inputs(entry.rows(2))
-    for runtime in ("plain", *variants(module, shown)):
+    for runtime in ("plain", *lowerings(module, shown)):
         made = ready(module, shown, runtime)
         if isinstance(made, str):  # left out by name, as in a run
             assert (name, runtime) in REFUSED, made
@@ -115,7 +115,7 @@ def test_a_model_with_memory_in_attributes_runs_on_after_it_was_captured(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_source_of_the_graph_gives_the_same_with_every_operator_spelt(name, captured):
+def test_the_source_of_the_graph_gives_the_same_with_every_operator_spelled(name, captured):
     entry, module, _ = captured(name)
     for rows in (1, 3) if entry.batch else (2,):
         source = assert_same(module, Inputs(entry.rows(rows)))
@@ -141,7 +141,7 @@ def test_every_pruned_entry_is_equal_after_save_and_load_in_a_fresh_process(tmp_
     for name in NAMES:
         entry, module, analysis = captured(name)
         smaller = pruned(module, analysis, dropped_of(analysis, 5))
-        write_program(tmp_path / f"{name}.pt2", export(smaller, entry.inputs))
+        write_program(tmp_path / f"{name}.pt2", export_program(smaller, entry.inputs))
         inputs = entry.rows(3 if entry.batch else 2)
         with torch.no_grad():
             stored = {"inputs": inputs, "outputs": smaller(*inputs)}

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 from modelspeed.core.checks import Examination
-from modelspeed.core.records import from_json, to_json
+from modelspeed.core.records_json import from_json, to_json
 from modelspeed.profiling.doctor import examine
 from modelspeed.profiling.notices import Load
 

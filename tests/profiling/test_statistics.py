@@ -6,7 +6,7 @@ import pytest
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.records import Comparison, Latency, Target
 from modelspeed.profiling.statistics import (
-    compare,
+    compare_samples,
     paired_ratio,
     percentile,
     percentile_interval,
@@ -72,31 +72,31 @@ def test_students_t_is_that_of_the_printed_tables(degrees: int, t: float) -> Non
 
 @pytest.mark.parametrize(("p", "count"), [(50, 15), (50, 300), (95, 300)])
 def test_a_model_against_itself_shows_no_significant_change(p: float, count: int) -> None:
-    findings = [compare(*correlated(seed, count), p).finding for seed in range(200)]
+    findings = [compare_samples(*correlated(seed, count), p).finding for seed in range(200)]
     assert findings.count("no significant change") >= 194
 
 
 def test_a_real_change_is_found_through_drift() -> None:
     for seed in range(20):
-        faster = compare(*correlated(seed, ratio=1.1), 50)
+        faster = compare_samples(*correlated(seed, ratio=1.1), 50)
         assert faster.finding == "faster"
         assert faster.low <= 1.1 <= faster.high
-        assert compare(*correlated(seed, ratio=0.9), 50).finding == "slower"
+        assert compare_samples(*correlated(seed, ratio=0.9), 50).finding == "slower"
 
 
 def test_a_change_below_one_percent_is_no_significant_change() -> None:
-    result = compare([1.005] * 50, [1.0] * 50, 50)
+    result = compare_samples([1.005] * 50, [1.0] * 50, 50)
     assert result.finding == "no significant change"
-    assert compare([1.02] * 50, [1.0] * 50, 50).finding == "faster"
+    assert compare_samples([1.02] * 50, [1.0] * 50, 50).finding == "faster"
 
 
 def test_the_stated_speedup_is_the_ratio_of_the_stated_latencies() -> None:
     a, b = correlated(1, ratio=2.0)
-    assert compare(a, b, 50).speedup == percentile(a, 50) / percentile(b, 50)
+    assert compare_samples(a, b, 50).speedup == percentile(a, 50) / percentile(b, 50)
 
 
 def test_rows_of_different_length_are_compared() -> None:
-    assert compare([2.0] * 40, [1.0] * 95, 50).finding == "faster"
+    assert compare_samples([2.0] * 40, [1.0] * 95, 50).finding == "faster"
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_the_paired_ratio_ignores_the_smaller_part_of_a_run_in_another_state() -
     b = [2.0 + 0.005 * (i % 7) for i in range(600)] + [3.0] * 200
     ratio, low, high = paired_ratio(a, b, 50)
     assert low <= ratio <= high and ratio == pytest.approx(2.0, abs=0.02)
-    assert compare(a, b, 50).high > 2.1
+    assert compare_samples(a, b, 50).high > 2.1

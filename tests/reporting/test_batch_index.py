@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import re
 
-from modelspeed.core.items import Index, Item, exit_code
-from modelspeed.core.records import from_json
+from modelspeed.core.exit_codes import batch_exit_code
+from modelspeed.core.items import Index, Item
+from modelspeed.core.records_json import from_json
 from modelspeed.reporting import batch_index
 from sample_record import record
 
@@ -20,14 +21,14 @@ def index():
 
 
 def test_json_comes_back_as_it_was():
-    assert from_json(Index, json.loads(batch_index.dumps(index())), "index") == index()
+    assert from_json(Index, json.loads(batch_index.index_to_json(index())), "index") == index()
 
 
 def test_markdown_and_the_terminal_say_what_happened_to_each():
     text = batch_index.markdown(index())
     assert "**1 of 3 met; 1 killed, 1 missed**" in text and "12 s" in text and "(earlier)" in text
     assert "| lost | killed | – | – | – | – | – | 0 s | <script>alert(1)</script> \\| x |" in text
-    rows = batch_index.table(index()).rows
+    rows = batch_index.index_table(index()).rows
     assert rows[0][:3] == ("a&b", "met", "6.12 ms -> 2.55 ms") and rows[1][2] == "–"
 
 
@@ -42,7 +43,7 @@ def test_the_page_needs_no_network_filters_by_status_and_runs_no_reason():
 
 def test_the_most_telling_exit_code_wins():
     def code(*statuses):
-        return exit_code([Item("a", "a", "k", s) for s in statuses])
+        return batch_exit_code([Item("a", "a", "k", s) for s in statuses])
 
     assert code() == code("met", "done") == 0
     assert code("met", "inconclusive") == 5 and code("inconclusive", "missed") == 3

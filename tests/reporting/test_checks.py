@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from modelspeed.core.checks import Case, Check, exit_code
-from modelspeed.core.records import from_json, to_json
+from modelspeed.core.checks import Case, Check
+from modelspeed.core.exit_codes import check_exit_code
+from modelspeed.core.records_json import from_json, to_json
 from modelspeed.reporting import checks
 from sample_record import record
 
@@ -42,14 +43,14 @@ def test_a_check_that_could_not_be_made_is_an_error():
 
 
 def test_the_summary_is_a_table_that_no_text_breaks():
-    text = checks.summary(check())
+    text = checks.check_summary(check())
     rows = [t for t in text.splitlines() if t.startswith("|")]
     assert len(rows) == 2 + len(CASES) and "**failed**" in text and "\\| & more" in text
 
 
 def test_the_most_telling_code_wins():
     def code(*pairs):
-        return exit_code([Case("x", outcome, "", number) for outcome, number in pairs])
+        return check_exit_code([Case("x", outcome, "", number) for outcome, number in pairs])
 
     assert code(("passed", 0), ("skipped", 0)) == 0
     assert code(("failed", 3), ("failed", 4)) == 4 and code(("inconclusive", 5)) == 5

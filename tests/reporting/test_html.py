@@ -37,7 +37,7 @@ def page_requests(log: Path) -> set[str]:
     return {url for url in asked if url.startswith(("http:", "https:", "ws:"))}
 
 
-def colours(png: Path) -> int:
+def colors(png: Path) -> int:
     """Distinct bytes in the unpacked image: 1 or 2 for a blank page."""
     content, at, packed = png.read_bytes(), 8, b""
     while at < len(content):
@@ -62,7 +62,7 @@ def test_the_charts_are_drawn_and_no_request_leaves_the_page(tmp_path):
     )
     assert page_requests(log) == {"http://a.invalid/x.png"}
     browse(tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
-    assert colours(tmp_path / "shot.png") > 20
+    assert colors(tmp_path / "shot.png") > 20
 
 
 def test_names_from_the_user_are_escaped_and_data_cannot_end_its_script():

@@ -9,7 +9,7 @@ from modelspeed.core.errors import ArtifactError
 from modelspeed.core.records import Comparison, Quality
 from modelspeed.reporting import console, html, markdown
 from modelspeed.reporting import json as record_json
-from modelspeed.reporting.comparison import compare
+from modelspeed.reporting.comparison import comparison_table
 from rich.console import Console
 from sample_record import latency, record
 
@@ -57,5 +57,7 @@ def test_a_record_survives_json_and_a_damaged_one_is_refused():
 
 
 def test_comparing_a_record_with_itself_finds_no_change():
-    assert "No significant change" in compare(record(), record()).title
-    assert compare(record(final=latency(5.0)), record()).title.startswith("B is 2.00x as fast")
+    assert "No significant change" in comparison_table(record(), record()).title
+    assert comparison_table(record(final=latency(5.0)), record()).title.startswith(
+        "B is 2.00x as fast"
+    )

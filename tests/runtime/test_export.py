@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from modelspeed.backends import inductor as compiling
+from modelspeed.backends.compiler import lacks_compiler
 from modelspeed.checkpoints import staging
 from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
 from modelspeed.core.model_io import Inputs
@@ -118,7 +118,7 @@ def test_source_that_computes_otherwise_is_not_written(folder, monkeypatch, wron
     assert sorted(p.name for p in folder.parent.iterdir()) == ["fast", "fast-python"]
 
 
-@pytest.mark.skipif(compiling.why_not("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
 @pytest.mark.long
 def test_a_compiled_package_gives_the_same_for_any_batch(folder):
@@ -132,7 +132,7 @@ def test_a_compiled_package_gives_the_same_for_any_batch(folder):
 def test_a_package_needs_a_compiler_and_its_ending(folder, monkeypatch):
     with pytest.raises(UsageError, match=r"must end in `\.pt2`"):
         export(folder, "aoti", out=folder.parent / "fast.so")
-    monkeypatch.setattr(compiling, "why_not", lambda device: "needs a C++ compiler")
+    monkeypatch.setattr(exporting, "lacks_compiler", lambda device: "needs a C++ compiler")
     with pytest.raises(UsageError, match=r"`--format aoti` needs a C.. compiler.*--format pt2"):
         export(folder, "aoti")
 

@@ -19,7 +19,7 @@ from modelspeed.checkpoints.staging import save
 from modelspeed.core.errors import UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
-from modelspeed.graph.capture import export
+from modelspeed.graph.capture import export_program
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime import load as loading
 from modelspeed.runtime.loaded import running
@@ -34,9 +34,16 @@ def write(folder, runtime):
     record = Record("tune", "now", "0", "m.pt", "0" * 64, machine, Target(), "none", "",
                     Latency(50, 1, 1, 1))  # fmt: skip
     return save(
-        folder, program=export(pico.net(["residual", "depthwise"]), ONE), edits=[], record=record,
-        recipe_yaml="version: 1\n", inputs=ONE, runtime=runtime, reports={}, force=False,
-    )  # fmt: skip
+        folder,
+        program=export_program(pico.net(["residual", "depthwise"]), ONE),
+        edits=[],
+        record=record,
+        recipe_yaml="version: 1\n",
+        inputs=ONE,
+        runtime=runtime,
+        reports={},
+        force=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +185,7 @@ for folder in {[str(path) for path in artifacts.values()]!r}:
 
 def test_loading_packs_for_no_other_runtime(artifacts, monkeypatch):
     asked = []
-    monkeypatch.setattr(loading, "packed", lambda *_: asked.append("packed"))
+    monkeypatch.setattr(loading, "furthest_lowering", lambda *_: asked.append("packed"))
     for name in RUNTIMES:
         modelspeed.load(artifacts[name])
     assert not asked, "weights were packed for a runtime that nobody asked for"

@@ -14,7 +14,8 @@ from modelspeed.adjusters.methods.moments import TEMPERATURE, rise
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.prune import Pruner
 from modelspeed.adjusters.registry import ADJUSTERS
-from modelspeed.backends.registry import PACKED, lowered, packed
+from modelspeed.backends.lowered import PACKED
+from modelspeed.backends.registry import furthest_lowering, lowered
 from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
@@ -58,7 +59,7 @@ def lab(tmp_path):
     module = capture(net(), tuple(inputs))
     return GraphLab(
         parse_recipe(RECIPE, "recipe", tmp_path), {}, {}, module=module, inputs=inputs, train=data,
-        packed=packed(module, inputs) or "plain",
+        furthest_lowering=furthest_lowering(module, inputs) or "plain",
     )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_rise_is_the_second_order_change_of_the_loss():
 
 
 def test_kernels_go_by_the_names_of_their_layers(lab):
-    runtimes = [r for r in PACKED if packed(lab.module, lab.inputs)]
+    runtimes = [r for r in PACKED if furthest_lowering(lab.module, lab.inputs)]
     for runtime in ("plain", *runtimes):
         times = node_times(lowered(lab.module, lab.inputs, runtime), lab.inputs, repeats=1)
         assert {"conv2d", "conv2d_1", "conv2d_2"} <= set(times), runtime
@@ -124,9 +125,9 @@ def test_a_way_takes_its_share_of_a_layers_time_at_every_width(lab, tmp_path, mo
 
 
 def test_what_was_measured_is_that_of_this_machines_kernels(lab):
-    if not runs_here(lab.module) or packed(lab.module, lab.inputs) is None:
+    if not runs_here(lab.module) or furthest_lowering(lab.module, lab.inputs) is None:
         pytest.skip("no integer kernels here")
-    lab.runtime = packed(lab.module, lab.inputs)
+    lab.runtime = furthest_lowering(lab.module, lab.inputs)
     for ways in LayerOptions.measured(lab, lab.context(lab.module)).of.values():
         assert all(0 < w.share < 1 for w in ways[:-1])
 
@@ -159,7 +160,7 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path
     plan = Decision({}, open=(step,), taken=(taken,)).plan(step, lab.context(lab.module))
     assert plan.edits == (Factor("linear", 4),)
     assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
-    made = plan.carry_out(clone(lab.module))
+    made = plan.apply(clone(lab.module))
     torch.testing.assert_close(made(x), lab.module(x), rtol=1e-3, atol=1e-3)
 
 
@@ -207,7 +208,7 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
         "attention.in_proj_weight", "attention.out_proj",
     ]  # fmt: skip
     for layer in layers:
-        made = plan.carry_out_on(layer, clone(module))
+        made = plan.apply_to_layer(layer, clone(module))
         torch.testing.assert_close(made(x), module(x), rtol=1e-3, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hf
 import zoo
-from modelspeed.graph.analysis.groups import Analysis, analyse, is_kernel_axis
+from modelspeed.graph.analysis.groups import Analysis, analyze, is_kernel_axis
 from modelspeed.graph.capture import capture
 
 HEAD = """\
@@ -51,7 +51,7 @@ def _sizes(sizes: Mapping[int, int]) -> str:
 
 
 def main() -> None:
-    found = {n: analyse(capture(e.model(), e.inputs)) for n, e in zoo.ZOO.items()}
+    found = {n: analyze(capture(e.model(), e.inputs)) for n, e in zoo.ZOO.items()}
     path = Path(__file__).parents[2] / "docs" / "architectures.md"
     path.write_text(document(found), encoding="utf-8")
 

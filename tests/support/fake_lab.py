@@ -11,7 +11,7 @@ import numpy as np
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import Recipe, Step
 from modelspeed.core.model_io import Batches, Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Comparison, Latency, Target, Verification
 from modelspeed.graph.edits.apply import Cast
 from modelspeed.search.decision import Decision
@@ -72,7 +72,7 @@ class FakeLab:
     set_aside_rows: dict[str, str] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     written: list[Any] = field(default_factory=list)
-    talk: Quiet = field(default_factory=Quiet)
+    talk: Silent = field(default_factory=Silent)
     _decisions: dict[int, Decision] = field(default_factory=dict)
     _alive: list[Variant] = field(default_factory=list)  # ids are those of living modules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelspeed.batch.plan import Plan
+from modelspeed.batch.plan import ItemPlan
 
 # Appends to `runs` what it was called with; writes a sample record where it is to succeed.
 PROGRAM = """
@@ -51,7 +51,7 @@ time.sleep(600)
 """
 
 
-def plan(out: Path, name: str, mode: str, key: str = "") -> Plan:
+def plan(out: Path, name: str, mode: str, key: str = "") -> ItemPlan:
     folder = out / name
     command = (sys.executable, "-c", PROGRAM, str(folder), mode)
-    return Plan(name, out / f"{name}.pt", folder, key or f"key-{name}-{mode}", command)
+    return ItemPlan(name, out / f"{name}.pt", folder, key or f"key-{name}-{mode}", command)

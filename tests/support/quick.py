@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelspeed.backends import registry as runtimes
+from modelspeed.backends import ranking
 from modelspeed.core.records import Comparison, Latency
 from modelspeed.profiling import timer
 from modelspeed.search import width_multiple as multiples
@@ -22,14 +22,14 @@ FASTER = Comparison(2.0, 1.9, 2.1, "faster")
 
 def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
     """`set_to` is `setattr`, or a monkeypatch's. The fresh process is this one."""
-    for room in (baseline, multiples, runtimes):
+    for room in (baseline, multiples, ranking):
         for name in ("measure", "measure_interleaved"):
             if hasattr(room, name):
                 set_to(room, name, partial(_short, getattr(room, name)))
     set_to(timer, "_refuse_hopeless", lambda *_: None)  # on a busy machine a call may take long
     set_to(baseline, "undisturbed", lambda attempt, *_, **__: attempt())
     set_to(verify, "_timed", lambda *_: (BEFORE, AFTER))
-    set_to(verify, "compare", lambda *_: FASTER)
+    set_to(verify, "compare_samples", lambda *_: FASTER)
     set_to(results, "verify", _verify)
 
 

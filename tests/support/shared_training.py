@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from modelspeed.configs.recipe import make_step
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.graph.capture import capture, clone
-from modelspeed.training.distillation import Objective
-from modelspeed.training.process_group import Group
+from modelspeed.training.distillation import DistillationLoss
+from modelspeed.training.process_group import ProcessGroup
 from modelspeed.training.trainer import Trainer, weights_of
 from torch import nn
 
@@ -23,7 +23,9 @@ def batches(size: int):
     return [(x[i : i + size], y[i : i + size]) for i in range(0, 16, size)]
 
 
-def trained(group: Group, size: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def trained(
+    group: ProcessGroup, size: int
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Weights after an epoch, and the gradients of a single step before it."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
@@ -31,8 +33,8 @@ def trained(group: Group, size: int) -> tuple[dict[str, torch.Tensor], dict[str,
     student = clone(teacher)
     settings = make_step("finetune", epochs=1, lr=1e-2, mixed=False).settings
     data = batches(size)
-    objective = Objective(student, teacher, settings)
-    trainer = Trainer(objective, data, data, lambda m: 0.0, settings, Quiet(), group=group)
+    objective = DistillationLoss(student, teacher, settings)
+    trainer = Trainer(objective, data, data, lambda m: 0.0, settings, Silent(), group=group)
     for parameter in student.parameters():
         parameter.requires_grad_(True)
     trainer._loss_of = trainer._shared()
@@ -48,6 +50,6 @@ def trained(group: Group, size: int) -> tuple[dict[str, torch.Tensor], dict[str,
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    joined = Group.current()
+    joined = ProcessGroup.current()
     torch.save(trained(joined, 4), Path(sys.argv[1]) / f"{joined.rank}.pt")
     dist.destroy_process_group()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from modelspeed.graph.source.text import Source, source_of
+from modelspeed.graph.source.text import SourceText, source_of
 from torch import nn
 from torch.fx import GraphModule
 
 
-def written(module: GraphModule) -> Source:
+def written(module: GraphModule) -> SourceText:
     return source_of(module, "A model.")
 
 
-def made(source: Source) -> nn.Module:
+def made(source: SourceText) -> nn.Module:
     scope: dict[str, object] = {"__file__": "model.py"}
     exec(compile(source.text, "model.py", "exec"), scope)
     net = scope["Model"]()  # type: ignore[operator]
@@ -20,7 +20,7 @@ def made(source: Source) -> nn.Module:
     return net.eval()
 
 
-def assert_same(module, inputs) -> Source:
+def assert_same(module, inputs) -> SourceText:
     """The source of `module` gives bit for bit what `module` gives."""
     source = written(module)
     with torch.no_grad():

@@ -12,12 +12,12 @@ from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import apply, leave_out
 from modelspeed.graph.train_mode import training
 from modelspeed.profiling.losses import task_loss
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from torch import nn
 
 
 def objective(student, teacher, **settings):
-    return Objective(student, teacher, make_step("finetune", **settings).settings)
+    return DistillationLoss(student, teacher, make_step("finetune", **settings).settings)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import torch
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import DataError
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.data.load import several
 from modelspeed.graph.capture import capture, clone
-from modelspeed.training.distillation import Objective
+from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune, reestimate_batch_norm
 from modelspeed.training.trainer import RATES, Trainer
 
@@ -23,11 +23,11 @@ def closeness(teacher):
 
 def trained(student, teacher, **settings):
     chosen = make_step("finetune", bn_batches=0, **settings).settings
-    objective = Objective(student, teacher, chosen)
-    return finetune(Trainer(objective, DATA, DATA[:1], closeness(teacher), chosen, Quiet()))
+    objective = DistillationLoss(student, teacher, chosen)
+    return finetune(Trainer(objective, DATA, DATA[:1], closeness(teacher), chosen, Silent()))
 
 
-def test_training_towards_the_teacher_helps_and_ends_in_evaluation_mode():
+def test_training_toward_the_teacher_helps_and_ends_in_evaluation_mode():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     student = clone(teacher)
     for parameter in student.parameters():
@@ -58,8 +58,8 @@ def test_a_rate_that_diverges_is_only_not_taken(monkeypatch):
 def test_training_ends_its_schedule_before_the_deadline():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     settings = make_step("finetune", epochs=1000.0, lr=1e-3, patience=None).settings
-    objective = Objective(clone(teacher), teacher, settings)
-    trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Quiet())
+    objective = DistillationLoss(clone(teacher), teacher, settings)
+    trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Silent())
     assert trainer._affordable(3000, 1.0) == 3000
     trainer.deadline = time.monotonic() + 10.0
     assert 5 <= trainer._affordable(3000, 1.0) <= 10
@@ -76,8 +76,8 @@ def test_a_last_batch_of_one_tells_a_batch_norm_nothing():
 def test_training_stops_where_the_held_out_metric_no_longer_rises():
     teacher = capture(pico.net(["residual"]), (pico.images(),))
     settings = make_step("finetune", epochs=8, lr=1e-3, patience=1).settings
-    objective = Objective(clone(teacher), teacher, settings)
-    trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Quiet())
+    objective = DistillationLoss(clone(teacher), teacher, settings)
+    trainer = Trainer(objective, DATA, DATA[:1], lambda m: 0.0, settings, Silent())
     trainer.score = lambda: (0.0, 0.0)
     assert trainer.run() == 3  # one check of the eight
 

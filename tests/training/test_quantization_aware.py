@@ -7,7 +7,7 @@ from modelspeed.adjusters.quantize import plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
-from modelspeed.training.quantization_aware import settle, trainable
+from modelspeed.training.quantization_aware import store_integers, trainable
 from torch import nn
 
 
@@ -27,7 +27,7 @@ def in_integers(scheme):
     module = capture(Net().eval(), (x[:1],))
     context = Context(module, Inputs.of((x[:1],)), [(x, None)])
     settings = make_step("quantize", scheme=scheme, group=16).settings
-    return module, plan(context, settings).carry_out(clone(module)), x
+    return module, plan(context, settings).apply(clone(module)), x
 
 
 @pytest.mark.parametrize("scheme", ["int8_static", "int8_dynamic", "int8_weight", "int4_weight"])
@@ -38,14 +38,14 @@ def test_a_graph_is_trained_in_its_integers_and_keeps_what_it_learned(scheme):
         wanted, start = 0.7 * module(x), integer(x)
         torch.testing.assert_close(form(x), start)
     weights = [p.requires_grad_() for p in form.parameters() if p.dim() > 1]
-    optimiser = torch.optim.Adam(weights, lr=1e-3)
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (form(x) - wanted).square().mean().backward()
         assert all(p.grad is not None and bool(p.grad.any()) for p in weights)
-        optimiser.step()
+        optimizer.step()
     kinds = {k: v.dtype for k, v in integer.state_dict().items()}
-    settle(form, integer)
+    store_integers(form, integer)
     assert {k: v.dtype for k, v in integer.state_dict().items()} == kinds
     with torch.no_grad():
         torch.testing.assert_close(integer(x), form(x))
@@ -57,5 +57,5 @@ def test_a_graph_without_integers_is_its_own_form():
     module, _, _ = in_integers("int8_weight")
     assert trainable(module) is module
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    settle(module, module)
+    store_integers(module, module)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())

@@ -10,9 +10,9 @@ from modelspeed.adjusters import input_size
 from modelspeed.adjusters.plan import Context
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
-from modelspeed.graph.analysis.groups import analyse, keep_units
+from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits.apply import SeparateSpace, apply
+from modelspeed.graph.edits.apply import SpatialFactor, apply
 from modelspeed.search.variant import Variant
 from modelspeed.tuning.candidates import fit
 
@@ -27,9 +27,9 @@ def session_of(original, data):
 
 def test_the_parts_of_a_split_layer_are_not_fitted_to_what_the_whole_one_gave():
     original = capture(pico.net(["residual"]), (pico.images(1),))
-    analysis = analyse(original)
+    analysis = analyze(original)
     narrow = keep_units(analysis, {"blocks.0.conv1": [0]})
-    edits = [*narrow, SeparateSpace("conv2d_2", 8)]  # a rank as large as its outputs
+    edits = [*narrow, SpatialFactor("conv2d_2", 8)]  # a rank as large as its outputs
     variant = Variant(apply(clone(original), edits), tuple(edits))
     first = variant.module.get_parameter("blocks.0.conv2.weight").clone()
     data = [(pico.images(16, seed), None) for seed in range(4)]

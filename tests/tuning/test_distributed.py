@@ -10,7 +10,7 @@ import pico
 import pytest
 import shared_training
 import torch
-from modelspeed.training.process_group import Group
+from modelspeed.training.process_group import ProcessGroup
 
 RECIPE = "modelspeed.yaml"
 
@@ -43,7 +43,7 @@ def test_gradients_and_weights_are_those_of_one_process_with_the_whole_batch(tmp
     code, _, err = launch(Path(shared_training.__file__), tmp_path, cwd=tmp_path)
     assert code == 0, err
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    alone = shared_training.trained(Group(), 8)
+    alone = shared_training.trained(ProcessGroup(), 8)
     for mine, other, wanted in zip(first, second, alone, strict=True):
         for name in wanted:
             assert torch.equal(mine[name], other[name])

@@ -11,11 +11,11 @@ import pytest
 import torch
 from modelspeed.configs.load import load_recipe
 from modelspeed.core.cache import cache_folder
-from modelspeed.core.progress import Quiet
-from modelspeed.core.records import Latency, Step, Target
+from modelspeed.core.progress import Silent
+from modelspeed.core.records import Latency, StepRecord, Target
 from modelspeed.graph.blocks import Block
 from modelspeed.graph.capture import capture, clone
-from modelspeed.graph.edits.apply import FoldBatchNorm, apply, to_json
+from modelspeed.graph.edits.apply import FoldBatchNorm, apply, edits_to_json
 from modelspeed.search.droppable_blocks import Depth, Droppable
 from modelspeed.search.knapsack import Choice, Problem, Term
 from modelspeed.search.layer_options import AS_IT_IS, LayerOption, LayerOptions
@@ -32,7 +32,7 @@ DEPTH = Depth(
 )
 
 
-class Heard(Quiet):
+class Heard(Silent):
     def __init__(self):
         self.notes = []
 
@@ -90,9 +90,11 @@ def test_a_step_is_redone_from_its_edits_and_weights():
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1)
-    step = Step("finetune", {"epochs": 1.0}, "kept", "better")
+    step = StepRecord("finetune", {"epochs": 1.0}, "kept", "better")
     journal, _ = opened()
-    journal.put("finetune", Done(step, to_json([fold]), (), dict(module.state_dict()), "plain"))
+    journal.put(
+        "finetune", Done(step, edits_to_json([fold]), (), dict(module.state_dict()), "plain")
+    )
     variant = Variant(clone(original))
     variant = opened()[0].get("finetune", Done).redone(variant)
     assert torch.equal(variant.module(pico.images()), module(pico.images()))

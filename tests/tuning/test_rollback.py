@@ -64,12 +64,13 @@ def tuned(folder, step):
 
 
 @pytest.mark.parametrize(
-    ("step", "for_speed"),
+    ("step", "must_be_faster"),
     [("precision", True), pytest.param("flush_subnormals", False, marks=pytest.mark.long)],
 )
-def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, for_speed):
-    planted = Adjuster(step, "slows", lambda *_: Plan((Drag("relu"),), for_speed=for_speed),
-                       lossless=not for_speed)  # fmt: skip
+def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, must_be_faster):
+    planted = Adjuster(
+        step, "slows", lambda *_: Plan((Drag("relu"),), must_be_faster=must_be_faster)
+    )
     monkeypatch.setitem(ADJUSTERS, step, planted)
     record = tuned(folder, step)
     first, second = record["steps"]
@@ -85,7 +86,7 @@ def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, ste
 @pytest.mark.long
 def test_the_planted_lever_would_stay_if_it_did_not_slow(folder, monkeypatch):
     """The test above can fail: the same step without the drag is kept."""
-    planted = Adjuster("flush_subnormals", "", lambda *_: Plan((Drag("relu", 0),)), lossless=True)
+    planted = Adjuster("flush_subnormals", "", lambda *_: Plan((Drag("relu", 0),)))
     monkeypatch.setitem(ADJUSTERS, "flush_subnormals", planted)
     assert tuned(folder, "flush_subnormals")["steps"][0]["status"] == "kept"
 

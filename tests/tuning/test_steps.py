@@ -18,7 +18,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize(
-    ("name", "for_speed", "found", "accuracy", "reason"),
+    ("name", "must_be_faster", "found", "accuracy", "reason"),
     [
         ("quantize", True, "faster", 0.89, None),
         ("quantize", True, "faster", 0.5, "more than `limits.max_drop`"),
@@ -32,11 +32,13 @@ FOUND = {
         ("drop_blocks", False, "slower", 0.1, None),
     ],
 )
-def test_a_step_goes_where_it_does_not_help(name, for_speed, found, accuracy, reason):
+def test_a_step_goes_where_it_does_not_help(name, must_be_faster, found, accuracy, reason):
     limits = SimpleNamespace(max_drop=0.02)
     session = SimpleNamespace(
         original=None, recipe=SimpleNamespace(limits=limits), accuracy=lambda _: 0.9
     )
     run = StepRunner(session, None)
-    said = run._objection(make_step(name), Plan(for_speed=for_speed), FOUND[found], accuracy)
+    said = run._objection(
+        make_step(name), Plan(must_be_faster=must_be_faster), FOUND[found], accuracy
+    )
     assert said is None if reason is None else reason in said

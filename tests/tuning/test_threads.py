@@ -7,15 +7,15 @@ import pico
 import pytest
 import quick
 import torch
+from modelspeed.backends import inductor
 from modelspeed.cli.main import app
 from modelspeed.configs.machine import AUTO_THREADS, MachineFlags, resolve_target
 from modelspeed.configs.recipe import Recipe
 from modelspeed.core.errors import MachineWarning
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Latency, Machine, Target
 from modelspeed.profiling.notices import CODES, no_compiler, other_machine
-from modelspeed.runtime import load as loading
 from modelspeed.tuning import threads
 from typer.testing import CliRunner
 
@@ -47,13 +47,13 @@ def test_the_fastest_count_is_taken_and_fewer_where_they_are_as_fast():
     "target", [Target(), Target(threads=3, auto_threads=True), Target(device="cuda", threads=0)]
 )
 def test_nothing_is_measured_where_it_was_not_asked_for(target):
-    assert threads.with_fastest(target, None, None, Quiet()) == target
+    assert threads.with_fastest(target, None, None, Silent()) == target
 
 
 def test_the_choice_holds_for_this_process_and_is_written_down(monkeypatch):
     monkeypatch.setattr(threads, "measured", lambda *_: rows(t1=3.0, t2=2.0))
     monkeypatch.setattr(threads, "first_ready", lambda *_: ("plain", None))
-    found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Quiet())
+    found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Silent())
     assert found.threads == 2 == torch.get_num_threads() and found.auto_threads
 
 
@@ -89,7 +89,7 @@ def test_the_same_machine_is_no_warning_and_each_difference_is_named():
     assert "threads: 2, here 4" in found.seen and "set_num_threads(2)" in found.remedy
     found = other_machine(HERE, replace(HERE, cpu="Xeon", isa="AVX512"))
     assert "CPU: EPYC, here Xeon" in found.seen and "modelspeed tune" in found.remedy
-    assert {found.code, no_compiler("needs one").code} <= set(CODES)
+    assert {found.code, no_compiler("inductor", "needs one").code} <= set(CODES)
 
 
 def test_a_run_with_auto_says_its_count_and_loading_with_another_warns(tmp_path, monkeypatch):
@@ -107,9 +107,8 @@ def test_a_run_with_auto_says_its_count_and_loading_with_another_warns(tmp_path,
     with pytest.warns(MachineWarning, match="threads: 1, here 2"):
         modelspeed.load(tmp_path / "fast")
     torch.set_num_threads(1)
-    monkeypatch.setattr(loading, "why_not", lambda _: "needs a C++ compiler")
     manifest = tmp_path / "fast" / "modelspeed.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "runtime": "inductor"}))
-    monkeypatch.setattr("modelspeed.backends.registry.why_not", lambda _: "needs one")
+    monkeypatch.setattr(inductor, "lacks_compiler", lambda _: "needs a C++ compiler")
     with pytest.warns(MachineWarning, match="which needs a C"):
         modelspeed.load(tmp_path / "fast")

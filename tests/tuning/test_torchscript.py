@@ -10,7 +10,7 @@ import pytest
 import torch
 from modelspeed.configs.recipe import Recipe
 from modelspeed.core.errors import CheckpointError, UnsafePickle, UsageError
-from modelspeed.core.progress import Quiet
+from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.tuning import torchscript as scripts
 from modelspeed.tuning.job import Job
@@ -31,7 +31,7 @@ def archive(tmp_path):
 
 def profiled(path, *, trust=True, **more):
     job = Job(str(path), Target(threads=1), inputs=INPUTS, trust_pickle=trust)
-    return profile(job, Recipe(), Quiet(), **more).record
+    return profile(job, Recipe(), Silent(), **more).record
 
 
 def test_its_latency_is_measured_and_what_is_not_known_is_said(archive, monkeypatch):

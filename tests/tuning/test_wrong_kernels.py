@@ -10,7 +10,7 @@ import pico
 import pytest
 import quick
 import torch
-from modelspeed.backends import registry as runtimes
+from modelspeed.backends import ranking
 from modelspeed.cli.main import app
 from modelspeed.core.errors import MachineWarning
 from modelspeed.graph.lowering import lower as lowering
@@ -58,13 +58,13 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
     quick.hasten(monkeypatch.setattr)
     # What is fastest must not depend on this machine: the last lowering, if it may be chosen.
-    measure = runtimes.measure_interleaved
+    measure = ranking.measure_interleaved
 
     def fastest_last(runs, **options):
         rows = measure(runs, **options)
         return [type(r)(r.percentile, *[9.0 - i] * 3) for i, r in enumerate(rows)]
 
-    monkeypatch.setattr(runtimes, "measure_interleaved", fastest_last)
+    monkeypatch.setattr(ranking, "measure_interleaved", fastest_last)
     recipe = pico.RECIPE.replace("- prune\n", "- prune: {ratio: 0.25}\n")
     return pico.project(tmp_path / "user", recipe).parent
 

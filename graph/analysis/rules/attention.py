@@ -133,5 +133,5 @@ def softmax(walk: Walk, node: Node) -> Dims:
     """softmax, log_softmax, cumsum, sort ...: along `dim` every index counts."""
     dims = walk.of(node.args[0])
     for axis in axes(argument(node, 1, "dim", -1), len(dims)):
-        walk.labels.freeze(dims[axis], f"node `{node.name}` normalises over it")
+        walk.labels.freeze(dims[axis], f"node `{node.name}` normalizes over it")
     return dims

@@ -82,7 +82,7 @@ def transposed(walk: Walk, node: Node) -> Dims:
 
 
 def _grouped_transposed(walk: Walk, node: Node, weight: Dims, groups: int) -> Labels | None:
-    """The weight is (inputs, outputs of one group), so outputs are labelled anew in every group."""
+    """The weight is (inputs, outputs of one group), so outputs are labeled anew in every group."""
     channels, within = weight[0], weight[1]
     if channels is None or within is None:
         walk.freeze((channels, within), "a grouped convolution of the model's input")
@@ -114,9 +114,9 @@ def batch_norm(walk: Walk, node: Node) -> Dims:
     for vector in node.args[1:5]:
         dims = walk.of(vector)
         if dims:
-            walk.labels.join(dims[0], data[1], "it normalises the model's input")
-    if node.args[5]:  # with statistics of its own: a weight that is standardised
-        walk.freeze((data[0], *data[2:]), f"node `{node.name}` normalises over it")
+            walk.labels.join(dims[0], data[1], "it normalizes the model's input")
+    if node.args[5]:  # with statistics of its own: a weight that is standardized
+        walk.freeze((data[0], *data[2:]), f"node `{node.name}` normalizes over it")
     return data
 
 

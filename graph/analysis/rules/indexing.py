@@ -128,7 +128,7 @@ def index(walk: Walk, node: Node) -> Dims:
         walk.freeze(walk.of(pick), f"node `{node.name}` reads numbers from it")
     picked: Dims = (None,) * max(len(walk.shape(pick)) for pick in by_axis.values())
     first, last = min(by_axis), max(by_axis)
-    if last - first >= len(by_axis):  # indices that are not neighbours put theirs in front
+    if last - first >= len(by_axis):  # indices that are not neighbors put theirs in front
         return (*picked, *(labels for axis, labels in enumerate(dims) if axis not in by_axis))
     return (*dims[:first], *picked, *dims[last + 1 :])
 

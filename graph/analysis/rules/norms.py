@@ -17,12 +17,12 @@ def layer_norm(walk: Walk, node: Node) -> Dims:
     inner = dims[len(dims) - len(shape) :]
     for vector in (argument(node, 2, "weight"), argument(node, 3, "bias")):
         for mine, theirs in zip(inner, walk.of(vector), strict=False):
-            walk.labels.join(mine, theirs, "it scales a normalised dimension that stays whole")
+            walk.labels.join(mine, theirs, "it scales a normalized dimension that stays whole")
     for position, labels in enumerate(inner):
         if walk.through_norms and labels is not None:
             patch_size(walk, node, (1, position), shape[position], labels)
         else:
-            walk.labels.freeze(labels, f"node `{node.name}` normalises over it")
+            walk.labels.freeze(labels, f"node `{node.name}` normalizes over it")
     return dims
 
 
@@ -30,15 +30,15 @@ def group_norm(walk: Walk, node: Node) -> Dims:
     """group_norm(x, groups, weight, bias): the unit is a whole group; one group stays whole."""
     dims, groups = walk.of(node.args[0]), integer(node.args[1])
     channels = dims[1]
-    walk.freeze(dims[2:], f"node `{node.name}` normalises over it")
+    walk.freeze(dims[2:], f"node `{node.name}` normalizes over it")
     for vector in (argument(node, 2, "weight"), argument(node, 3, "bias")):
         follows = walk.of(vector)
         if follows:
-            walk.labels.join(channels, follows[0], "it normalises a dimension that stays whole")
+            walk.labels.join(channels, follows[0], "it normalizes a dimension that stays whole")
     if channels is None:
         return dims
     if groups == 1 and not walk.through_norms:
-        walk.labels.freeze(channels, f"node `{node.name}` normalises over it")
+        walk.labels.freeze(channels, f"node `{node.name}` normalizes over it")
         return dims
     if groups == 1:
         return dims
@@ -51,9 +51,9 @@ def group_norm(walk: Walk, node: Node) -> Dims:
 def instance_norm(walk: Walk, node: Node) -> Dims:
     """instance_norm(x, weight, bias, mean, var, ...): every channel by itself."""
     dims = walk.of(node.args[0])
-    walk.freeze(dims[2:], f"node `{node.name}` normalises over it")
+    walk.freeze(dims[2:], f"node `{node.name}` normalizes over it")
     for vector in node.args[1:5]:
         follows = walk.of(vector)
         if follows:
-            walk.labels.join(dims[1], follows[0], "it normalises a dimension that stays whole")
+            walk.labels.join(dims[1], follows[0], "it normalizes a dimension that stays whole")
     return dims

@@ -29,14 +29,14 @@ def pixel_unshuffle(walk: Walk, node: Node) -> Dims:
 def im2col(walk: Walk, node: Node) -> Dims:
     """(B, C, H, W) -> (B, C kh kw, L), `unfold` of images: a channel becomes the pixels around."""
     dims = walk.of(node.args[0])
-    walk.freeze(dims[2:], f"node `{node.name}` mixes neighbours along it")
+    walk.freeze(dims[2:], f"node `{node.name}` mixes neighbors along it")
     return (dims[0], _times(dims[1], _kernel(node, 1)), None)
 
 
 def col2im(walk: Walk, node: Node) -> Dims:
     """(B, C kh kw, L) -> (B, C, H, W), `fold`: the reverse of im2col."""
     dims = walk.of(node.args[0])
-    walk.freeze(dims[2:], f"node `{node.name}` mixes neighbours along it")
+    walk.freeze(dims[2:], f"node `{node.name}` mixes neighbors along it")
     return (dims[0], _one_of(walk, dims[1], _kernel(node, 2)), None, None)
 
 
@@ -75,7 +75,7 @@ def channel_shuffle(walk: Walk, node: Node) -> Dims:
 
 
 def _one_of(walk: Walk, labels: Labels | None, count: int) -> Labels | None:
-    """Each `count` neighbours become one."""
+    """Each `count` neighbors become one."""
     if labels is None:
         return None
     if len(labels) % count:

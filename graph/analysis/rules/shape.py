@@ -30,7 +30,7 @@ def pool(space: int, results: int = 1) -> Rule:
 
 def whole_space(walk: Walk, node: Node, space: Dims) -> Dims:
     """Space stays whole, also where it holds what are channels elsewhere (pooled features)."""
-    walk.freeze(space, f"node `{node.name}` mixes neighbours along it")
+    walk.freeze(space, f"node `{node.name}` mixes neighbors along it")
     return (None,) * len(space)
 
 

@@ -165,7 +165,7 @@ class RelativeBias(_Qkv):
 
 @entry(TOKENS, {"q": 4})
 class Cosine(_Qkv):
-    """Normed queries and keys with a learnt temperature per head (Swin v2)."""
+    """Normed queries and keys with a learned temperature per head (Swin v2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class HeadsInBatch(nn.Module):
 
 @entry(TOKENS, {"q": 4, "o": 12, "up": 9})
 class EllipsisEinsum(_Qkv):
-    """Letters with an ellipsis, and without a result spelt out."""
+    """Letters with an ellipsis, and without a result spelled out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -164,7 +164,7 @@ class SummedEmbeddings(nn.Module):
 
 @entry(VECTOR, {"a": 8})
 class Prelu(nn.Module):
-    """A learnt slope per neuron."""
+    """A learned slope per neuron."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Buffers(nn.Module):
 
 @entry(VECTOR, {"a": 7, "b": 6})
 class LowRank(nn.Module):
-    """A factorised layer: the rank is a width like any other."""
+    """A factorized layer: the rank is a width like any other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class LowRank(nn.Module):
 
 
 @entry(VECTOR, {}, frozen={"a.weight": "reduces over it"})
-class SelfNormalised(nn.Module):
+class SelfNormalized(nn.Module):
     """Dividing by the length needs every unit."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Nets for small machines: depthwise convolutions, shuffles, re-parametrised branches."""
+"""Nets for small machines: depthwise convolutions, shuffles, re-parametrized branches."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def shuffled(x: Tensor) -> Tensor:
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-@entry(IMAGE, {"pw1": 16}, frozen={"stem.weight": "normalises over it"})
+@entry(IMAGE, {"pw1": 16}, frozen={"stem.weight": "normalizes over it"})
 class ConvNeXt(nn.Module):
     """The norm over channels comes after a depthwise convolution, so these stay whole."""
 
@@ -140,7 +140,7 @@ class ConvNeXt(nn.Module):
         return self.head((x + y).mean((-2, -1)))
 
 
-@entry(IMAGE, {"pw1": 12}, frozen={"stem.weight": "normalises over it"})
+@entry(IMAGE, {"pw1": 12}, frozen={"stem.weight": "normalizes over it"})
 class ConvNeXtV2(nn.Module):
     """Global response norm divides by the mean over channels, which its scale makes up for."""
 

@@ -11,7 +11,7 @@ from .entry import IMAGE, conv, entry
 
 @entry(IMAGE, {"stem": 6, "after": 5})
 class Spectral(nn.Module):
-    """Filters of complex numbers, learnt per frequency and channel (GFNet)."""
+    """Filters of complex numbers, learned per frequency and channel (GFNet)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,9 +80,9 @@ class TransposedGroups(nn.Module):
         return self.head(self.twice(F.relu(self.wide(x))))
 
 
-@entry(IMAGE, {}, frozen={"stem.weight": "mixes neighbours along it"})
+@entry(IMAGE, {}, frozen={"stem.weight": "mixes neighbors along it"})
 class PooledFeatures(nn.Module):
-    """Channels that are pooled like pixels, of which each has neighbours (bilinear attention)."""
+    """Channels that are pooled like pixels, of which each has neighbors (bilinear attention)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class PooledFeatures(nn.Module):
         return self.head(F.adaptive_avg_pool1d(self.stem(x).flatten(2).transpose(1, 2), 4))
 
 
-@entry(IMAGE, {}, frozen={"stem.weight": "mixes neighbours along it"})
+@entry(IMAGE, {}, frozen={"stem.weight": "mixes neighbors along it"})
 class ChannelKernel(nn.Module):
     """Efficient channel attention: a convolution along the channels."""
 
@@ -106,7 +106,7 @@ class ChannelKernel(nn.Module):
         return self.head(x * gate.sigmoid())
 
 
-@entry(IMAGE, {}, frozen={"stem.weight": "normalises over it"})
+@entry(IMAGE, {}, frozen={"stem.weight": "normalizes over it"})
 class TokenNorm(nn.Module):
     """Groups of tokens are normed over all their channels."""
 

@@ -154,7 +154,7 @@ class PointNet(nn.Module):
 
 @entry(POINTS, {"one": 6, "two": 7})
 class GraphConvolution(nn.Module):
-    """Neighbours are summed by a fixed matrix."""
+    """Neighbors are summed by a fixed matrix."""
 
     def __init__(self) -> None:
         super().__init__()

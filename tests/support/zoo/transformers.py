@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .attention import heads, merged
 from .entry import IDS, IMAGE, TOKENS, conv, entry
 
-NORMED = "normalises over it"
+NORMED = "normalizes over it"
 
 
 class Block(nn.Module):
@@ -164,7 +164,7 @@ class Experts(nn.Module):
 
 @entry(TOKENS, {"latent": 9, "q": 3, "o": 9})
 class Perceiver(nn.Module):
-    """A few learnt latents read the input."""
+    """A few learned latents read the input."""
 
     def __init__(self) -> None:
         super().__init__()

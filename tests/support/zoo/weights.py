@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 from .entry import IMAGE, SOUND, VECTOR, conv, entry
 
 
-class _Standardised(nn.Conv2d):
+class _Standardized(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         rows = self.weight.reshape(1, self.out_channels, -1)
         weight = F.batch_norm(rows, None, None, training=True).reshape_as(self.weight)
@@ -22,12 +22,12 @@ class _Standardised(nn.Conv2d):
 
 
 @entry(IMAGE, {"a": 6, "b": 5})
-class Standardised(nn.Module):
-    """Mean 0 and variance 1 over the inputs (normaliser-free nets, BiT), with a gain."""
+class Standardized(nn.Module):
+    """Mean 0 and variance 1 over the inputs (normalizer-free nets, BiT), with a gain."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.head = _Standardised(3, 6), _Standardised(6, 5), nn.Linear(5, 4)
+        self.a, self.b, self.head = _Standardized(3, 6), _Standardized(6, 5), nn.Linear(5, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(F.gelu(self.b(F.gelu(self.a(x)))).mean((2, 3)))
@@ -93,13 +93,13 @@ class TiedTranspose(nn.Module):
         return F.linear(F.relu(self.encode(x)), self.encode.weight.t())
 
 
-@entry(IMAGE, {}, frozen={"a.weight": "normalises over it"})
-class SharedStandardised(nn.Module):
+@entry(IMAGE, {}, frozen={"a.weight": "normalizes over it"})
+class SharedStandardized(nn.Module):
     """A weight that two places read is not replaced: its statistics keep its inputs whole."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.a, self.head = conv(3, 6), _Standardised(6, 6), nn.Linear(6, 4)
+        self.stem, self.a, self.head = conv(3, 6), _Standardized(6, 6), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(F.relu(self.a(self.stem(x))))

@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from ..state import written_buffers
 from .labels import Dims
 from .rules.table import RULES
-from .walk import RuleError, Split, Walk, attribute_at
+from .walk import ReshapeSplit, RuleError, Walk, attribute_at
 
 ROUNDS = 3
 
@@ -32,7 +32,7 @@ def walk(module: GraphModule, through_norms: bool = False) -> Walk:
     return _walk_once(module, choices, through_norms) if lost else state
 
 
-def _stuck(state: Walk) -> list[Split]:
+def _stuck(state: Walk) -> list[ReshapeSplit]:
     return [s for s in state.splits if state.labels.frozen(int(s.labels[0])) is not None]
 
 
@@ -102,16 +102,16 @@ def _whole(state: Walk, node: Node) -> Dims:
     return tuple(None for _ in state.shape(node))
 
 
-def op_name(node: Node) -> str:
+def node_op(node: Node) -> str:
     return str(node.target).removeprefix("aten.") if node.op == "call_function" else node.op
 
 
 def unknown(state: Walk, node: Node, why: str) -> Dims:
     """No rule: keep whole whatever goes in and comes out."""
-    reason = f"it reaches `{op_name(node)}` (node `{node.name}`), which {why}"
+    reason = f"it reaches `{node_op(node)}` (node `{node.name}`), which {why}"
     for used in node.all_input_nodes:
         for dims in (state.of(used), *state.parts.get(used, ())):
             if any(d is not None for d in dims):
-                state.unknown_ops.setdefault(op_name(node), node.name)
+                state.unknown_ops.setdefault(node_op(node), node.name)
             state.freeze(dims, reason)
     return _whole(state, node)

@@ -1,0 +1,41 @@
+"""A runtime's outputs beside those of the plain graph: one that computes something else is out."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.fx import GraphModule
+
+from ..core.errors import MeasureError, OutputsDiffer, text_line
+from ..core.model_io import Inputs
+from ..core.records import Closeness
+from ..profiling.closeness import PlainOutputs
+from .registry import ready
+
+
+def agreeing(
+    module: GraphModule, inputs: Inputs, name: str, outputs: PlainOutputs
+) -> tuple[nn.Module, Closeness]:
+    """`ready`, and how near its outputs come to the plain graph's. Errors as of `same_answers`."""
+    made = ready(module, inputs, name)
+    if isinstance(made, str):
+        raise MeasureError(made)
+    return made, same_answers(made, outputs, name)
+
+
+def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
+    """How near the outputs of `made`, which runs under `name`, come to the plain graph's.
+
+    Raises OutputsDiffer where that is not near enough, MeasureError where it fails on the inputs.
+    """
+    try:
+        found = outputs.closeness(made)
+    except Exception as error:
+        reason = f"`{name}` fails on this model: {text_line(error)}"
+        raise MeasureError(reason) from error
+    if not found.holds:
+        raise OutputsDiffer(
+            f"the outputs of `{name}` differ from the plain graph's by {found.error:.2g} of their "
+            f"size; at most {found.allowed:g} is allowed.",
+            name,
+        )
+    return found

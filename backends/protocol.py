@@ -1,0 +1,66 @@
+"""The protocol of a back end: one way, or a family of ways, to run a graph on this machine.
+
+A new one is a file beside this and a row in registry.py; no other room names it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+from torch.fx import GraphModule
+
+from ..core.model_io import Inputs
+
+
+class Backend(Protocol):
+    """Facts that searches, reports and `load` ask for, and the module that runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every runtime name that a manifest may hold for it. Names stay valid once given."""
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """Names under which int8, half precision and sparse weights have kernels of their own."""
+
+    @property
+    def offered(self) -> bool:
+        """Whether `--runtime` takes its name; one that isn't is tried where `lowered` is."""
+
+    @property
+    def per_candidate(self) -> bool:
+        """Whether it is cheap enough for each candidate of a search, or only for the last one."""
+
+    @property
+    def any_format(self) -> bool:
+        """Whether a name that is fastest stays so for graphs in another number format."""
+
+    def lacks(self, device: str) -> str | None:
+        """The thing that is missing here to run on `device`, as `needs ...`; None if nothing is."""
+
+    def names(self, module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
+        """Names worth timing for this graph here, from the least to the furthest change."""
+
+    def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
+        """A copy of `module` with the operators that `name` runs, where these can be told apart.
+
+        Another machine may not have the kernels a variant was tuned for: there it stays as it is.
+        """
+
+    def prepare(
+        self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None
+    ) -> nn.Module:
+        """`module` ready to be called. `blob`: what `blob` gave before; its native code runs.
+
+        Raises MeasureError if a compiler or CUDA refuses; a kernel may raise anything.
+        """
+
+    def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
+        """The graph compiled ahead of time for inputs like `inputs`, to be kept in the artifact.
+
+        None if it prepares quickly at load. Raises MeasureError if the compiler fails.
+        """

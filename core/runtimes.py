@@ -1,0 +1,12 @@
+"""The runtimes that a user can ask for. backends/registry.py must offer the same (a test says so).
+
+They stand here because flags, targets and `--help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Runtime = Literal["plain", "lowered", "inductor"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+DEFAULT_RUNTIME: Runtime = "lowered"  # no compiler needed, whatever is fastest without one

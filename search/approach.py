@@ -1,0 +1,49 @@
+"""The way to a budget: solve, build, measure, and ask again for what was measured."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .knapsack import Problem
+from .target import WINDOW
+from .trials import Picks, Trial, interpolated
+
+
+class Measuring(Protocol):
+    """What is asked of a search here."""
+
+    def measure(self, picks: Picks, form: int) -> Trial: ...
+    def of_problem(self, form: int, problem: Problem) -> list[Trial]: ...
+    def in_time(self) -> bool: ...
+
+
+def approach(search: Measuring, problem: Problem, budget_ms: float, most: int, form: int) -> None:
+    """Measure up to `most` solutions of `problem` until one is in the window below the budget.
+
+    Predictions err otherwise for blocks than for widths, so what this problem's own solutions
+    took says best what to ask of it next.
+    """
+    aim, whole = 0.5 * (1 + WINDOW) * budget_ms, search.measure(problem.whole(), form)
+    points, tried = search.of_problem(form, problem), [whole]
+    count = len(tried)  # with those that failed
+    low, high = 0.0, whole.predicted_ms  # asking for the one fitted, for the other did not
+    for _ in range(2 * most):
+        rows = [(t.latency.high_ms, t.predicted_ms) for t in points if not t.failed]
+        asked = interpolated(rows, aim) if rows else low
+        asked = asked if low < asked < high else 0.5 * (low + high)
+        found = problem.solve(asked)
+        if found is None:  # nothing is predicted to be so fast
+            low = asked
+            continue
+        trial = search.measure(found.picks, form)
+        took = trial.latency.high_ms
+        if trial.failed:  # nothing is known of it: wider ones are asked for
+            count, low = count + 1, asked
+            if count > most or not search.in_time():
+                return
+            continue
+        if not any(t is trial for t in tried):
+            points, count = (tried := [*tried, trial]), count + 1
+        if WINDOW * budget_ms < took <= budget_ms or count > most or not search.in_time():
+            return
+        low, high = (asked, high) if took <= budget_ms else (low, asked)
