@@ -37,7 +37,7 @@ def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
 
 
 def blocks_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
-    """What stays whatever is chosen, with the reason."""
+    """Blocks that stay whatever is chosen, with the reason."""
     blocks = residual_blocks(context.module)
     left = [LeftAlone(b.name, "`skip` names it") for b in blocks if _skipped(b, settings)]
     left += [

@@ -98,7 +98,7 @@ def _readers(module: GraphModule, group: Group, layers: list[Layer]) -> list[Rea
 
 
 def _unread(module: GraphModule, group: Group, layers: list[Layer]) -> UnitMask:
-    """Zero in every matrix but those whose rows make the units: what else reads may be no layer."""
+    """Zero in every matrix but those whose rows make the units: other readers may not be layers."""
     weights = {id(tensor_at(module, layer.weight)) for layer in layers}
     read = [
         zero_slices(module, m)

@@ -17,7 +17,7 @@ def plan(context: Context, settings: Any) -> Plan:
     norms = [n for n in context.module.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
     good = [n for n in norms if foldable(n)]
     left = tuple(
-        LeftAlone(n.name, "no convolution or linear layer feeds this batch norm alone")
+        LeftAlone(n.name, "no convolution or linear layer feeds only this batch norm")
         for n in norms
         if n not in good
     )

@@ -38,7 +38,7 @@ def plan(context: Context, settings: Any) -> Plan:
 
 
 def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
-    """What makes the model run at the size asked for, or why nothing does."""
+    """Edits that make the model run at the size asked for, or the reason why none do."""
     resizable = _resizable(context.inputs)
     sizes = {tuple(x.shape[2 if x.dim() == 4 else 1 :]) for x in resizable}
     if len(sizes) != 1:
@@ -47,7 +47,7 @@ def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
     size = _wanted(whole, settings)
     here = "x".join(map(str, size))
     if len(size) != len(whole):
-        return (), f"{here} is no length of a sequence"
+        return (), f"{here} is not a length of a sequence"
     if size == whole or any(new > old for new, old in zip(size, whole, strict=True)):
         return (), f"{here} is not smaller than its input, {'x'.join(map(str, whole))}"
     ids = {id(x) for x in resizable}

@@ -81,7 +81,7 @@ def _no_split(settings: Any) -> str:
 
 
 def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
-    """How the layer may be split. A rank that is asked for is that of the usual form."""
+    """Ways to split the layer. A rank that is asked for is that of the usual form."""
     kernel = tuple(tensor_at(context.module, layer.weight).shape[2:])
     if _asked(settings) or not tucker(layer, kernel):
         return ("channels",)
@@ -109,7 +109,7 @@ def _splits(
 
 
 def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
-    """What is asked for, or the least within `max_error` and the steps above it."""
+    """The rank asked for, or the lowest within `max_error` and the steps above it."""
     if settings.rank is not None:
         return [int(settings.rank)]
     if settings.ratio is not None:

@@ -1,4 +1,4 @@
-"""What an adjuster sees and what it answers with. Adjusters decide; they change nothing."""
+"""The model as an adjuster sees it, and its answer. Adjusters decide; they change nothing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def seen_by(context: Context, settings: Any) -> Context:
 
 
 def groups_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
-    """Every frozen or skipped group with its reason; kernel axes are no groups to a user."""
+    """Every frozen or skipped group with its reason; kernel axes are not groups to a user."""
     left = [
         LeftAlone(g.name, g.frozen)
         for g in context.analysis.groups
@@ -132,7 +132,7 @@ class Pruner:
         }
 
     def limit(self, group: Group) -> int:
-        """How many units may go at most."""
+        """The largest number of units that may go."""
         most = int(self._ratio(group, float(self.settings.max_ratio)) * group.size + 1e-9)
         return max(0, min(most, group.size - max(1, int(self.settings.min_units))))
 

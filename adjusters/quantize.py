@@ -57,7 +57,7 @@ def plan(context: Context, settings: Any) -> Plan:
         errors = sensitivity(context, module, chosen, lambda node: _edits([node], steps, settings))
         kept = sorted(chosen, key=lambda n: -errors[n.name])[: settings.keep_float]
         left += [
-            LeftAlone(_name(n), f"kept in float: integers here alone move the outputs by "
+            LeftAlone(_name(n), f"kept in float: integers only here move the outputs by "
                       f"{errors[n.name]:.2g} of their size") for n in kept
         ]  # fmt: skip
         chosen = [n for n in chosen if n not in kept]
@@ -109,7 +109,7 @@ def _name(node: Node) -> str:
 
 
 def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
-    """Which arguments are rounded: the layers' inputs, and what is added to a convolution.
+    """Arguments that are rounded: the layers' inputs, and what is added to a convolution.
 
     The kernels add in integers only where both sides are."""
     found: dict[Node, set[int]] = {}
@@ -164,7 +164,7 @@ def sensitivity(
     chosen: Iterable[Node],
     edits_of: Callable[[Node], list[Edit]],
 ) -> dict[str, float]:
-    """By node name: |outputs with this layer alone in integers - outputs| / |outputs|."""
+    """By node name: |outputs with only this layer in integers - outputs| / |outputs|."""
     given = list(batches(context, JUDGED)) or [context.inputs]
     wanted = _outputs(module, given)
     errors = {}

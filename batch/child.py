@@ -1,4 +1,4 @@
-"""What stands before each item's command: `python -m modelspeed.batch.child PARENT LIMIT COMMAND`.
+"""The wrapper of each item's command: `python -m modelspeed.batch.child PARENT LIMIT COMMAND`.
 
 It asks the system to end the item with its parent and to limit its memory (bytes, 0 for none), and
 becomes the command.

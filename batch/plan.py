@@ -1,4 +1,4 @@
-"""What a batch is to do: a command for each checkpoint, and how to run them all."""
+"""The work of a batch: a command for each checkpoint, and how to run them all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class ItemPlan:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a batch here. `memory` in bytes, 0 for no limit; `minutes` of one item."""
+    """Options for running a batch here. `memory` in bytes, 0 for no limit; `minutes` of one
+    item."""
 
     out: Path
     workers: int = 2

@@ -41,7 +41,7 @@ class Running:
 
     @property
     def stage(self) -> str:
-        """What it said last that it was doing."""
+        """The last stage that it reported."""
         lines = [t.strip() for t in self.said().splitlines() if t.rstrip().endswith(" ...")]
         return lines[-1].removesuffix(" ...") if lines else "starting"
 
@@ -97,7 +97,7 @@ class Process:
         return True
 
     def ended_late(self, minutes: float | None) -> bool:
-        """Whether its time was over, and so it was ended."""
+        """Ended because its time was over."""
         if minutes is None or self.seconds < 60 * minutes:
             return False
         self.end()
@@ -153,7 +153,7 @@ def ending(code: int, text: str) -> tuple[Status, str]:
         return "out of memory", " ".join(words) or last
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "; the system does that where memory runs out" if -code == signal.SIGKILL else ""
+        hint = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
         return "killed", f"ended by {name}{hint}."
     return "failed", " ".join(words) or last
 

@@ -130,7 +130,7 @@ def _result(ray: Any, task: Any, plan: ItemPlan) -> Item:
 
 
 def _item(plan: ItemPlan, options: Options, begun: float) -> Item:
-    """What a task does on its node. Ray calls it again, elsewhere, where the node was lost."""
+    """Run one item on a node. Ray calls it again, elsewhere, where the node was lost."""
     log = log_of(plan, options.out)
     with log.open("a") as file:
         file.write(f"on {platform.node()}\n")
@@ -186,7 +186,7 @@ def group(ray: Any, watch: Watch) -> list[str]:
 
 
 def _rooms(ray: Any, nodes: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """What each living one of `nodes`, or of all, has in all."""
+    """All resources of each living node, of `nodes` if given."""
     living = (node for node in ray.nodes() if node["Alive"])
     return {n["NodeID"]: n["Resources"] for n in living if n["NodeID"] in nodes or not nodes}
 
@@ -207,7 +207,7 @@ def _note_room(
 
 
 def _resources(plan: ItemPlan, options: Options) -> dict[str, int]:
-    """What a task asks for, by Ray's names."""
+    """Resources that a task asks for, by Ray's names."""
     words = [w for w in plan.command if w.startswith("--threads=")]
     asked = {"num_cpus": int(words[-1].partition("=")[2]) if words else 1}
     if options.memory:

@@ -48,7 +48,7 @@ def run_batch(
 def to_do(
     plans: Sequence[ItemPlan], journal: BatchJournal, watch: Watch, resume: bool
 ) -> list[ItemPlan]:
-    """What an earlier batch has not done; the rows that still hold are noted."""
+    """Items that an earlier batch did not finish; rows that are still valid are noted."""
     left = []
     for plan in plans:
         found = earlier(plan, journal, resume)
@@ -87,7 +87,8 @@ def earlier(plan: ItemPlan, journal: BatchJournal, resume: bool) -> Item | None:
 
 
 def written_since(plan: ItemPlan, at: float) -> Item | None:
-    """What a run has written although its end is not in the journal: the batch was killed then."""
+    """The result that a run wrote although its end is not in the journal: the batch was killed
+    then."""
     try:
         if (plan.folder / "report.json").stat().st_mtime < at:
             return None

@@ -107,8 +107,8 @@ def trained(
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
     objective = DistillationLoss(module, session.original, settings)
-    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
+    held_out = lambda m: data.held_out_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held_out, held_out, settings, Silent()))
     return row | {"after": session.accuracy(module)}  # type: ignore[dict-item]
 
 

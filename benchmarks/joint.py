@@ -78,8 +78,8 @@ def trained(session: Session, search: Search, found: Trial, epochs: float) -> di
     assert data is not None
     torch.manual_seed(0)
     objective = DistillationLoss(narrow.module, session.original, settings)
-    held = lambda m: data.held_score(m, "cpu")  # noqa: E731
-    finetune(Trainer(objective, data.train, data.held, held, settings, Silent()))
+    held_out = lambda m: data.held_out_score(m, "cpu")  # noqa: E731
+    finetune(Trainer(objective, data.train, data.held_out, held_out, settings, Silent()))
     for step in session.recipe.adjust:
         if not chosen.takes(step):
             continue

@@ -87,7 +87,7 @@ def _refuse_foreign(folder: Path) -> None:
         read_manifest(folder, any_version=True)
     except ArtifactError as error:
         raise UsageError(
-            f"`{folder}` is no artifact of modelspeed, so `--force` does not replace it."
+            f"`{folder}` is not an artifact of modelspeed, so `--force` does not replace it."
         ) from error
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in OURS or p.is_dir())
     if foreign:

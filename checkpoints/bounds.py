@@ -1,4 +1,4 @@
-"""How much a configuration may make a library build: about what its weights hold."""
+"""A limit on what a configuration makes a library build: about what its weights hold."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
 
 
 def held_by(file: Path | None, loaded: Any = None) -> tuple[int, int]:
-    """How many tensors and values the weights have; of safetensors their headers alone are read."""
+    """Numbers of tensors and values in the weights; only the headers of safetensors are read."""
     if file is None:
         return UNKNOWN
     if isinstance(loaded, Mapping):

@@ -1,4 +1,5 @@
-"""What a checkpoint holds, read without running what it carries and before any model is built."""
+"""The contents of a checkpoint, read without running what it carries and before any model is
+built."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def contents(
     kind = detect(path)
     if kind == "torchscript":
         raise CheckpointError(
-            f"`{path}` is a TorchScript archive, which holds no graph that could be changed; "
+            f"`{path}` is a TorchScript archive, which has no graph that could be changed; "
             "export the model it was made from with `torch.export.save`, or give its state dict "
             "and `--model FILE.py:factory`. `modelspeed profile` measures it as it is."
         )

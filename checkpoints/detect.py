@@ -1,4 +1,4 @@
-"""What a file is, told from its content; what could not be a checkpoint is refused unread."""
+"""The format of a file, told from its content; what can't be a checkpoint is refused unread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_INFLATION = 20
 
 
 def detect(path: Path) -> Found:
-    """The format of the regular file `path`. Raises CheckpointError where it is no checkpoint."""
+    """The format of the regular file `path`. Raises CheckpointError if it is not a checkpoint."""
     if not path.exists():
         raise CheckpointError(f"`{path}` does not exist.")
     if not path.is_file():
-        raise CheckpointError(f"`{path}` is no regular file; name a checkpoint file.")
+        raise CheckpointError(f"`{path}` is not a regular file; name a checkpoint file.")
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"`{path}` is empty.")
@@ -35,12 +35,12 @@ def detect(path: Path) -> Found:
     if head[:1] == b"\x80":  # a bare pickle, as torch wrote before 1.6
         return "torch"
     raise CheckpointError(
-        f"`{path}` is no checkpoint: it is neither .pt2, .pt/.pth/.ckpt nor .safetensors."
+        f"`{path}` is not a checkpoint: it is neither .pt2, .pt/.pth/.ckpt nor .safetensors."
     )
 
 
 def is_script(path: Path) -> bool:
-    """Whether it is a TorchScript archive. Raises CheckpointError as `detect` does."""
+    """True for a TorchScript archive. Raises CheckpointError as `detect` does."""
     return not path.is_dir() and detect(path) == "torchscript"
 
 

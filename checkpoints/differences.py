@@ -1,4 +1,5 @@
-"""Why weights do not fit a model: one sentence with the likely cause, and the differences."""
+"""Reasons why weights do not fit a model: one sentence with the likely cause, and the
+differences."""
 
 from __future__ import annotations
 
@@ -122,8 +123,8 @@ class Differences:
         shown = ticked(part.removesuffix(".") for part in parts)
         pattern = "|".join(f"^{re.escape(p)}" + ("" if p.endswith(".") else "$") for p in parts[:3])
         return (
-            f"the model was built without {shown}, a head or option that it had; if that is no "
-            f"part of it, leave it out with `--ignore '{pattern}'`"
+            f"the model was built without {shown}, a head or option that it had; if that is "
+            f"not part of it, leave it out with `--ignore '{pattern}'`"
         )
 
     def _part(self, name: str) -> str:

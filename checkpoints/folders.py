@@ -88,7 +88,7 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
 
 
 def config_inputs(folder: Path) -> list[dict[str, Any]]:
-    """What the model takes as far as `config.json` says; empty where it does not."""
+    """The model's inputs as far as `config.json` gives them; empty if it does not."""
     found = _config(folder)
     image, channels = found.get("image_size"), found.get("num_channels", 3)
     words, longest = found.get("vocab_size"), found.get("max_position_embeddings", 128)
@@ -114,7 +114,7 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     transformers = extra("transformers", f"transformers:{folder}")
     logging = importlib.import_module("transformers.utils.logging")
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # what it reports of a load is said in a sentence of ours
+    logging.set_verbosity_error()  # what it reports of a load is said in our own sentence
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **changes
@@ -167,5 +167,5 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"`{path}` can't be read: {first_line(error)}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"`{path}` is no configuration: it holds no JSON object.")
+        raise CheckpointError(f"`{path}` is not a configuration: it does not hold a JSON object.")
     return found

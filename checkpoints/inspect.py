@@ -1,4 +1,4 @@
-"""What a checkpoint is, as far as it says so itself: for a recipe that fits it."""
+"""A checkpoint's own account of what it is: for a recipe that fits it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Inspection:
 def inspect_checkpoint(
     path: Path, *, trust_pickle: bool = False, ignore: Sequence[str] = ()
 ) -> Inspection:
-    """Raises what `read` raises for a file that can't be read; weights alone are no error here."""
+    """Raises what `read` raises for a file that can't be read; a file of only weights is not an
+    error here."""
     found = contents(path, trust_pickle=trust_pickle, ignore=ignore)
     if found.program is not None:
         return Inspection("an exported program", None, {}, True,

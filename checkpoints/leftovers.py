@@ -1,4 +1,4 @@
-"""What a file holds beside the model's weights, and which of it may be left out with a note."""
+"""Tensors in a file beside the model's weights, and which of them may be left out with a note."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def surplus_by_reason(surplus: Tensors, wanted: Tensors, module: nn.Module) -> d
 
 
 def harmless(name: str, tensor: Tensor | None = None, model: Collection[str] = ()) -> str:
-    """Why a surplus tensor of that name is no part of a model; empty where it may be one.
+    """The reason why a surplus tensor of that name is not part of a model; empty if it may be
+    one.
 
     `model`: what the model calls its own parts. Without `tensor` the name alone decides.
     """

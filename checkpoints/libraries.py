@@ -23,7 +23,8 @@ FETCH = ("weights", "weights_backbone", "checkpoint_path")
 
 
 def model_factory(spec: str, base: Path) -> Factory:
-    """What builds the model that `spec` names, paths relative to `base`. No weights are fetched.
+    """The function that builds the model `spec` names, paths relative to `base`. No weights are
+    fetched.
 
     Raises UsageError where there is no such thing (with near names), MissingExtra where the library
     is not installed.
@@ -71,7 +72,7 @@ def _harmless(args: dict[str, Any], spec: str) -> dict[str, Any]:
     for name in args:
         if name in FETCH or name.startswith("pretrained"):
             raise UsageError(
-                f"`model.args` gives `{name}` to `{spec}`; weights come from the checkpoint alone, "
+                f"`model.args` gives `{name}` to `{spec}`; weights come only from the checkpoint, "
                 "so leave it out."
             )
     return args

@@ -1,4 +1,4 @@
-"""What transformers says of a load: weights that the model lacks, does not take, or takes not."""
+"""Facts that transformers reports of a load: missing, unexpected and mismatched weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .leftovers import harmless, notes_on, ticked, without_ignored
 def notes_on_loading(
     config: Path, model: nn.Module, facts: Mapping[str, Any], ignore: Sequence[str]
 ) -> list[str]:
-    """What was left out of the weights, in sentences.
+    """Sentences on the weights that were left out.
 
     Raises CheckpointError where the model has weights at random, or lacks some that are there:
     the library goes on with either.
@@ -39,7 +39,7 @@ def notes_on_loading(
     counts = {
         "at random because the weights lack them": missing,
         "of another shape": misshapen,
-        "in the weights alone": unexpected,
+        "only in the weights": unexpected,
     }
     if missing or misshapen or unexpected:
         parts = ", ".join(f"{len(n)} {what} ({ticked(n)})" for what, n in counts.items() if n)
@@ -63,7 +63,7 @@ def headless(model: nn.Module, file: Path) -> list[str]:
         return []
     return [
         f"the weights were saved from a model with a head (their names start with `{prefix}`), "
-        f"which `{type(model).__name__}` has not; `architectures` in the configuration names it"
+        f"which `{type(model).__name__}` lacks; `architectures` in the configuration names it"
     ]
 
 

@@ -30,11 +30,13 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     try:
         manifest = json.loads(read_text(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactError(f"`{folder}` is no artifact: it has no `{MANIFEST}`.") from error
+        raise ArtifactError(f"`{folder}` is not an artifact: it has no `{MANIFEST}`.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"`{path}` can't be read: {first_line(error)}") from error
     if not isinstance(manifest, dict) or "format_version" not in manifest:
-        raise ArtifactError(f"`{path}` is no manifest of modelspeed: it has no `format_version`.")
+        raise ArtifactError(
+            f"`{path}` is not a manifest of modelspeed: it has no `format_version`."
+        )
     if any_version:
         return manifest
     if manifest["format_version"] != FORMAT_VERSION:

@@ -19,7 +19,7 @@ USUAL = ("module.", "model.")  # taken off without a word
 def matched(
     path: Path, weights: Mapping[str, Tensor], wanted: Collection[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """What has the model's names as far as a prefix is all that differs, the rest, what was done.
+    """Tensors that have the model's names but for a prefix, the rest, and what was done.
 
     Raises CheckpointError where the file holds several models that would fit.
     """
@@ -35,7 +35,7 @@ def matched(
     if others:
         raise CheckpointError(
             f"`{path}` holds several models that fit: {ticked([prefix, *others])} are prefixes of "
-            "their names; save the weights of one of them alone, or leave the others out with "
+            "their names; save the weights of only one of them, or leave the others out with "
             f"`--ignore '^{re.escape(others[0])}'`."
         )
     under = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -52,7 +52,7 @@ def without_wrappers(weights: Mapping[str, Tensor], wanted: Collection[str]) -> 
 
 
 def _prefixes(weights: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]:
-    """What stands before a name of the model in the file, in the file's order."""
+    """Prefixes of the model's names in the file, in the file's order."""
     some = list(wanted)[:: max(1, len(wanted) // 4)][:6]
     ends = tuple(f".{k}" for k in some)
     found = [k for k in weights if k.endswith(ends)]

@@ -1,4 +1,4 @@
-"""What unpickling a file would run, found without running it."""
+"""The code that unpickling a file would run, found without running it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system
 
 
 def load_inert(path: Path) -> Any:
-    """What `torch.save` wrote, read without running any of it.
+    """The objects that `torch.save` wrote, read without running any code of the file.
 
     Settings that training programs put beside the weights become stand-ins that do nothing; their
     classes are not imported. Raises UnsafePickle naming what else reading would run.
@@ -59,7 +59,7 @@ def _of_legacy(file: IO[bytes]) -> list[str]:
 
 
 def imports_of_part(content: bytes) -> list[str]:
-    """What a pickled part of a `.pt2` would run: it must pass `weights_only`.
+    """The code that a pickled part of a `.pt2` would run: it must pass `weights_only`.
 
     The restricted unpickler runs the same opcodes as the full one, so what it accepts imports
     nothing beyond its allow-list in the full one either. Scanning opcodes alone can be deceived.

@@ -1,4 +1,4 @@
-"""What a node of a `.pt2` may call: operators on tensors and sizes, by their own names."""
+"""Calls that a node of a `.pt2` may make: operators on tensors and sizes, by their own names."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def registered() -> frozenset[str]:
 
 
 def reason_against(target: str, operators: frozenset[str]) -> str:
-    """Why a node may not call `target`; empty where it may, `unknown` where no library has it."""
+    """The reason why a node may not call `target`: empty if it may, `unknown` if no library has
+    it."""
     if HARMLESS.fullmatch(target) or target in HIGHER:
         return ""
     first, *rest = target.split(".")
@@ -100,6 +101,6 @@ def _fits(wanted: str, kind: str) -> bool:
 
 
 def _schema(target: str) -> Any:
-    """`torch.ops.aten.add.Tensor`: registered, so that these are no attributes of Python's."""
+    """`torch.ops.aten.add.Tensor`: registered, so these are not attributes of Python's."""
     _, _, namespace, name, overload = target.split(".")
     return getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema

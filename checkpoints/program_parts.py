@@ -1,4 +1,4 @@
-"""The parts of a `.pt2`: looked at, cleaned and packed anew before torch reads them.
+"""The parts of a `.pt2`: inspected, cleaned and repacked before torch reads them.
 
 `torch.export.load` unpickles parts of an archive without an allow-list, finds parts by names of
 any case and evaluates texts in its JSON. It is given what was checked here and nothing else, so

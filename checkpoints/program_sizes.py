@@ -1,7 +1,7 @@
 """Sizes that a `.pt2` writes as arithmetic: read here, so that sympy evaluates nothing else.
 
 torch hands these texts to sympy, which runs them as Python. What it is given instead is written
-anew from what was understood, and is bounded: in length, in depth, in how large a number it could
+again from what was understood, and is bounded: in length, in depth, in how large a number it could
 make and into how many terms it could be expanded.
 """
 
@@ -43,7 +43,7 @@ PRECISION = 128  # bits
 
 
 class SizeExpression(NamedTuple):
-    """`text` is written anew; a value of at most `bits`, a sum of at most `terms`."""
+    """`text` is rewritten; a value of at most `bits`, a sum of at most `terms`."""
 
     text: str
     bits: int
@@ -52,7 +52,7 @@ class SizeExpression(NamedTuple):
 
 
 def size_text(text: str) -> str:
-    """The same arithmetic, written anew. Raises ValueError where it is not plain arithmetic."""
+    """The same arithmetic, rewritten. Raises ValueError if it is not plain arithmetic."""
     if len(text) > LONGEST:
         raise ValueError("an expression longer than any size is")
     return _Reader(text).whole().text

@@ -1,4 +1,4 @@
-"""How arguments and results of a `.pt2` are nested (tree specs): read here, and written anew.
+"""Nesting of the arguments and results of a `.pt2` (tree specs): read here and rewritten.
 
 torch imports what an enum or the factory of a `defaultdict` in them names, and writes keyword
 names into source.
@@ -89,7 +89,8 @@ def _factory(context: Any) -> dict[str, Any]:
 
 
 def _reader_of(kind: str) -> Callable[[Any], Any] | None:
-    """What a library registered to make a context; unknown types are torch's to refuse."""
+    """The function that a library registered to make a context; unknown types are torch's to
+    refuse."""
     made = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind)
     found = pytree.SUPPORTED_SERIALIZED_TYPES.get(made) if made is not None else None
     return None if found is None else found.from_dumpable_context

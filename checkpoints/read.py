@@ -107,7 +107,7 @@ def _by_arch(found: Contents) -> nn.Module:
     if spec is None:
         says = f" (it says that it is a `{arch}`, which no installed library has)" if arch else ""
         raise CheckpointError(
-            f"`{found.path}` holds weights alone{says}; name the class with `--model "
+            f"`{found.path}` holds only weights{says}; name the class with `--model "
             "FILE.py:factory`, a library's model such as `--model torchvision:resnet18`, or "
             "`model.factory` in the recipe."
         )

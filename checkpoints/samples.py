@@ -39,7 +39,7 @@ def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
     shape = [int(n) for n in spec["shape"]]
     dtype = getattr(torch, str(spec["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"`{spec['dtype']}` is no dtype of torch.")
+        raise UsageError(f"`{spec['dtype']}` is not a dtype of torch.")
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
     low, high = spec.get("range") or (0, 1)
@@ -47,12 +47,13 @@ def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
 
 
 def specs_of(inputs: Inputs) -> list[dict[str, Any]]:
-    """What `draw_inputs` needs to draw others like `inputs`; integers within the range seen."""
+    """Specifications from which `draw_inputs` draws others like `inputs`; integers within the range
+    seen."""
     return [_spec(x, name) for x, name in zip(inputs, inputs.names, strict=True)]
 
 
 def specs_of_program(program: ExportedProgram) -> list[dict[str, Any]]:
-    """What an exported program was shown as example inputs; nothing where it has none."""
+    """Specifications of an exported program's example inputs; empty if it has none."""
     shown = program.example_inputs
     return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
 
@@ -86,5 +87,6 @@ def sample_of(outputs: object) -> Tensor:
 
 
 def sample_calls(sample: Mapping[str, Any]) -> list[Tensor]:
-    """What a manifest's sample says of calls in a row: two, in artifacts of the first days one."""
+    """Calls in a row that a manifest's sample describes: two, in artifacts of the first days
+    one."""
     return [torch.tensor(sample[key]) for key in ("outputs", "again") if key in sample]

@@ -52,14 +52,16 @@ def shards_of(index: Path) -> dict[str, str]:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"`{index}` is no index of safetensors files: {first_line(error)}"
+            f"`{index}` is not an index of safetensors files: {first_line(error)}"
         ) from error
     if not good:
         raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to file names.")
     for file in sorted(set(files.values())):
         # An index may come from anywhere; it can't point out of its own folder.
         if Path(file).name != file or not file.isprintable() or len(file) > 255 or ".." in file:
-            raise CheckpointError(f"`{index}` names `{file[:80]!r}`, which is no file beside it.")
+            raise CheckpointError(
+                f"`{index}` names `{file[:80]!r}`, which is not a file beside it."
+            )
         if not there(index.parent / file):
             raise CheckpointError(f"`{index}` names `{file}`, which is not there.")
         check_inside(index.parent / file)

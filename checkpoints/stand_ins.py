@@ -32,7 +32,7 @@ NAMES = {
 
 
 class StandIn:
-    """In place of an object of another class: holds its state, has no behavior."""
+    """In place of an object of another class: holds its state and does nothing."""
 
     state: Any = None  # of the class: unpickling may skip `__init__`
 
@@ -44,7 +44,7 @@ class StandIn:
 
 
 def settings(value: Any) -> Mapping[str, Any]:
-    """What a dict or an `argparse.Namespace` holds, or the stand-in of one; empty for the rest."""
+    """The items of a dict, an `argparse.Namespace` or the stand-in of one; empty for the rest."""
     held = value.state if isinstance(value, StandIn) else value
     held = vars(held) if isinstance(held, Namespace) else held
     return held if isinstance(held, Mapping) else {}
@@ -56,7 +56,7 @@ def some_dict(*_: Any) -> OrderedDict[Any, Any]:
 
 
 def stand_in_for(name: str) -> Any:
-    """What to read in place of `module.name`; None where that would hide what a file holds."""
+    """The class to read in place of `module.name`; None if that would hide what a file holds."""
     if name == "collections.defaultdict":
         return some_dict
     if name in DICTS:

@@ -23,7 +23,7 @@ PACKED = re.compile(r"float4.*|bits.*|u?int[1-7]")  # several values in a byte, 
 
 
 def unfit(tensor: Tensor) -> str:
-    """Why it is not a dense tensor of numbers, as the end of a sentence; empty where it is one."""
+    """The reason why it is not a dense tensor of numbers, to end a sentence; empty if it is one."""
     if is_lazy(tensor):
         return "has no size yet (of a lazy layer)"
     if tensor.is_nested:

@@ -34,7 +34,7 @@ def state_dict_of(
     weights = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
     if not weights and (several := state_dicts_in(held)):
         raise CheckpointError(
-            f"`{path}` holds several state dicts: {_some(several)}; save the one to tune alone."
+            f"`{path}` holds several state dicts: {_some(several)}; save only the one to tune."
         )
     if not weights:
         keys = f"its keys are {_some(list(held))}" if held else "it is an empty state dict"

@@ -1,4 +1,5 @@
-"""What training programs wrap around weights: dicts within dicts, averaged copies, facts."""
+"""Wrappings that training programs put around weights: dicts within dicts, averaged copies,
+facts."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from .stand_ins import settings
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
 PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", "params")
 PREFIXES = ("_orig_mod.", "module.", "model.")
-SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are no model
+SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are not a model
 DEEPEST = 8
 MOST_PLAIN = (
     1000  # values of one setting; lists that hold another twice, again and again, have more

@@ -1,4 +1,4 @@
-"""What the settings of all adjusters share, and of those that go layer by layer."""
+"""Settings that all adjusters share, and those that go layer by layer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def setting(flag: Flag, default: Any = None) -> Any:
 
 
 class Settings(BaseModel):
-    """What every adjuster's settings share: frozen, no unknown keys, no silent conversion."""
+    """The base of every adjuster's settings: frozen, no unknown keys, no silent conversion."""
 
     model_config = CONFIG
     facts: ClassVar[Facts] = Facts()
@@ -59,7 +59,7 @@ class ByLayer(Settings):
     )
 
     def selects(self, layer: str) -> bool:
-        """Whether `match` and `skip` leave the layer to it."""
+        """True if `match` and `skip` select the layer."""
         named = any(fnmatchcase(layer, pattern) for pattern in self.match)
         return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
 

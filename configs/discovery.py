@@ -1,4 +1,4 @@
-"""Which files are meant: the recipe of a checkpoint, the checkpoints of a pattern."""
+"""Files that the user means: the recipe of a checkpoint, the checkpoints of a pattern."""
 
 from __future__ import annotations
 

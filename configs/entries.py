@@ -44,7 +44,7 @@ def entries(
 
 
 def set_values(settings: JobSettings) -> _Settings:
-    """What is set, by name."""
+    """The values that are set, by name."""
     values = {name: getattr(settings, name) for name in JobSettings.model_fields}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -83,7 +83,7 @@ def _absolute(values: _Settings, base: Path) -> _Settings:
     if "config" in values:
         made["config"] = str(base / values["config"])
     for name in _FACTORIES:
-        # `library:NAME` is no file; `FILE.py:NAME` is.
+        # `library:NAME` is not a file; `FILE.py:NAME` is.
         if name in values and ".py:" in values[name]:
             made[name] = str(base / values[name])
     return made

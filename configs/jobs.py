@@ -51,7 +51,8 @@ Size = Annotated[str, BeforeValidator(_text), AfterValidator(_sized)]
 
 
 class JobSettings(BaseModel):
-    """What `tune` takes as flags, for one checkpoint or for all. Files are relative to this one."""
+    """Settings that `tune` takes as flags, for one checkpoint or for all. Files are relative to
+    this one."""
 
     model_config = CONFIG
     config: str | None = setting(f.CONFIG)

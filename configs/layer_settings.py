@@ -69,8 +69,8 @@ class Quantize(ByLayer):
     scheme: Literal["int8_static", "int8_dynamic", "int8_weight", "int4_weight"] = Field(
         default="int8_static",
         description="Weights and activations in int8 with ranges from training data, or for linear "
-        "layers with ranges of the moment (needs no data), or weights alone (a smaller file), for "
-        "linear layers also in 4 bits.",
+        "layers with ranges computed at run time (dynamic; needs no data), or only weights (a "
+        "smaller file), for linear layers also in 4 bits.",
     )
     group: int = Field(
         default=128,
@@ -97,7 +97,7 @@ class Quantize(ByLayer):
     )
     bias_correction: bool = Field(
         default=False,
-        description="Take the mean error of each layer's outputs on training data out of its bias.",
+        description="Correct each bias by the layer's mean output error on training data.",
     )
     finetune: float = Field(
         default=0.0,

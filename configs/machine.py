@@ -1,4 +1,4 @@
-"""How to run on this machine: flags, never part of the recipe."""
+"""Settings for running on this machine: flags, never part of the recipe."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
             if places and i < places[0]:
                 yield (
                     f"`adjust[{i}]` is `low_rank` before `adjust[{places[0]}]`, a `prune` that "
-                    "`tune` searches widths for: channels of split layers are no channels. "
+                    "`tune` searches widths for: split layers have no channels to prune. "
                     "Put it after."
                 )
         return

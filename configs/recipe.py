@@ -57,7 +57,7 @@ def _metric(text: str) -> str:
 
 
 class ModelSpec(BaseModel):
-    """How to build the model where the checkpoint holds weights alone."""
+    """The way to build the model if the checkpoint holds only weights."""
 
     model_config = CONFIG
     factory: Annotated[str, AfterValidator(_model)] = setting(f.MODEL, ...)
@@ -95,7 +95,7 @@ class InputSpec(BaseModel):
 
 
 class ImageSpec(BaseModel):
-    """What is done to an image file before the model sees it: it must be what training did."""
+    """Preprocessing of an image file before the model sees it: it must be what training did."""
 
     model_config = CONFIG
     size: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
@@ -138,7 +138,8 @@ class ColumnSpec(BaseModel):
 
 
 class AugmentSpec(BaseModel):
-    """Random changes of images [batch, channels, height, width] in fine-tuning, each time anew."""
+    """Random changes of images [batch, channels, height, width] in fine-tuning, drawn again each
+    time."""
 
     model_config = CONFIG
     flip: bool = Field(default=False, description="Mirror every second image, left to right.")
@@ -160,24 +161,24 @@ class DataSpec(BaseModel):
         default=None, description="Preprocessing of image files; must be what training did."
     )
     columns: ColumnSpec | None = Field(
-        default=None, description="Of `datasets:NAME`, where they are not clear."
+        default=None, description="Of `datasets:NAME`, if they are ambiguous."
     )
     augment: AugmentSpec | None = Field(
         default=None, description="Random changes of images in fine-tuning."
     )
     batch: int = Field(
-        default=32, ge=1, description="Examples of a batch, where no function makes them."
+        default=32, ge=1, description="Examples of a batch, if no function makes them."
     )
     share: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="Part kept for evaluation where the data is one piece.",
+        description="Part kept for evaluation if the data is one piece.",
     )
 
 
 class TargetSpec(BaseModel):
-    """What must be reached; without `ms` and `speedup` only lossless work is asked for."""
+    """The goal; without `ms` and `speedup` only lossless steps are asked for."""
 
     model_config = CONFIG
     ms: float | None = setting(f.TARGET_MS)
@@ -196,7 +197,7 @@ class TargetSpec(BaseModel):
 
 
 class Limits(BaseModel):
-    """What the search may cost."""
+    """Limits on the cost of the search."""
 
     model_config = CONFIG
     max_drop: float = setting(f.MAX_DROP, 0.01)
@@ -234,7 +235,7 @@ class Recipe(BaseModel):
         default=1, description="Format version of this file."
     )
     model: ModelSpec | None = Field(
-        default=None, description="Only where the checkpoint holds weights alone."
+        default=None, description="Only if the checkpoint holds just weights."
     )
     inputs: tuple[InputSpec, ...] = Field(default=(), description="Example inputs, in call order.")
     ignore: tuple[Annotated[str, AfterValidator(regular_expression)], ...] = setting(f.IGNORE, ())

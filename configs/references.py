@@ -1,4 +1,5 @@
-"""What `--model` and `--data` may name: a function of the user's, a library's model, data on disk.
+"""Names that `--model` and `--data` take: a function of the user's, a library's model, data on
+disk.
 
 `FILE.py:NAME`, or `KIND:PLACE` such as `timm:resnet18` and `folder:images`. Nothing is imported
 or opened here.
@@ -35,7 +36,7 @@ class Reference:
         return f"{self.place}:{self.name}" if self.kind == FILE else f"{self.kind}:{self.place}"
 
     def path(self, base: Path) -> Path | None:
-        """What it names on disk, relative to `base`; None for a library's model.
+        """The path that it names, relative to `base`; None for a library's model.
 
         Of `datasets` a folder, where there is one; else the hub has what is meant.
         """

@@ -191,7 +191,7 @@ class Finetune(Settings):
     distill: bool = Field(default=True, description="Also learn from the original's outputs.")
     temperature: float = Field(default=4.0, gt=0, description="Softens the logits to distil.")
     mixed: bool = Field(
-        default=True, description="Train in bfloat16 (autocast) where that is measured faster."
+        default=True, description="Train in bfloat16 (autocast) if that is measured faster."
     )
     alpha: float = Field(
         default=0.5, ge=0, le=1, description="Share of the distillation loss; the rest is the task."

@@ -1,4 +1,4 @@
-"""What numbers and names may be, wherever they come from: typed in, in a recipe or read back.
+"""Bounds of numbers and names, wherever they come from: typed in, in a recipe or read back.
 
 Standard library only: fields of records say it as `Annotated[float, Within(0)]`, flags ask the
 same objects.
@@ -30,7 +30,7 @@ class Within:
     finite: bool = True
 
     def unlike(self, value: Any) -> str:
-        """What `value` must be, if it is not; else nothing."""
+        """The bound that `value` breaks, in words; empty if it keeps it."""
         finite = not self.finite or isinstance(value, int) or math.isfinite(value)
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
@@ -82,7 +82,8 @@ Percentile = Annotated[float, PERCENTILE]
 
 
 def foreign_json(value: Any, depth: int = 0) -> str:
-    """Why `value` can't be written and shown as the JSON it came from; nothing where it can."""
+    """The reason why `value` can't be written and shown as the JSON it came from; empty if it
+    can."""
     if depth > MOST_DEPTH:
         return f"values nested deeper than {MOST_DEPTH}"
     if isinstance(value, int) and value.bit_length() > 1024:

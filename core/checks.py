@@ -1,4 +1,4 @@
-"""What `check` and `doctor` found: frozen facts with a JSON round trip."""
+"""Findings of `check` and `doctor`: frozen facts with a JSON round trip."""
 
 from __future__ import annotations
 

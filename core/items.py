@@ -1,4 +1,4 @@
-"""What became of each checkpoint of a batch: frozen facts with a JSON round trip."""
+"""Results of each checkpoint of a batch: frozen facts with a JSON round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model is called and what it gives back: arguments, keywords, nested outputs.
+"""Calls of a model and their results: arguments, keywords, nested outputs.
 
 Standard library only, so that every room can share it; tensors are `Any` here.
 """

@@ -1,4 +1,4 @@
-"""Whether a file that would run as code is the user's own, as git asks before it trusts a folder.
+"""Ownership of files that would run as code, as git asks for it before it trusts a folder.
 
 Whoever owns a file, or may write to it or to a folder above it, decides what runs.
 """
@@ -14,7 +14,8 @@ _IMPORTED = (".py", ".pyc", ".so")
 
 
 def objection(code: Iterable[Path], tops: Iterable[Path] = ()) -> str:
-    """Why the files must not run unasked, as `PATH belongs to ...`; nothing where all is well.
+    """The reason why the files must not run unasked, as `PATH belongs to ...`; empty if all is
+    well.
 
     Folders count up to the highest of `tops` that holds a file; the file's own always counts, with
     what Python would import from it. Owners must be this user, or for root who called `sudo`.
@@ -42,8 +43,8 @@ def _deciding(file: Path, tops: list[Path]) -> Iterator[Path]:
 
 
 def _importable(folder: Path) -> Iterator[Path]:
-    """What `import` finds beside a file, in folders of modules there too, and what is compiled of
-    it, which Python reads in its place."""
+    """Files that `import` finds beside a file, in folders of modules there too, and what is
+    compiled of it, which Python reads in its place."""
     waiting, seen = [folder], set[Path]()
     while waiting:
         here = waiting.pop()

@@ -1,4 +1,4 @@
-"""What a child process asks of the system: to end with its parent, and a limit of memory."""
+"""Requests of a child process to the system: to end with its parent, and a limit of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long work says while it runs. `cli` shows it; tests and batch jobs keep quiet."""
+"""Progress that long work reports. `cli` shows it; tests and batch jobs keep silent."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Target:
-    """What must be reached: at most `ms`, or `speedup` times as fast as the original.
+    """The goal: at most `ms`, or `speedup` times as fast as the original.
 
     Or the fastest within the accuracy limit. Nothing is set where only lossless work was asked for.
     `threads` 0 is torch's own choice; `auto_threads`: they are measured, then stand in `threads`.
@@ -82,7 +82,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a latency is only valid for; `fingerprint` is the hash of all other fields."""
+    """The machine that a latency is valid for; `fingerprint` is the hash of all other fields."""
 
     cpu: str
     cores: Count
@@ -101,7 +101,7 @@ class Quality:
     """Accuracy of baseline and final variant, or agreement only where no labels are known.
 
     `agreement` is the fraction of equal argmax predictions (or 1 - relative error where the
-    output is no class score) between original and final on the data or the example inputs.
+    output is not a class score) between original and final on the data or the example inputs.
     """
 
     metric: str
@@ -120,7 +120,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Closeness:
-    """How near the loaded artifact's outputs come to those of its plain graph.
+    """Distance of the loaded artifact's outputs from those of its plain graph.
 
     `error`: the largest one relative to the output's size, over two calls in a row on inputs of
     each batch size in `batches`; it may be at most `allowed`.
@@ -261,7 +261,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a fresh process measured, baseline and artifact interleaved.
+    """Measurements of a fresh process, baseline and artifact interleaved.
 
     `quality`: of the loaded artifact, where it was asked for. `closeness`: of its outputs to those
     of its plain graph.

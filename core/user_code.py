@@ -26,7 +26,7 @@ def load_factory(spec: str, base: Path) -> Callable[..., Any]:
     """
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py") or not name:
-        raise UsageError(f"`{spec}` is no factory; write it as `FILE.py:NAME`.")
+        raise UsageError(f"`{spec}` is not a factory; write it as `FILE.py:NAME`.")
     path = (base / file).resolve()
     if not path.is_file():
         raise UsageError(f"`{spec}`: there is no file `{path}`.")

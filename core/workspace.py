@@ -1,4 +1,4 @@
-"""What is written appears whole: made in a folder beside its place, then put there in one step.
+"""Files that appear whole: made in a folder beside their place, then put there in one step.
 
 Beside `out` a run makes `.out.tmp-modelspeed-PID-XXXXXXXX`: `lock`, which it holds as long as it
 lives, and `new`, where the file or folder grows. The kernel frees the lock (flock) however a run
@@ -30,7 +30,7 @@ _FORMER = r"\.{}\.(?:(old)-modelspeed-\d+|(?:tmp|probe)-modelspeed-\d+|trial-mod
 
 @dataclass(frozen=True)
 class Workspace:
-    """What is to be at `target` is made at `new`. `mode`: of files, as the umask has it."""
+    """A place, `new`, to make what is to be at `target`. `mode`: of files, as the umask has it."""
 
     target: Path
     folder: Path
@@ -148,7 +148,8 @@ def _open(folder: Path) -> int:
 
 
 def _takes(lock: int, folder: Path) -> bool:
-    """Whether the lock is ours now. Raises OSError where the file system has no locks."""
+    """True if this process holds the lock now. Raises OSError where the file system has no
+    locks."""
     import fcntl
 
     try:
@@ -173,7 +174,7 @@ def _clear(folder: Path, target: Path) -> None:
 
 
 def _give_back(folder: Path, target: Path) -> bool:
-    """Whether nothing is lost if `folder` goes: what it holds in `old` is back in its place."""
+    """True if nothing is lost when `folder` goes: what it holds in `old` is back in its place."""
     old = folder / OLD / target.name
     with suppress(OSError):
         if os.path.lexists(old) and not os.path.lexists(target):

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..checkpoints.shards import load_safetensors
 from ..configs.recipe import DataSpec
 from ..core.errors import CheckpointError, DataError
-from .loaders import Loaders, loaders, parted
+from .loaders import Loaders, loaders, split_indices
 
 NAMES = "`inputs` (or `inputs.KEYWORD`), `targets`, and perhaps `eval_inputs` and `eval_targets`"
 EVAL = "eval_"
@@ -52,7 +52,7 @@ def array_loaders(spec: DataSpec, path: Path) -> Loaders:
             )
         train = Examples(inputs, targets, list(range(len(targets))))
         return loaders(train, Examples(*other, list(range(len(other[1])))), spec.batch)
-    rest, out = parted(len(targets), spec.share, f"`{path}`")
+    rest, out = split_indices(len(targets), spec.share, f"`{path}`")
     return loaders(Examples(inputs, targets, rest), Examples(inputs, targets, out), spec.batch)
 
 

@@ -17,7 +17,7 @@ from ..core.model_io import Batches, Inputs
 class Augmented:
     """Batches that differ in each pass; the same passes again with the same `seed`.
 
-    Raises DataError where inputs are no images [batch, channels, height, width], or targets not
+    Raises DataError where inputs are not images [batch, channels, height, width], or targets not
     one label [batch] each.
     """
 

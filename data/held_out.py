@@ -24,17 +24,17 @@ FEWEST_BATCHES = 5
 
 @dataclass(frozen=True)
 class TrainHeldOut:
-    """`apart`: nothing of `held` is in `train`. Other iterables can't be taken apart."""
+    """`apart`: nothing of `held_out` is in `train`. Other iterables can't be taken apart."""
 
     train: Batches
-    held: Batches
+    held_out: Batches
     apart: bool
 
 
 def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
     """Examples that a DataLoader gives, batches of a list; else the first batches of a pass.
 
-    Examples that its sampler leaves out are none of ours: they may be the evaluation data.
+    Examples that its sampler leaves out are not used: they may be the evaluation data.
     """
     if isinstance(train, DataLoader) and _divisible(train):
         return _of_loader(train, seed)

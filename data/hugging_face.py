@@ -19,9 +19,9 @@ from ..core.errors import DataError, MissingExtra, first_line
 from ..core.extras import extra
 from .arrays import Examples
 from .image_folder import EVALUATION, TRAINING, Images
-from .loaders import Loaders, loaders, parted
+from .loaders import Loaders, loaders, split_indices
 from .local_files import load_folder
-from .preprocessing import Pixels
+from .preprocessing import Preprocessing
 
 TARGETS = ("label", "labels", "target", "targets", "y")
 TOKENS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -55,7 +55,7 @@ def dataset_loaders(spec: DataSpec, where: Path | str, inputs: tuple[InputSpec, 
     train, held = _splits(shown, _loaded(shown, where))
     columns = _columns(shown, train.features, spec, inputs)
     if held is None:
-        rest, out = parted(len(train), spec.share, shown)
+        rest, out = split_indices(len(train), spec.share, shown)
         train, held = train.select(rest), train.select(out)
     made = [_part(shown, part, columns, spec, inputs) for part in (train, held)]
     return loaders(made[0], made[1], spec.batch)
@@ -94,7 +94,7 @@ def _from_hub(library: Any, where: str, shown: str) -> Any:
 
 
 def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
-    """What to train on and what to evaluate on; None where that is to be taken from the first."""
+    """Splits to train on and to evaluate on; None if the second is to be taken from the first."""
     if not isinstance(found, Mapping):
         return found, None
     train = next((found[n] for n in TRAINING if n in found), None)
@@ -105,7 +105,7 @@ def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
         return next(iter(found.values())), None
     raise DataError(
         f"{shown} has the splits {_listed(found)}; it must have `train` and "
-        "`validation` or `test`, or one split alone, which is divided."
+        "`validation` or `test`, or a single split, which is divided."
     )
 
 
@@ -143,7 +143,8 @@ def _target(shown: str, features: Mapping[str, Any]) -> str:
 
 
 def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -> Sequence[str]:
-    """What the model takes by these names, else the image, else tokens, else the one array."""
+    """Columns with the names of the model's inputs, else the image, else tokens, else the one
+    array."""
     wanted = [t.name for t in takes if t.name]
     if wanted and all(name in rest for name in wanted):
         return wanted
@@ -177,7 +178,7 @@ def _part(
     labels = list(targets) if targets.is_floating_point() else targets.tolist()
     items = [(Row(i, names[0]), label) for i, label in enumerate(labels)]
     rows = part.select_columns(names)
-    pixels = Pixels(spec.images, takes, shown)
+    pixels = Preprocessing(spec.images, takes, shown)
     return Images(items, lambda row: rows[row.number][row.column], pixels)
 
 

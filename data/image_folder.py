@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from ..configs.recipe import DataSpec, InputSpec
 from ..core.errors import DataError, first_line
-from .loaders import Loaders, loaders, parted
-from .preprocessing import Pixels
+from .loaders import Loaders, loaders, split_indices
+from .preprocessing import Preprocessing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TRAINING = ("train", "training", "trn")
@@ -27,7 +27,9 @@ class Images(Dataset[tuple[Any, Any]]):
     """(pixels, target) of each item, a place that `opened` opens with its target; by keyword
     where the model's input has one."""
 
-    def __init__(self, items: list[Item], opened: Callable[[Any], Any], pixels: Pixels) -> None:
+    def __init__(
+        self, items: list[Item], opened: Callable[[Any], Any], pixels: Preprocessing
+    ) -> None:
         self.items, self.opened, self.pixels = items, opened, pixels
         self._kept: dict[int, Tensor] = {}
 
@@ -57,7 +59,7 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
 
     Raises DataError where there are no images, MissingExtra without Pillow.
     """
-    pixels = Pixels(spec.images, inputs, "folder:DIR")
+    pixels = Preprocessing(spec.images, inputs, "folder:DIR")
     if not folder.is_dir():
         raise DataError(f"`folder:{folder}`: there is no such folder.")
     train, held = _parts(folder, spec.share)
@@ -66,7 +68,7 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
 
 
 def classes_in(batches: Any) -> int:
-    """How many classes the images behind these batches have; 0 where there are none."""
+    """The number of classes of the images behind these batches; 0 if there are none."""
     held = getattr(batches, "dataset", None)
     items = held.items if isinstance(held, Images) else []
     return 1 + max((target for _, target in items if isinstance(target, int)), default=-1)
@@ -82,7 +84,7 @@ def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
         return _items(training), _items(evaluation)
     if (alone := training or evaluation) is not None:
         raise DataError(
-            f"`{folder}` holds `{alone.name}`, which is no class: it holds folders of images. Name "
+            f"`{folder}` holds `{alone.name}`, which is not a class but folders of images. Name "
             f"`folder:{alone}`, or put what to evaluate on beside it as `val`."
         )
     train: list[Item] = []
@@ -90,7 +92,7 @@ def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
     items = _items(folder)
     for label in sorted({label for _, label in items}):
         own = [item for item in items if item[1] == label]
-        rest, out = parted(len(own), share, f"`{own[0][0].parent}`")
+        rest, out = split_indices(len(own), share, f"`{own[0][0].parent}`")
         train += [own[i] for i in rest]
         held += [own[i] for i in out]
     return train, held
@@ -112,7 +114,7 @@ def _items(folder: Path) -> list[Item]:
             raise DataError(f"`{path}` has no images; allowed are {', '.join(SUFFIXES)}.")
         if not _images_in(path) and len(_folders_in(path)) > 1:
             raise DataError(
-                f"`{path}` holds folders of images, so it is no class; `folder:DIR` must name the "
+                f"`{path}` is not a class but folders of images; `folder:DIR` must name the "
                 f"folder with one sub-folder a class, or have them in `train` and `val`."
             )
         items += [(file, label) for file in files]

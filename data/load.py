@@ -35,14 +35,14 @@ def several(batches: Batches) -> Iterator[tuple[Any, Tensor]]:
 
 @dataclass(frozen=True)
 class Data:
-    """`held` is a part of the training data that decides what is kept (`split.py`).
+    """`held_out` is a part of the training data that decides what is kept (data/held_out.py).
 
     `calibration`: the same few training examples for everything that is fitted in closed form, so
     that candidates differ by what they are. `classes`: how many `folder:DIR` has, 0 elsewhere.
     """
 
     train: Batches
-    held: Batches
+    held_out: Batches
     calibration: Batches
     eval: Batches
     metric: AnyMetric
@@ -53,17 +53,18 @@ class Data:
         """Metric (higher is better) and number of examples on the evaluation data."""
         return evaluate(module, self.eval, self.metric, device)
 
-    def held_score(self, module: nn.Module, device: str) -> float:
+    def held_out_score(self, module: nn.Module, device: str) -> float:
         """The metric on held-out training data, for decisions along the way."""
-        return evaluate(module, self.held, self.metric, device)[0]
+        return evaluate(module, self.held_out, self.metric, device)[0]
 
-    def held_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
-        """How far `module` is from the original on held-out training data."""
-        return divergence(original, module, self.held, device)
+    def held_out_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
+        """Divergence of `module` from the original on held-out training data."""
+        return divergence(original, module, self.held_out, device)
 
 
 def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
-    """What `data.factory` returns, checked. Raises DataError naming what was found instead.
+    """The data that `data.factory` returns, checked. Raises DataError naming what was found
+    instead.
 
     `takes`: the model's inputs (shape, name), where the recipe has none.
     """
@@ -83,15 +84,15 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
     if isinstance(metric, str) and metric not in METRICS:
         metric = library_metric(metric) or load_factory(metric, Path(recipe.base))
     parts = hold_out(made[0])
-    for part, batches in (("training", parts.train), ("held-out", parts.held)):
+    for part, batches in (("training", parts.train), ("held-out", parts.held_out)):
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)
     classes = classes_in(made[1])
-    return Data(parts.train, parts.held, shown, made[1], metric, recipe.data.metric, classes)
+    return Data(parts.train, parts.held_out, shown, made[1], metric, recipe.data.metric, classes)
 
 
 def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
-    """What stands behind the name: data on disk or the hub, or what a function of the user's
+    """The data behind the name: data on disk or the hub, or what a function of the user's
     returns."""
     reference = parse_reference(spec.factory, DATA)
     if reference is None or reference.kind == FILE:

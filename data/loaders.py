@@ -20,7 +20,7 @@ def loaders(train: Dataset[Any], held: Dataset[Any], batch: int) -> Loaders:
     )
 
 
-def parted(count: int, share: float, where: str) -> tuple[list[int], list[int]]:
+def split_indices(count: int, share: float, where: str) -> tuple[list[int], list[int]]:
     """Indices to train on and to evaluate on, both in order and neither empty."""
     if count < 2:
         raise DataError(f"{where} has {count} examples; to train and to evaluate takes 2 at least.")

@@ -1,4 +1,4 @@
-"""What of a local folder `datasets:DIR` is read: its own files alone.
+"""Files of a local folder `datasets:DIR` that are read: only its own.
 
 The library itself would follow what the folder's README, state files and rows name: other
 files, and URLs.

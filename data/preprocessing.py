@@ -16,7 +16,7 @@ SIDE = 224
 BITS16 = 65535.0
 
 
-class Pixels:
+class Preprocessing:
     """From a Pillow image to float32 [channels, height, width]; what the recipe leaves open is
     taken from the model's input, and so is `name`, the keyword it is passed as.
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os.path import commonpath
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..core.naming import outside
+from .operators import aten
 
-aten: Any = torch.ops.aten
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 
 
@@ -66,7 +64,7 @@ def sums_of_branches(module: GraphModule) -> tuple[Node, ...]:
 
 
 def branch_of(total: Node, skip: Node) -> set[Node]:
-    """What lies between a block's input and its sum: computed from the one, used for the other."""
+    """Nodes between a block's input and its sum: computed from the one, used for the other."""
     above: set[Node] = set()
     waiting = [total]
     while waiting:
@@ -81,7 +79,7 @@ def branch_of(total: Node, skip: Node) -> set[Node]:
 
 
 def _overwrites(total: Node, skip: Node, branch: set[Node]) -> bool:
-    """Whether an in-place operator would change the skipped value for somebody else."""
+    """True if an in-place operator would change the skipped value for somebody else."""
     inside = any(_in_place(n) and n.args[0] not in branch for n in branch)
     after = any(_in_place(n) and n.args[0] is total for n in total.users)
     return inside or (after and any(n is not total and n not in branch for n in skip.users))
@@ -132,6 +130,7 @@ def _params_of_branch(total: Node, skip: Node) -> Iterator[str]:
 
 
 def _name(params: tuple[str, ...]) -> str:
-    """What the parameters' names share: `layers.3` of `layers.3.conv1.weight` and the rest."""
+    """The prefix that the parameters' names share: `layers.3` of `layers.3.conv1.weight` and the
+    rest."""
     layers = [p.rpartition(".")[0].replace(".", "/") for p in params]
     return outside((commonpath(layers) or layers[0] or params[0]).replace("/", "."))

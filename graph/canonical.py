@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from .constants import fold_computed_weights
+from .operators import aten
 
-aten: Any = torch.ops.aten
 _SPLITS = (
     aten.chunk.default,
     aten.split.Tensor,

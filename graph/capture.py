@@ -49,9 +49,9 @@ def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
 
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """What a forward keeps in plain attributes (anchors by shape) would be the exporter's fake
-    tensors, which the model's next call would then compute with. A module that kept any gets back
-    all that it had; others may remember what they did (hooks that are installed once)."""
+    """Tensors that a forward keeps in plain attributes (anchors by shape) would be the exporter's
+    fake tensors, which the model's next call would then compute with. A module that kept any gets
+    back all that it had; others may remember what they did (hooks that are installed once)."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
         yield
@@ -81,7 +81,7 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
 
 
 def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
-    # A batch of 1 would be specialised (torch treats 0 and 1 as constants), so two rows are shown.
+    # A batch of 1 would be specialized (torch treats 0 and 1 as constants), so two rows are shown.
     shown = inputs.map(lambda x: torch.cat([x[:1], x[:1]]) if x.dim() else x)
     batch = Dim("batch", min=1)
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]

@@ -102,7 +102,7 @@ def _value(module: GraphModule, steps: list[Node]) -> Tensor:
 
 
 def _replaces(module: GraphModule, home: Node, value: Tensor, steps: list[Node]) -> bool:
-    """Whether it is a parameter of the same kind that nothing else reads, under no name.
+    """True for a parameter of the same kind that nothing else reads, under no name.
 
     Integers stay: what they are multiplied with is what a quantized weight is.
     """

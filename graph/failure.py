@@ -1,4 +1,4 @@
-"""Which part of a model fails on given inputs, and how."""
+"""The part of a model that fails on given inputs, and how it fails."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .interpreter import Recorder
 
 
 def failure(model: nn.Module, inputs: Inputs) -> str:
-    """Why it can't be called, naming the module that failed; empty where it can.
+    """The reason why it can't be called, naming the module that failed; empty if it can.
 
-    Of a graph, whose operators are no modules, the one that each came from.
+    Of a graph, whose operators are not modules, the one that each came from.
     """
     if isinstance(model, GraphModule):
         return _failing_node(model, inputs)

@@ -20,8 +20,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from .mutation import Aliases, hazards, is_last_write
+from .operators import aten
 
-aten: Any = torch.ops.aten
 END = 2**63 - 1
 _DROPOUTS = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default,
              aten.feature_alpha_dropout.default)  # fmt: skip
@@ -66,7 +66,7 @@ def _give_values(module: GraphModule) -> None:
 
 
 def _write_last(module: GraphModule) -> None:
-    """What is written or given after the first write must not be what that has overwritten."""
+    """Refuse to write or return, after the first write, a value that it has overwritten."""
     ends = [n for n in module.graph.nodes if is_last_write(n)]
     if not ends:
         return

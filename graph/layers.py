@@ -14,8 +14,8 @@ from torch.fx import GraphModule, Node
 from ..core.naming import outside
 from .capture import tensor_at
 from .mutation import is_written
+from .operators import aten
 
-aten: Any = torch.ops.aten
 CONVOLUTIONS = {
     getattr(aten, f"conv{n}d").default: n for n in (1, 2, 3)
 } | {getattr(aten, f"conv{n}d").padding: n for n in (1, 2, 3)}  # fmt: skip
@@ -111,7 +111,7 @@ def _padding(
     return tuple((int(p), int(p)) for p in sizes)
 
 
-def places(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
+def sample_positions(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
     """About `rows` random places of an output, as [rows, 1 + space]: example and position.
 
     Features-last outputs count everything before the features as examples.
@@ -128,7 +128,7 @@ def places(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
 
 
 def outputs_at(layer: Layer, output: Tensor, where: Tensor) -> Tensor:
-    """[rows, out]: the output's channels at `places`."""
+    """[rows, out]: the output's channels at `sample_positions`."""
     if not layer.space:
         return output.reshape(-1, output.shape[-1])[where[:, 0]]
     return output.movedim(1, -1)[tuple(where.T)]

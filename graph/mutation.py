@@ -1,4 +1,4 @@
-"""Which nodes of a graph write into tensors, and which values share a written tensor's memory."""
+"""Nodes of a graph that write into tensors, and values that share a written tensor's memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import GraphModule, Node
 
-aten: Any = torch.ops.aten
+from .operators import aten
+
 # In training mode they update statistics, which their schema does not say; nothing else reads them.
 _STATISTICS = (aten.batch_norm.default, aten.instance_norm.default)
 # Return their argument itself, or views of it, without saying so in their schema.
@@ -91,7 +92,7 @@ def hazards(module: GraphModule) -> list[Node]:
 
 
 def is_written(tensor: Node) -> bool:
-    """A tensor of the module that a call writes, so that it is no constant."""
+    """A tensor of the module that a call writes, so it is not a constant."""
     graph, name = tensor.graph, tensor.target
     same = [n for n in graph.nodes if n.op == "get_attr" and n.target == name]
     return any(n in written(user) for n in same for user in n.users)
@@ -130,7 +131,7 @@ def write_alone(module: GraphModule) -> None:
 
 
 def _other_users(node: Node, sharing: list[Node]) -> Iterator[Node]:
-    """What reads memory that `node` writes, but not through its result."""
+    """Nodes that read memory that `node` writes, but not through its result."""
     through = {node}
     for other in sharing:
         if through.intersection(other.all_input_nodes):

@@ -13,13 +13,13 @@ from .capture import tensor_at
 
 
 def refresh(module: GraphModule) -> None:
-    """Compute `meta["val"]` of all nodes anew where a parameter has another shape than noted."""
+    """Compute `meta["val"]` of all nodes again if a parameter has another shape than noted."""
     if any(_stale(module, node) for node in module.graph.nodes):
         renew(module)
 
 
 def renew(module: GraphModule) -> None:
-    """Compute `meta["val"]` of all nodes anew.
+    """Compute `meta["val"]` of all nodes again.
 
     Nothing runs: fake tensors carry shapes, the batch stays a symbol.
     """

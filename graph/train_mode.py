@@ -17,8 +17,8 @@ from torch.fx import GraphModule
 
 from ..core.errors import DataError, ModelspeedError, text_line
 from .mutation import is_last_write
+from .operators import aten
 
-aten: Any = torch.ops.aten
 ALWAYS = "modelspeed_always_training"
 STATE = "modelspeed_writes_state"
 _TRAINING_ARGUMENT: dict[Any, int] = {
@@ -69,7 +69,8 @@ NORMS = (aten.batch_norm.default, norm_of_several)
 
 
 def set_training(module: GraphModule, batch_norm: bool, dropout: bool) -> None:
-    """What is in training mode by itself (norms without statistics, dropout at all times) stays."""
+    """Switch to training; what trains by itself (norms without statistics, lasting dropout)
+    stays."""
     for node in module.graph.nodes:
         norm = node.target in NORMS
         at = _TRAINING_ARGUMENT.get(aten.batch_norm.default if norm else node.target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +15,8 @@ from torch.fx import GraphModule, Node
 
 from .capture import tensor_at
 from .layers import Layer, call_argument, parameter_argument
+from .operators import aten
 
-aten: Any = torch.ops.aten
 TRANSPOSED = {
     aten.conv_transpose1d.default: 1,
     aten.conv_transpose2d.input: 2,
@@ -97,7 +96,7 @@ def transposed_patches_at(
 def outputs_left(
     original: Sequence[int], groups: int, kept: Sequence[Sequence[int] | None]
 ) -> list[int]:
-    """Which output channels of the original a transposed layer still makes.
+    """Output channels of the original that a transposed layer still makes.
 
     `original`: shape of its weight there; `kept`: the indices left of axes 0 and 1, None for all.
     """

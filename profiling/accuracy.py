@@ -17,7 +17,7 @@ from .state import kept_state
 
 
 class Whole(Protocol):
-    """A metric that is no mean over batches, such as F1: it sees them all first."""
+    """A metric that is not a mean over batches, such as F1: it sees them all first."""
 
     def reset(self) -> None: ...
     def add(self, outputs: Tensor, targets: Tensor) -> None: ...
@@ -94,7 +94,7 @@ class Score:
 
 
 def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
-    """How far `b` follows `a`: the fraction of equal argmax where outputs are [batch, classes].
+    """Agreement of `b` with `a`: the fraction of equal argmax where outputs are [batch, classes].
 
     Elsewhere 1 - |b - a| / |a| (Euclidean, at least 0). A batch is (inputs, targets), targets
     unused and allowed to be None, or the input tensor alone.
@@ -109,7 +109,7 @@ def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu
 
 
 class Agreement:
-    """How far outputs follow others, over batches as they come."""
+    """Agreement of outputs with others, over batches as they come."""
 
     def __init__(self) -> None:
         self._equal, self._rows, self._error, self._size = 0.0, 0, 0.0, 0.0
@@ -162,7 +162,7 @@ def judge(
 
 
 def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
-    """How far `b` is from `a`, without steps: mean KL(a || b) where outputs are [batch, classes].
+    """Distance of `b` from `a`, without steps: mean KL(a || b) where outputs are [batch, classes].
 
     Elsewhere |b - a|^2 / |a|^2. It tells candidates apart that a metric on few examples can't.
     """

@@ -1,4 +1,4 @@
-"""How near a module's outputs come to those of the plain graph, on the same inputs.
+"""Distance of a module's outputs from those of the plain graph, on the same inputs.
 
 A fast runtime that computes something else is worse than a slow one. Every lowering, compiled
 graph and loaded artifact is compared with the graph as exported before its time counts.
@@ -75,7 +75,7 @@ def _largest(error: Tensor, size: Tensor) -> float:
 
 @dataclass(frozen=True)
 class PlainOutputs:
-    """What the plain graph gives on some inputs, called twice in a row on each of them.
+    """Outputs of the plain graph on some inputs, called twice in a row on each of them.
 
     A second call tells whether state, weights or inputs were overwritten by the first. `fresh`:
     each call has inputs of its own, since the model may write into them, as its graph does not.
@@ -129,7 +129,7 @@ def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], .
 
 
 def plain_outputs(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
-    """What the plain graph gives on `batches`, and how near a runtime of it must come."""
+    """Outputs of the plain graph on `batches`, and how near a runtime of it must come."""
     held = (*module.parameters(), *module.buffers())
     on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
     allowed = COARSE if on_gpu else tolerance_of(held)

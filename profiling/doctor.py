@@ -1,4 +1,4 @@
-"""What on this machine would make timings unreliable, seen before anybody waits for them."""
+"""Causes of unreliable timings on this machine, seen before anybody waits for them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _smt(active: str) -> Finding | None:
 
 
 def _subnormal_cost(clock: Clock) -> float:
-    """How many times as long arithmetic on subnormal numbers takes."""
+    """The ratio of the times that arithmetic on subnormal and on normal numbers takes."""
     normal, tiny = torch.full((1 << 16,), 0.5), torch.full((1 << 16,), 1e-40)
 
     def best(x: Tensor) -> float:

@@ -66,7 +66,7 @@ def alone() -> Iterator[None]:
 def working() -> float:
     """`time.monotonic()` without the time that others of a batch had the machine to themselves.
 
-    For limits of time: standing still is no work."""
+    For limits of time: standing still is not work."""
     folder = os.environ.get(VARIABLE)
     return time.monotonic() - (_held(Path(folder)) - _own if folder else 0.0)
 
@@ -124,7 +124,7 @@ def _signal(gate: Path, what: signal.Signals) -> None:
 
 
 def _enrolled(path: Path) -> bool:
-    """Whether who started the group still holds its lock; a stale file is removed."""
+    """True if the starter of the group still holds its lock; a stale file is removed."""
     try:
         stale = _try(path)
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _kill(group: int, what: signal.Signals) -> None:
 
 
 def _locked_anew(path: Path) -> int:
-    """A locked file at `path`; one that was taken for stale in between is made anew."""
+    """A locked file at `path`; one that was taken for stale in between is made again."""
     while True:
         file = _open(path)
         _flock(file)

@@ -20,7 +20,7 @@ def outputs_of(module: nn.Module, inputs: Any, device: str) -> Tensor:
 
 
 def has_classes(outputs: Tensor, targets: Any) -> bool:
-    """Whether outputs [batch, classes] are logits: more than one, and targets not real-valued."""
+    """True if outputs [batch, classes] are logits: more than one, and targets not real-valued."""
     real = isinstance(targets, Tensor) and targets.is_floating_point()
     return outputs.dim() == 2 and outputs.shape[1] > 1 and not real
 
@@ -55,7 +55,7 @@ def task_loss(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tenso
 
 
 def classes_of(outputs: Tensor, targets: Tensor) -> int:
-    """How many classes logits tell apart. Raises DataError where targets are no rows of them."""
+    """The number of classes in logits. Raises DataError if the targets do not fit their rows."""
     logits = classes_second(outputs, targets)
     if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
         found = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
@@ -73,7 +73,7 @@ def check_class_numbers(targets: Tensor, classes: int) -> None:
         return
     said = f"the targets reach from {low} to {high}"
     if low == -1 or high == 255:
-        said += "; where -1 or 255 marks what to ignore, leave it out or set it to -100, which"
+        said += "; if -1 or 255 marks what to ignore, leave it out or set it to -100, which"
         said += " training skips"
     raise DataError(
         f"training needs class numbers from 0 to {classes - 1}, as the model gives {classes} "

@@ -25,7 +25,7 @@ PRODUCTS = {
     "mm": 0,
     "bmm": 0,
     "matmul": 0,
-    "linear8": 0,  # kernels of ours on integer weights
+    "linear8": 0,  # our own kernels for integer weights
     "linear4": 0,
     "addmm": 1,
     "baddbmm": 1,

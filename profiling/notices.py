@@ -83,7 +83,7 @@ def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
         f"Sampling stopped after {seconds:.1f} s with {samples} samples, before the interval was "
         "within 1 %.",
         "The model is slow, the machine noisy or the percentile far in the tail.",
-        "Use a smaller `--batch`, or `--percentile 50` where another one was asked for.",
+        "Use a smaller `--batch`, or `--percentile 50` if another one was asked for.",
     )
 
 
@@ -216,7 +216,7 @@ def untrusted_package() -> Notice:
         "untrusted_package",
         "The artifact holds compiled code (`model.aoti.pt2`), which was not run.",
         "It was compiled elsewhere, or the cache of modelspeed was emptied since.",
-        "Pass `trust_compiled=True` if you trust where it comes from; else it is compiled anew.",
+        "Pass `trust_compiled=True` if you trust where it comes from; else it is compiled again.",
     )
 
 
@@ -226,7 +226,7 @@ def broken_package(reason: str) -> Notice:
         "broken_package",
         f"The artifact's compiled code (`model.aoti.pt2`) is not used: {reason.rstrip('.')}.",
         "Another build of torch, or a package of another model.",
-        "Run `modelspeed tune` here; the model is compiled anew now.",
+        "Run `modelspeed tune` here; the model is compiled again now.",
     )
 
 

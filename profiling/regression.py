@@ -1,4 +1,4 @@
-"""Whether a latency has changed since a record was made, at another time on the same machine.
+"""Changes of a latency since a record was made, at another time on the same machine.
 
 Samples of two sessions can't be interleaved, and a machine is not the same in two sessions: the
 spread within one session says nothing about that. So the model is measured in several goes now, and

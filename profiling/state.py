@@ -1,4 +1,4 @@
-"""What a model keeps from one call to the next, put back after it was called for measuring.
+"""State that a model keeps from call to call, put back after it was called for measuring.
 
 A streaming convolution's cache or a call counter is part of the checkpoint: the thousands of calls
 that measuring takes must not be found in what is saved, and each evaluation starts from the same.
@@ -20,7 +20,7 @@ PACKED = "_packed_"  # weights in a kernel's own layout, which no forward writes
 def kept_state(module: Any) -> Iterator[None]:
     """Put buffers and tensors in attributes of `module` back to what they were, in place.
 
-    Tensors that a forward put in place of others go again. What is no module has no state.
+    Tensors that a forward put in place of others go again. An object that is not a module has none.
     """
     before = list(_held(module)) if isinstance(module, nn.Module) else []
     values = [(owner, name, held, held.detach().clone()) for owner, name, held in before]

@@ -137,6 +137,7 @@ def measure_interleaved(
     if not runs:
         raise MeasureError("There is nothing to measure: `runs` is empty.")
     clock = clock or clock_for(device)
+    # Every run is warm before the first sample: clocks rise and kernels are picked by then.
     warm = [_warm_up(run, clock, max_seconds / 5) for run in runs]
     slowest = max(w.call_ms for w in warm)
     _refuse_hopeless(percentile, needed, slowest, max_seconds)
@@ -214,18 +215,22 @@ def _sample(
     start = clock.now()
     check_at = plan.needed
     while True:
+        # In random order, so that no run always meets what another leaves behind (heat, caches).
         chance.shuffle(order)
         for index in order:
-            if len(runs) > 1:
+            if len(runs) > 1:  # what the run before left in the caches is not this one's
                 for _ in range(plan.settle):
                     clock.time(runs[index])
             rows[index].extend(clock.time(runs[index]) for _ in range(plan.block))
         count, seconds = len(rows[0]), clock.now() - start
+        # First the samples that the percentile can't do without, whatever the time: a p99 of 50
+        # samples would be their maximum.
         if count < plan.needed:
             continue
         if seconds >= plan.seconds or count >= max(MAX_SAMPLES, plan.needed):
             return rows, seconds
         if count >= check_at and seconds >= plan.least:
+            # All of them or none: runs that stop at different moments could not be paired.
             if all(_tight(row, plan.percentile) for row in rows):
                 return rows, seconds
             check_at = int(count * 1.1) + 1  # sorting after every block would disturb the caches
@@ -252,7 +257,7 @@ def _latency(
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     was_on = gc.isenabled()
-    gc.collect()
+    gc.collect()  # now, so that it does not begin within a sample
     gc.disable()
     try:
         yield

@@ -53,7 +53,7 @@ def _accuracy(item: Item) -> str:
 
 
 def index_table(index: Index) -> facts.Table:
-    """What fits on a terminal."""
+    """The columns that fit on a terminal."""
     rows = tuple((name, status, f"{before} -> {after}" if after != "–" else "–", accuracy, why)
                  for name, status, before, after, _, accuracy, _, _, why
                  in map(cells, index.items))  # fmt: skip

@@ -10,11 +10,11 @@ from ..core.records import Record
 from . import facts
 from .text import clean
 
-_COLOURS = {"met": "green", "missed": "red", "inconclusive": "yellow", "none": "cyan"}
+_COLORS = {"met": "green", "missed": "red", "inconclusive": "yellow", "none": "cyan"}
 
 
 def render(record: Record, console: Console) -> None:
-    color = _COLOURS[record.verdict]
+    color = _COLORS[record.verdict]
     console.print(f"[bold {color}]{_text(facts.headline(record))}[/]")
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.key_facts(record):

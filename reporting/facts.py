@@ -1,4 +1,4 @@
-"""What a record says, in words and rows: the one wording that all renderings share."""
+"""Facts of a record in words and rows: the one wording that all renderings share."""
 
 from __future__ import annotations
 

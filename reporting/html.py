@@ -101,7 +101,7 @@ def _layer(c: LayerCost) -> dict[str, object]:
 
 
 def _plain(value: Any) -> Any:
-    """With null for infinities, which are no JSON to a browser."""
+    """With null for infinities, which are not JSON to a browser."""
     if isinstance(value, dict):
         return {name: _plain(v) for name, v in value.items()}
     if isinstance(value, list):

@@ -14,7 +14,7 @@ def dumps(record: Record) -> str:
 
 
 def loads(text: str) -> Record:
-    """Inverse of `dumps`. Raises ArtifactError where `text` is no record."""
+    """Inverse of `dumps`. Raises ArtifactError if `text` is not a record."""
     try:
         data = json.loads(text)
     except ValueError as error:

@@ -28,7 +28,7 @@ def render(record: Record) -> str:
 
 
 def data_of(candidate: Candidate) -> str:
-    """What its accuracy was taken on: the two can't be compared."""
+    """The data that its accuracy was taken on: the two can't be compared."""
     return "held-out training data" if candidate.predicted_ms is not None else "evaluation data"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Control characters steer a terminal (ESC begins a sequence); surrogates, which names of files
-# with foreign bytes hold, are no characters of UTF-8.
+# with foreign bytes hold, are not characters of UTF-8.
 _STRANGE = {c: "�" for c in (*range(9), *range(11, 32), *range(127, 160), *range(0xD800, 0xE000))}
 
 

@@ -1,4 +1,4 @@
-"""Making up for what was removed, in closed form: layer by layer, weights are fitted anew.
+"""Making up for what was removed, in closed form: layer by layer, weights are fitted again.
 
 The original runs once and its layers' outputs are kept at random places. Then the pruned graph
 runs node by node; at each layer the weights that best give those outputs from the *pruned* net's
@@ -21,7 +21,8 @@ from ..adjusters.methods.calibration import one_batch
 from ..core.model_io import Batches
 from ..graph.capture import has_dynamic_batch, tensor_at
 from ..graph.interpreter import Recorder
-from ..graph.layers import Layer, layers_of, outputs_at, patches_at, places
+from ..graph.layers import Layer, layers_of, outputs_at, patches_at, sample_positions
+from ..graph.operators import aten
 from ..graph.transposed import (
     forward_weight,
     outputs_left,
@@ -30,7 +31,6 @@ from ..graph.transposed import (
     turned,
 )
 
-aten: Any = torch.ops.aten
 NUMBERS = 24_000_000  # of the sampled matrix of one layer: 96 MB
 ROWS_PER_FEATURE = 6
 Kept = Mapping[tuple[str, int], tuple[int, ...]]
@@ -106,7 +106,7 @@ class _Shown(_Nodes):
                 weight[:, 0].numel() if layer.transposed else weight[0].numel() * layer.groups
             )
             rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
-            where = places(layer, result, rows, seed=len(self.where))
+            where = sample_positions(layer, result, rows, seed=len(self.where))
             self.where[n.name] = where
             self.wanted[n.name] = outputs_at(layer, result, where).clone()
             self.shapes[n.name], self.groups[n.name] = weight.shape, layer.groups
@@ -161,7 +161,7 @@ class _Fitted(_Nodes):
         self.count += 1
 
     def _rows(self, layer: Layer) -> Sequence[int] | None:
-        """Which of the original's output channels are left; None where all are."""
+        """The original's output channels that are left; None if all are."""
         kept = [self.kept.get((layer.weight, axis)) for axis in (0, 1)]
         if not layer.transposed:
             return kept[0]
@@ -195,7 +195,18 @@ def _solve(
     ridge: float,
     centered: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Change of the weight [out, in / groups, *kernel] and offset [out], float64."""
+    """Change of the weight [out, in / groups, *kernel] and offset [out], float64.
+
+    With x the inputs that the layer reads now, y the outputs it shall give, W its weight and b its
+    bias, the gap is g = y - x W^T - b. Of each group, with X and G centered on their means,
+
+        minimize |G - X D^T|^2 / rows + ridge * scale * |D|^2      D: the change of W
+
+    has the solution D^T = (X^T X / rows + ridge * scale * I)^-1 X^T G / rows. The penalty is on the
+    change and not on the weight, so a layer with too few samples keeps what training found.
+    `scale` is the mean squared input: then one `ridge` fits layers of all magnitudes. The means
+    left over go into the offset: mean(g) - mean(x) D^T.
+    """
     outs, rows = weight.shape[0], len(patches)
     x = patches.reshape(rows, groups, -1).transpose(0, 1)  # [groups, rows, features]
     old = weight.reshape(groups, outs // groups, -1)
@@ -203,9 +214,11 @@ def _solve(
     gap = y - x @ old.transpose(1, 2)
     if not isinstance(constant, float):
         gap = gap - constant.reshape(groups, 1, -1).to(gap.dtype)
+    # Without a bias to take a constant up, the fit must go through 0 as the layer does.
     mean_x = x.mean(1, keepdim=True) if centered else torch.zeros_like(x[:, :1])
     mean_gap = gap.mean(1, keepdim=True) if centered else torch.zeros_like(gap[:, :1])
     x, gap = x - mean_x, gap - mean_gap
+    # The products in float32 cost half; sums of samples are exact enough, inverting is not.
     x, gap = x.float(), gap.float()
     gram = (x.transpose(1, 2) @ x).double() / rows
     cross = (x.transpose(1, 2) @ gap).double() / rows

@@ -1,4 +1,4 @@
-"""What fine-tuning minimizes: the task and the original's outputs."""
+"""The loss that fine-tuning minimizes: the task and the original's outputs."""
 
 from __future__ import annotations
 

@@ -16,11 +16,10 @@ from torch.fx import GraphModule
 
 from ..core.model_io import Batches
 from ..data.load import several
+from ..graph.operators import aten
 from ..graph.train_mode import has_batch_norm, training
 from ..profiling.losses import outputs_of
 from .trainer import Diverged, Score, Trainer, Weights, weights_of
-
-aten: Any = torch.ops.aten
 
 
 @dataclass(frozen=True)

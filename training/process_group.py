@@ -22,14 +22,14 @@ class ProcessGroup:
         return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
 
     def gathered(self, value: T) -> list[T]:
-        """What every process has, in order of rank."""
+        """The values of every process, in order of rank."""
         held = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(held, value)
         return held
 
     def agree(self, value: T) -> T:
-        """What the first process found: clocks and rounding differ between them."""
+        """The value of the first process: clocks and rounding differ between them."""
         if self.size == 1:
             return value
         held = [value]

@@ -46,7 +46,7 @@ class Trainer:
 
     objective: DistillationLoss
     train: Batches
-    held: Batches
+    held_out: Batches
     metric: Callable[[nn.Module], float]
     settings: Finetune
     talk: Progress
@@ -60,7 +60,9 @@ class Trainer:
     def score(self) -> Score:
         """The metric, and minus the loss, on held-out data: of equal metrics the surer net wins."""
         with torch.no_grad():
-            rows = [(float(self.objective(x, y)), len(y)) for x, y in self._on_device(self.held)]
+            rows = [
+                (float(self.objective(x, y)), len(y)) for x, y in self._on_device(self.held_out)
+            ]
         loss = sum(value * n for value, n in rows) / max(1, sum(n for _, n in rows))
         # The metric refuses NaN with a sentence about the data; here the rate may be at fault.
         return (self.metric(self.objective.student) if math.isfinite(loss) else math.nan), -loss
@@ -101,7 +103,7 @@ class Trainer:
         )
 
     def _has_unused(self) -> bool:
-        """Whether there are weights that the loss does not hang on, as those of other outputs."""
+        """True if there are weights that the loss does not depend on, as those of other outputs."""
         student = self.objective.student
         start = weights_of(student)
         with gradients():

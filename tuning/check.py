@@ -24,6 +24,7 @@ from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target
 from ..core.records_json import from_json
+from ..core.runtimes import DEFAULT_RUNTIME
 from ..data.load import load_data
 from ..profiling.closeness import plain_outputs
 from ..profiling.machine import fingerprint
@@ -89,7 +90,7 @@ def check(request: CheckRequest, talk: Progress) -> Check:
     Raises the errors of core/errors.py where one can't be found out.
     """
     # An artifact made for the compiler also runs where there is none.
-    prepare_machine(replace(request.target, runtime="lowered"), 0)
+    prepare_machine(replace(request.target, runtime=DEFAULT_RUNTIME), 0)
     record = stored(request.folder)
     cases, started = [], time.monotonic()
     talk.stage("loading")

@@ -156,8 +156,8 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
     return Trainer(
         DistillationLoss(student, session.original, settings),
         Augmented(data.train, spec.augment, session.job.seed) if spec.augment else data.train,
-        data.held,
-        lambda m: data.held_score(m, session.device),
+        data.held_out,
+        lambda m: data.held_out_score(m, session.device),
         settings,
         session.talk,
         session.device,

@@ -87,9 +87,9 @@ class SessionLab:
         data, original = self.session.data, self.session.original
         assert data is not None
         if variant is None:
-            return HeldOut(data.held_score(original, self.session.device), 0.0)
-        divergence = data.held_divergence(original, variant.module, self.session.device)
-        return HeldOut(data.held_score(variant.module, self.session.device), divergence)
+            return HeldOut(data.held_out_score(original, self.session.device), 0.0)
+        divergence = data.held_out_divergence(original, variant.module, self.session.device)
+        return HeldOut(data.held_out_score(variant.module, self.session.device), divergence)
 
     def verify(self, variant: Variant) -> Verification:
         variant = variant.under(self.session.trusted(variant.runtime))

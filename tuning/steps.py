@@ -219,7 +219,7 @@ class StepRunner:
         count = fit(session, variant, fitted, settings)
         if not count:
             return None, _why_unfitted(variant.edits)
-        scores = [data.held_score(m, session.device) for m in (variant.module, fitted)]
+        scores = [data.held_out_score(m, session.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
         return (fitted if scores[1] >= scores[0] else None), reason
 

@@ -33,7 +33,7 @@ def check_targets(data: Data, original: GraphModule, recipe: Recipe, device: str
         if any(map(_trains, steps)):
             _check_loss(model, data.calibration, device)
         if any(map(_judged, steps)):
-            check_first(model, data.held, data.metric, device)
+            check_first(model, data.held_out, data.metric, device)
     except DataError as error:
         raise DataError(f"`{recipe.data.factory}`: the {part} data: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What rounding shifts a layer's outputs by on average, taken back out of its bias.
+"""The mean shift of a layer's outputs by rounding, taken back out of its bias.
 
 Nagel et al. 2019, section 4.2, with the mean taken from training data: in one pass over the float
 graph every layer also runs as it will in int8, on the same inputs.

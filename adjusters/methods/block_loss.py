@@ -1,4 +1,4 @@
-"""What leaving out a residual block costs, in the currency of `importance: compensated`.
+"""The cost of leaving out a residual block, in the currency of `importance: compensated`.
 
 y = x + f(x) becomes x. What the layers behind it can make up for is the part of f that is linear in
 x; the rise in loss is 1/2 sum_c F_c r_c, F the curvature of the loss in the channels of y (summed

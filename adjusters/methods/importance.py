@@ -1,4 +1,4 @@
-"""How much each unit of each channel group matters. Higher scores are kept longer."""
+"""Importance of each unit of each channel group. Higher scores are kept longer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...graph.train_mode import NoGradient, gradients
 from ...profiling.losses import outputs_of, task_loss
 from ..plan import Context
 from .moments import Moment, collect
-from .unit_order import Reader, order
+from .unit_order import Consumer, removal_order
 
 Scores = dict[str, NDArray[np.float64]]
 FISHER_BATCHES = 16
@@ -99,7 +99,8 @@ def _per_unit(values: Tensor, member: Member) -> NDArray[np.float64]:
 
 def compensated_scores(context: Context) -> Scores:
     """Rise in loss as units leave one after the other and the layers that read the group make up
-    for each with what stays (`surgeon.order`). Groups that no layer reads are ranked by `fisher`.
+    for each with what stays (`unit_order.removal_order`). Groups that no layer reads are ranked
+    by `fisher`.
     """
     moments = collect(context)
     by_weight: dict[str, list[Moment]] = {}
@@ -114,7 +115,7 @@ def compensated_scores(context: Context) -> Scores:
             if moment.layer.groups == 1
         ]
         if readers:
-            scores[group.name] = order(readers, group.size).numpy()
+            scores[group.name] = removal_order(readers, group.size).numpy()
     missing = [g for g in context.analysis.prunable if g.name not in scores]
     if missing:
         gates = fisher(context)
@@ -122,7 +123,7 @@ def compensated_scores(context: Context) -> Scores:
     return scores
 
 
-def _reader(context: Context, member: Member, moment: Moment) -> Reader:
+def _reader(context: Context, member: Member, moment: Moment) -> Consumer:
     features = torch.tensor([i for unit in member.indices for i in unit])
     held = tensor_at(context.module, member.param).detach().double()
     weight = held.reshape(*held.shape[:2], -1)[:, features]
@@ -130,10 +131,10 @@ def _reader(context: Context, member: Member, moment: Moment) -> Reader:
     curvature = moment.sensitivity() / 2
     if covariance.dim() == 1:
         metric = torch.einsum("oct,o->c", weight.square(), curvature)
-        return Reader(metric.cpu(), covariance[features].cpu(), len(member.indices[0]))
+        return Consumer(metric.cpu(), covariance[features].cpu(), len(member.indices[0]))
     flat = (weight * curvature.sqrt()[:, None, None]).permute(0, 2, 1).flatten(0, 1)
     chosen = covariance[features][:, features]
-    return Reader((flat.T @ flat).cpu(), chosen.cpu(), len(member.indices[0]))
+    return Consumer((flat.T @ flat).cpu(), chosen.cpu(), len(member.indices[0]))
 
 
 IMPORTANCE: Mapping[str, Callable[[Context], Scores]] = {

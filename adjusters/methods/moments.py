@@ -1,4 +1,4 @@
-"""What passes through each layer: second moments of its inputs, and how much its outputs matter.
+"""Statistics of each layer: second moments of its inputs, and how much its outputs matter.
 
 One streamed pass over calibration data: inputs are sampled at random places, gradients are summed
 as they come, so memory is bounded by one batch and one matrix [in, in] per layer.
@@ -86,7 +86,7 @@ def collect(context: Context) -> dict[str, Moment]:
 
 
 def enough(seen: int, started: float) -> bool:
-    """Whether so many examples will do, looked at since `time.monotonic()` was `started`."""
+    """True if so many examples will do, looked at since `time.monotonic()` was `started`."""
     return seen >= EXAMPLES or (seen >= FEW and time.monotonic() - started > SECONDS)
 
 

@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 from ...graph.capture import has_dynamic_batch, tensor_at
 from ...graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
 from ...graph.interpreter import Recorder
-from ...graph.layers import Layer, layers_of, outputs_at, patches_at, places
+from ...graph.layers import Layer, layers_of, outputs_at, patches_at, sample_positions
 from ..plan import Context
 from .calibration import one_batch
 
@@ -72,7 +72,7 @@ class _Shown(Recorder):
         if layer is not None:
             features = self.weights[n.name][0].numel() * layer.groups
             rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
-            where = places(layer, result, rows, self.seed + len(self.at))
+            where = sample_positions(layer, result, rows, self.seed + len(self.at))
             self.at[n.name] = where, outputs_at(layer, result, where).clone()
         return result
 

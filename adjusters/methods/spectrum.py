@@ -1,4 +1,4 @@
-"""What a layer's outputs vary in, as training data shows: which ranks lose how much of it."""
+"""Directions in which a layer's outputs vary on training data, and what each rank loses of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.fx import Node
 from ...core.model_io import Inputs
 from ...graph.capture import tensor_at
 from ...graph.interpreter import Recorder
-from ...graph.layers import Layer, outputs_at, patches_at, places
+from ...graph.layers import Layer, outputs_at, patches_at, sample_positions
 from ..plan import Context
 from .calibration import batches
 
@@ -102,7 +102,8 @@ def spectrum(weight: Tensor, bias: Tensor, seen: OuterSums | None) -> Spectrum:
 def observe_layers(
     context: Context, layers: Iterable[Layer], examples: int, inputs: Collection[Node] = ()
 ) -> dict[Node, OuterSums]:
-    """What passes through `layers` of the context's module on training data; empty without.
+    """Second moments of what passes through `layers` of the context's module on training data;
+    empty without.
 
     Of those in `inputs` what they read.
     """
@@ -130,7 +131,7 @@ class _Watched(Recorder):
         seen = self.seen.get(n) or self.seen.setdefault(n, OuterSums.of(weight, n in self.inputs))
         found = super().run_node(n)
         self.number += 1
-        where = places(layer, found, self.rows, seed=self.number)
+        where = sample_positions(layer, found, self.rows, seed=self.number)
         if seen.of_outputs:
             seen.note(outputs_at(layer, found, where))
         else:
@@ -139,7 +140,7 @@ class _Watched(Recorder):
 
 
 def layer_inputs(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:
-    """What each layer reads on the context's inputs."""
+    """The tensor that each layer reads on the context's inputs."""
     watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         watched.of(Inputs.of(context.inputs))

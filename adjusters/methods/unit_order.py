@@ -1,4 +1,4 @@
-"""In which order the units of a group go, and what the loss rises by each time.
+"""The order in which units of a group go, and the rise in loss by each.
 
 Optimal Brain Surgeon over whole units (Hassibi & Stork 1993, eq. 5, in blocks): a unit goes where
 the layers that read it can best make up for it from the units that stay. The rise in loss is
@@ -17,7 +17,7 @@ DAMPING = 1e-3
 
 
 @dataclass
-class Reader:
+class Consumer:
     """One layer that reads the units, in the units' order.
 
     `metric` [D, D] is W^T diag(F) W / 2 summed over taps, `covariance` [D, D] (or [D]) that of its
@@ -70,7 +70,7 @@ class Reader:
         return (units[:, None] * self.block + torch.arange(self.block)).reshape(-1)
 
 
-def order(readers: list[Reader], size: int) -> Tensor:
+def removal_order(readers: list[Consumer], size: int) -> Tensor:
     """[size] float64: the rise in loss at which each unit goes, never falling along the way."""
     scores = torch.zeros(size, dtype=torch.float64)
     left = torch.arange(size)

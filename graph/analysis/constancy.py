@@ -1,23 +1,22 @@
-"""Which units of a channel group are the same number whatever the model is given."""
+"""Units of a channel group that are the same number whatever the model is given."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..layers import Layer, layers_of
+from ..operators import aten
 from .groups import Group, Member
 from .rules import elementwise, indexing, reshape, shape
 from .rules.table import RULES
 
 UnitMask: TypeAlias = NDArray[np.bool_]
-aten: Any = torch.ops.aten
 _PASS = {
     elementwise.unary, elementwise.broadcast, shape.cat, shape.permute, shape.transpose,
     shape.squeeze, shape.unsqueeze, reshape.reshape, indexing.split, indexing.getitem,

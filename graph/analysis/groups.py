@@ -128,7 +128,7 @@ def _named_apart(groups: list[Group]) -> tuple[Group, ...]:
 
 
 def is_kernel_axis(group: Group) -> bool:
-    """Axes nothing else shares (kernel height and width) are no channels."""
+    """Axes nothing else shares (kernel height and width) are not channels."""
     return group.frozen == KERNEL_AXIS
 
 

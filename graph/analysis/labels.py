@@ -36,7 +36,7 @@ class LabelSet:
         return labels
 
     def is_free(self, label: int) -> bool:
-        """Whether nothing but indices that are all alike is tied to it."""
+        """True if only indices that are all alike are tied to it."""
         return self.find(label) in self._free
 
     def find(self, label: int) -> int:
@@ -83,5 +83,5 @@ class LabelSet:
             self._frozen.setdefault(self.find(label), reason)
 
     def frozen(self, label: int) -> str | None:
-        """Why the unit of `label` can't be dropped, or None."""
+        """The reason why the unit of `label` can't be dropped, or None."""
         return self._frozen.get(self.find(label))

@@ -73,7 +73,7 @@ class Walk:
     _by_identity: dict[int, str] = field(default_factory=dict)
 
     def of(self, node: object) -> Dims:
-        """Labels of an argument; anything that is no tensor has none."""
+        """Labels of an argument; anything that is not a tensor has none."""
         return self.dims.get(node, ()) if isinstance(node, Node) else ()
 
     def shape(self, node: Node) -> tuple[object, ...]:
@@ -138,7 +138,7 @@ class Walk:
         return self.parameters[first]
 
     def is_untied(self, node: Node) -> bool:
-        """Whether the graph reads this parameter at `node` alone, under whatever name."""
+        """True if the graph reads this parameter only at `node`, under whatever name."""
         tensor = tensor_at(self.module, str(node.target))
         same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n is not node)
         return all(attribute_at(self.module, str(n.target)) is not tensor for n in same)

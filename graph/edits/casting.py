@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 from ..state import written_buffers
 from .resizing import RESIZE, resized
 
-aten: Any = torch.ops.aten
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -22,7 +21,7 @@ def cast(module: GraphModule, name: str, keep: Sequence[Node] = ()) -> None:
     """Weights, constants and computation of `module` in `name`, in place; layers of `keep` and
     what they read stay float32."""
     if name not in HALVES:
-        raise EditError(f"`{name}` is no half precision; known: {', '.join(HALVES)}.")
+        raise EditError(f"`{name}` is not a half-precision dtype; known: {', '.join(HALVES)}.")
     if state := float_state(module):
         raise EditError(f"`{state}` is written in each call; in `{name}` its errors would add up.")
     dtype, kept = HALVES[name], {str(n.target) for node in keep for n in _held(node)}
@@ -83,7 +82,7 @@ def _float(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
 
 
 def _join(node: Node) -> None:
-    """What was float32 before it was narrowed and widened again goes on as it was."""
+    """Let a value that was narrowed and widened again go on as the float32 it was."""
     for wide in (node.args[0], *(w for narrow in node.users for w in narrow.users)):
         assert isinstance(wide, Node)
         narrow = wide.args[0] if wide.target is aten.to.dtype else None

@@ -15,10 +15,12 @@ _ONCE_IS_ENOUGH = ("relu", "relu6", "hardtanh")
 def drop_block(module: GraphModule, node: Node, skip: Node) -> None:
     """`skip` takes the place of the sum `node`, in place; weights that nothing reads then go.
 
-    Raises EditError where `skip` is no input of the sum.
+    Raises EditError if `skip` is not an input of the sum.
     """
     if skip not in node.all_input_nodes:
-        raise EditError(f"`{skip.name}` is no input of `{node.name}`, so it can't take its place.")
+        raise EditError(
+            f"`{skip.name}` is not an input of `{node.name}`, so it can't take its place."
+        )
     before, branch = _read(module), branch_of(node, skip)
     node.replace_all_uses_with(skip)
     # Batch norms and in-place operators count as impure, so dead-code elimination would keep them.
@@ -52,7 +54,7 @@ def _name(node: Node) -> str:
 
 
 def _spare(value: Node) -> None:
-    """What worked in place on the sum would now overwrite the value that an activation before it
+    """An operator in place on the sum would now overwrite the value that an activation before it
     keeps for its gradient, so it works on a copy."""
     user = next(iter(value.users)) if len(value.users) == 1 else None
     if user is not None and user.args and user.args[0] is value:

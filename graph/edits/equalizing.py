@@ -17,9 +17,9 @@ from torch.fx import GraphModule, Node
 from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import Layer, layers_of
+from ..operators import aten
 from .quantization import quantizable
 
-aten: Any = torch.ops.aten
 _HOMOGENEOUS = {
     aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default,
     aten.prelu.default, aten.contiguous.default, aten.clone.default,

@@ -9,8 +9,6 @@ no inverse is needed. A convolution keeps its kernel in the first of the two.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
@@ -18,13 +16,13 @@ from torch.fx import GraphModule, Node
 from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import CONVOLUTIONS, Layer, layers_of
+from ..operators import aten
 
-aten: Any = torch.ops.aten
 _POINTWISE = {n: getattr(aten, f"conv{n}d").default for n in (1, 2, 3)}
 
 
 def factorable(layer: Layer) -> str | None:
-    """Why the layer can't be split, or None."""
+    """The reason why the layer can't be split, or None."""
     module = layer.node.graph.owning_module
     assert module is not None
     held = tensor_at(module, layer.weight)
@@ -81,7 +79,7 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
     the layer can't be split so.
     """
     layer = next((one for one in layers_of(module) if one.node is node), None)
-    reason = "it is no layer" if layer is None else factorable(layer)
+    reason = "it is not a layer" if layer is None else factorable(layer)
     if layer is None or reason:
         raise EditError(f"`{node.name}` can't be split in two: {reason}.")
     held = tensor_at(module, layer.weight).detach()

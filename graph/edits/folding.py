@@ -16,9 +16,9 @@ from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import CONVOLUTIONS
 from ..mutation import is_written
+from ..operators import aten
 from ..transposed import TRANSPOSED, groups_of, turned
 
-aten: Any = torch.ops.aten
 LAYERS = {aten.linear.default, *CONVOLUTIONS, *TRANSPOSED}
 
 
@@ -58,7 +58,7 @@ def folded(
 def fold_batchnorm(module: GraphModule, node: Node) -> None:
     """Fold batch norm `node` of `module` in place. Raises EditError where it is not foldable."""
     if not foldable(node):
-        raise EditError(f"`{node.name}` is no batch norm that can be folded into a layer.")
+        raise EditError(f"`{node.name}` is not a batch norm that can be folded into a layer.")
     layer = node.args[0]
     assert isinstance(layer, Node) and isinstance(layer.args[1], Node)
     bias_node = layer.args[2] if len(layer.args) > 2 else None

@@ -17,9 +17,9 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 from .quantization import QMAX, quantizable
 
-aten: Any = torch.ops.aten
 FOUR_BITS = 15
 LEAST_GROUP = 16  # below it scales take more room than the weights
 
@@ -41,7 +41,7 @@ class IntegerWeight:
         return (grouped * scale + tensor_at(module, self.minimum).detach()).flatten(1)
 
     def grid(self, module: GraphModule) -> Grid:
-        """What its integers stand for."""
+        """The values that its integers stand for."""
         shape, scale = (
             tensor_at(module, self.integers).shape,
             tensor_at(module, self.scale).detach(),
@@ -84,7 +84,7 @@ def group_of(weight: Tensor, most: int) -> int | None:
 def quantize_weight(module: GraphModule, node: Node, group: int | None = None) -> None:
     """Hold the weight of layer `node` in 8 bits, or in 4 with a scale for each `group` inputs."""
     if not quantizable(node):
-        raise EditError(f"`{node.name}` is no layer with a float32 weight of its own.")
+        raise EditError(f"`{node.name}` is not a layer with a float32 weight of its own.")
     weight = node.args[1]
     assert isinstance(weight, Node)
     name = str(weight.target)
@@ -155,7 +155,7 @@ def unpacked(pairs: Tensor) -> Tensor:
 
 
 def integer_weight(node: Any) -> IntegerWeight | None:
-    """What `node` is multiplied out from, where it is a weight held in integers."""
+    """The integers that `node` is multiplied out from; None if it is not such a weight."""
     steps = _steps_to(node, *_STEPS8) or _steps_to(node, *_STEPS4)
     if steps is None:
         return None

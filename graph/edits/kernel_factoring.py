@@ -24,20 +24,20 @@ from torch.fx import GraphModule, Node
 from ...core.errors import EditError
 from ..capture import tensor_at
 from ..layers import Layer, layers_of
+from ..operators import aten
 from .factoring import bias_of, factorable, hold, new_name
 
-aten: Any = torch.ops.aten
 Allows = Callable[[Layer, tuple[int, ...]], bool]
 _PLAIN = tuple(getattr(aten, f"conv{n}d").default for n in (1, 2, 3))
 
 
 def spatial(layer: Layer, kernel: tuple[int, ...]) -> bool:
-    """Whether it is a convolution with rows and columns to separate."""
+    """True for a convolution with rows and columns to split."""
     return layer.node.target in _PLAIN and len(kernel) == 2 and min(kernel) > 1
 
 
 def tucker(layer: Layer, kernel: tuple[int, ...]) -> bool:
-    """Whether 1x1 convolutions around it can save anything."""
+    """True if 1x1 convolutions around it can save anything."""
     return layer.node.target in _PLAIN and prod(kernel) > 1
 
 
@@ -129,7 +129,7 @@ def names(module: GraphModule, weight: str, count: int) -> tuple[str, ...]:
 
 def _checked(module: GraphModule, node: Node, allows: Allows) -> tuple[Layer, Tensor]:
     layer = next((one for one in layers_of(module) if one.node is node), None)
-    reason = "it is no layer" if layer is None else factorable(layer)
+    reason = "it is not a layer" if layer is None else factorable(layer)
     if layer is None or reason:
         raise EditError(f"`{node.name}` can't be split: {reason}.")
     held = tensor_at(module, layer.weight).detach()

@@ -1,4 +1,4 @@
-"""What torch's own modules say about their tensors' sizes, brought in line with new tensors."""
+"""Size attributes of torch's own modules, brought in line with new tensors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _names_of(model: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def _by_tensor(model: nn.Module, held: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """What is held for each tensor of the model's under any of its names."""
+    """The entry for each tensor of the model, under any of its names."""
     found: dict[int, Tensor] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for leaf, old in (*module._parameters.items(), *module._buffers.items()):
@@ -97,7 +97,7 @@ def _refuse_lost(
         return
     kind = type(module).__name__
     if found is None:
-        raise EditError(f"`{path}` ({kind}) has `{leaf}`, which the artifact has not")
+        raise EditError(f"`{path}` ({kind}) has `{leaf}`, which the artifact does not have")
     raise EditError(
         f"`{path}` ({kind}) can't take `{leaf}` of {list(found.shape)} in place of "
         f"{list(old.shape)}"
@@ -111,7 +111,7 @@ def _like(
     *,
     parameter: bool,
 ) -> Any:
-    """What was made of one tensor for its other names too, unless the artifact parts them."""
+    """The tensor made for one name, for its other names too, unless the artifact parts them."""
     for held, made in new.get(id(old), ()) if old is not None else ():
         if held is found or (held.shape == found.shape and torch.equal(held, found)):
             return made
@@ -169,7 +169,7 @@ def set_groups(module: Any, groups: int) -> bool:
 
 
 def without_norm(norm: nn.Module) -> nn.Module:
-    """What stands for a batch norm that was folded into the layer before it.
+    """The module in place of a batch norm that was folded into the layer before it.
 
     A class of the user's may do more than normalize and stays; it is without figures until
     `neutral` gives it some.

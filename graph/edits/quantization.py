@@ -17,8 +17,8 @@ from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError
 from ..capture import tensor_at
+from ..operators import aten
 
-aten: Any = torch.ops.aten
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.linear.default)
 QMAX = 127
 
@@ -56,7 +56,7 @@ def quantize_input(
     """Argument `place` of `node` is rounded before `node` reads it."""
     source = node.args[place] if place < len(node.args) else None
     if not isinstance(source, Node):
-        raise EditError(f"argument {place} of `{node.name}` is no tensor that can be rounded.")
+        raise EditError(f"argument {place} of `{node.name}` is not a tensor that can be rounded.")
     if not scale > 0 or not 0 <= zero_point <= levels <= 255:
         raise EditError(f"scale {scale}, zero point {zero_point}, {levels} levels: out of range.")
     low, high = -zero_point, levels - zero_point
@@ -118,7 +118,8 @@ def rounded_dynamic(node: Any) -> RoundedDynamic | None:
 
 
 def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
-    """What div, round, clamp and mul before `node` start from, and their arguments, last first."""
+    """The value that div, round, clamp and mul before `node` start from, and their arguments, last
+    first."""
     value, steps = node, []
     for target in (aten.mul.Tensor, aten.clamp.default, aten.round.default, aten.div.Tensor):
         if not isinstance(value, Node) or value.target is not target:

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ...core.errors import EditError, text_line
+from ..operators import aten
 from ..shapes import renew
 
-aten: Any = torch.ops.aten
 RESIZE = aten._upsample_bilinear2d_aa.vec
 
 
@@ -35,7 +35,7 @@ def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> No
     """
     for node in inputs:
         if node.op != "placeholder":
-            raise EditError(f"`{node.name}` is no input of the model, so it can't be resized.")
+            raise EditError(f"`{node.name}` is not an input of the model, so it can't be resized.")
         value = node.meta.get("val")
         half = value.dtype if isinstance(value, Tensor) and value.dtype in _HALVES else None
         source = _behind(node, aten.to.dtype, torch.float32) if half else node
@@ -50,13 +50,13 @@ def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> No
 
 
 def resized(node: Node) -> Node | None:
-    """What makes input `node` smaller, if its images are."""
+    """The call that makes input `node` smaller, if its images are."""
     user = next(iter(node.users), None)
     return user if user is not None and user.target is RESIZE else None
 
 
 def _behind(node: Node, target: Any, *arguments: Any) -> Node:
-    """What is called on `node` alone, all that read it reading that instead."""
+    """A new call on `node`, which all readers of `node` read instead."""
     with node.graph.inserting_after(node):
         made = node.graph.call_function(target, (node, *arguments))
     made.meta["val"] = node.meta.get("val")

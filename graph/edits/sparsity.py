@@ -19,7 +19,7 @@ ROWS, COLUMNS = 32, 64  # multiples that both of torch's backends take (torch.sp
 
 
 def lacks_sparse_kernels(device: torch.device | str) -> str | None:
-    """What `device` lacks to run sparse weights, None where nothing."""
+    """The reason why `device` can't run sparse weights, None if it can."""
     device = torch.device(device)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= CAPABLE:
         return None
@@ -27,12 +27,12 @@ def lacks_sparse_kernels(device: torch.device | str) -> str | None:
 
 
 def sparsifiable(module: GraphModule, layer: Layer) -> str | None:
-    """Why the layer has to stay dense, None where it has not."""
+    """The reason why the layer must stay dense, None if it need not."""
     weight = tensor_at(module, layer.weight)
     uses = sum(n.op == "get_attr" and n.target == layer.weight for n in module.graph.nodes)
     tied = sum(p is weight for _, p in module.named_parameters(remove_duplicate=False))
     if layer.space:
-        return "there are 2:4 kernels for linear layers alone"
+        return "only linear layers have 2:4 kernels"
     if uses > 1 or tied > 1 or len(layer.node.all_input_nodes[1].users) > 1:
         return "its weight is used in more than one place"
     if weight.dtype not in HALVES:
@@ -41,7 +41,7 @@ def sparsifiable(module: GraphModule, layer: Layer) -> str | None:
             f"its weights are {kind}; 2:4 kernels take half precision, so `precision` comes first"
         )
     if weight.shape[0] % ROWS or weight.shape[1] % COLUMNS:
-        return f"its weight {list(weight.shape)} is no multiple of [{ROWS}, {COLUMNS}]"
+        return f"its weight {list(weight.shape)} is not a multiple of [{ROWS}, {COLUMNS}]"
     return None
 
 

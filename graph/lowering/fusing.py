@@ -1,4 +1,4 @@
-"""What may be fused into the layer before it: one activation, one residual add.
+"""Operators that may be fused into the layer before them: one activation, one residual add.
 
 Names and arguments of the oneDNN post-operations are those of torch/_inductor's mkldnn fusion.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
-aten: Any = torch.ops.aten
+from ..operators import aten
+
 Scalars = tuple[Any, ...]
 
 

@@ -1,4 +1,5 @@
-"""Lowering of the int8 form to oneDNN's integer kernels; neighbors hand each other uint8.
+"""Lowering of the int8 form to oneDNN's integer kernels; adjacent layers exchange uint8
+activations.
 
 Roundings become quantize/dequantize pairs, move up through what passes integers on unchanged, and
 end as the output type of the layer before them. Signatures are those of torch/_inductor's
@@ -17,11 +18,11 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
+from ..operators import aten
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
 
-aten: Any = torch.ops.aten
 onednn: Any = getattr(torch.ops, "onednn", None)
 pooled: Any = torch.ops.quantized.max_pool2d.default
 _RELUS = (aten.relu.default, aten.relu_.default)
@@ -96,11 +97,11 @@ def _split(module: GraphModule) -> None:
             integers = made[key] = insert_call(module, node, quantize, key)
         arguments = (integers, found.scale, found.zero_point)
         replace(module, node, dequantize, arguments)
-    _split_anew(module)
+    _split_dynamic(module)
     tidy(module)
 
 
-def _split_anew(module: GraphModule) -> None:
+def _split_dynamic(module: GraphModule) -> None:
     made: dict[tuple[Node, int], tuple[Node, Node]] = {}
     for node in list(module.graph.nodes):
         found = rounded_dynamic(node)
@@ -208,6 +209,8 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
 def _fused(node: Node) -> tuple[Node | None, Node | None, Activation | None]:
     """Integers that a sum adds, the sum, an activation: the most of it that the kernel takes."""
     residual = residual_of(node) if node.target is aten.conv2d.default else None
+    # The kernel that sums wants integers on both sides, and scales that are numbers: those of
+    # `quantize_now` are tensors, known at the call only.
     if (
         residual is not None
         and residual.other.target is dequantize
@@ -234,7 +237,7 @@ def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> b
 def _inputs(
     module: GraphModule, node: Node, before: Node, packs: Packs, rows: int
 ) -> tuple[Any, ...]:
-    """What the kernels are given first: integers, scales, packed weight, bias, strides."""
+    """The kernels' first arguments: integers, scales, packed weight, bias, strides."""
     read, held = node.args[0], int8_weight(node.args[1])
     assert isinstance(read, Node) and held is not None
     integers, scale, zero_point = read.args

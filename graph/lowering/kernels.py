@@ -1,4 +1,4 @@
-"""What this machine's packed kernels take, asked of each kernel once on a few numbers.
+"""Abilities of this machine's packed kernels: each is tried once on a few numbers.
 
 Which activations and sums a kernel fuses depends on the processor, on torch and on the number
 format, and is written down nowhere: torch's own pattern matcher hits the same errors. An answer
@@ -45,7 +45,7 @@ def post_of(act: Activation | None) -> Post:
 
 @cache
 def convolves(dtype: torch.dtype, groups: int, post: Post = NONE, summed: bool = False) -> bool:
-    """Whether a prepacked convolution takes `post`, after the sum with a residual if `summed`."""
+    """True if a prepacked convolution takes `post`, after the sum with a residual if `summed`."""
     x, other = (_drawn(_BATCH, n, _SIDE, _SIDE).to(dtype) for n in (_IN, _OUT))
     sizes = (_ONE, _ONE, _ONE, groups)
     weight = _weight(_OUT, _IN // groups, 3, 3).to(dtype)
@@ -72,7 +72,7 @@ def convolves(dtype: torch.dtype, groups: int, post: Post = NONE, summed: bool =
 
 @cache
 def multiplies(dtype: torch.dtype, post: Post = NONE, summed: bool = False) -> bool:
-    """Whether a prepacked linear layer takes `post`, or the sum with a residual (not both)."""
+    """True if a prepacked linear layer takes `post`, or the sum with a residual (not both)."""
     drawn = (_drawn(_BATCH, _IN), _drawn(_BATCH, _OUT), _weight(_OUT, _IN))
     x, other, weight = (t.to(dtype) for t in drawn)
     name, scalars, algorithm = post
@@ -136,7 +136,7 @@ def multiplies_int8(post: Post = NONE) -> bool:
 
 @cache
 def sums_whole_bytes() -> bool:
-    """Whether sums of two products of 8 bits hold; they saturate in 16 bits on older processors.
+    """True if sums of two products of 8 bits fit; they saturate in 16 bits on older processors.
 
     What the processor says is not enough: oneDNN may be told to use less of it.
     """

@@ -19,6 +19,7 @@ from ...core.model_io import Inputs
 from ..capture import clone, tensor_at
 from ..edits.folding import fold_batchnorm, foldable
 from ..mutation import hazards, is_written, write_alone
+from ..operators import aten
 from .fusing import Activation, Residual, activation_of, residual_of
 from .int8 import lower_int8
 from .kernels import convolves, groups_like, multiplies, post_of
@@ -38,7 +39,6 @@ from .packing import (
 from .sparse import sparse_weights
 from .weight_only import float_weights, lower_weights
 
-aten: Any = torch.ops.aten
 mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _IMAGE_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)

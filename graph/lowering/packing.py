@@ -1,4 +1,5 @@
-"""What the lowerings share: prepacked weights, a layer's arguments, nodes in place of others."""
+"""Parts that the lowerings share: prepacked weights, a layer's arguments, nodes in place of
+others."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def places_of(node: Node, batch: int) -> int:
-    """How many places an image layer's output has, the batch included."""
+    """The number of positions in an image layer's output, the batch included."""
     value = node.meta.get("val")
     sizes = value.shape[2:] if isinstance(value, Tensor) else ()
     return math.prod((batch, *(size for size in sizes if isinstance(size, int))))

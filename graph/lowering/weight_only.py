@@ -16,10 +16,10 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
+from ..operators import aten
 from .int8 import shape_read
 from .packing import LAYER, Packs, replace, tidy
 
-aten: Any = torch.ops.aten
 FEW, LARGE = 4, 2**19  # rows, weights: with which they measured faster; smaller layers are not
 GROUPS, ROWS_TOGETHER = (32, 64, 128, 256), 16  # what the kernel for 4 bits takes
 MIDDLE = (FOUR_BITS + 1) // 2  # its values are (integer - middle) * scale + zero
@@ -82,6 +82,8 @@ def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) 
     if group not in GROUPS or len(integers) % ROWS_TOGETHER:
         return
     laid = aten._convert_weight_to_int4pack_for_cpu(integers.to(torch.int32), 2)
+    # The graph holds q * scale + minimum, the kernel (q - MIDDLE) * scale + zero: so
+    # zero = minimum + MIDDLE * scale.
     ranges = torch.cat([scale, least + MIDDLE * scale], 2).transpose(0, 1)
     both = [packs.add(t, node) for t in (laid, ranges.contiguous().to(torch.bfloat16))]
     _put(module, node, linear4, (both[0], group, both[1]))

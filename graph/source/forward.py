@@ -57,7 +57,7 @@ class Forward:
                 self._separate("")
                 self._put(prefixed("return ", self._output(outputs)))
             elif node.op == "call_module":
-                raise EditError(f"the graph calls `{node.target}`, which is no operator")
+                raise EditError(f"the graph calls `{node.target}`, which is not an operator")
             elif node.op == "call_function" and node not in self._same:
                 self._statement(node, now)
             self._names.end(now)

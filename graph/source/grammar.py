@@ -1,4 +1,4 @@
-"""What a written file may hold: it is parsed and compared before anything of it runs.
+"""The grammar of a written file, which is parsed and compared before anything of it runs.
 
 Everything outside of the class is known word by word. Inside, only calls of the operators that the
 graph has, of modules under the names that the graph has, and literals: whatever a name or a text of

@@ -1,4 +1,4 @@
-"""Which tensors of a graph make up a module of torch.nn, and how that module is built."""
+"""Modules of torch.nn that tensors of a graph make up, and how they are built."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def _stacked(node: Node, show: Show) -> Piece:
 
 
 def _over(node: Node, show: Show) -> str:
-    """What would be left in the first after the second was copied into it."""
+    """The first operand's value after the second was copied into it."""
     place, value = (show(a) for a in node.args[:2])
     return f"{value}.expand_as({place}).to({place})"
 

@@ -23,7 +23,7 @@ from .variables import parameter_name
 
 HEAD = '''"""{title}
 
-Plain PyTorch: it needs torch and safetensors alone. Inputs:
+Plain PyTorch: it needs only torch and safetensors. Inputs:
 {inputs}
 """
 

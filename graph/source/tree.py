@@ -27,7 +27,7 @@ GROUP = '''class Group(nn.Module):
 
 @dataclass
 class Branch:
-    """What lies under one name: a way to make it, or members with names of their own."""
+    """A name's content: a way to make it, or members with names of their own."""
 
     make: Piece | None = None
     kind: str = "module"
@@ -35,7 +35,7 @@ class Branch:
 
     @property
     def style(self) -> str:
-        """How its members are held: `list`, `tensors`, `dict`, or `group` (by attribute)."""
+        """The container of its members: `list`, `tensors`, `dict`, or `group` (by attribute)."""
         digits = all(name.isdecimal() for name in self.members)
         kinds = {member.kind for member in self.members.values()}
         counted = list(self.members) == [str(n) for n in range(len(self.members))]

@@ -117,5 +117,5 @@ def test_skipped_blocks_stay_and_say_so():
 def test_a_node_that_is_no_input_of_the_sum_is_refused():
     module = context().module
     block = residual_blocks(module)[0]
-    with pytest.raises(EditError, match="is no input of"):
+    with pytest.raises(EditError, match="is not an input of"):
         apply(module, [DropBlock(block.total, block.total)])

@@ -142,7 +142,7 @@ def test_a_shorter_sequence_is_what_the_class_computes_of_the_first_tokens():
     made = plan.apply(clone(module))
     wanted = inputs.map(lambda x: x[:, :10]).call(model)
     torch.testing.assert_close(inputs.call(made), wanted)
-    assert reason(model, inputs, size=(10, 10)) == "10x10 is no length of a sequence"
+    assert reason(model, inputs, size=(10, 10)) == "10x10 is not a length of a sequence"
     # Without the class the numbers that its graph holds can't be told.
     assert "fails" in reason(module, inputs, size=10)
 
@@ -167,6 +167,6 @@ def test_edits_that_do_not_fit_are_refused():
     module = capture(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3)), ONE)
     with pytest.raises(EditError, match=r"can't run at size \[9, 9\]"):
         apply(clone(module), [Resize(("input_1",), (9, 9))])
-    with pytest.raises(EditError, match="no input of the model"):
+    with pytest.raises(EditError, match="not an input of the model"):
         apply(clone(module), [Resize(("conv2d",), (9, 9))])
     assert smaller(pico.images(), (9, 9)).shape == (2, 1, 9, 9)

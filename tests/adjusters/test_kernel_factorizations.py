@@ -148,7 +148,7 @@ def test_what_can_not_be_split_so_is_refused():
         (TuckerFactor("conv2d", (1, 0)), r"ranks \[1, 8\]"),
         (SpatialFactor("conv2d_1", 2), "grouped"),
         (TuckerFactor("conv2d_2", (2, 2)), "no kernel"),
-        (SpatialFactor("relu", 2), "no layer"),
+        (SpatialFactor("relu", 2), "not a layer"),
     ):
         with pytest.raises(EditError, match=part):
             apply(clone(module), [edit])

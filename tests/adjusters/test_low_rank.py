@@ -190,7 +190,7 @@ def test_edits_that_do_not_fit_are_refused():
     for node, rank, part in (
         ("conv2d_2", 0, "can't have 0"),
         ("conv2d_2", 9, "rank 8"),
-        ("relu", 1, "no layer"),
+        ("relu", 1, "not a layer"),
         ("conv2d_1", 1, "grouped"),
         ("nothing", 1, "no node"),
     ):

@@ -58,7 +58,7 @@ def test_layers_that_have_no_kernel_stay_dense_with_the_reason():
     made = chosen(context(), settings(skip=("mix",)))
     reasons = {entry.what: entry.reason for entry in made.left_alone}
     assert [e.param for e in made.edits] == ["up.weight", "down.weight"] and made.must_be_faster
-    assert "no multiple of [32, 64]" in reasons["head"] and "more than one" in reasons["twice"]
+    assert "not a multiple of [32, 64]" in reasons["head"] and "more than one" in reasons["twice"]
     assert "leave it dense" in reasons["mix"]
     assert "`precision` comes first" in chosen(context(half=""), settings()).left_alone[0].reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from modelspeed.adjusters.methods.unit_order import DAMPING, Reader, order
+from modelspeed.adjusters.methods.unit_order import DAMPING, Consumer, removal_order
 
 
 def problem(units, block, seed=0):
@@ -20,7 +20,7 @@ def problem(units, block, seed=0):
 def reader(x, weight, fisher, block):
     covariance = x.T @ x / len(x)
     scaled = weight * (fisher / 2).sqrt()[:, None]
-    return Reader(scaled.T @ scaled, covariance, block)
+    return Consumer(scaled.T @ scaled, covariance, block)
 
 
 def loss_without(x, weight, fisher, keep):
@@ -40,7 +40,7 @@ def loss_without(x, weight, fisher, keep):
 @pytest.mark.parametrize("block", [1, 3])
 def test_the_rises_sum_to_the_loss_of_the_fitted_remainder(block):
     x, weight, fisher = problem(6, block)
-    scores = order([reader(x, weight, fisher, block)], 6)
+    scores = removal_order([reader(x, weight, fisher, block)], 6)
     going = scores.argsort()[:2]
     stay = [u for u in range(6) if u not in going.tolist()]
     keep = [u * block + i for u in stay for i in range(block)]
@@ -52,6 +52,6 @@ def test_the_rises_sum_to_the_loss_of_the_fitted_remainder(block):
 def test_a_unit_that_others_can_replace_goes_first():
     x, weight, fisher = problem(5, 1)
     x[:, 3] = 0.5 * x[:, 0] - x[:, 1]
-    scores = order([reader(x, weight, fisher, 1)], 5)
+    scores = removal_order([reader(x, weight, fisher, 1)], 5)
     assert int(scores.argmin()) in (0, 1, 3)
     assert float(scores.min()) < 0.05 * float(scores.sort().values[1])

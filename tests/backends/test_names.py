@@ -25,8 +25,6 @@ ALLOWED = {
     # The adjuster of that name.
     "adjusters/channels_last.py": {"channels_last"},
     "adjusters/registry.py": {"channels_last"},
-    "cli/job.py": {"channels_last"},
-    "configs/order.py": {"channels_last"},
     "configs/settings.py": {"channels_last"},
 }
 # It writes packages for other programs.

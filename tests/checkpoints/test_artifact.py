@@ -71,7 +71,7 @@ def test_changed_weights_are_noticed(tmp_path):
     file.write_bytes(content)
     with pytest.raises(ArtifactError, match="changed after it was written"):
         modelspeed.load(tmp_path / "a")
-    with pytest.raises(ArtifactError, match="no artifact"):
+    with pytest.raises(ArtifactError, match="not an artifact"):
         modelspeed.load(tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_what_is_there_is_only_replaced_by_force_and_only_if_it_is_an_artifact(t
     save(tmp_path / "a", force=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="no artifact"):
+    with pytest.raises(UsageError, match="not an artifact"):
         save(tmp_path / "home", force=True)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):

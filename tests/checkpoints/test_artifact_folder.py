@@ -95,7 +95,7 @@ def test_force_replaces_an_artifact_and_nothing_else(tmp_path):
         write(folder, force=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no artifact"):
+    with pytest.raises(UsageError, match="not an artifact"):
         write(tmp_path / "home", force=True)
     assert (folder / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 2
 

@@ -98,9 +98,9 @@ def test_inputs_are_sure_only_where_the_model_calls_them_so(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_hidden_layers": -1}, r"16 in the weights alone \(`bert\..*number of layers: .*more"),
+        ({"num_hidden_layers": -1}, r"16 only in the weights \(`bert\..*number of layers: .*more"),
         ({"num_hidden_layers": 2}, r"16 at random.*number of layers: the weights have fewer"),
-        ({"architectures": ["BertModel"]}, r"2 in the weights alone \(`classifier\.bias`"),
+        ({"architectures": ["BertModel"]}, r"2 only in the weights \(`classifier\.bias`"),
         ({"architectures": None}, r"`architectures` in `config.json` is missing"),
         ({"architectures": ["Mine"]}, r"names `Mine`, which is not known here"),
         ({"architectures": ["BertForMaskedLM"]}, r"at random because.*another model's"),
@@ -126,7 +126,7 @@ def test_of_a_folder_harmless_extras_and_what_is_asked_for_are_left_out_and_said
     save_file(more, folder / "more.safetensors", metadata={"format": "pt"})
     index["weight_map"] |= dict.fromkeys(more, "more.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match=r"1 in the weights alone \(`mine.weight`\)"):
+    with pytest.raises(CheckpointError, match=r"1 only in the weights \(`mine.weight`\)"):
         read(folder)
     notes = " ".join(read(folder, ignore=["^mine"]).notes)
     assert "profiler" in notes and "of the loss" in notes and "leaves out 1 tensor" in notes

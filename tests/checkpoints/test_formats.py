@@ -152,13 +152,13 @@ def test_an_index_of_shards_is_read_and_its_digest_covers_the_shards(tmp_path, w
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda i: i["weight_map"].update(x="../a.safetensors"), "no file beside it"),
-        (lambda i: i["weight_map"].update(x="/etc/passwd"), "no file beside it"),
+        (lambda i: i["weight_map"].update(x="../a.safetensors"), "not a file beside it"),
+        (lambda i: i["weight_map"].update(x="/etc/passwd"), "not a file beside it"),
         (lambda i: i["weight_map"].update(x="gone.safetensors"), "not there"),
         (lambda i: i["weight_map"].update(x="model-00001-of-00002.safetensors"), "`x` is in"),
         (lambda i: i.update(weight_map={}), "no `weight_map`"),
         (lambda i: i.update(weight_map=[1]), "index"),
-        (lambda i: i.pop("weight_map"), "no index"),
+        (lambda i: i.pop("weight_map"), "not an index"),
     ],
 )
 def test_an_index_that_lies_is_refused(tmp_path, weights, change, words):

@@ -103,7 +103,7 @@ def test_an_index_of_a_transformers_folder_points_into_it(bert, tmp_path):
     (bert / "model.safetensors").rename(tmp_path / "model.safetensors")
     for file in ("../model.safetensors", str(tmp_path / "model.safetensors")):
         (bert / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"x": file}}))
-        refused(bert, "no file beside it")
+        refused(bert, "not a file beside it")
 
 
 @pytest.mark.parametrize("number", [10_000_000, 10**15, 99_999])

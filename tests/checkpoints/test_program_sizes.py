@@ -1,4 +1,4 @@
-"""Sizes are read as arithmetic within bounds, and written anew for sympy."""
+"""Sizes are read as arithmetic within bounds, and rewritten for sympy."""
 
 from __future__ import annotations
 

@@ -121,9 +121,9 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path):
     refused(tmp_path, "is a folder")
     for name, content, words in [
         ("empty.pt", b"", "is empty"),
-        ("a.pt", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "no checkpoint"),
-        ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "no checkpoint"),
-        ("text.pt", b"hello, world, this is text", "no checkpoint"),
+        ("a.pt", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "not a checkpoint"),
+        ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"0" * 90, "not a checkpoint"),
+        ("text.pt", b"hello, world, this is text", "not a checkpoint"),
         ("cut.pt", b"PK\x03\x04" + b"0" * 50, "truncated"),
         ("legacy.pt", b"\x80\x02}q\x00X\x05", "truncated"),
     ]:
@@ -158,7 +158,7 @@ def test_torchscript_is_named(tmp_path):
 
 def test_weights_alone_name_the_flag_and_the_recipe_key(tmp_path):
     torch.save(Pico().state_dict(), tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", "holds weights alone", "--model FILE.py:factory", "model.factory")
+    refused(tmp_path / "a.pt", "holds only weights", "--model FILE.py:factory", "model.factory")
 
 
 @pytest.mark.parametrize("held", [{}, {"epoch": 1}, [1, 2]])

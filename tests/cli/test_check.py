@@ -124,9 +124,9 @@ def test_a_regression_is_what_repeated_measurements_do_not_explain(measured, mad
 def test_an_artifact_that_was_changed_is_an_error_in_the_files_too(measured, made, tmp_path):
     code, _, err = run("check", tmp_path, "--target-ms", "1", "--junit", tmp_path / "j.xml",
                        "--summary", tmp_path / "s.md")  # fmt: skip
-    assert code == 1 and "is no artifact" in err
+    assert code == 1 and "is not an artifact" in err
     assert ElementTree.parse(tmp_path / "j.xml").find("testsuite").get("errors") == "1"
-    assert "is no artifact" in (tmp_path / "s.md").read_text()
+    assert "is not an artifact" in (tmp_path / "s.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def nan_weights(folder):
 MISTAKES = {
     "truncated file": (1, "truncated", lambda f: (f / "ckpt.pt").write_bytes(
         (f / "ckpt.pt").read_bytes()[:-900])),
-    "wrong file": (1, "no checkpoint", lambda f: (f / "ckpt.pt").write_text("hello")),
+    "wrong file": (1, "not a checkpoint", lambda f: (f / "ckpt.pt").write_text("hello")),
     "missing factory": (2, "there is no file", lambda f: (f / "model.py").unlink()),
     "no factory": (1, "--model FILE.py:factory", lambda f: (f / "modelspeed.yaml").write_text(
         "version: 1\ninputs: [{shape: [1, 1, 12, 12]}]\n")),

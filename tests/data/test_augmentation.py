@@ -1,4 +1,4 @@
-"""Images are changed for training alone, anew in each pass, alike for a seed."""
+"""Images are changed only for training, drawn again in each pass, alike for a seed."""
 
 from __future__ import annotations
 
@@ -64,4 +64,6 @@ def test_only_what_weights_are_trained_on_is_changed(tmp_path):
     session = open_session(job, load_recipe(recipe), Silent())
     trainer = _trainer(session, clone(session.original), make_step("finetune").settings)
     assert isinstance(trainer.train, Augmented) and trainer.train.batches is session.data.train
-    assert trainer.held is session.data.held and not isinstance(session.data.train, Augmented)
+    assert trainer.held_out is session.data.held_out and not isinstance(
+        session.data.train, Augmented
+    )

@@ -116,7 +116,7 @@ def test_a_recipe_loads_it_with_a_held_out_part(tmp_path):
     drawn(tmp_path / "images", count=40)
     data = DataSpec(factory="folder:images", batch=4, images=ImageSpec(size=4))
     found = load_data(Recipe(data=data, base=tmp_path))
-    counts = [sum(len(y) for _, y in part) for part in (found.train, found.held, found.eval)]
+    counts = [sum(len(y) for _, y in part) for part in (found.train, found.held_out, found.eval)]
     assert sum(counts) == 80 and counts[2] == 16 and counts[1] >= 4
 
 
@@ -150,7 +150,7 @@ def test_the_inputs_of_the_model_give_size_and_keyword_where_the_recipe_has_none
     data = DataSpec(factory="folder:.", batch=4)
     takes = [{"shape": [1, 3, 6, 12], "dtype": "float32", "name": "pixel_values"}]
     found = load_data(Recipe(data=data, base=drawn(tmp_path, count=40)), takes)
-    for part in (found.train, found.held, found.calibration, found.eval):
+    for part in (found.train, found.held_out, found.calibration, found.eval):
         inputs, targets = next(iter(part))
         assert set(inputs) == {"pixel_values"} and len(inputs["pixel_values"]) == len(targets)
         assert inputs["pixel_values"].shape[1:] == (3, 6, 12)

@@ -108,7 +108,7 @@ def test_dropping_all_units_or_an_unknown_group_is_refused():
 
 
 def test_edits_of_an_unknown_kind_or_shape_are_refused():
-    with pytest.raises(EditError, match="no known kind"):
+    with pytest.raises(EditError, match="unknown kind"):
         edits_from_json([{"edit": "Explode"}])
     with pytest.raises(EditError, match="does not fit"):
         edits_from_json([{"edit": "Slice", "param": "x"}])

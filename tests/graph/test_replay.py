@@ -149,7 +149,7 @@ def test_a_batch_norm_of_the_users_own_class_keeps_what_else_it_does():
     [
         ("SplitUneven", "`SplitUneven` has the size 6 in its code"),
         ("Mha", r"`attention` \(MultiheadAttention\) can't take `in_proj_weight`"),
-        ("Standardized", r"`a` \(_Standardized\) has `gain`, which the artifact has not"),
+        ("Standardized", r"`a` \(_Standardized\) has `gain`, which the artifact does not have"),
         ("Octave", "`Octave` has the size 6 in its code"),
     ],
 )

@@ -115,7 +115,7 @@ def test_it_reads_like_a_model_and_keeps_the_keys_of_the_checkpoint():
 
 
 class Odd(nn.Module):
-    """Names that are no names of Python, numbers with gaps, lists of tensors, one tensor twice."""
+    """Names that are not names of Python, numbers with gaps, lists of tensors, one tensor twice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -183,7 +183,7 @@ def test_a_check_of_a_constant_does_not_hold_on_to_it():
 
 
 class ScaledByState(torch.nn.Module):
-    """A weight that is computed from what each call writes is no constant."""
+    """A weight that is computed from what each call writes is not a constant."""
 
     def __init__(self):
         super().__init__()

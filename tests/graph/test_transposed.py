@@ -9,7 +9,7 @@ from modelspeed.adjusters.plan import Context
 from modelspeed.graph.analysis.groups import analyze, keep_units
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import FoldBatchNorm, Slice, apply, kept_indices
-from modelspeed.graph.layers import outputs_at, places
+from modelspeed.graph.layers import outputs_at, sample_positions
 from modelspeed.graph.lowering.lower import folded_copy
 from modelspeed.graph.transposed import (
     forward_weight,
@@ -67,7 +67,7 @@ def test_patches_times_the_turned_weight_are_the_outputs(kind):
     x = torch.randn(3, 12, 7, 7)
     made = decoder(kind)[2]
     result = made(x).detach()
-    where = places(layer, result, 200, seed=0)
+    where = sample_positions(layer, result, 200, seed=0)
     weight = forward_weight(module, layer)
     patches = transposed_patches_at(layer, x, weight.shape[2:], where)
     apart = patches.reshape(len(where), layer.groups, -1).transpose(0, 1)

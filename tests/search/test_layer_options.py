@@ -59,7 +59,7 @@ def lab(tmp_path):
     module = capture(net(), tuple(inputs))
     return GraphLab(
         parse_recipe(RECIPE, "recipe", tmp_path), {}, {}, module=module, inputs=inputs, train=data,
-        furthest_lowering=furthest_lowering(module, inputs) or "plain",
+        packed=furthest_lowering(module, inputs) or "plain",
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_a_mistake_is_told_once_by_the_first_process(folder):
     (folder / "ckpt.pt").write_text("hello")
     code, out, err = launched(folder, "tune", "--target-ms", "1000")
     assert code != 0 and out == "" and not (folder / "fast").exists()
-    assert len(said(err)) == 1 and "no checkpoint" in said(err)[0]
+    assert len(said(err)) == 1 and "not a checkpoint" in said(err)[0]
 
 
 @pytest.mark.long

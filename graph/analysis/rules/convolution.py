@@ -19,7 +19,7 @@ def convolution(walk: Walk, node: Node) -> Dims:
         return _whole(walk, node, "an unbatched convolution")
     out = weight[0]
     if bias:
-        walk.labels.join(out, bias[0], "its bias is no parameter")
+        walk.labels.join(out, bias[0], "its bias is not a parameter")
     groups = argument(node, 6, "groups", 1)
     if groups == 1:
         walk.labels.join(weight[1], data[1], "it reads the model's input")
@@ -77,12 +77,12 @@ def transposed(walk: Walk, node: Node) -> Dims:
     if groups != 1:
         out = _grouped_transposed(walk, node, weight, integer(groups))
     if bias:
-        walk.labels.join(out, bias[0], "its bias is no parameter")
+        walk.labels.join(out, bias[0], "its bias is not a parameter")
     return (data[0], out, *whole_space(walk, node, data[2:]))
 
 
 def _grouped_transposed(walk: Walk, node: Node, weight: Dims, groups: int) -> Labels | None:
-    """The weight is (inputs, outputs of one group), so outputs are labeled anew in every group."""
+    """The weight is (inputs, outputs of one group), so outputs get new labels in every group."""
     channels, within = weight[0], weight[1]
     if channels is None or within is None:
         walk.freeze((channels, within), "a grouped convolution of the model's input")
@@ -103,7 +103,7 @@ def linear(walk: Walk, node: Node) -> Dims:
     if not data or len(weight) != 2:
         return _whole(walk, node, "a linear layer whose weight is computed")
     if bias:
-        walk.labels.join(weight[0], bias[0], "its bias is no parameter")
+        walk.labels.join(weight[0], bias[0], "its bias is not a parameter")
     walk.labels.join(weight[1], data[-1], "it reads the model's input")
     return (*data[:-1], weight[0])
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import sympy
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Dims, Labels
 from ..walk import Walk
 from .sizes import patch_size
 
-aten: Any = torch.ops.aten
 _MOVES = (aten.transpose.int, aten.permute.default)
 _COPIES = (aten.contiguous.default, aten.clone.default)
 _RESHAPES = (aten.view.default, aten.reshape.default, aten.flatten.using_ints)

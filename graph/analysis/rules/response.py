@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Labels
 from ..walk import Rescale, Walk
 
-aten: Any = torch.ops.aten
 _NORMS = (aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
 _LAYERS = (aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
            aten.batch_norm.default)  # fmt: skip
@@ -28,7 +27,7 @@ _VIEWS = (aten.view.default, aten.reshape.default, aten.unsqueeze.default)
 
 
 def is_response_norm(walk: Walk, mean: Node, labels: Labels | None) -> bool:
-    """Whether the mean over `labels` is that of a global response norm; notes what follows."""
+    """True if the mean over `labels` is that of a global response norm; notes what follows."""
     size = mean.args[0]
     if labels is None or not isinstance(size, Node) or size.target not in _NORMS:
         return False
@@ -71,7 +70,7 @@ def _scale_of(walk: Walk, scaled: Node) -> str | None:
 
 
 def _silent(walk: Walk, node: object, labels: Labels) -> bool:
-    """Whether `node` is zero at a unit of `labels` as soon as the unit's own parameters are."""
+    """True if `node` is zero at a unit of `labels` as soon as the unit's own parameters are."""
     while isinstance(node, Node) and node.target in _ZERO_STAYS:
         node = node.args[0]
     if not isinstance(node, Node) or node.target not in _LAYERS:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Dims, Labels
 from ..walk import Parts, Rule, Walk
 from .arguments import argument, axes, integer
 from .response import is_response_norm
-
-aten: Any = torch.ops.aten
 
 
 def pool(space: int, results: int = 1) -> Rule:
@@ -29,7 +26,7 @@ def pool(space: int, results: int = 1) -> Rule:
 
 
 def whole_space(walk: Walk, node: Node, space: Dims) -> Dims:
-    """Space stays whole, also where it holds what are channels elsewhere (pooled features)."""
+    """Spatial dimensions are never pruned, even when they hold pooled features."""
     walk.freeze(space, f"node `{node.name}` mixes neighbors along it")
     return (None,) * len(space)
 

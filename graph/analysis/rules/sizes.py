@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import torch
 from torch.fx import Node
 
+from ...operators import aten
 from ..labels import Labels
 from ..walk import Walk
 from .arguments import integer
-
-aten: Any = torch.ops.aten
 
 
 def patch_size(walk: Walk, node: Node, path: tuple[int, ...], size: object, labels: Labels) -> None:

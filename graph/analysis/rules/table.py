@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import torch
-
+from ...operators import aten
 from ..labels import Dims
 from ..walk import Rule
 from . import (
@@ -22,8 +21,6 @@ from . import (
     shape,
     spectral,
 )
-
-aten: Any = torch.ops.aten
 
 
 def scalar(walk: object, node: object) -> Dims:

@@ -203,7 +203,7 @@ class ResponseWithoutSilence(nn.Module):
 
 @entry(IMAGE, {"stem": 6, "mlp.0": 9})
 class PoolFormer(nn.Module):
-    """Pooling mixes the pixels; a 1x1 convolution of ones over the pixels is no channel."""
+    """Pooling mixes the pixels; a 1x1 convolution of ones over the pixels is not a channel."""
 
     def __init__(self) -> None:
         super().__init__()
