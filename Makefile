@@ -30,7 +30,8 @@ test-long: $(READY)
 
 # While writing, under a minute on two cores: no whole run, and nets are the smallest there are.
 FAST := tests/core tests/configs tests/reporting tests/search $(addprefix tests/graph/test_,\
-	direct_call.py equalizing.py integer_weights.py literals.py lowering.py pruning.py replay.py shapes.py)
+	direct_call.py equalizing.py integer_weights.py literals.py lowering.py pruning.py replay.py shapes.py) \
+	--ignore tests/search/test_layer_options.py
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(FAST)
 
