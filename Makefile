@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 ROOMS := core configs reporting graph profiling backends checkpoints adjusters data runtime search training tuning batch cli
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-long test-ray check format clean architectures fuzz
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+STEP := .ci/step
+
+.PHONY: demo test test-fast test-long test-ray lint check schema format clean architectures fuzz
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "setuptools>=77" wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
-	touch $(READY)
+	@$(STEP) "making $(VENV)" $(PYTHON) -m venv $(VENV)
+	@$(STEP) "installing build tools" $(PIP) "setuptools>=77" wheel
+	@$(STEP) "installing torch" $(PIP) torch
+	@$(STEP) "installing modelspeed and what its tests need" $(PIP) -e ".[test]"
+	@touch $(READY)
 
 demo: $(READY)
 	$(BIN)/modelspeed demo --out out --force
@@ -25,22 +28,37 @@ test: $(READY)
 test-long: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "long or not long"
 
+# While writing, under a minute on two cores: no whole run, and nets are the smallest there are.
+FAST := tests/core tests/configs tests/reporting tests/search $(addprefix tests/graph/test_,\
+	direct_call.py equalizing.py integer_weights.py literals.py lowering.py pruning.py replay.py shapes.py) \
+	--ignore tests/search/test_layer_options.py
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(FAST)
+
 # A batch on a Ray cluster, which `make test` skips: Ray is heavy.
 test-ray: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	@$(STEP) "installing Ray" $(PIP) -e ".[ray]"
 	$(BIN)/python -m pytest tests/batch/test_ray.py
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/package && mkdir -p $(VENV)/package && ln -s "$(CURDIR)" $(VENV)/package/modelspeed
 	cd $(VENV)/package && ../bin/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" $(addprefix -p modelspeed.,$(ROOMS))
 
+check: lint
+
+# After a setting has changed: the recipe's JSON Schema, for editors.
+schema: $(READY)
+	$(BIN)/python -c 'import json; from pathlib import Path; \
+	from modelspeed.configs.schema import json_schema; \
+	Path("docs/recipe.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")'
+
 # Generated nets by the thousand; `make test` runs 500 of them.
 fuzz: $(READY)
 	MODELSPEED_FUZZ=20000 $(BIN)/python -m pytest tests/graph/test_generated.py
 
-# After the analysis has learnt something: docs/architectures.md as it is now.
+# After the analysis has learned something: docs/architectures.md as it is now.
 architectures: $(READY)
 	PYTHONPATH=tests/support $(BIN)/python -W ignore tests/support/architectures.py
 

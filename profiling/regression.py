@@ -15,7 +15,7 @@ from statistics import mean, stdev
 
 from ..core.errors import MeasureError
 from ..core.records import Comparison
-from .statistics import T_99, compare_samples, percentile
+from .statistics import compare_samples, percentile, t_99
 
 LEAST_GOES = 3
 
@@ -32,7 +32,7 @@ def against(
     found = compare_samples(stored, list(chain(*goes)), p)
     logs = [math.log(max(percentile(row, p), 1e-9)) for row in goes]
     n = len(logs)
-    margin = T_99[n - 2] * stdev(logs) * math.sqrt(1.0 + 1.0 / n)
+    margin = t_99(n - 1) * stdev(logs) * math.sqrt(1.0 + 1.0 / n)
     gap = math.log(max(percentile(stored, p), 1e-9)) - mean(logs)
     low, high = math.exp(gap - margin), math.exp(gap + margin)
     low, high = min(low, found.low), max(high, found.high)

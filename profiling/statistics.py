@@ -12,13 +12,6 @@ from ..core.records import Comparison, Latency, Target, Verdict
 
 NEGLIGIBLE = 0.01  # a change below 1 % is not reported as one
 MAX_CHUNKS = 30
-# Student's t at 99 %, two-sided, for 1..29 degrees of freedom: scipy is not imported. 99 and not
-# 95 %: at 95 % one in twenty comparisons of a model with itself would claim a change.
-T_99 = (
-    *(63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169),
-    *(3.106, 3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878, 2.861, 2.845),
-    *(2.831, 2.819, 2.807, 2.797, 2.787, 2.779, 2.771, 2.763, 2.756),
-)
 
 
 @lru_cache(maxsize=64)
@@ -56,6 +49,17 @@ def percentile_interval(samples: Sequence[float], p: float) -> tuple[float, floa
     ordered = sorted(samples)
     low, high = _ranks(len(ordered), p / 100.0)
     return _at(ordered, p), ordered[low - 1], ordered[high - 1]
+
+
+@lru_cache(maxsize=64)
+def t_99(degrees: int) -> float:
+    """Student's t at 99 %, two-sided, for so many degrees of freedom.
+
+    99 and not 95 %: at 95 % one in twenty comparisons of a model with itself would claim a change.
+    """
+    from scipy.special import stdtrit  # a quarter of a second that `--help` need not wait for
+
+    return float(stdtrit(degrees, 0.995))
 
 
 def half_width(value: float, low: float, high: float) -> float:
@@ -185,4 +189,4 @@ def _t_interval(values: Sequence[float]) -> tuple[float, float]:
     correlation = min(0.9, max(0.0, lagged / square))
     effective = max(4.0, n * (1.0 - correlation) / (1.0 + correlation))
     error = math.sqrt(square / (n - 1) / effective)
-    return mean, T_99[max(1, int(effective) - 1) - 1] * error
+    return mean, t_99(max(1, int(effective) - 1)) * error

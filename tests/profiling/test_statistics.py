@@ -11,6 +11,7 @@ from modelspeed.profiling.statistics import (
     percentile,
     percentile_interval,
     samples_needed,
+    t_99,
     verdict,
 )
 
@@ -62,6 +63,11 @@ def test_the_interval_holds_the_true_percentile_in_95_percent_of_cases(
         assert low <= value <= high
         held += low <= true <= high
     assert 370 <= held < 400
+
+
+@pytest.mark.parametrize(("degrees", "t"), [(1, 63.657), (4, 4.604), (29, 2.756), (60, 2.660)])
+def test_students_t_is_that_of_the_printed_tables(degrees: int, t: float) -> None:
+    assert t_99(degrees) == pytest.approx(t, abs=0.0005)
 
 
 @pytest.mark.parametrize(("p", "count"), [(50, 15), (50, 300), (95, 300)])
