@@ -92,7 +92,7 @@ class Adjuster:
 
     @property
     def lossless(self) -> bool:
-        """Whether its edits can't change outputs beyond rounding."""
+        """True if its edits can't change outputs beyond rounding."""
         return SETTINGS[self.name].facts.lossless
 
 

@@ -23,9 +23,9 @@ def agreeing(
 
 
 def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
-    """How near the outputs of `made`, which runs under `name`, come to the plain graph's.
+    """Compare the outputs of `made`, which runs under `name`, with the plain graph's.
 
-    Raises OutputsDiffer where that is not near enough, MeasureError where it fails on the inputs.
+    Raises OutputsDiffer if they are too far apart, MeasureError if it fails on the inputs.
     """
     try:
         found = outputs.closeness(made)

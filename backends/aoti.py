@@ -33,7 +33,7 @@ def write_package(program: ExportedProgram, path: Path) -> None:
         )
 
 
-def build(module: GraphModule, inputs: Inputs) -> bytes:
+def build_package(module: GraphModule, inputs: Inputs) -> bytes:
     """The package of `module` for inputs like `inputs` alone, in seconds to minutes.
 
     Raises MeasureError with the compiler's first line where it fails.
@@ -54,8 +54,10 @@ def build(module: GraphModule, inputs: Inputs) -> bytes:
         return path.read_bytes()
 
 
-def load(package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs) -> ShapeGuarded:
-    """`module` as `build` compiled it for `inputs`; `usual` is how other shapes run.
+def load_package(
+    package: bytes, usual: nn.Module, module: GraphModule, inputs: Inputs
+) -> ShapeGuarded:
+    """`module` as `build_package` compiled it for `inputs`; `usual` is how other shapes run.
 
     This runs native code of the package. Raises MeasureError where it can't be loaded.
     """

@@ -55,11 +55,11 @@ class Inductor:
         """Without a compiler the furthest lowering is as near."""
         usual = _usual(module, inputs)
         if blob is not None:
-            return aoti.load(blob, usual, module, inputs)
+            return aoti.load_package(blob, usual, module, inputs)
         return usual if self.lacks(str(inputs[0].device)) else compiled(module, usual, inputs)
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
-        return aoti.build(module, inputs)
+        return aoti.build_package(module, inputs)
 
 
 def _usual(module: GraphModule, inputs: Inputs) -> nn.Module:

@@ -29,15 +29,15 @@ class Backend(Protocol):
 
     @property
     def offered(self) -> bool:
-        """Whether `--runtime` takes its name; one that isn't is tried where `lowered` is."""
+        """True if `--runtime` takes its name; other back ends are tried along with `lowered`."""
 
     @property
     def per_candidate(self) -> bool:
-        """Whether it is cheap enough for each candidate of a search, or only for the last one."""
+        """True if it is cheap enough for every candidate of a search, not just for the last one."""
 
     @property
     def any_format(self) -> bool:
-        """Whether a name that is fastest stays so for graphs in another number format."""
+        """True if a name that is fastest is also fastest for graphs in another number format."""
 
     def lacks(self, device: str) -> str | None:
         """The thing that is missing here to run on `device`, as `needs ...`; None if nothing is."""

@@ -39,12 +39,12 @@ def requires(name: str, device: str) -> None:
 
 
 def is_compiled(name: str) -> bool:
-    """Whether it takes seconds to minutes to prepare, so that the last variant alone is."""
+    """True if preparing it takes seconds to minutes, so only the last variant is prepared."""
     return not backend_of(name).per_candidate
 
 
 def keeps_runtime(name: str) -> bool:
-    """Whether a graph in another number format runs under `name` as well as this one does."""
+    """True if graphs in another number format can keep the runtime `name`."""
     return backend_of(name).any_format
 
 

@@ -16,7 +16,10 @@ Kinds = tuple[Hashable, ...]
 
 
 class ShapeGuarded(nn.Module):
-    """What `pick` finds for the inputs, in the order of `module`'s; `usual` where that is None."""
+    """A module that calls what `pick` returns for its inputs, or `usual` if that is None.
+
+    `pick` gets the inputs flat, in the order of `module`'s placeholders.
+    """
 
     def __init__(
         self, usual: nn.Module, module: GraphModule, pick: Callable[[Sequence[Any]], Fast | None]
@@ -47,7 +50,7 @@ def for_inputs(usual: nn.Module, module: GraphModule, inputs: Inputs, fast: Fast
 
 
 def kinds(flat: Sequence[Any]) -> Kinds:
-    """What inputs must share for the same code or memory to take them."""
+    """Shape, dtype and device of each input: compiled code and recorded memory fit only these."""
     return tuple((x.shape, x.dtype, x.device) if isinstance(x, Tensor) else None for x in flat)
 
 

@@ -33,14 +33,14 @@ def apply(
             return
         from ..tuning.apply import apply_recipe
         from .finish import finish
-        from .job import default_out, job_for, recipe_for, say_code
+        from .job import announce_code, default_out, job_for, recipe_for
         from .progress import Live
 
         machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
         config = recipe_file or given["config"]
         load = given.make(LoadFlags, checkpoint=checkpoint, config=config)
         recipe = recipe_for(load, "apply")
-        say_code(load, recipe)
+        announce_code(load, recipe)
         job = job_for(load, recipe, machine)
         with Live() as progress:
             outcome = apply_recipe(

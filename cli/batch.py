@@ -38,8 +38,8 @@ def batch(
     with shown(debug, resumable=True, left="finished work is kept"):
         from ..configs.entries import entries
         from .batch_options import check_flags, options_for, settings_of
-        from .batch_run import run
-        from .batch_trust import say_code
+        from .batch_run import run_jobs
+        from .batch_trust import announce_batch_code
         from .job import absolute_files
 
         flags = settings_of(given.values)
@@ -49,8 +49,8 @@ def batch(
             file, base, out=out, workers=workers, retries=retries, minutes=minutes,
             memory_limit=memory_limit, keep_going=keep_going, resume=resume,
         )  # fmt: skip
-        say_code(asked, Path(jobs[0]) if file else None, flags, given["trust_code"])
-        run(
+        announce_batch_code(asked, Path(jobs[0]) if file else None, flags, given["trust_code"])
+        run_jobs(
             asked,
             options,
             force=force,

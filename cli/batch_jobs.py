@@ -55,7 +55,7 @@ def _plan(entry: BatchEntry, folder: Path, more: tuple[str, ...], trust_pickle: 
 
 
 def _key(entry: BatchEntry, content: str, trust_pickle: bool) -> tuple[str, float]:
-    """What changes with checkpoint, recipe, target and machine; the accuracy limit."""
+    """A key that changes with checkpoint, recipe, target or machine; and the accuracy limit."""
     from ..profiling.machine import fingerprint
     from ..tuning.journal import key_of
 

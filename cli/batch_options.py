@@ -21,7 +21,7 @@ MACHINE = ("device", "threads", "runtime", "percentile", "batch", "seed")
 
 
 def settings_of(flags: Mapping[str, Any]) -> JobSettings:
-    """What the command line says as a jobs file would; what it does not say is None."""
+    """The command line's settings in the form of a jobs file; None for each flag not given."""
     said = {n: None if flags[n] is False else flags[n] for n in JobSettings.model_fields}
     said["config"] = str(flags["config"]) if flags["config"] else None
     return JobSettings.model_construct(**said)

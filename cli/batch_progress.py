@@ -16,7 +16,7 @@ from ..reporting.text import clean
 if TYPE_CHECKING:
     from ..batch.process import Running
 
-_COLOURS = {"met": "green", "done": "green", "missed": "yellow", "inconclusive": "yellow"}
+_COLORS = {"met": "green", "done": "green", "missed": "yellow", "inconclusive": "yellow"}
 
 
 class BatchLive:
@@ -59,11 +59,11 @@ class BatchLive:
 
     def ended(self, item: Item) -> None:
         self._done += 1
-        colour = _COLOURS.get(item.status, "red")
+        color = _COLORS.get(item.status, "red")
         text = f"{ms(item.original_ms)} -> {ms(item.result_ms)}" if item.result_ms else item.reason
         earlier = " (earlier)" if item.reused else ""
         self.console.print(
-            f"  {_text(item.name)}: [{colour}]{item.status}[/]{earlier}, {_text(text)}",
+            f"  {_text(item.name)}: [{color}]{item.status}[/]{earlier}, {_text(text)}",
             highlight=False, soft_wrap=not self.console.is_terminal,
         )  # fmt: skip
 

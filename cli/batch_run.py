@@ -1,4 +1,4 @@
-"""How `batch` runs and ends: progress, the index, the exit code."""
+"""The run of `batch` and its end: progress, the index, the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..batch.plan import Options
 
 
-def run(
+def run_jobs(
     jobs: Sequence[BatchEntry],
     options: Options,
     *,

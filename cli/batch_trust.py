@@ -14,7 +14,7 @@ from ..core.errors import ConfigError
 from .trust import announce, code_of, folder_of
 
 
-def say_code(
+def announce_batch_code(
     jobs: Sequence[BatchEntry], file: Path | None, flags: JobSettings, trust_code: bool
 ) -> None:
     """Once for all items, before any of them runs; see `trust.announce`."""

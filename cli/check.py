@@ -46,14 +46,14 @@ def check(
         from ..core.errors import ModelspeedError
         from ..core.user_code import import_all
         from .check_asked import asked_for
-        from .check_run import fail, finish, run
+        from .check_run import fail, finish_check, run_check
 
         import_all(given["imports"] or ())
         flags = {name: value for name, value in given.values.items() if value is not None}
         try:
             asked = asked_for(folder, flags, against, given["trust_code"])
-            found = run(replace(asked, trust_compiled=trust_compiled))
+            found = run_check(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)
             raise
-        finish(found, junit, summary, json)
+        finish_check(found, junit, summary, json)

@@ -1,4 +1,4 @@
-"""What `check` is asked: flags win over what the artifact was made for."""
+"""The request to `check`: flags override what the artifact was made for."""
 
 from __future__ import annotations
 

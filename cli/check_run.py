@@ -1,4 +1,4 @@
-"""How `check` runs and ends: what it writes, the exit code."""
+"""The run of `check` and its end: the files it writes, the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..tuning.check import CheckRequest
 
 
-def run(request: CheckRequest) -> Check:
+def run_check(request: CheckRequest) -> Check:
     from ..tuning.check import check
     from .progress import Live
 
@@ -41,7 +41,7 @@ def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> 
         _append(summary, clean(f"### modelspeed check `{folder}`\n\n**failed**: {error}\n"))
 
 
-def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
+def finish_check(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
     if junit:
         write_whole(junit, checks.junit(found.folder, found.cases))
     if summary:
@@ -54,7 +54,7 @@ def finish(found: Check, junit: Path | None, summary: Path | None, as_json: bool
 
 
 def _append(path: Path, text: str) -> None:
-    # A job's other steps have written there too: all of ours or nothing.
+    # Other steps of the CI job write to this file, too: add our whole section or none of it.
     size = path.stat().st_size if path.exists() else 0
     with path.open("ab", buffering=0) as file:
         try:

@@ -1,4 +1,4 @@
-"""How `tune` and `apply` end: the report, the next command, the exit code."""
+"""The end of `tune` and `apply`: the report, the next command, the exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
     """Show the record and exit with the verdict's code."""
-    show(outcome.record, as_json)
+    print_record(outcome.record, as_json)
     if outcome.folder is not None:
         # To be pasted into a shell: a folder's name is a word there, and a text in Python.
         line = f"import modelspeed; model = modelspeed.load({str(outcome.folder)!r})"
@@ -36,7 +36,7 @@ def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
-def show(record: Record, as_json: bool) -> None:
+def print_record(record: Record, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(record_json.dumps(record) + "\n")
     else:
@@ -62,6 +62,8 @@ def record_at(path: Path) -> Record:
     try:
         return record_json.loads(read_text(file))
     except FileNotFoundError as error:
-        raise ArtifactError(f"`{path}` is no artifact and no record: no `{file.name}`.") from error
+        raise ArtifactError(
+            f"`{path}` is neither an artifact nor a record: there is no `{file.name}`."
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"`{path}` can't be read: {error}.") from error

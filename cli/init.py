@@ -66,7 +66,7 @@ def _word(text: str) -> str:
 
 
 def _steps() -> str:
-    """What `tune` does without a recipe, to be changed from there."""
+    """The steps that `tune` takes without a recipe, as a start for the user's own."""
     return "adjust:" + read_preset("balanced").partition("adjust:")[2]
 
 
@@ -74,7 +74,7 @@ def _model(found: Inspection) -> str:
     if found.factory is None:
         return ""
     args = f", args: {_flow(found.args)}" if found.args else ""
-    why = "" if found.sure else "      # the file holds weights alone: name what builds the model"
+    why = "" if found.sure else "      # the file holds just weights: name the model's factory"
     return f"model: {{factory: {json.dumps(found.factory)}{args}}}{why}\n"
 
 

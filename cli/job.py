@@ -47,8 +47,8 @@ def recipe_for(load: LoadFlags, mode: Mode) -> Recipe:
     return recipe
 
 
-def say_code(load: LoadFlags, recipe: Recipe) -> None:
-    """What of `recipe` runs that no flag named; see `trust.announce`."""
+def announce_code(load: LoadFlags, recipe: Recipe) -> None:
+    """Announce the code that `recipe` runs and no flag names; see `trust.announce`."""
     file = load.recipe_file
     if file is None:
         return

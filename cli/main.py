@@ -49,7 +49,7 @@ app.command("list")(list_all)
 def main() -> None:
     # A job that is told to end (kill, a CI runner's limit) cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):  # what a terminal's encoding lacks is no error
+    for stream in (sys.stdout, sys.stderr):  # some encodings lack a character
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -12,7 +12,7 @@ from ..configs.machine import AUTO_THREADS
 
 
 def option(flag: Flag) -> Any:
-    """What typer wants to know of `flag`. Bounds are checked by the settings, in our words."""
+    """`flag` as a typer option. The settings check its bounds, so that errors read like ours."""
     more: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {}
     if flag.metavar == "N|auto":
         more["parser"] = _threads

@@ -37,19 +37,19 @@ def profile(
     """Measure CHECKPOINT as it is: latency with its interval, and every layer."""
     with shown(debug):
         from ..tuning.profile import profile as run
-        from .finish import show
-        from .job import job_for, recipe_for, say_code
-        from .profile_flags import check_writable, refuse_unused, write
+        from .finish import print_record
+        from .job import announce_code, job_for, recipe_for
+        from .profile_flags import check_out, refuse_unused, write_record
         from .progress import Live
 
         machine = given.make(MachineFlags, runtime="plain")
         load = given.make(LoadFlags, checkpoint=checkpoint, data=data)
         refuse_unused(load)
-        check_writable(out, force)
+        check_out(out, force)
         recipe = recipe_for(load, "tune").model_copy(update={"data": None})
-        say_code(load, recipe)
+        announce_code(load, recipe)
         job = job_for(load, recipe, machine)
         with Live() as progress:
             outcome = run(job, recipe, progress, groups, runtimes)
-        show(outcome.record, json)
-        write(outcome.record, out)
+        print_record(outcome.record, json)
+        write_record(outcome.record, out)

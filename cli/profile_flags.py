@@ -1,4 +1,4 @@
-"""What `profile` refuses before it measures anything, and the file of its `--out`."""
+"""Checks that `profile` makes before it measures anything, and the file of its `--out`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refuse_unused(load: LoadFlags) -> None:
         )
 
 
-def check_writable(out: Path | None, force: bool) -> None:
+def check_out(out: Path | None, force: bool) -> None:
     """Raises UsageError where the file is there, or can't be, so that no time is lost."""
     if out is None:
         return
@@ -41,7 +41,7 @@ def check_writable(out: Path | None, force: bool) -> None:
         raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
 
 
-def write(record: Record, out: Path | None) -> None:
+def write_record(record: Record, out: Path | None) -> None:
     """The record as JSON, or as the HTML report where the name ends in `.html`."""
     if out is None:
         return

@@ -20,13 +20,13 @@ def show(
         from ..reporting import html, markdown, pareto
         from ..reporting import json as record_json
         from .finish import record_at
-        from .finish import show as show_record
+        from .finish import print_record
 
         found = record_at(record)
         if format not in FORMATS:
             raise UsageError(f"`--format` is `{format}`; it must be one of {', '.join(FORMATS)}.")
         if format == "console":
-            show_record(found, False)
+            print_record(found, False)
             return
         texts = {
             "md": markdown.render, "html": html.render, "json": record_json.dumps,

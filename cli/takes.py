@@ -18,7 +18,7 @@ NAMED = ("__module__", "__name__", "__qualname__", "__doc__")
 
 @dataclass(frozen=True)
 class Given:
-    """What the flags of a command say, by the names of the dataclasses' fields."""
+    """Values of a command's flags, by the names of the dataclasses' fields."""
 
     values: Mapping[str, Any]
 

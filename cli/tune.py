@@ -25,13 +25,13 @@ def tune(
             return
         from ..tuning.tune import tune as run
         from .finish import finish
-        from .job import default_out, job_for, recipe_for, say_code
+        from .job import announce_code, default_out, job_for, recipe_for
         from .progress import Live
 
         machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
         load = given.make(LoadFlags, checkpoint=checkpoint)
         recipe = recipe_for(load, "tune")
-        say_code(load, recipe)
+        announce_code(load, recipe)
         job = job_for(load, recipe, machine)
         with Live() as progress:
             outcome = run(

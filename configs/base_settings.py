@@ -40,11 +40,11 @@ class Settings(BaseModel):
     facts: ClassVar[Facts] = Facts()
 
     def needs_data(self) -> bool:
-        """Whether the step can't run without training data, as it is set."""
+        """True if the step, as it is set, can't run without training data."""
         return self.facts.needs_data == "always"
 
     def is_open(self) -> bool:
-        """Whether a search decides about the step, as it is set."""
+        """True if the step, as it is set, leaves something for a search to decide."""
         return self.facts.searched != "nothing"
 
 

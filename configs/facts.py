@@ -1,11 +1,11 @@
-"""What holds for an adjuster whatever its settings: declared beside them, read by all that asks."""
+"""Facts that hold for an adjuster with any settings: declared beside them, read by all others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# What a search chooses of a step that leaves it open.
+# The part of an open step that a search chooses.
 Scope = Literal["nothing", "units", "blocks", "layers", "the whole model"]
 Need = Literal["never", "by its settings", "always"]
 

@@ -21,7 +21,7 @@ FACTS = ("adjuster", "lossless", "trains", "needs data", "number format", "the s
 
 
 def fact_rows() -> tuple[tuple[str, ...], ...]:
-    """What holds for each adjuster, under the heads of `FACTS`."""
+    """Facts of each adjuster, one row each, in the columns of `FACTS`."""
     return tuple((name, *_facts(model.facts)) for name, model in SETTINGS.items())
 
 

@@ -78,9 +78,9 @@ def load(
     A copy of it comes back with the recorded edits carried out on its modules; it is checked
     against the stored sample and runs as PyTorch runs it, without this machine's fast kernels.
     Compiled code in the artifact runs where your modelspeed made it on this machine, or where
-    `trust_compiled` says that you trust whoever did; otherwise the graph is compiled anew.
-    Warns (`MachineWarning`) where CPU, threads or torch are not those that a graph was tuned for.
-    Raises ArtifactError where files are missing or changed, or where the class can't follow.
+    `trust_compiled` says that you trust whoever did; otherwise the graph is compiled again.
+    Warns (`MachineWarning`) if CPU, threads or torch are not those that a graph was tuned for.
+    Raises ArtifactError if files are missing or changed, or if the class can't follow the edits.
     """
     if model is not None:
         if runtime not in (None, PLAIN):
@@ -113,7 +113,7 @@ def open_artifact(
     device: str | None = None,
     trust_compiled: bool = False,
 ) -> Opened:
-    """What `load` gives, with what there is to warn of. Errors as there."""
+    """The loaded artifact, with the notices that `load` warns of. Raises what `load` raises."""
     artifact = read_artifact(folder)
     tuned = _machine(artifact.manifest)
     there = device or _device(tuned)

@@ -1,4 +1,4 @@
-"""What `modelspeed.load` gives: a module like any other, whatever it runs on inside.
+"""The module that `modelspeed.load` returns: one like any other, whatever it runs on inside.
 
 Packed weights and compiled code can't be copied, pickled or converted. The graph they were made
 from can: its weights are what this module holds and shows, and after anything that changes them
@@ -37,7 +37,7 @@ WEIGHTS = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What a loaded module is made from, again where its weights change."""
+    """The parts that a loaded module is made from, and made from again if its weights change."""
 
     program: ExportedProgram
     inputs: Inputs
@@ -167,7 +167,7 @@ class Loaded(nn.Module):
 
 
 def running(module: nn.Module) -> nn.Module:
-    """What a loaded module runs."""
+    """The prepared module that a loaded module calls."""
     return _kept(module).made
 
 

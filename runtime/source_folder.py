@@ -27,13 +27,13 @@ TOLERANCE = 1e-4
 def check(target: Path, force: bool) -> None:
     """Before work: may `target` be written? Raises UsageError; only exports are replaced."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UsageError(f"`{target}` is no folder; choose another `--out`.")
+        raise UsageError(f"`{target}` is not a folder; choose another `--out`.")
     if not target.exists():
         return
     foreign = sorted(p.name for p in target.iterdir() if p.name not in (CODE, WEIGHTS))
     if foreign:
         raise UsageError(
-            f"`{target}` holds `{foreign[0]}`, which is no part of an export, so it is not "
+            f"`{target}` holds `{foreign[0]}`, which is not part of an export, so it is not "
             "replaced; choose another `--out`."
         )
     if not force:

@@ -10,7 +10,7 @@ from .trials import Picks, Trial, interpolated
 
 
 class Measuring(Protocol):
-    """What is asked of a search here."""
+    """The part of a search that an approach needs."""
 
     def measure(self, picks: Picks, number_format: int) -> Trial: ...
     def of_problem(self, number_format: int, problem: Problem) -> list[Trial]: ...

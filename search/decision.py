@@ -1,4 +1,4 @@
-"""What the search decided for the steps of a recipe that leave it open."""
+"""The search's decisions about the steps of a recipe that leave something open."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Decision:
         return None
 
     def decides(self, step: Step) -> bool:
-        """Whether the search says what the step does."""
+        """True if the search, not the recipe, says what the step does."""
         blocks = isinstance(step.settings, DropBlocks) and step.settings.count is None
         return step.name == "prune" or blocks or any(step is s for s in self.open)
 
@@ -111,7 +111,7 @@ class Decision:
 
 
 def _able(layer: Layer, settings: ByLayer) -> bool:
-    """Whether the step could have taken the layer."""
+    """True if the step could have taken the layer."""
     if isinstance(settings, LowRank):
         return not factorable(layer)
     dynamic = isinstance(settings, Quantize) and settings.scheme == "int8_dynamic"

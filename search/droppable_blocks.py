@@ -1,4 +1,4 @@
-"""Which residual blocks the search may leave out, and what lives in them alone."""
+"""Residual blocks that the search may leave out, and the groups that live only in them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which width each group and which format each layer gets: one multiple-choice knapsack, exactly.
+"""A multiple-choice knapsack that gives each group its width and each layer its number format.
 
-Minimise the predicted rise in loss, the sum over all choices, subject to the predicted time: every
+Minimize the predicted rise in loss, a sum over all choices, subject to the predicted time: every
 layer's t(w_in, w_out, format) from the cost tables, whose tuples are tied to the choices by flow
 variables (Sherali & Adams 1990, level 1). A residual block that is left out is width 0 of all
-groups that live in it alone. scipy's HiGHS solves it.
+groups that live only in it. scipy's HiGHS solves it to within GAP.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a search may ask of the world. `tuning` answers with real models; tests with arithmetic."""
+"""The world as a search sees it. `tuning` answers with real models, tests with arithmetic."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Lab(Protocol):
         """The model as it stands when the recipe reaches `step`, untrained."""
 
     def context(self, module: GraphModule) -> Context:
-        """What an adjuster sees of a graph made from it."""
+        """The adjusters' view of a graph made from the original."""
 
     def build(self, decision: Decision, *, recover: bool = False) -> Variant:
         """All edits of the recipe; `recover`: with compensation, or batch norms re-estimated.
@@ -62,7 +62,7 @@ class Lab(Protocol):
         """
 
     def runtime_for(self, module: GraphModule) -> str:
-        """What a graph in another number format runs under."""
+        """The runtime for a graph in another number format."""
 
     def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
         """Interleaved with the original, and the runtime it was fastest with (of `runtimes`)."""
@@ -71,10 +71,10 @@ class Lab(Protocol):
         """Of the original for None. Only with data."""
 
     def verify(self, variant: Variant) -> Verification:
-        """What a fresh process measures of the staged artifact, which is thrown away."""
+        """Measurements of the staged artifact in a fresh process; the artifact is thrown away."""
 
     def remember(self, stage: str, kind: type[T], make: Callable[[], T]) -> T:
-        """What the journal has of a stage; otherwise it is made, and written down."""
+        """The journal's entry for a stage; without one, it is made and written down."""
 
     def recall(self, stage: str, kind: type[T]) -> T | None:
         """The journal's next entry, if it is of that stage."""
@@ -88,4 +88,4 @@ class Lab(Protocol):
         """The report names it with the reason, which is returned."""
 
     def in_time(self) -> bool:
-        """Whether the search's part of the time limit is left."""
+        """True while some of the search's share of the time limit is left."""

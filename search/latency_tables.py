@@ -1,4 +1,4 @@
-"""What each layer takes at other widths, timed here as the chosen runtime runs it.
+"""Latency of each layer at other widths, timed here as the chosen runtime runs it.
 
 Both axes of a layer (inputs, outputs) are swept with the other one whole, which shows the steps of
 the kernels; in between t(i, o) = c + (t(i, all) - c)(t(all, o) - c) / (t(all, all) - c), with c
@@ -53,7 +53,7 @@ class Shape:
 
     @property
     def tabled(self) -> bool:
-        """Whether its time is looked up by width; of grouped layers only depthwise ones are."""
+        """True if its time is looked up by width; of grouped layers, only depthwise ones are."""
         return self.layer.groups == 1 or self.depthwise
 
     @property
@@ -150,7 +150,7 @@ class LatencyTables:
 
     @staticmethod
     def _base(row: Mapping[Point, float], widths: Point, least: Point) -> float:
-        """What a call costs that no width changes."""
+        """The part of a call's cost that does not depend on the widths."""
         both, whole = row[least], row[widths]
         by_in, by_out = row[(least[0], widths[1])], row[(widths[0], least[1])]
         spread = both + whole - by_in - by_out
@@ -218,7 +218,7 @@ def one_layer(shape: Shape, point: Point, x: Tensor) -> GraphModule:
 
 
 def _shape_only(target: Any, row: list[object], root: nn.Module, x: Tensor) -> Tensor:
-    """What the layer gives, without its numbers: kernels are laid out for so many places."""
+    """A meta tensor shaped like the layer's output: kernels are packed for its positions."""
     held = (x, root.weight, root.bias, *row[3:])
     found: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in held))
     return found
@@ -246,7 +246,7 @@ class Store:
             return {}
 
     def write(self, times: Mapping[str, Mapping[Point, float]]) -> None:
-        """Complete or not at all; a cache that can't be written is no reason to stop."""
+        """Write the whole file or nothing. The run goes on if the cache can't be written."""
         whole = self.read()  # another process may have added points meanwhile
         for key, row in times.items():
             whole.setdefault(key, {}).update(row)

@@ -1,7 +1,7 @@
 """Options for a layer besides running as it is, in integers or split: their time and loss here.
 
 Times are those of the layer's nodes in the whole model with every layer run that way: alone, a
-layer would pay for conversions that its neighbours share. The rise in loss is measured with this
+layer would pay for conversions that its neighbors share. The rise in loss is measured with this
 one layer run that way, in the currency of widths and blocks (adjusters/methods/moments.py).
 """
 
@@ -73,7 +73,7 @@ class LayerOptions:
 
     @classmethod
     def measured(cls, lab: Lab, start: Context) -> LayerOptions:
-        """What the recipe's steps offer for the layers of the model at `start`."""
+        """Measure what the recipe's steps offer for the layers of the model at `start`."""
         found: dict[str, tuple[LayerOption, ...]] = {}
         usual = node_times(lowered(start.module, start.inputs, lab.runtime), start.inputs)
         for place in (*low_rank_steps(lab.recipe), *integer_steps(lab.recipe)):
@@ -114,7 +114,7 @@ def choice_of(node: str) -> str:
 
 
 def _degrees(settings: Settings) -> tuple[Settings, ...]:
-    """What is asked of a step for one layer: of ranks, two of which one loses much less."""
+    """The settings to try on one layer; for ranks two, one of which loses much less."""
     if not isinstance(settings, LowRank):
         return (settings,)
     usual = settings.model_copy(update={"form": "channels"})

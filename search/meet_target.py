@@ -42,7 +42,7 @@ def meet_target(search: Search) -> tuple[Trial, float]:
 
 
 def _best(search: Search, shares: dict[int, float]) -> Trial:
-    """What uses most of the target with the margin kept; else what comes nearest to keeping it."""
+    """The trial that uses most of the target within the margin; else the nearest to the margin."""
     kept = [at for at, share in shares.items() if share <= MARGIN]
     if kept:
         return search.trials[max(kept, key=lambda at: shares[at])]

@@ -1,7 +1,7 @@
-"""What a search may take besides widths: steps after pruning that bring nothing but speed.
+"""Options of a search besides widths: steps after pruning that bring nothing but speed.
 
-Number formats and ranks go by the place of their step in the recipe; FLOAT is none of them. Half
-precision is of the whole model, integers and ranks are chosen layer by layer (ways.py).
+A number format or rank is named by the place of its step in the recipe; FLOAT is not a place. Half
+precision is for the whole model; integers and ranks are chosen per layer (layer_options.py).
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ FLOAT = -1
 
 
 def half_precision_steps(recipe: Recipe) -> tuple[int, ...]:
-    """It rounds so little that nothing need be removed where it is fast enough."""
+    """Places of the steps that cast the whole model.
+
+    Half precision costs so little accuracy that nothing is pruned if it meets the target.
+    """
     return _open(recipe, "the whole model")
 
 
 def integer_steps(recipe: Recipe) -> tuple[int, ...]:
-    """Integer weights alone are for the size of the file first: asked for, they are part of every
-    candidate, which is measured with them."""
+    """Places of the steps that may quantize layers.
+
+    Schemes that quantize only weights mainly save file size: they are not open to the search, but
+    part of every candidate, which is measured with them.
+    """
     return tuple(i for i in _open(recipe, "layers") if _facts(recipe, i).changes_format)
 
 
 def low_rank_steps(recipe: Recipe) -> tuple[int, ...]:
-    """Where the recipe leaves the ranks open, of the number_format that is searched."""
+    """Places of the steps whose ranks the recipe leaves open."""
     return tuple(i for i in _open(recipe, "layers") if not _facts(recipe, i).changes_format)
 
 
@@ -60,5 +66,5 @@ def name_of(recipe: Recipe, number_format: int) -> str:
 
 
 def takes_a_format(edits: Iterable[Edit]) -> bool:
-    """Whether what the edits make is fast on packed or sparse kernels alone."""
+    """True if the edited graph is fast only on packed or sparse kernels."""
     return any(isinstance(e, (Cast, QuantizeWeight, Sparsify)) for e in edits)

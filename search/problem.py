@@ -1,4 +1,4 @@
-"""What the search may choose from, with its predicted times and losses: the knapsack."""
+"""The search's knapsack: all options with their predicted times and losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .latency_tables import LatencyTables, Shape, points_for, shapes_of
 from .layer_options import LayerOptions, choice_of
 
 OPTIONS = 12
-CORNER = 0.99  # a width is no option where a wider one takes hardly longer
+CORNER = 0.99  # a width is not an option if a wider one takes hardly longer
 LOST = 0.9  # of an operator's time follows its width; the rest is what any call costs
 
 
@@ -205,7 +205,7 @@ class ProblemBuilder:
     def _times_of_others(
         self, times: Mapping[str, float], layers: set[str]
     ) -> dict[str, tuple[float, tuple[str, ...]]]:
-        """ms of each node that is no layer (or a grouped one), and the groups that it carries."""
+        """ms of each node that is not a layer (or is a grouped one), and the groups it carries."""
         tabled = {n for n in layers if self.cells[n].shape.tabled}
         carriers, in_block = self.pruner.analysis.carriers, self.depth.lead_of_node
         return {

@@ -85,7 +85,7 @@ class Search:
             self.trials[at : at + 1] = [trial]
 
     def _gains(self, whole: Picks, number_format: int = FLOAT) -> bool:
-        """Whether the model without pruning is faster in this format here."""
+        """True if the model without pruning is faster in this format here."""
         trial = self.known(whole, number_format)
         try:
             if trial is None:
@@ -174,12 +174,12 @@ class Search:
         return made
 
     def of_problem(self, number_format: int, problem: Problem) -> list[Trial]:
-        """What was tried in a format and is among the problem's options."""
+        """Trials in a number format whose picks the problem allows."""
         made = (t for t in self.trials if t.number_format == number_format and not t.failed)
         return [t for t in made if problem.allows(t.picks)]
 
     def smallest(self) -> Trial:
-        """What takes least time of all; lossless work where nothing else can be had."""
+        """The fastest trial of all; the lossless one if nothing else can be built."""
         made = [
             self.measure(problem.fastest(), number_format)
             for number_format in self.number_formats
@@ -209,7 +209,7 @@ class Search:
         return self._best(budget_ms)
 
     def _between(self, problem: Problem, budget_ms: float, number_format: int) -> bool:
-        """Whether there is something to choose: its narrowest is fast enough, its whole is not."""
+        """True if there is something to choose: the narrowest is fast enough, the whole is not."""
         fastest = self.measure(problem.fastest(), number_format)
         # Where the narrowest fails, wider ones may be had.
         fits = bool(fastest.failed) or fastest.latency.high_ms <= budget_ms

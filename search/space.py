@@ -1,4 +1,4 @@
-"""What a search starts from: importance of channels, blocks and formats, and what each takes."""
+"""The search space: channels, blocks and number formats, with their importance and latency."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Ranking:
         depth = DroppableBlocks.of(context, groups, _open_drop(lab))
         assert isinstance(step.settings, Prune)
         if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
-            depth = DroppableBlocks(reason="weight norms are no currency to weigh blocks in")
+            depth = DroppableBlocks(reason="weight norms can't compare blocks with channels")
         return cls(made.scores, made.costs, made.multiple, depth, made.instead)
 
 
@@ -154,5 +154,5 @@ def _timed(
     tables = LatencyTables.of(lab.runtime, start.device, Store.of(lab.fingerprint, lab.runtime))
     builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, ways)
     count = builder.measure(lambda n: lab.progress.advance(n))
-    lab.progress.note(f"{count} timings of layers made, the rest known on this machine")
+    lab.progress.note(f"made {count} timings of layers; the rest was known on this machine")
     return builder.problem()

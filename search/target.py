@@ -1,4 +1,4 @@
-"""What a target asks for, in the search's own unit: ms on the scale of one reference run."""
+"""Targets in the search's own unit: ms on the scale of one reference run."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
 
 
 def interpolated(points: Iterable[tuple[float, float]], at: float) -> float:
-    """y at x, linear between the neighbours, on through the outer two beyond them."""
+    """y at x: linear between neighboring points, and extrapolated from the outer two."""
     rows = sorted(dict(points).items())
     if len(rows) == 1:
         return at * rows[0][1] / max(rows[0][0], 1e-9)

@@ -1,4 +1,4 @@
-"""Which channel widths this machine rewards: found by timing, not by a table of vendors."""
+"""The multiple of channels that this machine rewards: found by timing, not in a vendor's table."""
 
 from __future__ import annotations
 

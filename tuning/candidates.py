@@ -37,7 +37,7 @@ def plan_step(
 
 
 def model_at(session: Session, last: RecipeStep) -> Variant:
-    """What the steps ahead of `last` make of the original, untrained."""
+    """The original after the steps ahead of `last`, untrained."""
     places = [i for i, step in enumerate(session.recipe.adjust) if step is last]
     return _built(session, None, places[0], lambda step: True, False)
 

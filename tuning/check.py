@@ -59,9 +59,9 @@ def stored(folder: Path) -> Record:
 
 
 def elsewhere(then: Machine, now: Machine) -> str:
-    """Why latencies of the two do not compare; empty where they do.
+    """Differences that make latencies of the two incomparable; empty if there are none.
 
-    Another torch, Python or kernel is what a comparison may be about.
+    Torch, Python and kernels may differ: a comparison may be about them.
     """
     names = ("cpu", "isa", "cores", "threads", "device")
     changed = [(n, getattr(then, n), getattr(now, n)) for n in names]
@@ -129,7 +129,7 @@ def check(request: CheckRequest, progress: Progress) -> Check:
 
 
 def _outputs_case(ready: Opened, inputs: Inputs, progress: Progress) -> Case:
-    """Whether what runs here gives what the stored program gives; `load` warns of the same."""
+    """Compare what runs here with the stored program's outputs; `load` warns of the same."""
     refused = [n for n in ready.notices if n.code in ("runtime_differs", "runtime_fails")]
     for notice in ready.notices:
         progress.note(f"{notice.seen} {notice.remedy}")
@@ -194,7 +194,7 @@ def _latency_case(target: Target, latency: Latency) -> Case:
 def regression(
     record: Record, goes: list[Latency], target: Target
 ) -> tuple[Case, Comparison | None]:
-    """Whether this measured slower than `record`, beyond what the machine does by itself."""
+    """Test if this measured slower than `record`, beyond the machine's own drift."""
     before = record.final or record.baseline
     changed = elsewhere(record.machine, fingerprint(target.device))
     if record.target.batch != target.batch:

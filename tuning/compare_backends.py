@@ -42,7 +42,7 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     session.progress.stage("compiling")
     usual = variant.runtime
     blob, left_out = _compiled_ahead(session, variant.module, asked)
-    rows = measured(session, variant.module, (PLAIN, usual, asked), blob)
+    rows = measure_runtimes(session, variant.module, (PLAIN, usual, asked), blob)
     if {asked, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[asked].latency
         found = compare_samples(before.samples_ms, after.samples_ms, session.job.target.percentile)
@@ -66,7 +66,7 @@ def _compiled_ahead(
         return None, (LeftAlone(PACKAGE, f"{error}; `load` compiles instead"),)
 
 
-def measured(
+def measure_runtimes(
     session: Session, module: GraphModule, names: tuple[str, ...], blob: bytes | None = None
 ) -> dict[str, Measured]:
     """By runtime. What does not compile, or computes something else, is left out and named."""

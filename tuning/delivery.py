@@ -42,7 +42,7 @@ Finish = Callable[[Variant, Verification], Record | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gives back. `folder` is None for a dry run or a profile."""
+    """The result of a run. `folder` is None for a dry run or a profile."""
 
     record: Record
     folder: Path | None
@@ -59,7 +59,7 @@ def baseline_record(session: Session, kind: Kind, baseline: Latency) -> Record:
 
 
 def source_record(source: Source, kind: Kind, target: Target, baseline: Latency) -> Record:
-    """What is known of a model that is only run."""
+    """A record with all that is known of a model that is only run, not captured."""
     parameters = list(source.module.parameters())
     dtype = {"dtype": parameters[0].dtype} if parameters else {}
     return Record(
@@ -147,10 +147,10 @@ def verified(
     session: Session, artifact: Staged, variant: Variant, record: Record,
     seconds: float = 10.0, judged: bool = True,
 ) -> tuple[Staged, Variant, Verification]:  # fmt: skip
-    """What a fresh process makes of the staged folder.
+    """Verify the staged folder in a fresh process.
 
-    A runtime that computes something else there is left out from here on: the same weights are
-    then loaded for the next one, at last for the plain graph.
+    A runtime whose outputs differ there is left out from here on: the same weights are then
+    loaded under the next one, and in the end as the plain graph.
     """
     session.progress.stage("verifying in a fresh process")
     recipe, usual_ms = dump_recipe(session.recipe), session.baseline.undisturbed_ms

@@ -41,7 +41,7 @@ PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """All that another process needs to train the same graph."""
 
     job: Job
@@ -67,7 +67,7 @@ def coordinator(device: str) -> Iterator[None]:
 
 def worker_loop(device: str) -> None:
     """Take part in every fine-tuning until the first process lets go or is gone."""
-    nothing: Request | None = None
+    nothing: TrainingRequest | None = None
     group = _join(device)
     try:
         while (request := group.agree(nothing)) is not None:
@@ -107,7 +107,7 @@ def _trained(
         return finetune(trainer)
     share = max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"]))
     weights = {k: v.cpu() for k, v in weights_of(student).items()}
-    request = Request(
+    request = TrainingRequest(
         session.job, session.recipe, edits_to_json(edits), weights, trainer.settings, share
     )
     ProcessGroup.current().agree(request)
@@ -128,7 +128,7 @@ def _join(device: str) -> ProcessGroup:
     return ProcessGroup.current()
 
 
-def _help(request: Request, group: ProcessGroup) -> None:
+def _help(request: TrainingRequest, group: ProcessGroup) -> None:
     trainer, problem = None, None
     try:
         session = open_session(_here(request.job), request.recipe, Silent())
@@ -166,7 +166,7 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
     )
 
 
-def _collective(trainer: Trainer | None, request: Request, problem: str | None) -> Trained:
+def _collective(trainer: Trainer | None, request: TrainingRequest, problem: str | None) -> Trained:
     problems = [p for p in ProcessGroup.current().gathered(problem) if p]
     if problems or trainer is None:
         raise DataError(problems[0])

@@ -1,4 +1,4 @@
-"""What a run left out so far, and why. It only grows: the report names every row."""
+"""Things that a run has left out so far, with reasons. Rows are never removed: all are reported."""
 
 from __future__ import annotations
 

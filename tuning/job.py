@@ -64,7 +64,7 @@ def example_inputs(job: Job, source: Source) -> Inputs:
 
 
 def program_inputs(source: Source) -> list[dict[str, Any]]:
-    """What an exported program was shown as example inputs, one entry per tensor."""
+    """Specs of the example inputs that a program was exported with, one entry per tensor."""
     return specs_of_program(source.program) if source.program is not None else []
 
 

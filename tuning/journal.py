@@ -1,9 +1,9 @@
-"""What a run has found out, written down stage by stage, so that `--resume` goes on after a kill.
+"""A run's findings, written down stage by stage, so that `--resume` goes on after a kill.
 
 An entry is a safetensors file: arrays as tensors, all other facts as JSON in its metadata. Its
 digest covers the entry before it, so it holds only on top of exactly what it was made from: a
 damaged or foreign entry ends the journal there. Only the work that a user waits for is in it; the
-final verdict is always measured anew.
+final verdict is always measured again.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Journal:
         return self.before + time.monotonic() - self.started
 
     def kept(self, stage: str, kind: type[T], make: Callable[[], T]) -> T:
-        """What the journal has of a stage; otherwise it is made, and written down."""
+        """The journal's entry for a stage; without one, it is made and written down."""
         found = self.get(stage, kind)
         if found is None:
             found = make()
@@ -149,7 +149,7 @@ class Journal:
         self.left, self.head, self.count = [], entry.digest, self.count + 1
 
     def remove(self) -> None:
-        """The run is done, or begins anew."""
+        """Delete the journal: the run is done, or starts over."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -169,7 +169,7 @@ class Journal:
             head, self.before = entry.digest, entry.seconds
         names = [s if n == 1 else f"{n} x {s}" for s, n in stages.items()]
         found = f"taken from the journal: {', '.join(names)}"
-        self.progress.note(found if names else "no journal of this run is here: it starts anew")
+        self.progress.note(found if names else "no journal of this run was found: it starts over")
 
 
 def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -> str:
@@ -193,7 +193,7 @@ def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -
 
 
 def _state_of(factory: str, base: Path) -> Iterator[bytes]:
-    """What a factory's result depends on: its code; of data the names, sizes and times."""
+    """All that a factory's result depends on: its code; for data, names, sizes and times."""
     reference = parse_reference(factory, MODELS | DATA)
     path = reference.path(base) if reference else None
     if reference is None or path is None:

@@ -15,7 +15,7 @@ from ..core.progress import Progress
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
 from ..core.runtimes import DEFAULT_RUNTIME
 from ..graph.analysis.groups import Analysis, is_kernel_axis
-from .compare_backends import costs, measured
+from .compare_backends import costs, measure_runtimes
 from .delivery import Outcome, baseline_record, layers
 from .job import Job
 from .session import Session, open_session
@@ -74,7 +74,7 @@ def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
             session.progress.note(f"`{name}` {reason}")
         else:
             names = (*names, name)
-    return costs(measured(session, session.original, names), "")
+    return costs(measure_runtimes(session, session.original, names), "")
 
 
 def channel_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:

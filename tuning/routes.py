@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lossless:
-    """What lossless work brings, and the first rows of what was tried."""
+    """The latency that lossless steps reach, and the first rows of candidates."""
 
     latency: Latency
     runtime: str
@@ -37,16 +37,16 @@ class Lossless:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the search settled on."""
+class SearchResult:
+    """The trial that the search settled on, and the least latency that it reached."""
 
     trial: Trial
     smallest_ms: float
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What the search thinks to be within the accuracy limit, the fastest first."""
+class FastestTrials:
+    """Trials that the search predicts to be within the accuracy limit, the fastest first."""
 
     trials: list[Trial]
 
@@ -63,7 +63,7 @@ class Routes:
 
     @property
     def runtime(self) -> str:
-        """What lossless work runs under."""
+        """The runtime of the model after lossless steps."""
         return self.session.trusted(self.lossless.runtime)
 
     @property
@@ -102,12 +102,12 @@ class Routes:
             nothing = "nothing in this recipe can trade accuracy for speed on this model"
             return f"{text}; {next(iter(self.session.exclusions.steps.values()), nothing)}"
         if target.ms is not None and record.baseline.high_ms <= target.ms:
-            return "the original already meets the target: only lossless work was done"
+            return "the original already meets the target: only the lossless steps were applied"
         if target.fastest:
-            return "nothing faster than lossless work keeps within the accuracy limit"
+            return "nothing faster than the lossless steps stays within the accuracy limit"
         if not is_set(target):
-            return "no target was given: only lossless work was done"
-        return "lossless work is enough"
+            return "no target was given: only the lossless steps were applied"
+        return "the lossless steps are enough"
 
     def whole_recipe(self) -> Outcome:
         """A recipe with nothing to search for: every step is tried once, and kept if it helps."""
@@ -130,7 +130,7 @@ class Routes:
         choice = None if search is None else self._searched(
             step,
             lambda: self.session.journal.kept(
-                "choice", Choice, lambda: Choice(*meet_target(search))
+                "choice", SearchResult, lambda: SearchResult(*meet_target(search))
             ),
         )  # fmt: skip
         if search is None or choice is None:
@@ -161,8 +161,8 @@ class Routes:
             step,
             lambda: session.journal.kept(
                 "choices",
-                Choices,
-                lambda: Choices(fastest_within(search, search.start - limit)[:ATTEMPTS]),
+                FastestTrials,
+                lambda: FastestTrials(fastest_within(search, search.start - limit)[:ATTEMPTS]),
             ),
         )
         if choices is None:
@@ -197,8 +197,10 @@ class Routes:
         return search if search is not None and search.problem.choices else None
 
     def _searched(self, step: Step, work: Callable[[], T]) -> T | None:
-        """What `work` finds out for a step of the recipe; None where it fails, and the step is
-        left out with the reason."""
+        """The result of `work` for a step of the recipe.
+
+        None if it fails: the step is then left out with the reason.
+        """
         try:
             return work()
         except Exception as error:

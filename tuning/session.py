@@ -135,7 +135,7 @@ class Session:
         return name if self.exclusions.allows(name) else self.runtimes[0]
 
     def runtime_for(self, module: GraphModule, usual: str) -> str:
-        """What a graph in another number format runs under: its kernels, where there are any."""
+        """The runtime for a graph in another number format: one with kernels for it, if any."""
         if self.job.target.runtime == PLAIN:
             return PLAIN
         if keeps_runtime(usual):

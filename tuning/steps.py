@@ -171,7 +171,7 @@ class StepRunner:
         return variant.edited(changed, plan.edits).under(runtime), row
 
     def _runtime(self, variant: Variant, changed: GraphModule, plan: Plan) -> str:
-        """What the changed graph runs under."""
+        """The runtime for the changed graph."""
         if not takes_a_format(plan.edits):
             return variant.runtime
         if plan.must_be_faster:
@@ -181,7 +181,7 @@ class StepRunner:
     def _objection(
         self, step: RecipeStep, plan: Plan, found: Comparison, accuracy: float | None
     ) -> str | None:
-        """Why the step goes again, None where it stays."""
+        """The reason to undo the step; None if it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
         built_upon = self.decision is not None and _is_ahead(self.session, step)
         droppable = plan.must_be_faster or (ADJUSTERS[step.name].lossless and not built_upon)
@@ -276,7 +276,7 @@ def _lossy(variant: Variant) -> bool:
 
 
 def _is_ahead(session: Session, step: RecipeStep) -> bool:
-    """Whether the recipe comes to `step` before it prunes."""
+    """True if `step` comes before pruning in the recipe."""
     names = [s.name for s in session.recipe.adjust]
     return "prune" in names[session.recipe.adjust.index(step) + 1 :]
 

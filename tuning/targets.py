@@ -1,4 +1,4 @@
-"""What the targets of the data must be, looked at before any long work."""
+"""Checks of the data's targets, made before any long work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_targets(data: Data, original: GraphModule, recipe: Recipe, device: str
 
 
 def _trains(settings: Any) -> bool:
-    """Whether the step takes a loss of the targets."""
+    """True if the step needs a loss from the targets."""
     if isinstance(settings, Finetune):
         return settings.epochs > 0
     if isinstance(settings, Quantize):
@@ -48,7 +48,7 @@ def _trains(settings: Any) -> bool:
 
 
 def _judged(settings: Any) -> bool:
-    """Whether the metric on held-out training data decides about it."""
+    """True if the metric on held-out training data decides about the step."""
     searched = isinstance(settings, Prune) and settings.ratio is None
     return searched or isinstance(settings, (Compensate, Finetune)) or _trains(settings)
 

@@ -39,7 +39,7 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, progress: Pr
         if isinstance(module, GraphModule):
             name = PLAIN if target.runtime == PLAIN else furthest_lowering(module, inputs) or PLAIN
             module = first_ready(module, inputs, (name,), progress.note)[1]
-        rows = measured(module, inputs)
+        rows = measure_by_threads(module, inputs)
     found = fewest(rows)
     times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())
     progress.note(f"`--threads auto` takes {found} ({times})")
@@ -47,7 +47,7 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, progress: Pr
     return replace(target, threads=found)
 
 
-def measured(module: nn.Module, inputs: Inputs) -> dict[int, Latency]:
+def measure_by_threads(module: nn.Module, inputs: Inputs) -> dict[int, Latency]:
     """Latency by thread count, interleaved."""
     call, tried = runner(module, inputs), counts(usable_cores())
 

@@ -41,7 +41,7 @@ from .quality import quality_of
 
 
 @dataclass(frozen=True)
-class Request:
+class VerificationRequest:
     """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
     the data; `judged`: the metric is evaluated, too."""
 
@@ -62,7 +62,7 @@ def verify(
     Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
     MeasureError with the other process's sentence where it fails.
     """
-    request = Request(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
+    request = VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
     done = subprocess.run(
         python("-m", "modelspeed.tuning.verification"),
         input=json.dumps(to_json(request)),
@@ -80,7 +80,7 @@ def verify(
     return from_json(Verification, answer, "verification")
 
 
-def measured(request: Request) -> Verification:
+def verify_here(request: VerificationRequest) -> Verification:
     """The fresh process's side of `verify`."""
     job, folder = request.job, Path(request.folder)
     prepare_machine(job.target, job.seed)
@@ -106,7 +106,7 @@ def measured(request: Request) -> Verification:
 
 
 def _timed(
-    request: Request, original: nn.Module, variant: nn.Module, inputs: Inputs
+    request: VerificationRequest, original: nn.Module, variant: nn.Module, inputs: Inputs
 ) -> tuple[Latency, Latency]:
     def attempt() -> list[Latency]:
         return measure_interleaved(
@@ -126,7 +126,7 @@ def main() -> None:
     given = json.loads(sys.stdin.read())
     die_with_parent(int(given["parent"]))
     try:
-        answer = to_json(measured(from_json(Request, given, "request")))
+        answer = to_json(verify_here(from_json(VerificationRequest, given, "request")))
     except OutputsDiffer as error:
         answer = {"error": str(error), "differs": error.runtime}
     except (ModelspeedError, OSError) as error:

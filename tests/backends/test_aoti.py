@@ -72,7 +72,7 @@ def world(monkeypatch, tmp_path):
     """A cache of its own, a compiler that takes no time, and what was opened."""
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(inductor, "compiled", Bare)
-    load, ran = aoti.load, []
+    load, ran = aoti.load_package, []
 
     def watched(package, usual, module, inputs):
         ran.append(package)
@@ -80,7 +80,7 @@ def world(monkeypatch, tmp_path):
             return for_inputs(usual, module, inputs, lambda x: [usual(x)])
         return load(package, usual, module, inputs)
 
-    monkeypatch.setattr(aoti, "load", watched)
+    monkeypatch.setattr(aoti, "load_package", watched)
     return ran
 
 
@@ -88,7 +88,7 @@ def world(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
 def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path):
     module = capture(net(), ONE)
-    package = aoti.build(module, ONE)
+    package = aoti.build_package(module, ONE)
     trust(package)
     made = modelspeed.load(save(tmp_path / "fast", package))
     assert isinstance(running(made), ShapeGuarded)
@@ -162,4 +162,4 @@ def test_what_the_compiler_does_not_take_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(aoti, "write_package", fail)
     with pytest.raises(MeasureError, match=r"fails on this model: no kernel for this$"):
-        aoti.build(capture(net(), ONE), ONE)
+        aoti.build_package(capture(net(), ONE), ONE)

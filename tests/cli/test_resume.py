@@ -127,7 +127,7 @@ def apply(folder, monkeypatch):
 
 def test_apply_goes_on_and_says_how_after_ctrl_c(folder, apply):
     code, err = apply("--resume", stop="fine-tuning")
-    assert code == 130 and "no journal of this run is here" in err
+    assert code == 130 and "no journal of this run was found" in err
     assert err.endswith(f"ckpt.pt --threads 1 --out {folder / 'o'} --resume\n")
     assert len(journal(folder)) == 4
     code, err = apply("--resume")
@@ -155,11 +155,11 @@ def test_a_journal_is_only_used_for_the_same_job_and_only_if_asked(folder, apply
     recipe = folder / "modelspeed.yaml"
     text = recipe.read_text()
     recipe.write_text(text.replace("0.5", "0.25"))
-    assert "starts anew" in apply("--resume", stop="measuring the baseline")[1]
+    assert "starts over" in apply("--resume", stop="measuring the baseline")[1]
     recipe.write_text(text)
     checkpoint = (folder / "ckpt.pt").read_bytes()
     pico.torch.save({k: 2 * v for k, v in pico.torch.load("ckpt.pt").items()}, "ckpt.pt")
-    assert "starts anew" in apply("--resume", stop="measuring the baseline")[1]
+    assert "starts over" in apply("--resume", stop="measuring the baseline")[1]
     (folder / "ckpt.pt").write_bytes(checkpoint)
     assert journal(folder) == before
     apply("--dry-run")

@@ -18,11 +18,6 @@ ALLOWED = {
     "profile": "the command and what it runs",
     "tune": "the command and what it runs",
 }
-# Homonyms in rooms that are being rewritten.
-PENDING = {
-    "Asked", "Choice", "Request", "build", "finish", "fresh", "measured", "packed", "run",
-    "say_code", "show", "write",
-}  # fmt: skip
 
 
 def homonyms() -> dict[str, list[str]]:
@@ -36,9 +31,9 @@ def homonyms() -> dict[str, list[str]]:
 
 
 def test_no_public_name_is_defined_in_two_files():
-    left = {n: p for n, p in homonyms().items() if n not in PENDING and n not in ALLOWED}
+    left = {n: p for n, p in homonyms().items() if n not in ALLOWED}
     assert left == {}
 
 
-def test_the_lists_name_nothing_that_is_gone():
-    assert set(ALLOWED) | PENDING <= set(homonyms())
+def test_the_list_names_nothing_that_is_gone():
+    assert set(ALLOWED) <= set(homonyms())

@@ -101,7 +101,7 @@ def test_the_source_replaces_an_export_with_force_and_nothing_else(folder):
     (path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"holds `notes\.txt`"):
         export(folder, "python", force=True)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         export(folder, "python", out=folder / "recipe.yaml", force=True)
     assert (path / "notes.txt").read_text() == "mine"
 

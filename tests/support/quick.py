@@ -36,7 +36,9 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
 def _verify(
     job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
 ) -> verify.Verification:
-    return verify.measured(verify.Request(job, str(folder), usual_ms, seconds, recipe, judged, 0))
+    return verify.verify_here(
+        verify.VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, 0)
+    )
 
 
 def _short(measure: Callable[..., Any], *args: Any, **options: Any) -> Any:

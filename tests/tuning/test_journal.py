@@ -146,7 +146,7 @@ def test_another_way_drops_what_would_have_followed():
 def test_without_resume_an_earlier_journal_goes_and_the_user_hears_of_it():
     written(1)
     assert "`--resume` would have gone on" in opened(False)[1][0]
-    assert opened()[1] == ["no journal of this run is here: it starts anew"]
+    assert opened()[1] == ["no journal of this run was found: it starts over"]
     assert opened(False)[1] == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.records import Target
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.verification import Request, measured
+from modelspeed.tuning.verification import VerificationRequest, verify_here
 
 
 def test_a_checkpoint_that_changed_while_it_was_tuned_gets_no_verdict(tmp_path):
@@ -22,4 +22,6 @@ def test_a_checkpoint_that_changed_while_it_was_tuned_gets_no_verdict(tmp_path):
                 "weights_sha256": ""}  # fmt: skip
     (tmp_path / "fast" / "modelspeed.json").write_text(json.dumps(manifest))
     with pytest.raises(MeasureError, match="was changed while it was tuned"):
-        measured(Request(job, str(tmp_path / "fast"), 1.0, 1.0, "version: 1", False, 0))
+        verify_here(
+            VerificationRequest(job, str(tmp_path / "fast"), 1.0, 1.0, "version: 1", False, 0)
+        )
