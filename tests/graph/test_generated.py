@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from masked import ignoring, pruned
 from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.analysis.rules.table import RULES, aten
@@ -63,7 +63,8 @@ def test_pruning_equals_ignoring_the_dropped_units(program):
 def test_all_operators_are_drawn_and_most_nets_can_be_pruned():
     seen, prunable = Counter(), []
 
-    @settings(SETTINGS, max_examples=150, derandomize=True)
+    @seed(0)  # derandomized, a change of a name here would draw other nets
+    @settings(SETTINGS, max_examples=300)
     @given(programs())
     def sample(program):
         seen.update(name for name, _, _ in program)
