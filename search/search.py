@@ -29,9 +29,6 @@ RECOVER_SECONDS = 15.0  # for the shortlist of a format; a large model takes as 
 OUT_OF_REACH = (
     "the target is out of reach with this recipe; building the fastest variant it can reach"
 )
-OUT_OF_REACH = (
-    "the target is out of reach with this recipe; building the fastest variant it can reach"
-)
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
@@ -202,7 +199,7 @@ class Search:
             return None
         for number_format in self.number_formats:
             free, *others = self.problems(number_format)
-            for problem in (free, *free.others(), *others):
+            for problem in (free, *free.variants(), *others):
                 if self._between(problem, budget_ms, number_format):
                     trials = TRIALS if problem is free else OTHER_TRIALS
                     approach(self, problem, budget_ms, trials, number_format)
