@@ -138,19 +138,19 @@ class Ranking:
 
     @classmethod
     def of(cls, lab: Lab, context: Context, step: Step) -> Ranking:
-        made = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
-        groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
+        pruner = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
+        groups = [g for g in context.analysis.prunable if pruner.limit(g) > 0]
         depth = DroppableBlocks.of(context, groups, _open_drop(lab))
         assert isinstance(step.settings, Prune)
-        if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
+        if depth.blocks and (pruner.instead or step.settings.importance == "magnitude"):
             depth = DroppableBlocks(reason="weight norms can't compare blocks with channels")
-        return cls(made.scores, made.costs, made.multiple, depth, made.instead)
+        return cls(pruner.scores, pruner.costs, pruner.multiple, depth, pruner.instead)
 
 
 def _open_drop(lab: Lab) -> DropBlocks | None:
     """The settings of a `drop_blocks` step that leaves it to the search how many go."""
-    found = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
-    return next((s for s in found if s.count is None), None)
+    settings = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
+    return next((s for s in settings if s.count is None), None)
 
 
 def _timed(
