@@ -66,7 +66,7 @@ OURS: dict[str, dict[str, Any]] = {
     "no Fisher (magnitude)": {"importance": "magnitude", "blocks": False},
     "gate Fisher": {"importance": "fisher"},
     "no blocks": {"blocks": False},
-    "one allocation": {"others": False},
+    "one allocation": {"variants": False},
     "no distillation": {"train": {"distill": False}},
 }
 
@@ -154,8 +154,8 @@ def switched_off(options: dict[str, Any]) -> Iterator[None]:
 
     if options.get("macs"):
         put(LatencyTables, "at", _macs)
-    if not options.get("others", True):
-        put(Problem, "others", lambda self: [])
+    if not options.get("variants", True):
+        put(Problem, "variants", lambda self: [])
         put(trials, "SHORTLIST", 1)
     try:
         yield

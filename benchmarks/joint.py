@@ -62,8 +62,8 @@ def answer(search: Search, lever: str, budget: float) -> Trial | None:
     """What a lever has to offer at a budget, None where it can't reach it."""
     if lever in ("together", "widths and blocks"):
         return search.solve(budget)
-    halves = (search.measure(search.problem.whole(), form) for form in search.forms[1:])
-    integers = (search.measure(search.ground.all_by(step).whole()) for step in search.steps)
+    halves = (search.measure(search.problem.whole(), form) for form in search.number_formats[1:])
+    integers = (search.measure(search.space.all_by(step).whole()) for step in search.steps)
     return next((t for t in (*halves, *integers) if t.latency.high_ms <= budget), None)
 
 

@@ -20,8 +20,10 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.progress import Silent
 from modelspeed.core.records import Target
 from modelspeed.search.search import Search
+from modelspeed.tuning.delivery import baseline_record
 from modelspeed.tuning.job import Job
-from modelspeed.tuning.session import open_bench
+from modelspeed.tuning.lab import SessionLab
+from modelspeed.tuning.session import open_session
 
 sys.path.insert(0, str(Path(__file__).parent))
 import nets
@@ -52,14 +54,16 @@ def search(checkpoint: Path, share: float) -> tuple[float, float]:
     recipe = recipe.model_copy(update={"adjust": steps})
     inputs = ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
     job = Job(str(checkpoint), Target(speedup=2.0), "nets.py:resnet18", str(nets.HERE), {}, inputs)
-    bench = open_bench(job, recipe, Stages())
-    bench.measure_reference()
-    bench.choose_runtime(bench.original)
-    free, bench.runtime = bench.latency_on_reference(bench.original)
+    session = open_session(job, recipe, Stages()).with_baseline()
+    session = session.with_kernels(session.original)
+    free, runtime = session.relative_latency(session.original)
+    record = baseline_record(session, "tune", session.reference)
+    lab = SessionLab(session, record, Path("unused"), runtime)
     started = time.monotonic()
-    found = Search.of(bench, steps[1], free).solve(share * bench.reference.value_ms)
+    budget_ms = share * session.reference.value_ms
+    found = Search.of(lab, steps[1], free).solve(budget_ms)
     seconds = time.monotonic() - started
-    return seconds, found.latency.high_ms / (share * bench.reference.value_ms) if found else 0.0
+    return seconds, found.latency.high_ms / budget_ms if found else 0.0
 
 
 def main() -> None:

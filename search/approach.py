@@ -33,11 +33,11 @@ def approach(
         rows = [(t.latency.high_ms, t.predicted_ms) for t in points if not t.failed]
         asked = interpolated(rows, aim) if rows else low
         asked = asked if low < asked < high else 0.5 * (low + high)
-        found = problem.solve(asked)
-        if found is None:  # nothing is predicted to be so fast
+        solution = problem.solve(asked)
+        if solution is None:  # nothing is predicted to be so fast
             low = asked
             continue
-        trial = search.measure(found.picks, number_format)
+        trial = search.measure(solution.picks, number_format)
         took = trial.latency.high_ms
         if trial.failed:  # nothing is known of it: wider ones are asked for
             count, low = count + 1, asked

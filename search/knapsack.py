@@ -30,7 +30,7 @@ class Choice:
     """Options rising, the last of which changes nothing; `losses` the rise in loss at each.
 
     Those of a group are widths (0 leaves out the block that it lives in), those of a layer the
-    numbers of its ways to run.
+    indexes of its options.
     """
 
     options: tuple[int, ...]
@@ -79,11 +79,12 @@ class Problem:
         return sum(c.losses[picks[g]] for g, c in self.choices.items())
 
     def fastest(self) -> dict[str, int]:
-        """The choice that is predicted to take least time."""
+        """The picks that are predicted to take the least time."""
         model = _Model(self)
-        time = model.time()  # of what takes equal time the better one
-        found = model.solve(time + 1e-6 * time.max(initial=0.0) * model.costs, [], SECONDS)
-        return self.whole() if found is None else model.picks(found.x)
+        time = model.time()
+        # Losses, scaled to be negligible, decide between picks that take the same time.
+        solution = model.solve(time + 1e-6 * time.max(initial=0.0) * model.costs, [], SECONDS)
+        return self.whole() if solution is None else model.picks(solution.x)
 
     def whole(self) -> dict[str, int]:
         """The last option of each choice that is not barred."""
@@ -96,25 +97,27 @@ class Problem:
     def allows(self, picks: Mapping[str, int]) -> bool:
         return all(picks[name] not in barred for name, barred in self.barred.items())
 
-    def others(self) -> list[Problem]:
-        """The same choices in other eyes: no block goes; and great losses weigh less, which
-        spreads what is taken (a prediction is least sure where it is large)."""
+    def variants(self) -> list[Problem]:
+        """The same problem with square-rooted losses, and without dropping blocks.
+
+        Roots spread the cuts over more choices: large predicted losses are the least certain.
+        """
         choices = {
             name: replace(c, losses=tuple(max(0.0, x) ** 0.5 for x in c.losses))
             for name, c in self.choices.items()
         }
-        found = [replace(self, choices=choices)]
-        return [*found, replace(self, most=0)] if self.blocks else found
+        rooted = [replace(self, choices=choices)]
+        return [*rooted, replace(self, most=0)] if self.blocks else rooted
 
     def solve(self, budget_ms: float, seconds: float = SECONDS) -> Allocation | None:
-        """The least loss within the budget; None where nothing fits or no time was left."""
+        """The least loss within the budget; None if nothing fits or the time ran out."""
         model = _Model(self)
         limit = LinearConstraint(model.time(), -np.inf, budget_ms - self.fixed_ms)
-        found = model.solve(model.costs, [limit], seconds)
-        if found is None:
+        solution = model.solve(model.costs, [limit], seconds)
+        if solution is None:
             return None
-        picks = model.picks(found.x)
-        gap = float(found.mip_gap) if found.mip_gap is not None else 0.0
+        picks = model.picks(solution.x)
+        gap = float(solution.mip_gap) if solution.mip_gap is not None else 0.0
         return Allocation(picks, self.ms(picks), self.loss(picks), gap)
 
 
@@ -133,7 +136,12 @@ def _silent() -> Iterator[None]:
 
 
 class _Model:
-    """Columns: one per option of a choice, then one per tuple of options of each coupled term."""
+    """The knapsack as a linear program in 0-1 columns.
+
+    One column per option of a choice, then one per tuple of options of each coupled term. A layer's
+    time depends on the product of its input and output picks, which is not linear; a column for
+    each tuple makes it linear again, and `ties` keeps tuples and picks consistent.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -150,6 +158,8 @@ class _Model:
                 column += term.ms.size
         self.columns = column
         self.whole = np.zeros(column)
+        # Only the options are integer variables: once they are 0 or 1, `ties` leaves the tuples no
+        # other value, and branching on them would multiply the solver's work.
         self.whole[:singles] = 1
         self.most = np.ones(column)
         for name, barred in problem.barred.items():
@@ -157,16 +167,16 @@ class _Model:
         self.costs = self._losses()
 
     def solve(self, costs: Floats, limits: list[LinearConstraint], seconds: float) -> Any:
-        """HiGHS's answer, None where nothing fits or no time was left."""
+        """HiGHS's answer; None if nothing fits or the time ran out."""
         with _silent():
-            found = milp(
+            solution = milp(
                 costs,
                 integrality=self.whole,
                 bounds=Bounds(0, self.most),
                 constraints=[self.ties(), *self.blocks(), *limits],
                 options={"time_limit": seconds, "mip_rel_gap": GAP},
             )
-        return None if found.x is None else found
+        return None if solution.x is None else solution
 
     def blocks(self) -> list[LinearConstraint]:
         """The groups of a block go to width 0 together; not too many blocks do."""
@@ -184,11 +194,12 @@ class _Model:
 
     def _losses(self) -> Floats:
         losses = np.zeros(self.columns)
+        # Relative to the largest: HiGHS's tolerances are absolute.
         scale = max((max(c.losses) for c in self.problem.choices.values()), default=0.0) or 1.0
         for name, choice in self.problem.choices.items():
             at, count = self.start[name], len(choice.options)
             losses[at : at + count] = np.array(choice.losses) / scale
-            # Of equals the wider one.
+            # Prefer the wider of two equal options.
             losses[at : at + count] += 1e-7 * (1 - np.array(choice.options) / choice.options[-1])
         return losses
 
@@ -203,7 +214,12 @@ class _Model:
         return row
 
     def ties(self) -> LinearConstraint:
-        """One option per choice; the tuples of a term sum to the options of each of its choices."""
+        """One option per choice; the tuples of a term sum to the options of each of its choices.
+
+        The tuples are flows through the options: of a layer with picks x and y, sum over y of
+        z[x, y] = pick[x], and sum over x of z[x, y] = pick[y]. The usual z >= pick[x] + pick[y] - 1
+        would couple them, too, but its relaxation is far looser, so the solver would branch more.
+        """
         rows: list[int] = []
         columns: list[int] = []
         values: list[float] = []

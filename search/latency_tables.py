@@ -71,17 +71,17 @@ def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
     seen = _Seen(module)
     with torch.no_grad():
         seen.of(inputs)
-    found = {}
+    shapes = {}
     for layer in layers_of(module):
         size = seen.sizes[layer.node.name]
         weight = tensor_at(module, layer.weight).shape
         act = activation_of(layer.node)
         batch, space = (size[:1], size[2:]) if layer.space else (size[:-1], ())
-        found[layer.node.name] = Shape(
+        shapes[layer.node.name] = Shape(
             layer, tuple(batch), tuple(space), tuple(weight[2:]),
             (weight[1] * layer.groups, weight[0]), act.node if act else None,
         )  # fmt: skip
-    return found
+    return shapes
 
 
 class _Seen(Recorder):
@@ -154,8 +154,8 @@ class LatencyTables:
         both, whole = row[least], row[widths]
         by_in, by_out = row[(least[0], widths[1])], row[(widths[0], least[1])]
         spread = both + whole - by_in - by_out
-        found = (both * whole - by_in * by_out) / spread if spread > 1e-9 else 0.0
-        return min(max(0.0, found), 0.95 * min(both, by_in, by_out, whole))
+        base = (both * whole - by_in * by_out) / spread if spread > 1e-9 else 0.0
+        return min(max(0.0, base), 0.95 * min(both, by_in, by_out, whole))
 
     def _time(self, shape: Shape, point: Point) -> float:
         generator = torch.Generator().manual_seed(0)
@@ -163,10 +163,10 @@ class LatencyTables:
             *shape.batch, point[0])  # fmt: skip
         x = torch.randn(size, generator=generator).to(self.device)
         layer, given = one_layer(shape, point, x), Inputs((x,))
-        made = first_ready(layer, given, (self.runtime,), lambda _: None)[1]
+        prepared = first_ready(layer, given, (self.runtime,), lambda _: None)[1]
 
         def run() -> object:
-            return made(x)
+            return prepared(x)
 
         with alone(), torch.inference_mode():
             run()
@@ -220,8 +220,8 @@ def one_layer(shape: Shape, point: Point, x: Tensor) -> GraphModule:
 def _shape_only(target: Any, row: list[object], root: nn.Module, x: Tensor) -> Tensor:
     """A meta tensor shaped like the layer's output: kernels are packed for its positions."""
     held = (x, root.weight, root.bias, *row[3:])
-    found: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in held))
-    return found
+    output: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in held))
+    return output
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ AS_IT_IS = LayerOption(FLOAT, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """By the node of each layer that has any, its ways; the last is as it is."""
+    """By the node of each layer that has any, its options; the last is to stay as it is."""
 
     of: Mapping[str, tuple[LayerOption, ...]] = field(default_factory=dict)
 
@@ -84,32 +84,34 @@ class LayerOptions:
             except Exception as error:  # the layers stay as they are, and the step says why
                 lab.leave_out_step(place, error)
                 continue
-            for node, way in rows:
-                if way.rank not in [w.rank for w in found.get(node, ()) if w.step == place]:
-                    found[node] = (*found.get(node, ()), way)
-        return cls({node: (*ways, AS_IT_IS) for node, ways in found.items()})
+            for node, option in rows:
+                if option.rank not in [o.rank for o in found.get(node, ()) if o.step == place]:
+                    found[node] = (*found.get(node, ()), option)
+        return cls({node: (*options, AS_IT_IS) for node, options in found.items()})
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return tuple(sorted({w.step for ways in self.of.values() for w in ways} - {FLOAT}))
+        return tuple(sorted({o.step for options in self.of.values() for o in options} - {FLOAT}))
 
     def taken(self, picks: Mapping[str, int]) -> dict[str, LayerOption]:
         """By node: how it runs, of those that are not as they are."""
-        chosen = {node: ways[picks[choice_of(node)]] for node, ways in self.of.items()}
-        return {node: way for node, way in chosen.items() if way.step != FLOAT}
+        chosen = {node: options[picks[choice_of(node)]] for node, options in self.of.items()}
+        return {node: option for node, option in chosen.items() if option.step != FLOAT}
 
-    def others(self, *steps: int) -> dict[str, tuple[int, ...]]:
-        """By the name of each layer's choice: the options that are none of `steps`, which hold
-        FLOAT for a layer as it is; where none is, the layer stays as it is."""
+    def barred_outside(self, *steps: int) -> dict[str, tuple[int, ...]]:
+        """By the name of each layer's choice, the options that no step of `steps` offers.
+
+        FLOAT stands for a layer as it is; a layer with no option left stays as it is.
+        """
         rows = {}
-        for node, ways in self.of.items():
-            wanted = [w.step for w in ways if w.step in steps] or [FLOAT]
-            rows[choice_of(node)] = tuple(i for i, w in enumerate(ways) if w.step not in wanted)
+        for node, options in self.of.items():
+            wanted = [o.step for o in options if o.step in steps] or [FLOAT]
+            rows[choice_of(node)] = tuple(i for i, o in enumerate(options) if o.step not in wanted)
         return rows
 
 
 def choice_of(node: str) -> str:
-    """Of the choice between a layer's ways, beside those of groups."""
+    """Name of the choice between a layer's options; groups have choices under their own names."""
     return f"{node} runs"
 
 
@@ -126,10 +128,10 @@ def _offered(
 ) -> list[tuple[str, LayerOption]]:
     adjuster = ADJUSTERS[lab.recipe.adjust[place].name]
     plan = adjuster.plan(lab.context(start.module), settings)
-    return list(_ways(lab, start, plan, place, usual))
+    return list(_faster_options(lab, start, plan, place, usual))
 
 
-def _ways(
+def _faster_options(
     lab: Lab, start: Context, plan: Plan, place: int, usual: Mapping[str, float]
 ) -> Iterator[tuple[str, LayerOption]]:
     """By node: how the plan has it run, where that is faster."""

@@ -25,19 +25,19 @@ def meet_target(search: Search) -> tuple[Trial, float]:
         search.say_feasible(search.smallest())
     shares: dict[int, float] = {}  # of the target, by the trial's place
     for _ in range(ROUNDS):
-        found = search.solve(budget)
-        if found is None or (at := search.trials.index(found)) in shares:
+        trial = search.solve(budget)
+        if trial is None or (at := search.trials.index(trial)) in shares:
             break
         try:
-            shares[at] = share = _verified(search, found)
+            shares[at] = share = _verified(search, trial)
         except Exception as error:  # another one may do; where none does, lossless work is left
-            search.fail(found, error)
+            search.fail(trial, error)
             continue
-        enough = share <= MARGIN and (share >= WINDOW or not found.loss)
+        enough = share <= MARGIN and (share >= WINDOW or not trial.loss)
         if enough or not search.in_time():
             break
         # From what this one took, which may be well below what it was allowed.
-        budget = found.latency.high_ms * 0.5 * (WINDOW + MARGIN) / share
+        budget = trial.latency.high_ms * 0.5 * (WINDOW + MARGIN) / share
     return _best(search, shares), min(t.latency.value_ms for t in search.trials)
 
 
@@ -50,10 +50,10 @@ def _best(search: Search, shares: dict[int, float]) -> Trial:
     return search.trials[min(met, key=lambda at: shares[at])] if met else search.smallest()
 
 
-def _verified(search: Search, found: Trial) -> float:
+def _verified(search: Search, trial: Trial) -> float:
     """The part of the target that the staged artifact uses in a fresh process."""
     lab = search.lab
-    variant = lab.build(search.decision(found)).under(found.runtime)
+    variant = lab.build(search.decision(trial)).under(trial.runtime)
     # Weights of the graph that is exported are shared by nothing that still changes.
     checked = lab.verify(replace(variant, module=clone(variant.module)))
     share = share_of_target(lab.target, checked)

@@ -66,10 +66,10 @@ class ProblemBuilder:
         pruner: Pruner,
         tables: LatencyTables,
         depth: DroppableBlocks | None = None,
-        ways: LayerOptions | None = None,
+        layer_options: LayerOptions | None = None,
     ) -> None:
         self.pruner, self.tables, self.depth = pruner, tables, depth or DroppableBlocks()
-        self.layer_options = (ways or LayerOptions()).of
+        self.layer_options = (layer_options or LayerOptions()).of
         self.groups = {g.name: g for g in pruner.analysis.prunable if pruner.limit(g) > 0}
         self.whole = {name: g.size for name, g in self.groups.items()}
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
@@ -91,11 +91,12 @@ class ProblemBuilder:
         return self.tables.measure(wanted, advance)
 
     def problem(self) -> Problem:
-        """The knapsack over corner widths, width 0 where a block can be left out, and ways."""
+        """The knapsack: corner widths, width 0 for blocks that can be left out, layer options."""
         terms, fixed = self._terms()
         kept = {name: self._corners(name, terms) for name in self.groups}
         kept |= {
-            choice_of(node): list(range(len(ways))) for node, ways in self.layer_options.items()
+            choice_of(node): list(range(len(options)))
+            for node, options in self.layer_options.items()
         }
         leads = self.depth.lead_of_group
         dropping = {d.inner[0]: d.loss for d in self.depth.blocks}
@@ -107,9 +108,9 @@ class ProblemBuilder:
             if name in leads:
                 widths, rises = (0, *widths), (dropping.get(name, 0.0), *rises)
             choices[name] = Choice(widths, rises)
-        for node, ways in self.layer_options.items():
-            rises = tuple(way.loss for way in ways)
-            choices[choice_of(node)] = Choice(tuple(range(len(ways))), rises)
+        for node, options in self.layer_options.items():
+            rises = tuple(option.loss for option in options)
+            choices[choice_of(node)] = Choice(tuple(range(len(options))), rises)
         cut = [Term(t.names, t.ms[np.ix_(*(kept[n] for n in t.names))]) for t in terms]
         inner = tuple(d.inner for d in self.depth.blocks)
         return _with_blocks(Problem(choices, cut, fixed, inner, self.depth.most), leads)
@@ -148,7 +149,7 @@ class ProblemBuilder:
         `groups` tells of, by its lead."""
         names = groups
         if node in self.layer_options:
-            whole = np.array([way.share for way in self.layer_options[node]])
+            whole = np.array([option.share for option in self.layer_options[node]])
             names = (*names, choice_of(node))
             ms = ms[..., None] * (whole if shares is None else shares)
         lead = self.depth.lead_of_node.get(node)
@@ -158,9 +159,11 @@ class ProblemBuilder:
         return Term(names, ms)
 
     def _shares(self, node: str, shape: Shape, pairs: Iterable[tuple[int, int]]) -> Floats:
-        """[pair of widths, way]"""
-        kernel, ways = math.prod(shape.kernel), self.layer_options.get(node, ())
-        return np.array([[way.at(kernel, shape.widths, *pair) for way in ways] for pair in pairs])
+        """[pair of widths, option]"""
+        kernel, options = math.prod(shape.kernel), self.layer_options.get(node, ())
+        return np.array(
+            [[option.at(kernel, shape.widths, *pair) for option in options] for pair in pairs]
+        )
 
     def _requests(self, cell: Cell) -> list[list[tuple[int, int]]]:
         """Widths to look up: one row over all choices where exact, else one row per group."""

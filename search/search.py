@@ -29,9 +29,6 @@ RECOVER_SECONDS = 15.0  # for the shortlist of a format; a large model takes as 
 OUT_OF_REACH = (
     "the target is out of reach with this recipe; building the fastest variant it can reach"
 )
-OUT_OF_REACH = (
-    "the target is out of reach with this recipe; building the fastest variant it can reach"
-)
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
 
@@ -55,27 +52,27 @@ class Search:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """All that was tried beyond lossless work."""
+        """All trials but the first, which is lossless."""
         return tuple(candidates(self.trials[1:]))
 
     @classmethod
     def of(cls, lab: Lab, step: Step, free: Latency) -> Search:
         """Scores on the model as it stands when the recipe reaches the pruning step.
 
-        `free` is the latency of lossless work alone.
+        `free` is the latency after lossless steps only.
         """
         space = SearchSpace.of(lab, step)
         whole = space.problem.whole()
-        made = cls(lab, space)
-        made.trials.append(Trial(whole, made.problem.ms(whole), 0.0, free, lab.runtime))
-        made._recall()
-        if made.problem.choices:
-            made.steps = tuple(
-                s for s in space.layer_options.steps if made._gains(space.all_by(s).whole())
+        search = cls(lab, space)
+        search.trials.append(Trial(whole, search.problem.ms(whole), 0.0, free, lab.runtime))
+        search._recall()
+        if search.problem.choices:
+            search.steps = tuple(
+                s for s in space.layer_options.steps if search._gains(space.all_by(s).whole())
             )
-            found = (f for f in half_precision_steps(lab.recipe) if made._gains(whole, f))
-            made.number_formats = (FLOAT, *found)
-        return made
+            faster = (f for f in half_precision_steps(lab.recipe) if search._gains(whole, f))
+            search.number_formats = (FLOAT, *faster)
+        return search
 
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
@@ -122,7 +119,7 @@ class Search:
         return next(same, None)
 
     def measure(self, picks: Picks, number_format: int = FLOAT) -> Trial:
-        """One that fails is no better than nothing, and the search goes on."""
+        """The trial for these picks, measured once; one that fails is marked, not raised."""
         known = self.known(picks, number_format)
         if known is not None:
             return known
@@ -133,16 +130,16 @@ class Search:
 
     def _unmade(self, picks: Picks, number_format: int, error: Exception) -> Trial:
         formats, name = self.space.formats(self.lab.recipe, picks, number_format)
-        made = Trial(
+        trial = Trial(
             picks, self.problem.ms(picks), self.problem.loss(self.space.settled(picks)),
             UNMEASURED, self.lab.runtime, number_format=number_format, formats=formats, name=name,
         )  # fmt: skip
-        self.trials.append(made)
-        self.fail(made, error)
-        return made
+        self.trials.append(trial)
+        self.fail(trial, error)
+        return trial
 
     def fail(self, trial: Trial, error: Exception) -> None:
-        """The trial is none any more, and the report says why."""
+        """Count the trial as failed; the report says why."""
         label = f"tried {self.trials.index(trial)}, {trial.name}"
         trial.fail(self.lab.set_aside(label, error))
         self.lab.progress.note(f"{label}: {trial.failed}")
@@ -163,30 +160,30 @@ class Search:
         names = (lab.runtime_for(variant.module),) if packs else ()
         latency, runtime = lab.latency(variant, names)
         loss = self.problem.loss(self.space.settled(picks))
-        made = Trial(
+        trial = Trial(
             picks, predicted, loss, latency, runtime, expected,
             number_format=number_format, formats=formats, name=name,
         )  # fmt: skip
-        self.trials.append(made)
-        lab.write_down("trial", made)
+        self.trials.append(trial)
+        lab.write_down("trial", trial)
         if expected is not None:
             lab.progress.note(f"tried: {latency.value_ms:.3g} ms, {expected:.3g} predicted")
-        return made
+        return trial
 
     def of_problem(self, number_format: int, problem: Problem) -> list[Trial]:
         """Trials in a number format whose picks the problem allows."""
-        made = (t for t in self.trials if t.number_format == number_format and not t.failed)
-        return [t for t in made if problem.allows(t.picks)]
+        built = (t for t in self.trials if t.number_format == number_format and not t.failed)
+        return [t for t in built if problem.allows(t.picks)]
 
     def smallest(self) -> Trial:
         """The fastest trial of all; the lossless one if nothing else can be built."""
-        made = [
+        fastest = [
             self.measure(problem.fastest(), number_format)
             for number_format in self.number_formats
             for problem in self.problems(number_format)
         ]
-        found = [t for t in made if not t.failed] or [t for t in self.trials if not t.failed]
-        return min(found, key=lambda t: t.latency.value_ms)
+        usable = [t for t in fastest if not t.failed] or [t for t in self.trials if not t.failed]
+        return min(usable, key=lambda t: t.latency.value_ms)
 
     def solve(self, budget_ms: float) -> Trial | None:
         """The best of those found whose measured upper bound is within the budget, ideally just so.
@@ -202,7 +199,7 @@ class Search:
             return None
         for number_format in self.number_formats:
             free, *others = self.problems(number_format)
-            for problem in (free, *free.others(), *others):
+            for problem in (free, *free.variants(), *others):
                 if self._between(problem, budget_ms, number_format):
                     trials = TRIALS if problem is free else OTHER_TRIALS
                     approach(self, problem, budget_ms, trials, number_format)
@@ -253,11 +250,11 @@ class Search:
             return
         lab = self.lab
         try:
-            found: HeldOut = lab.held_out(lab.build(self.decision(trial), recover=True))
+            measured: HeldOut = lab.held_out(lab.build(self.decision(trial), recover=True))
         except Exception as error:
             self.fail(trial, error)
             return
-        trial.distance, trial.held = found.divergence, found.score
+        trial.distance, trial.held = measured.divergence, measured.score
         lab.write_down("trial", trial)
         lab.progress.note(
             f"{trial.latency.value_ms:.3g} ms, {trial.name}: held-out {trial.held:.4f}"

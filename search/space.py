@@ -42,18 +42,21 @@ class SearchSpace:
 
     def all_by(self, step: int) -> Problem:
         """Every layer that can runs by this step of the recipe."""
-        return replace(self.problem, barred=self.layer_options.others(step))
+        return replace(self.problem, barred=self.layer_options.barred_outside(step))
 
     def problems(self, steps: tuple[int, ...]) -> list[Problem]:
-        """Where layers may run by `steps`: the one with all freedom, and those with no layer and
-        with every layer run so, which are there since predictions err."""
+        """Problems in which layers may run by `steps`.
+
+        The unconstrained problem first, then the extremes (no layer, every layer by one step),
+        because predictions can be wrong.
+        """
         if not steps:
             return [self.all_by(FLOAT)]
-        free = replace(self.problem, barred=self.layer_options.others(FLOAT, *steps))
+        free = replace(self.problem, barred=self.layer_options.barred_outside(FLOAT, *steps))
         return [free, self.all_by(FLOAT), *map(self.all_by, steps)]
 
     def settled(self, picks: Picks) -> dict[str, int]:
-        """Layers of blocks that are left out run as they are: no other way means anything."""
+        """Layers of blocks that are left out run as they are: other options mean nothing."""
         leads, lead_of = (d.inner[0] for d in self.depth.blocks), self.depth.lead_of_node
         gone = {a for a in leads if not self.problem.choices[a].options[picks[a]]}
         rows = {
@@ -71,8 +74,8 @@ class SearchSpace:
         gone = tuple(d.block for d in self.depth.blocks if not widths[d.inner[0]])
         kept = {g: w for g, w in widths.items() if w}
         nodes: dict[tuple[int, int], set[str]] = {}
-        for node, way in self.layer_options.taken(picks).items():
-            nodes.setdefault((way.step, way.rank), set()).add(node)
+        for node, option in self.layer_options.taken(picks).items():
+            nodes.setdefault((option.step, option.rank), set()).add(node)
         steps = recipe.adjust
         taken = [
             StepDecision(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())
@@ -88,7 +91,8 @@ class SearchSpace:
         self, recipe: Recipe, picks: Picks, number_format: int
     ) -> tuple[tuple[int, ...], str]:
         """The steps that an allocation takes besides widths, and in words."""
-        counts = Counter(way.step for way in self.layer_options.taken(self.settled(picks)).values())
+        taken = self.layer_options.taken(self.settled(picks))
+        counts = Counter(option.step for option in taken.values())
         whole = [] if number_format == FLOAT else [number_format]
         names = [name_of(recipe, f) for f in whole]
         for step, count in sorted(counts.items()):
@@ -110,14 +114,16 @@ class SearchSpace:
             context.analysis, ranking.scores, ranking.costs, step.settings, ranking.multiple,
             ranking.instead,
         )  # fmt: skip
-        ways = LayerOptions()
+        layer_options = LayerOptions()
         if low_rank_steps(lab.recipe) or integer_steps(lab.recipe):
-            ways = lab.remember("ways", LayerOptions, lambda: LayerOptions.measured(lab, start))
+            layer_options = lab.remember(
+                "ways", LayerOptions, lambda: LayerOptions.measured(lab, start)
+            )
         lab.progress.stage("timing layers at other widths")
         problem = lab.remember(
-            "widths", Problem, lambda: _timed(lab, start, pruner, ranking.depth, ways)
+            "widths", Problem, lambda: _timed(lab, start, pruner, ranking.depth, layer_options)
         )
-        return cls(pruner, ranking.depth, problem, ways)
+        return cls(pruner, ranking.depth, problem, layer_options)
 
 
 @dataclass(frozen=True)
@@ -132,27 +138,27 @@ class Ranking:
 
     @classmethod
     def of(cls, lab: Lab, context: Context, step: Step) -> Ranking:
-        made = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
-        groups = [g for g in context.analysis.prunable if made.limit(g) > 0]
+        pruner = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
+        groups = [g for g in context.analysis.prunable if pruner.limit(g) > 0]
         depth = DroppableBlocks.of(context, groups, _open_drop(lab))
         assert isinstance(step.settings, Prune)
-        if depth.blocks and (made.instead or step.settings.importance == "magnitude"):
+        if depth.blocks and (pruner.instead or step.settings.importance == "magnitude"):
             depth = DroppableBlocks(reason="weight norms can't compare blocks with channels")
-        return cls(made.scores, made.costs, made.multiple, depth, made.instead)
+        return cls(pruner.scores, pruner.costs, pruner.multiple, depth, pruner.instead)
 
 
 def _open_drop(lab: Lab) -> DropBlocks | None:
     """The settings of a `drop_blocks` step that leaves it to the search how many go."""
-    found = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
-    return next((s for s in found if s.count is None), None)
+    settings = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
+    return next((s for s in settings if s.count is None), None)
 
 
 def _timed(
-    lab: Lab, start: Context, pruner: Pruner, depth: DroppableBlocks, ways: LayerOptions
+    lab: Lab, start: Context, pruner: Pruner, depth: DroppableBlocks, layer_options: LayerOptions
 ) -> Problem:
     """The knapsack, from timings of layers at other widths."""
     tables = LatencyTables.of(lab.runtime, start.device, Store.of(lab.fingerprint, lab.runtime))
-    builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, ways)
+    builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, layer_options)
     count = builder.measure(lambda n: lab.progress.advance(n))
     lab.progress.note(f"made {count} timings of layers; the rest was known on this machine")
     return builder.problem()

@@ -46,11 +46,11 @@ def _halved(search: Search, problem: Problem, least: float, number_format: int) 
         aim = math.sqrt(fast * slow)
         tried = search.of_problem(number_format, problem)
         points = [(t.latency.value_ms, t.predicted_ms) for t in tried]
-        found = problem.solve(interpolated(points, aim))
-        if found is None:
+        solution = problem.solve(interpolated(points, aim))
+        if solution is None:
             break
-        known = search.known(found.picks, number_format)
-        trial = known or search.measure(found.picks, number_format)
+        known = search.known(solution.picks, number_format)
+        trial = known or search.measure(solution.picks, number_format)
         # What is known already tells no more than on which side of the aim to go on.
         ms = aim if known or trial.failed else trial.latency.value_ms
         if search.held(trial) < least:

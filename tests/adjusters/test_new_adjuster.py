@@ -25,7 +25,7 @@ from modelspeed.configs.settings import SETTINGS
 from modelspeed.core.errors import ConfigError
 from modelspeed.graph.capture import tensor_at
 from modelspeed.graph.edits.apply import ScaleParameter
-from modelspeed.search.number_formats import halves
+from modelspeed.search.number_formats import half_precision_steps
 from pydantic import Field
 from quick import hasten
 from typer.testing import CliRunner
@@ -75,7 +75,8 @@ def test_rules_of_order_hold_for_it_by_its_facts(monkeypatch):
     assert "Put it first" in refusal(half, dim)
     monkeypatch.setattr(Dim, "facts", Facts(changes_format=True, searched="the whole model"))
     assert "after `adjust[0]`, a `dim`" in refusal(dim, make_step("scale", factor=2.0, first=1))
-    assert halves(Recipe(adjust=(dim, half))) == (0, 1) and isinstance(half.settings, Precision)
+    assert half_precision_steps(Recipe(adjust=(dim, half))) == (0, 1)
+    assert isinstance(half.settings, Precision)
 
 
 def test_list_shows_its_settings_its_facts_and_its_preset():

@@ -112,7 +112,9 @@ def test_a_way_takes_its_share_of_a_layers_time_at_every_width(lab, tmp_path, mo
     settings = make_step("prune", max_ratio=0.9, round_to=4).settings
     ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.25, 0.1), AS_IT_IS)})
     tables = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
-    widths = ProblemBuilder(lab.module, lab.inputs, Pruner.of(context, settings), tables, ways=ways)
+    widths = ProblemBuilder(
+        lab.module, lab.inputs, Pruner.of(context, settings), tables, layer_options=ways
+    )
     widths.measure(lambda n: None)
     problem = widths.problem()
     name = choice_of("conv2d_1")

@@ -66,13 +66,13 @@ def test_values_come_back_as_they_were():
     journal, _ = opened()
     problem = Problem({"a": Choice((1, 2), (0.5, 0.0))}, [Term(("a",), np.arange(2.0))], 3.0)
     ranking = Ranking({"a": np.array([0.1, 0.2])}, {"a": 4.0}, 8, DEPTH)
-    ways = LayerOptions({"conv": (LayerOption(1, 0.5, 0.1, 8), AS_IT_IS)})
-    rows = (("ways", ways), ("widths", problem), ("ranking", ranking), ("trial", TRIAL))
+    layer_options = LayerOptions({"conv": (LayerOption(1, 0.5, 0.1, 8), AS_IT_IS)})
+    rows = (("ways", layer_options), ("widths", problem), ("ranking", ranking), ("trial", TRIAL))
     for stage, value in rows:
         journal.put(stage, value)
     again, notes = opened()
     assert notes == ["taken from the journal: ways, widths, ranking, trial"]
-    assert again.get("ways", LayerOptions) == ways
+    assert again.get("ways", LayerOptions) == layer_options
     found = again.get("widths", Problem)
     assert found.choices == problem.choices and found.fixed_ms == 3.0
     assert found.terms[0].names == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
