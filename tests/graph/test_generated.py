@@ -64,11 +64,12 @@ def test_all_operators_are_drawn_and_most_nets_can_be_pruned():
     seen, prunable = Counter(), []
 
     @seed(0)  # derandomized, a change of a name here would draw other nets
-    @settings(SETTINGS, max_examples=300)
+    @settings(SETTINGS, max_examples=1500, derandomize=False)
     @given(programs())
     def sample(program):
         seen.update(name for name, _, _ in program)
-        prunable.append(bool(analyzed(program)[1].prunable))
+        if len(prunable) < 100:
+            prunable.append(bool(analyzed(program)[1].prunable))
 
     sample()
     assert set(seen) == set(OPERATORS)

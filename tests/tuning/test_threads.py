@@ -68,7 +68,8 @@ def test_each_count_is_in_force_while_it_is_timed(monkeypatch):
     monkeypatch.setattr(threads, "measure_interleaved", measure)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     before = torch.get_num_threads()
-    threads.measure_by_threads(lambda x: seen.append(torch.get_num_threads()), Inputs.of((pico.images(),)))
+    model, inputs = lambda x: seen.append(torch.get_num_threads()), Inputs.of((pico.images(),))
+    threads.measure_by_threads(model, inputs)
     assert seen == [1, 2] and torch.get_num_threads() == before
 
 
