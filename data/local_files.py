@@ -20,7 +20,7 @@ IMAGES = "imagefolder"
 KINDS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 KINDS |= dict.fromkeys(SUFFIXES, IMAGES)
 LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # beside images: their columns
-OWN = ("dataset_infos.json", "dataset_info.json")  # notes of the library, no rows
+OWN = ("dataset_infos.json", "dataset_info.json")  # written by the library; they hold no rows
 _PATTERN = re.compile(r"[*?\[\]]|::")  # a path with these would mean others to the library
 
 

@@ -213,7 +213,7 @@ class Search:
         return fits and self.measure(problem.whole(), number_format).latency.high_ms > budget_ms
 
     def exact(self, budget_ms: float) -> Trial | None:
-        """The whole model in half precision where that is enough: nothing need be removed.
+        """The whole model in half precision, if that is enough: then nothing is removed.
 
         With data it must keep to `limits.max_drop` on what is held out of training.
         """
