@@ -13,7 +13,7 @@ ENOUGH = 0.05  # of counted work must be done before its rate says when the rest
 
 
 class Live:
-    """A `Talk` on a terminal; plain lines where stderr is none."""
+    """Progress on a terminal; plain lines if stderr is not one."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = Console(stderr=True)
