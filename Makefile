@@ -54,7 +54,7 @@ schema: $(READY)
 	from modelspeed.configs.schema import json_schema; \
 	Path("docs/recipe.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")'
 
-# Generated nets by the thousand; `make test` runs 500 of them.
+# Generated nets by the thousand; `make test` runs 150 of them.
 fuzz: $(READY)
 	MODELSPEED_FUZZ=20000 $(BIN)/python -m pytest tests/graph/test_generated.py
 

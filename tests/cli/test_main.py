@@ -97,6 +97,7 @@ def test_widths_and_number_formats_go_together_in_one_run(folder):
     assert torch.isfinite(modelspeed.load(folder / "fast")(x)).all()
 
 
+@pytest.mark.long
 def test_a_target_above_the_baseline_does_only_lossless_work(folder):
     code, out, _ = run("tune", folder / "ckpt.pt", "--target-ms", "1000", "--out", folder / "fast",
                        "--json", "--threads", "1")  # fmt: skip

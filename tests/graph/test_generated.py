@@ -18,7 +18,7 @@ from nets import OPERATORS, Generated, programs
 
 FUZZ = int(os.environ.get("MODELSPEED_FUZZ", "0"))
 SETTINGS = settings(
-    max_examples=FUZZ or 500,
+    max_examples=FUZZ or 150,
     derandomize=not FUZZ,
     deadline=None,
     database=None,
