@@ -50,6 +50,7 @@ def drag(module, edit):
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(edits.KINDS, "Drag", Drag)
+    monkeypatch.setitem(edits._KEYS, Drag, "Drag")
     monkeypatch.setitem(edits._APPLY, Drag, drag)
     quick.hasten(monkeypatch.setattr)
     return pico.project(tmp_path / "user").parent
