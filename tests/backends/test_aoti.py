@@ -86,6 +86,7 @@ def world(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
+@pytest.mark.long
 def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path):
     module = capture(net(), ONE)
     package = aoti.build_package(module, ONE)

@@ -156,6 +156,7 @@ def test_a_limit_of_accuracy_without_data_is_refused_not_passed(measured, made, 
         recipe.write_text(text)
 
 
+@pytest.mark.long
 def test_doctor_prints_findings_or_json():
     code, out, _ = run("doctor", "--seconds", "0.5", "--threads", "1", "--json")
     found = json.loads(out)

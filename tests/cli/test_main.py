@@ -264,6 +264,7 @@ def build():
 """
 
 
+@pytest.mark.long
 def test_a_model_with_keywords_and_several_outputs_goes_through_the_whole_tool(tmp_path):
     (tmp_path / "pair.py").write_text(PAIR)
     scope = {}

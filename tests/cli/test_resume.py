@@ -136,6 +136,7 @@ def test_apply_goes_on_and_says_how_after_ctrl_c(folder, apply):
     assert not Heard.last.coming and Heard.last.stages[-1] == "verifying in a fresh process"
 
 
+@pytest.mark.long
 def test_tune_counts_its_stages_and_says_early_what_is_feasible(folder, apply):
     (folder / "modelspeed.yaml").write_text(pico.RECIPE)
     err = apply("--target-ms", "0.001", verb="tune")[1]

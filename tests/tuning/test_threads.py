@@ -93,6 +93,7 @@ def test_the_same_machine_is_no_warning_and_each_difference_is_named():
     assert {found.code, no_compiler("inductor", "needs one").code} <= set(CODES)
 
 
+@pytest.mark.long
 def test_a_run_with_auto_says_its_count_and_loading_with_another_warns(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "cache"))
     quick.hasten(monkeypatch.setattr)
