@@ -23,7 +23,6 @@ def rank_backends(
     module: GraphModule,
     inputs: Inputs,
     runtime: str,
-    percentile: float,
     probes: Sequence[Inputs],
 ) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
     """Names of the runtimes worth trying on variants of `module`, the one measured fastest first.

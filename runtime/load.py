@@ -87,7 +87,7 @@ def load(
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
         return _onto(model, Path(folder))
     made = open_artifact(
-        Path(folder), runtime=runtime, device=device, trust_compiled=trust_compiled
+        read_artifact(Path(folder)), runtime=runtime, device=device, trust_compiled=trust_compiled
     )
     for notice in made.notices:
         _warn(notice)
@@ -107,14 +107,14 @@ class Opened:
 
 
 def open_artifact(
-    folder: Path,
+    artifact: LoadedArtifact,
     *,
     runtime: str | None = None,
     device: str | None = None,
     trust_compiled: bool = False,
 ) -> Opened:
     """The loaded artifact, with the notices that `load` warns of. Raises what `load` raises."""
-    artifact = read_artifact(folder)
+    folder = artifact.folder
     tuned = _machine(artifact.manifest)
     there = device or _device(tuned)
     check_device(there)

@@ -55,7 +55,7 @@ class Decision:
         """The step's plan, None where it leaves nothing open."""
         if step.name == "prune":
             return self._prune(step, context)
-        if isinstance(step.settings, DropBlocks) and step.settings.count is None:
+        if isinstance(step.settings, DropBlocks) and step.settings.is_open():
             if self.removes_nothing:
                 return Plan((), (LeftAlone("blocks", NOTHING),))
             edits = leave_out(self.blocks)
@@ -67,7 +67,7 @@ class Decision:
 
     def decides(self, step: Step) -> bool:
         """True if the search, not the recipe, says what the step does."""
-        blocks = isinstance(step.settings, DropBlocks) and step.settings.count is None
+        blocks = isinstance(step.settings, DropBlocks) and step.settings.is_open()
         return step.name == "prune" or blocks or any(step is s for s in self.open)
 
     def takes(self, step: Step) -> bool:

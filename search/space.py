@@ -150,7 +150,7 @@ class Ranking:
 def _open_drop(lab: Lab) -> DropBlocks | None:
     """The settings of a `drop_blocks` step that leaves it to the search how many go."""
     settings = (s.settings for s in lab.recipe.adjust if isinstance(s.settings, DropBlocks))
-    return next((s for s in settings if s.count is None), None)
+    return next((s for s in settings if s.is_open()), None)
 
 
 def _timed(

@@ -52,7 +52,6 @@ def apply_recipe(
         final = replace(final, summary=_summary(final))
         outcome = sealed(session, artifact, variant, final, out, force)
     session.journal.remove()
-    assert outcome is not None
     return outcome
 
 

@@ -97,7 +97,7 @@ def check(request: CheckRequest, progress: Progress) -> Check:
     artifact = read_artifact(request.folder, verify=True)
     cases.append(_timed(Case("artifact", "passed", "hash and stored sample fit"), started))
     ready = open_artifact(
-        request.folder,
+        artifact,
         runtime=request.runtime,
         device=request.target.device,
         trust_compiled=request.trust_compiled,

@@ -33,6 +33,7 @@ from ..search.target import is_set, original_share
 from ..search.variant import Variant
 from .compare_backends import compile_where_faster
 from .session import Session, parameters_of
+from .stages import VERIFYING
 from .steps import StepRunner
 from .verification import verify
 
@@ -152,7 +153,7 @@ def verified(
     A runtime whose outputs differ there is left out from here on: the same weights are then
     loaded under the next one, and in the end as the plain graph.
     """
-    session.progress.stage("verifying in a fresh process")
+    session.progress.stage(VERIFYING)
     recipe, usual_ms = dump_recipe(session.recipe), session.baseline.undisturbed_ms
     while True:
         try:
@@ -185,6 +186,8 @@ def ship(
             artifact, attempt, checked = verified(session, artifact, attempt, record)
             if checked.comparison.finding != "slower":
                 final = finish(attempt, checked)
+                if final is None:
+                    return None
                 return sealed(session, artifact, attempt, final, out, force)
     assert checked is not None
     target = session.job.target
@@ -203,12 +206,9 @@ def _lossless(session: Session) -> tuple[Variant, Session]:
 
 
 def sealed(
-    session: Session, artifact: Staged, variant: Variant, record: Record | None, out: Path,
-    force: bool,
-) -> Outcome | None:  # fmt: skip
+    session: Session, artifact: Staged, variant: Variant, record: Record, out: Path, force: bool,
+) -> Outcome:  # fmt: skip
     """The folder as it was measured, under its name, with the record and the reports."""
-    if record is None:
-        return None
     recipe = dump_recipe(session.recipe)
     artifact.describe(record, variant.runtime, recipe, reports(record))
     artifact.seal(force=force)

@@ -62,9 +62,8 @@ def profile(
 def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and each that compiles."""
     session.progress.stage("comparing runtimes")
-    percentile = session.job.target.percentile
     best, left_out = rank_backends(
-        session.original, session.inputs, DEFAULT_RUNTIME, percentile, session.probes
+        session.original, session.inputs, DEFAULT_RUNTIME, session.probes
     )
     session.exclusions.note_runtimes(left_out)
     lowering = next((n for n in best if n != PLAIN), PLAIN)

@@ -157,7 +157,7 @@ class Session:
 
     def _ranked(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
         target = self.job.target
-        return rank_backends(module, self.inputs, target.runtime, target.percentile, self.probes)
+        return rank_backends(module, self.inputs, target.runtime, self.probes)
 
     def _gives_the_same(self, module: GraphModule, name: str) -> bool:
         """Asked for a runtime's first graph in another format; the fresh process asks for each."""

@@ -81,7 +81,7 @@ class StepRunner:
         places = iter(range(len(recipe.adjust)))
         for step, left_out in recipe.every_step():
             place = None if left_out else next(places)
-            failed = session.exclusions.steps.get(-1 if place is None else place)
+            failed = None if place is None else session.exclusions.steps.get(place)
             reason = left_out or ("" if self._is_wanted(step) else self._unwanted())
             if failed is not None:
                 variant = variant.with_step(_row(step, "rolled back", failed))

@@ -49,7 +49,7 @@ def _trains(settings: Any) -> bool:
 
 def _judged(settings: Any) -> bool:
     """True if the metric on held-out training data decides about the step."""
-    searched = isinstance(settings, Prune) and settings.ratio is None
+    searched = isinstance(settings, Prune) and settings.is_open()
     return searched or isinstance(settings, (Compensate, Finetune)) or _trains(settings)
 
 

@@ -87,12 +87,12 @@ def verify_here(request: VerificationRequest) -> Verification:
     source = open_source(job)
     if source.sha256 != read_manifest(folder)["source_sha256"]:
         raise MeasureError(f"`{job.checkpoint}` was changed while it was tuned.")
-    read_artifact(folder, verify=True)
+    artifact = read_artifact(folder, verify=True)
     inputs, device = example_inputs(job, source), job.target.device
-    original, variant = source.module.to(device), open_artifact(folder, device=device)
+    original, variant = source.module.to(device), open_artifact(artifact, device=device)
     refused = [n for n in variant.notices if n.code in ("runtime_differs", "runtime_fails")]
     if refused:
-        raise OutputsDiffer(refused[0].seen, str(read_manifest(folder)["runtime"]))
+        raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, program_inputs(source))
     outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))

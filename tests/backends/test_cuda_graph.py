@@ -128,7 +128,7 @@ def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, k
     )
     inputs = Inputs((pico.images(1),))
     module = capture(pico.net([]), inputs)
-    names, left_out = ranking.rank_backends(module, inputs, "lowered", 50.0, (inputs,))
+    names, left_out = ranking.rank_backends(module, inputs, "lowered", (inputs,))
     assert "folded" not in names and names[0] == "plain"
     assert left_out == (
         LeftAlone(
