@@ -13,7 +13,7 @@ from .load_flags import LoadFlags
 from .takes import Given, takes
 
 
-@takes(LoadFlags, MachineFlags, unset=True, changed={"threads": f.THREADS})
+@takes(LoadFlags, MachineFlags, unset=True, leave_out=("minutes",), changed={"threads": f.THREADS})
 def batch(
     jobs: Annotated[list[str], typer.Argument(help="jobs.yaml, or checkpoints and patterns")],
     given: Given,

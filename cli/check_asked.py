@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.discovery import RECIPE_NAME
-from ..configs.inputs import with_flags, with_limit
+from ..configs.inputs import with_flags, with_limits
 from ..configs.load import load_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.recipe import Recipe
@@ -32,7 +32,7 @@ def asked_for(
     said = {n: flags[n] for n in names if n in flags}
     ms = flags.get("target_ms")
     resolve_target(Recipe(), MachineFlags(**said), ms)  # refuses what can't be
-    with_limit(Recipe(), flags.get("max_drop"))
+    with_limits(Recipe(), flags.get("max_drop"))
     record = stored(folder)
     changed = [
         n for n in ("percentile", "batch") if said.get(n) not in (None, getattr(record.target, n))

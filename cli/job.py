@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..configs.inputs import with_flags, with_input_size, with_limit
+from ..configs.inputs import with_flags, with_input_size, with_limits
 from ..configs.load import load_recipe, parse_recipe
 from ..configs.machine import MachineFlags, resolve_target
 from ..configs.order import Mode, check_order
@@ -39,7 +39,8 @@ def recipe_for(load: LoadFlags, mode: Mode) -> Recipe:
         recipe, model=load.model, data=load.data, inputs=load.inputs, ignore=load.ignore,
         cwd=Path.cwd(),
     )  # fmt: skip
-    recipe = _resized(with_limit(recipe, load.max_drop), load)
+    recipe = with_limits(recipe, load.max_drop, load.prefer, load.minutes)
+    recipe = _resized(recipe, load)
     recipe = recipe.without(_unable(recipe, load, mode))
     if mode == "apply" and recipe.left_out and not recipe.adjust:
         raise UsageError(_none_left(recipe))

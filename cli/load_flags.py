@@ -9,7 +9,7 @@ from typing import Annotated
 from ..configs import flags as f
 from ..configs.discovery import find_recipe
 
-GOALS = ("target_ms", "target_speedup", "fastest", "max_drop")
+GOALS = ("target_ms", "target_speedup", "fastest", "max_drop", "prefer")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class LoadFlags:
     target_speedup: Annotated[float | None, f.TARGET_SPEEDUP] = None
     fastest: Annotated[bool, f.FASTEST] = False
     max_drop: Annotated[float | None, f.MAX_DROP] = None
+    prefer: Annotated[str | None, f.PREFER] = None
+    minutes: Annotated[float | None, f.MINUTES] = None
     model: Annotated[str | None, f.MODEL] = None
     data: Annotated[str | None, f.DATA] = None
     inputs: Annotated[str | None, f.INPUTS] = None

@@ -15,7 +15,7 @@ from .takes import Given, takes
 @takes(
     LoadFlags,
     MachineFlags,
-    leave_out=(*GOALS, "data", "input_size", "preset", "without_data", "runtime"),
+    leave_out=(*GOALS, "data", "input_size", "preset", "without_data", "minutes", "runtime"),
 )
 def profile(
     checkpoint: o.Checkpoint,

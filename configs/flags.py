@@ -60,6 +60,12 @@ MAX_DROP = Flag(
     "--max-drop", TARGET_PANEL, "largest accepted accuracy drop, such as 0.01", Within(0, 1),
     "Largest accepted drop of the metric, a fraction.",
 )  # fmt: skip
+PREFER = Flag(
+    "--prefer", TARGET_PANEL,
+    "target or accuracy: which one stands where both can't be had",
+    description="Which one stands where no variant has both: `target` ships the most accurate "
+    "that meets the target, `accuracy` the fastest within `max_drop`.",
+)  # fmt: skip
 PERCENTILE = Flag(
     "--percentile", TARGET_PANEL, "percentile of latency that counts", PERCENTILE_BOUND,
     "Percentile of latency that must meet the target.",
@@ -114,5 +120,6 @@ SEED = Flag("--seed", MACHINE_PANEL, "random seed", SEED_BOUND)
 WORKERS = Flag("--workers", MACHINE_PANEL, "how many run at a time", Within(1))
 RETRIES = Flag("--retries", MACHINE_PANEL, "new attempts after a crash", Within(0))
 MEMORY_LIMIT = Flag("--memory-limit", MACHINE_PANEL, "most memory of one run, such as 4GB")
-MINUTES = Flag("--minutes", MACHINE_PANEL, "most time for one run", Within(0, above=True))
+MINUTES = Flag("--minutes", MACHINE_PANEL, "time limit of one run", Within(0, above=True),
+                "Time limit of one run in minutes.")  # fmt: skip
 RAY = Flag("--ray", MACHINE_PANEL, "run on a Ray cluster: its address, or auto")

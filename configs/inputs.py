@@ -10,8 +10,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from ..core.errors import UsageError
-from .flags import MAX_DROP
-from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Recipe, make_step
+from .flags import MAX_DROP, MINUTES
+from .recipe import DataSpec, Dtype, InputSpec, ModelSpec, Prefer, Recipe, make_step
 from .references import DATA, MODELS, allowed, parse_reference, regular_expression
 from .sentences import as_text, nearest
 
@@ -117,13 +117,20 @@ def _absolute(flag: str, factory: str, kinds: dict[str, str], cwd: Path) -> str:
     return found.below(cwd.absolute()).text()
 
 
-def with_limit(recipe: Recipe, max_drop: float | None) -> Recipe:
-    """The recipe with `--max-drop` in place of `limits.max_drop`. Raises UsageError."""
-    if max_drop is None:
-        return recipe
+def with_limits(
+    recipe: Recipe,
+    max_drop: float | None = None,
+    prefer: str | None = None,
+    minutes: float | None = None,
+) -> Recipe:
+    """The recipe with flags in place of its `limits`. Raises UsageError."""
     MAX_DROP.check(max_drop)
-    limits = recipe.limits.model_copy(update={"max_drop": max_drop})
-    return recipe.model_copy(update={"limits": limits})
+    MINUTES.check(minutes)
+    if prefer is not None and prefer not in get_args(Prefer):
+        raise UsageError(f"`--prefer` is {as_text(prefer)}; it must be `target` or `accuracy`.")
+    given = {"max_drop": max_drop, "prefer": prefer, "minutes": minutes}
+    update = {name: value for name, value in given.items() if value is not None}
+    return recipe.model_copy(update={"limits": recipe.limits.model_copy(update=update)})
 
 
 def with_input_size(recipe: Recipe, text: str) -> Recipe:

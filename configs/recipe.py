@@ -17,6 +17,7 @@ from .settings import SETTINGS
 Dtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"
 ]  # fmt: skip
+Prefer = Literal["target", "accuracy"]
 # The names of `profiling.metrics.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
 LIBRARY_METRIC = "torchmetrics:"
@@ -201,7 +202,8 @@ class Limits(BaseModel):
 
     model_config = CONFIG
     max_drop: float = setting(f.MAX_DROP, 0.01)
-    minutes: float = Field(default=20.0, gt=0, description="Time budget of the run in minutes.")
+    prefer: Prefer = setting(f.PREFER, "target")
+    minutes: float = setting(f.MINUTES, 20.0)
 
 
 class Step(BaseModel):

@@ -224,8 +224,22 @@ class LeftAlone:
 
 
 @dataclass(frozen=True)
+class TimeSpent:
+    """Seconds of the run that one kind of work took, and what the plan had set aside for it."""
+
+    what: str
+    seconds: Time
+    planned: Time | None = None
+
+
+@dataclass(frozen=True)
 class Record:
-    """Everything one run measured. `baseline` is the user's eager model on the same machine."""
+    """Everything one run measured. `baseline` is the user's eager model on the same machine.
+
+    `reference_ms`: what the original takes in the quietest phase of the run; the verdict goes by
+    `speedup` on this scale (`judged`). `max_drop`: the accuracy limit. `advice`: the flags that
+    would accept what this machine can reach.
+    """
 
     kind: Literal["tune", "apply", "profile"]
     created: str
@@ -256,7 +270,24 @@ class Record:
     runtimes: tuple[RuntimeCost, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     notices: tuple[Notice, ...] = ()
+    reference_ms: Time | None = None
+    max_drop: Finite | None = None
+    advice: tuple[str, ...] = ()
+    time_spent: tuple[TimeSpent, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
+
+    @property
+    def judged(self) -> Latency | None:
+        """The final latency on the scale of `reference_ms`; as it was measured without one."""
+        if self.final is None or self.speedup is None or not self.reference_ms:
+            return self.final
+        return on_reference(self.final, self.speedup, self.reference_ms)
+
+    @property
+    def limit_broken(self) -> bool:
+        """True if the metric fell by more than `max_drop`."""
+        drop = self.quality.drop if self.quality else None
+        return drop is not None and self.max_drop is not None and drop > self.max_drop + 1e-9
 
 
 @dataclass(frozen=True)
@@ -264,7 +295,8 @@ class Verification:
     """Measurements of a fresh process, baseline and artifact interleaved.
 
     `quality`: of the loaded artifact, where it was asked for. `closeness`: of its outputs to those
-    of its plain graph.
+    of its plain graph. `reference_ms`: what the original takes in the quietest phase of the run;
+    `disturbed`: it took over 5 % longer here, however often it was measured.
     """
 
     baseline: Latency
@@ -272,3 +304,19 @@ class Verification:
     comparison: Comparison
     closeness: Closeness
     quality: Quality | None = None
+    reference_ms: Time = 0.0
+    disturbed: bool = False
+
+    @property
+    def judged(self) -> Latency:
+        """The latency that verdicts go by: the ratio to the original, on the reference's scale."""
+        return on_reference(self.final, self.comparison, self.reference_ms)
+
+
+def on_reference(final: Latency, ratio: Comparison, reference_ms: float) -> Latency:
+    """`final` in ms of a machine on which the original takes `reference_ms`; no samples.
+
+    The original and the variant are measured interleaved, so a slow phase cancels in their ratio.
+    """
+    whole = reference_ms
+    return Latency(final.percentile, whole / ratio.speedup, whole / ratio.high, whole / ratio.low)
