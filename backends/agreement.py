@@ -16,26 +16,26 @@ def agreeing(
     module: GraphModule, inputs: Inputs, name: str, outputs: PlainOutputs
 ) -> tuple[nn.Module, Closeness]:
     """`ready`, and how near its outputs come to the plain graph's. Errors as of `same_answers`."""
-    made = ready(module, inputs, name)
-    if isinstance(made, str):
-        raise MeasureError(made)
-    return made, same_answers(made, outputs, name)
+    runnable = ready(module, inputs, name)
+    if isinstance(runnable, str):
+        raise MeasureError(runnable)
+    return runnable, same_answers(runnable, outputs, name)
 
 
-def same_answers(made: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
-    """Compare the outputs of `made`, which runs under `name`, with the plain graph's.
+def same_answers(runnable: nn.Module, outputs: PlainOutputs, name: str) -> Closeness:
+    """Compare the outputs of `runnable`, which runs under `name`, with the plain graph's.
 
     Raises OutputsDiffer if they are too far apart, MeasureError if it fails on the inputs.
     """
     try:
-        found = outputs.closeness(made)
+        match = outputs.closeness(runnable)
     except Exception as error:
         reason = f"`{name}` fails on this model: {text_line(error)}"
         raise MeasureError(reason) from error
-    if not found.holds:
+    if not match.holds:
         raise OutputsDiffer(
-            f"the outputs of `{name}` differ from the plain graph's by {found.error:.2g} of their "
-            f"size; at most {found.allowed:g} is allowed.",
+            f"the outputs of `{name}` differ from the plain graph's by {match.error:.2g} of their "
+            f"size; at most {match.allowed:g} is allowed.",
             name,
         )
-    return found
+    return match

@@ -56,9 +56,9 @@ class CudaGraph:
         self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None
     ) -> nn.Module:
         """An artifact that was tuned on a GPU runs elsewhere as well, without the recording."""
-        made = without_pytree(self.graph(module, inputs, name))
+        graph = without_pytree(self.graph(module, inputs, name))
         return (
-            holding(made) if self.lacks(str(inputs[0].device)) else recorded(made, module, inputs)
+            holding(graph) if self.lacks(str(inputs[0].device)) else recorded(graph, module, inputs)
         )
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
@@ -66,23 +66,23 @@ class CudaGraph:
 
 
 class Recording:
-    """A recorded call. `given` and `held` are the memory it reads and writes each time.
+    """A recorded call. `given` and `outputs` are the memory it reads and writes each time.
 
     Outputs are copies, so the next call doesn't overwrite them. One call at a time; calls come
     from one stream.
     """
 
     def __init__(
-        self, replay: Callable[[], object], given: Sequence[Tensor], held: Sequence[Any]
+        self, replay: Callable[[], object], given: Sequence[Tensor], outputs: Sequence[Any]
     ) -> None:
-        self._replay, self._given, self._held, self._lock = replay, given, held, Lock()
+        self._replay, self._given, self._outputs, self._lock = replay, given, outputs, Lock()
 
     def __call__(self, *flat: Tensor) -> list[Any]:
         with self._lock, torch.no_grad():
             for mine, value in zip(self._given, flat, strict=True):
                 mine.copy_(value)
             self._replay()
-            return [x.clone() if isinstance(x, Tensor) else x for x in self._held]
+            return [x.clone() if isinstance(x, Tensor) else x for x in self._outputs]
 
 
 class Recordings(nn.Module):

@@ -64,8 +64,8 @@ class Inductor:
 
 def _usual(module: GraphModule, inputs: Inputs) -> nn.Module:
     """The way other shapes run: on the operators of the furthest lowering, not as recordings."""
-    found = furthest(LOWERINGS, module, inputs)
-    graph = clone(module) if found is None else found[0].graph(module, inputs, found[1])
+    choice = furthest(LOWERINGS, module, inputs)
+    graph = clone(module) if choice is None else choice[0].graph(module, inputs, choice[1])
     return without_pytree(graph)
 
 

@@ -36,23 +36,26 @@ def rank_backends(
     """
     if runtime == PLAIN:
         return (PLAIN,), ()
-    made: dict[str, nn.Module] = {PLAIN: prepare(module, inputs, PLAIN)}
+    modules: dict[str, nn.Module] = {PLAIN: prepare(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
     outputs = plain_outputs(module, probes)
     for name in candidate_names(module, inputs):
         try:
-            made[name] = agreeing(module, inputs, name, outputs)[0]
+            modules[name] = agreeing(module, inputs, name, outputs)[0]
         except MeasureError as error:
             rows.append(LeftAlone(runtime_row(name), str(error)))
-    return _worth_trying(made, inputs), tuple(rows)
+    return _worth_trying(modules, inputs), tuple(rows)
 
 
-def _worth_trying(made: dict[str, nn.Module], inputs: Inputs) -> tuple[str, ...]:
+def _worth_trying(modules: dict[str, nn.Module], inputs: Inputs) -> tuple[str, ...]:
     device = str(inputs[0].device)
     latencies = measure_interleaved(
-        [runner(m, inputs) for m in made.values()], percentile=50.0, max_seconds=3.0, device=device
+        [runner(m, inputs) for m in modules.values()],
+        percentile=50.0,
+        max_seconds=3.0,
+        device=device,
     )
-    measured = dict(zip(made, latencies, strict=True))
+    measured = dict(zip(modules, latencies, strict=True))
     ranked = sorted(measured, key=lambda name: measured[name].value_ms)
     best = measured[ranked[0]]
     if best.high_ms >= measured[PLAIN].low_ms:

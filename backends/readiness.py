@@ -31,10 +31,10 @@ def called_once(prepare: Callable[[], nn.Module], inputs: Inputs) -> nn.Module |
     raise, the run goes on without them.
     """
     try:
-        made = prepare()
-        with kept_state(made):
-            runner(made, inputs)()
-        return made
+        module = prepare()
+        with kept_state(module):
+            runner(module, inputs)()
+        return module
     except Exception as error:
         return text_line(error)
 
@@ -46,7 +46,7 @@ def furthest(
     alone, and sparse weights on those of a GPU."""
     pairs = [(b, n) for b in backends for n in b.names(module, inputs) if n in b.packed]
     for backend, name in reversed(pairs):
-        made = called_once(lambda b=backend, n=name: b.prepare(module, inputs, n), inputs)  # type: ignore[misc]
-        if not isinstance(made, str):
+        runnable = called_once(lambda b=backend, n=name: b.prepare(module, inputs, n), inputs)  # type: ignore[misc]
+        if not isinstance(runnable, str):
             return backend, name
     return None

@@ -50,8 +50,8 @@ def keeps_runtime(name: str) -> bool:
 
 def candidate_names(module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
     """Runtimes beside `plain` that each candidate of a search may be timed under here."""
-    rows = (b for b in BACKENDS if b.per_candidate and b.name != PLAIN)
-    return tuple(name for backend in rows for name in backend.names(module, inputs))
+    backends = (b for b in BACKENDS if b.per_candidate and b.name != PLAIN)
+    return tuple(name for backend in backends for name in backend.names(module, inputs))
 
 
 def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
@@ -88,10 +88,10 @@ def first_ready(
 ) -> tuple[str, nn.Module]:
     """The first of `names` that runs here, and it; `plain` if none does."""
     for name in names:
-        made = ready(module, inputs, name)
-        if not isinstance(made, str):
-            return name, made
-        say(f"`{name}` is left out: {made}")
+        runnable = ready(module, inputs, name)
+        if not isinstance(runnable, str):
+            return name, runnable
+        say(f"`{name}` is left out: {runnable}")
     return PLAIN, prepare(module, inputs, PLAIN)
 
 
@@ -111,5 +111,5 @@ def resolve(asked: str | None, recorded: str, module: GraphModule, inputs: Input
 
 def furthest_lowering(module: GraphModule, inputs: Inputs) -> str | None:
     """The furthest runtime that runs here and needs no compiler, None if there is only `plain`."""
-    found = furthest((b for b in BACKENDS if b.per_candidate), module, inputs)
-    return found[1] if found else None
+    choice = furthest((b for b in BACKENDS if b.per_candidate), module, inputs)
+    return choice[1] if choice else None

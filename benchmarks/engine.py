@@ -166,10 +166,10 @@ def switched_off(options: dict[str, Any]) -> Iterator[None]:
 
 def _macs(self: LatencyTables, shape: Any, ins: int, outs: int) -> float:
     """Multiply-accumulates in place of ms; what one more ms is worth is found by measuring."""
-    taps = 1
-    for k in (*shape.kernel, *shape.space, *shape.batch):
-        taps *= k
-    return 1e-8 * taps * outs * (1 if shape.depthwise else ins)
+    positions = 1
+    for k in (*shape.kernel, *shape.spatial_size, *shape.batch):
+        positions *= k
+    return 1e-8 * positions * outs * (1 if shape.depthwise else ins)
 
 
 def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:

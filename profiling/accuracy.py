@@ -166,21 +166,21 @@ def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cp
 
     Elsewhere |b - a|^2 / |a|^2. It tells candidates apart that a metric on few examples can't.
     """
-    total, size, rows = 0.0, 0.0, 0
+    total, size, samples = 0.0, 0.0, 0
     classes = False
     with torch.inference_mode(), _evaluating(a), _evaluating(b):
         for index, batch in enumerate(_batches(batches)):
             inputs = _pair(batch, index)[0]
             left, right = (_outputs(m, inputs, index, device).double() for m in (a, b))
             classes = left.dim() == 2 and left.shape[1] > 1
-            rows += left.shape[0]
+            samples += left.shape[0]
             size += float(left.square().sum())
             if classes:
-                wanted, found = left.log_softmax(1), right.log_softmax(1)
-                total += float((wanted.exp() * (wanted - found)).sum())
+                wanted, actual = left.log_softmax(1), right.log_softmax(1)
+                total += float((wanted.exp() * (wanted - actual)).sum())
             else:
                 total += float((right - left).square().sum())
-    return total / max(1, rows) if classes else total / max(size, 1e-30)
+    return total / max(1, samples) if classes else total / max(size, 1e-30)
 
 
 def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:

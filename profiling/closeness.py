@@ -23,34 +23,34 @@ TOLERANCE = 1e-3  # relative to the largest value
 FLOOR = 1e-4  # of values: below it a relative error says nothing
 SLICE = 16  # values that have a size of their own: boxes in pixels beside scores below 1
 SMALL = 1e-3  # no slice is judged finer than this part of the whole
-MOST_SLICES = 4096
+MAX_SLICES = 4096
 CALLS = 2
 SEED = 0
 Forward = Callable[..., Any]
 
 
-def relative_error(wanted: Tensor, found: Tensor, *, coarse: bool = False) -> float:
-    """The largest error of `found`, relative to the largest value of `wanted`.
+def relative_error(wanted: Tensor, actual: Tensor, *, coarse: bool = False) -> float:
+    """The largest error of `actual`, relative to the largest value of `wanted`.
 
     Slices along a dimension (channels, coordinates) are also judged by their own largest value.
     `coarse`: the Euclidean norm of the error relative to that of `wanted`, for outputs of values
     rounded to few bits, where single ones fall on the next step. For integers the fraction that
     differs. Infinite where shape, dtype, NaN or infinity differ.
     """
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+    if wanted.shape != actual.shape or wanted.dtype != actual.dtype:
         return float("inf")
     if not wanted.numel():
         return 0.0
     if not (wanted.is_floating_point() or wanted.is_complex()):
-        return float((wanted != found).double().mean())
+        return float((wanted != actual).double().mean())
     if wanted.is_complex():
-        wanted, found = torch.view_as_real(wanted), torch.view_as_real(found)
-    wanted, found = wanted.detach().double(), found.detach().double()
+        wanted, actual = torch.view_as_real(wanted), torch.view_as_real(actual)
+    wanted, actual = wanted.detach().double(), actual.detach().double()
     finite = wanted.isfinite()
-    if not torch.equal(finite, found.isfinite()) or not _same(wanted[~finite], found[~finite]):
+    if not torch.equal(finite, actual.isfinite()) or not _same(wanted[~finite], actual[~finite]):
         return float("inf")
-    wanted, found = wanted.where(finite, 0.0), found.where(finite, 0.0)
-    error = (found - wanted).abs()
+    wanted, actual = wanted.where(finite, 0.0), actual.where(finite, 0.0)
+    error = (actual - wanted).abs()
     if coarse:
         return float(error.norm() / wanted.norm().clamp_min(FLOOR))
     return _largest(error, wanted.abs())
@@ -65,7 +65,7 @@ def _largest(error: Tensor, size: Tensor) -> float:
     worst = float(error.max()) / scale
     for dim in range(1, error.dim()):
         count = error.shape[dim]
-        if not 1 < count <= MOST_SLICES or error.numel() // count < SLICE:
+        if not 1 < count <= MAX_SLICES or error.numel() // count < SLICE:
             continue
         rest = [d for d in range(error.dim()) if d != dim]
         own = size.amax(rest).clamp_min(max(SMALL * scale, FLOOR))
@@ -130,9 +130,9 @@ def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], .
 
 def plain_outputs(module: GraphModule, batches: Sequence[Inputs]) -> PlainOutputs:
     """Outputs of the plain graph on `batches`, and how near a runtime of it must come."""
-    held = (*module.parameters(), *module.buffers())
+    weights = (*module.parameters(), *module.buffers())
     on_gpu = batches[0][0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
-    allowed = COARSE if on_gpu else tolerance_of(held)
+    allowed = COARSE if on_gpu else tolerance_of(weights)
     return PlainOutputs.of(module, batches, allowed, coarse=allowed == COARSE)
 
 

@@ -19,7 +19,7 @@ from .machine import fingerprint, usable_cores
 from .statistics import compare_samples
 from .timer import Clock, clock_for, measure_interleaved
 
-GOES = 3
+RUNS = 3
 SLOW_SUBNORMALS = 2.0
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -29,15 +29,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 def examine(
     seconds: float = 2.0, clock: Clock | None = None, cpu: Path = _CPU, cgroup: Path = _CGROUP
 ) -> Examination:
-    """Facts of the system, then a small net measured against itself `GOES` times (A/A)."""
+    """Facts of the system, then a small net measured against itself `RUNS` times (A/A)."""
     net, x = _net(), torch.zeros(1, 1, 32, 32).normal_(generator=torch.Generator().manual_seed(0))
     used = clock or clock_for("cpu")
     before = used.load()
     rows: list[Latency] = []
     with torch.inference_mode():
-        for seed in range(GOES):
+        for seed in range(RUNS):
             rows += measure_interleaved(
-                [lambda: net(x), lambda: net(x)], clock=clock, max_seconds=seconds / GOES,
+                [lambda: net(x), lambda: net(x)], clock=clock, max_seconds=seconds / RUNS,
                 min_seconds=0.2, seed=seed,
             )  # fmt: skip
         slow = _subnormal_cost(used)
@@ -45,13 +45,13 @@ def examine(
     noise = compare_samples(rows[0].samples_ms, rows[1].samples_ms, 50.0)
     floor = max(noise.speedup - noise.low, noise.high - noise.speedup) / noise.speedup
     between = stdev(math.log(max(row.value_ms, 1e-9)) for row in rows[::2])
-    found = [
+    findings = [
         _threads(), _noise(noise.finding, floor, between), _load(crowd is not None, crowd),
         *_system(cpu, cgroup), _subnormals(slow), _virtual(),
     ]  # fmt: skip
     seen = dict.fromkeys(n for row in rows for n in row.notices)
     return Examination(
-        fingerprint(), tuple(f for f in found if f), noise, floor, between, tuple(seen)
+        fingerprint(), tuple(f for f in findings if f), noise, floor, between, tuple(seen)
     )
 
 
@@ -122,11 +122,11 @@ def _quota(text: str) -> Finding | None:
     if len(words) != 2 or not all(w.isdigit() for w in words):
         return None
     cores = int(words[0]) / int(words[1])
-    found = f"this container may use {cores:g} cores of time"
+    quota = f"this container may use {cores:g} cores of time"
     if cores >= torch.get_num_threads():
-        return Finding("CPU quota", found)
+        return Finding("CPU quota", quota)
     remedy = f"Use `--threads {max(1, int(cores))}`: above it the kernel pauses it."
-    return Finding("CPU quota", found, "bad", remedy)
+    return Finding("CPU quota", quota, "bad", remedy)
 
 
 def _smt(active: str) -> Finding | None:

@@ -31,8 +31,8 @@ _own = 0.0  # seconds that this process has had the machine to itself
 def usual_folder() -> Path:
     """One gate for all batches of this user on this machine, or in this container."""
     with suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-        return Path(tempfile.gettempdir()) / f"modelspeed-gate-{os.getuid()}-{space}"
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        return Path(tempfile.gettempdir()) / f"modelspeed-gate-{os.getuid()}-{namespace}"
     return Path(tempfile.gettempdir()) / f"modelspeed-gate-{os.getuid()}"
 
 

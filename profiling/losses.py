@@ -14,9 +14,9 @@ IGNORED = -100  # torch's own number for what cross-entropy leaves out
 
 def outputs_of(module: nn.Module, inputs: Any, device: str) -> Tensor:
     """The output that losses look at (`primary`), for inputs as a user's batch holds them."""
-    found = primary(Inputs.of(inputs).map(lambda x: x.to(device)).call(module))
-    assert isinstance(found, Tensor)
-    return found
+    output = primary(Inputs.of(inputs).map(lambda x: x.to(device)).call(module))
+    assert isinstance(output, Tensor)
+    return output
 
 
 def has_classes(outputs: Tensor, targets: Any) -> bool:
@@ -36,14 +36,14 @@ def task_loss(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tenso
 
     Targets of `IGNORED` count for nothing. Raises DataError where the two do not fit.
     """
-    found = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
+    shapes = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
     if not outputs.is_floating_point() or targets.is_complex():
-        raise DataError(f"training needs real-valued outputs, and real or whole targets; {found}.")
+        raise DataError(f"training needs real-valued outputs, and real or whole targets; {shapes}.")
     if targets.is_floating_point():
         if outputs.shape != targets.shape:
             raise DataError(
                 "training needs real-valued targets of the outputs' shape, or class numbers as "
-                f"integers; {found}."
+                f"integers; {shapes}."
             )
         return nn.functional.mse_loss(outputs, targets.to(outputs.dtype))
     classes = classes_of(outputs, targets)
@@ -58,8 +58,8 @@ def classes_of(outputs: Tensor, targets: Tensor) -> int:
     """The number of classes in logits. Raises DataError if the targets do not fit their rows."""
     logits = classes_second(outputs, targets)
     if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != targets.shape:
-        found = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
-        raise DataError(f"training needs one class number for each row of logits; {found}.")
+        shapes = f"outputs {list(outputs.shape)} and targets {list(targets.shape)} {targets.dtype}"
+        raise DataError(f"training needs one class number for each row of logits; {shapes}.")
     return logits.shape[1]
 
 

@@ -157,20 +157,21 @@ def disturbed(original_ms: float, usual_ms: float, slower: float) -> Notice | No
 
 def subnormal_weights(tensors: Mapping[str, torch.Tensor]) -> Notice | None:
     """Names tensors (fp32 or fp64) holding non-zero values below the smallest normal number."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name, tensor in tensors.items():
         if tensor.dtype not in (torch.float32, torch.float64) or tensor.is_mkldnn:
             continue
         size = tensor.detach().abs()
         count = int(((size > 0) & (size < torch.finfo(tensor.dtype).tiny)).sum())
         if count:
-            found[name] = count
-    if not found:
+            counts[name] = count
+    if not counts:
         return None
-    worst = max(found, key=lambda name: found[name])
+    worst = max(counts, key=lambda name: counts[name])
     return Notice(
         "subnormal_weights",
-        f"{sum(found.values())} weights in {len(found)} tensors are subnormal, most in `{worst}`.",
+        f"{sum(counts.values())} weights in {len(counts)} tensors are subnormal, "
+        f"most in `{worst}`.",
         "Long training with weight decay; such numbers make CPUs 5 to 50 times slower.",
         "Add `flush_subnormals` to the recipe.",
     )

@@ -22,37 +22,37 @@ def kept_state(module: Any) -> Iterator[None]:
 
     Tensors that a forward put in place of others go again. An object that is not a module has none.
     """
-    before = list(_held(module)) if isinstance(module, nn.Module) else []
-    values = [(owner, name, held, held.detach().clone()) for owner, name, held in before]
+    before = list(_kept_tensors(module)) if isinstance(module, nn.Module) else []
+    values = [(owner, name, tensor, tensor.detach().clone()) for owner, name, tensor in before]
     try:
         yield
     finally:
-        for owner, name, held, value in values:
-            if owner.get(name) is not held:
-                owner[name] = held
-            if not _equal(held, value):
+        for owner, name, tensor, value in values:
+            if owner.get(name) is not tensor:
+                owner[name] = tensor
+            if not _equal(tensor, value):
                 with torch.inference_mode():  # the one mode that may write tensors made under it
-                    held.copy_(value)
+                    tensor.copy_(value)
 
 
-def _held(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+def _kept_tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
     seen: set[int] = set()
     for owner in module.modules():
         attributes: tuple[dict[str, Any], ...] = (owner._buffers, vars(owner))
         for table in attributes:
-            for name, held in table.items():
-                if isinstance(held, Tensor) and not name.startswith(PACKED) and _dense(held):
-                    if id(held) not in seen:
-                        seen.add(id(held))
-                        yield table, name, held
+            for name, tensor in table.items():
+                if isinstance(tensor, Tensor) and not name.startswith(PACKED) and _dense(tensor):
+                    if id(tensor) not in seen:
+                        seen.add(id(tensor))
+                        yield table, name, tensor
 
 
 def _dense(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_mkldnn
 
 
-def _equal(held: Tensor, value: Tensor) -> bool:
+def _equal(tensor: Tensor, value: Tensor) -> bool:
     """Bit for bit as far as numbers go: NaN equals NaN."""
-    if held.shape != value.shape:
+    if tensor.shape != value.shape:
         return False
-    return bool(((held == value) | ((held != held) & (value != value))).all())
+    return bool(((tensor == value) | ((tensor != tensor) & (value != value))).all())

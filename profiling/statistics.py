@@ -115,8 +115,8 @@ def paired_ratio(
     shortest = min(len(baseline_samples), len(candidate_samples))
     chunks = min(MAX_CHUNKS, shortest // max(2, math.ceil(1.0 / tail)))
     if chunks < samples_needed(50.0):
-        found = compare_samples(baseline_samples, candidate_samples, percentile)
-        return found.speedup, found.low, found.high
+        comparison = compare_samples(baseline_samples, candidate_samples, percentile)
+        return comparison.speedup, comparison.low, comparison.high
     rows = (
         _chunk_percentiles(baseline_samples, chunks, percentile),
         _chunk_percentiles(candidate_samples, chunks, percentile),

@@ -245,13 +245,13 @@ def _latency(
 ) -> Latency:
     interval = percentile_interval(row, plan.percentile)
     noisy = notices.noisy(row, interval, plan.percentile)
-    found = [
+    candidates = [
         noisy,
         notices.time_bound(len(row), seconds, plan.seconds) if noisy else None,
         notices.drift(row, plan.percentile),
         *shared,
     ]
-    return Latency(plan.percentile, *interval, tuple(row), tuple(n for n in found if n))
+    return Latency(plan.percentile, *interval, tuple(row), tuple(n for n in candidates if n))
 
 
 @contextmanager

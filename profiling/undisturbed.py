@@ -33,7 +33,7 @@ def undisturbed(
         again = attempt()
         if again[0].value_ms < best[0].value_ms:
             best = again
-    found = notices.disturbed(best[0].value_ms, usual_ms, SLOWER)
-    if found is None:
+    notice = notices.disturbed(best[0].value_ms, usual_ms, SLOWER)
+    if notice is None:
         return best
-    return [replace(row, notices=(*row.notices, found)) for row in best]
+    return [replace(row, notices=(*row.notices, notice)) for row in best]

@@ -63,6 +63,6 @@ def _clean(text: str) -> str:
     return clean(text).translate(_FORBIDDEN)
 
 
-def examination(found: Examination) -> facts.Table:
-    rows = tuple((f.what, f.state, f.found, f.remedy) for f in found.findings)
+def examination(examined: Examination) -> facts.Table:
+    rows = tuple((f.what, f.state, f.found, f.remedy) for f in examined.findings)
     return facts.Table("This machine, for measuring", ("what", "", "found", "what helps"), rows)

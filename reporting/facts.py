@@ -51,13 +51,13 @@ def headline(record: Record) -> str:
 
 
 def speed(record: Record) -> str:
-    found = record.speedup
-    if found is None:
+    speedup = record.speedup
+    if speedup is None:
         return "–"
-    ends = f"{found.low:.2f}–{found.high:.2f}"
-    if found.finding == "no significant change":
-        return f"no significant change (ratio {found.speedup:.2f}, {ends})"
-    return f"{found.speedup:.2f}x ({ends}), {found.finding}"
+    ends = f"{speedup.low:.2f}–{speedup.high:.2f}"
+    if speedup.finding == "no significant change":
+        return f"no significant change (ratio {speedup.speedup:.2f}, {ends})"
+    return f"{speedup.speedup:.2f}x ({ends}), {speedup.finding}"
 
 
 def target_ms(record: Record) -> float | None:
@@ -112,10 +112,10 @@ def prediction_error(record: Record) -> float | None:
     return median(errors) if errors else None
 
 
-def closeness(found: Closeness) -> str:
-    batches = ", ".join(map(str, dict.fromkeys(found.batches)))
+def closeness(match: Closeness) -> str:
+    batches = ", ".join(map(str, dict.fromkeys(match.batches)))
     return (
-        f"within {found.error:.1e} of the plain graph's (at most {found.allowed:g}), "
+        f"within {match.error:.1e} of the plain graph's (at most {match.allowed:g}), "
         f"at batch {batches}, two calls in a row"
     )
 
@@ -209,8 +209,8 @@ def machine(record: Record) -> str:
 
 def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
-    found = (
+    every = (
         steps(record), runtimes(record), pareto(record), groups(record), left_alone(record),
         warnings(record), layer_table(record),
     )  # fmt: skip
-    return [t for t in found if t.rows]
+    return [t for t in every if t.rows]

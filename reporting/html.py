@@ -12,7 +12,7 @@ from ..core.records import Candidate, Latency, LayerCost, Record
 from . import facts
 from .text import clean
 
-MOST_SAMPLES = 2000
+MAX_SAMPLES = 2000
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -85,7 +85,7 @@ def _latency(latency: Latency | None) -> dict[str, object] | None:
     if latency is None:
         return None
     # The record keeps every sample; the chart needs an even pick of them.
-    every = -(-len(latency.samples_ms) // MOST_SAMPLES) or 1
+    every = -(-len(latency.samples_ms) // MAX_SAMPLES) or 1
     return {"value": latency.value_ms, "samples": list(latency.samples_ms[::every])}
 
 

@@ -36,8 +36,8 @@ def front(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """Of what the search tried, those that no other beats in both latency and accuracy, the
     fastest first."""
     tried = [c for c in candidates if c.predicted_ms is not None and c.accuracy is not None]
-    found: list[Candidate] = []
+    best: list[Candidate] = []
     for c in sorted(tried, key=lambda c: (c.latency_ms, -(c.accuracy or 0.0))):
-        if not found or (c.accuracy or 0.0) > (found[-1].accuracy or 0.0):
-            found.append(c)
-    return tuple(found)
+        if not best or (c.accuracy or 0.0) > (best[-1].accuracy or 0.0):
+            best.append(c)
+    return tuple(best)

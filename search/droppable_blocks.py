@@ -49,9 +49,9 @@ class DroppableBlocks:
             return cls()
         if context.train is None:
             return cls(reason="what a block is worth is found out on training data; there is none")
-        found, groups = droppable(context, settings), list(groups)
-        inner = {b.total: _inner(b, groups) for b in found}
-        kept = [b for b in found if inner[b.total]]
+        blocks, groups = droppable(context, settings), list(groups)
+        inner = {b.total: _inner(b, groups) for b in blocks}
+        kept = [b for b in blocks if inner[b.total]]
         if not kept:
             return cls(reason="no residual block holds channels of its own that may go")
         try:
@@ -62,7 +62,7 @@ class DroppableBlocks:
             DroppableBlock(b, inner[b.total], _branch(context.module, b), losses[b.total])
             for b in kept
         )
-        return cls(tuple(rows), max(1, int(settings.max_share * len(found))))
+        return cls(tuple(rows), max(1, int(settings.max_share * len(blocks))))
 
     @cached_property
     def lead_of_group(self) -> Mapping[str, str]:

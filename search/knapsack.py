@@ -235,10 +235,10 @@ class _Model:
         for name, choice in self.problem.choices.items():
             equation([(self.start[name] + i, 1.0) for i in range(len(choice.options))], 1.0)
         for term, at in self.coupled:
-            places = at + np.arange(term.ms.size).reshape(term.ms.shape)
+            indexes = at + np.arange(term.ms.size).reshape(term.ms.shape)
             for axis, name in enumerate(term.names):
-                for option, same in enumerate(np.moveaxis(places, axis, 0)):
-                    row = [(int(place), 1.0) for place in same.ravel()]
+                for option, same in enumerate(np.moveaxis(indexes, axis, 0)):
+                    row = [(int(index), 1.0) for index in same.ravel()]
                     equation([*row, (self.start[name] + option, -1.0)], 0.0)
         matrix = coo_matrix((values, (rows, columns)), shape=(len(right), self.columns)).tocsr()
         return LinearConstraint(matrix, right, right)

@@ -38,11 +38,11 @@ Point = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """A layer with what its time depends on besides its widths. `space` is of its input."""
+    """A layer with what its time depends on besides its widths. `spatial_size` is its input's."""
 
     layer: Layer
     batch: tuple[int, ...]
-    space: tuple[int, ...]
+    spatial_size: tuple[int, ...]
     kernel: tuple[int, ...]
     widths: Point
     act: Node | None
@@ -59,7 +59,10 @@ class Shape:
     @property
     def key(self) -> str:
         layer = self.layer
-        parts = (self.batch, self.space, self.kernel, layer.stride, layer.padding, layer.dilation)
+        parts = (
+            self.batch, self.spatial_size, self.kernel,
+            layer.stride, layer.padding, layer.dilation,
+        )  # fmt: skip
         words = [str(p).replace(" ", "") for p in parts]
         kind = "depthwise" if self.depthwise else "dense" if layer.groups == 1 else "grouped"
         act = str(self.act.target) if self.act is not None else "none"
@@ -76,9 +79,9 @@ def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
         size = seen.sizes[layer.node.name]
         weight = tensor_at(module, layer.weight).shape
         act = activation_of(layer.node)
-        batch, space = (size[:1], size[2:]) if layer.space else (size[:-1], ())
+        batch, spatial_size = (size[:1], size[2:]) if layer.space else (size[:-1], ())
         shapes[layer.node.name] = Shape(
-            layer, tuple(batch), tuple(space), tuple(weight[2:]),
+            layer, tuple(batch), tuple(spatial_size), tuple(weight[2:]),
             (weight[1] * layer.groups, weight[0]), act.node if act else None,
         )  # fmt: skip
     return shapes
@@ -159,7 +162,7 @@ class LatencyTables:
 
     def _time(self, shape: Shape, point: Point) -> float:
         generator = torch.Generator().manual_seed(0)
-        size = (*shape.batch, point[0], *shape.space) if shape.layer.space else (
+        size = (*shape.batch, point[0], *shape.spatial_size) if shape.layer.space else (
             *shape.batch, point[0])  # fmt: skip
         x = torch.randn(size, generator=generator).to(self.device)
         layer, given = one_layer(shape, point, x), Inputs((x,))
@@ -208,19 +211,19 @@ def one_layer(shape: Shape, point: Point, x: Tensor) -> GraphModule:
     given = list(layer.node.args[3:])
     if layer.space:
         row += [*given[:3], groups] if len(given) >= 4 else given
-    made = graph.call_function(layer.node.target, tuple(row))  # type: ignore[arg-type]
-    made.meta["val"] = _shape_only(layer.node.target, row, root, x)
+    output = graph.call_function(layer.node.target, tuple(row))  # type: ignore[arg-type]
+    output.meta["val"] = _shape_only(layer.node.target, row, root, x)
     if shape.act is not None:
         rest = tuple(a for a in shape.act.args[1:])
-        made = graph.call_function(shape.act.target, (made, *rest), dict(shape.act.kwargs))  # type: ignore[arg-type]
-    graph.output(made)
+        output = graph.call_function(shape.act.target, (output, *rest), dict(shape.act.kwargs))  # type: ignore[arg-type]
+    graph.output(output)
     return GraphModule(root, graph)
 
 
 def _shape_only(target: Any, row: list[object], root: nn.Module, x: Tensor) -> Tensor:
     """A meta tensor shaped like the layer's output: kernels are packed for its positions."""
-    held = (x, root.weight, root.bias, *row[3:])
-    output: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in held))
+    arguments = (x, root.weight, root.bias, *row[3:])
+    output: Tensor = target(*(t.to("meta") if isinstance(t, Tensor) else t for t in arguments))
     return output
 
 

@@ -74,7 +74,7 @@ class LayerOptions:
     @classmethod
     def measured(cls, lab: Lab, start: Context) -> LayerOptions:
         """Measure what the recipe's steps offer for the layers of the model at `start`."""
-        found: dict[str, tuple[LayerOption, ...]] = {}
+        options_of: dict[str, tuple[LayerOption, ...]] = {}
         usual = node_times(lowered(start.module, start.inputs, lab.runtime), start.inputs)
         for place in (*low_rank_steps(lab.recipe), *integer_steps(lab.recipe)):
             step = lab.recipe.adjust[place]
@@ -85,9 +85,9 @@ class LayerOptions:
                 lab.leave_out_step(place, error)
                 continue
             for node, option in rows:
-                if option.rank not in [o.rank for o in found.get(node, ()) if o.step == place]:
-                    found[node] = (*found.get(node, ()), option)
-        return cls({node: (*options, AS_IT_IS) for node, options in found.items()})
+                if option.rank not in [o.rank for o in options_of.get(node, ()) if o.step == place]:
+                    options_of[node] = (*options_of.get(node, ()), option)
+        return cls({node: (*options, AS_IT_IS) for node, options in options_of.items()})
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -178,18 +178,18 @@ def _losses(
     wanted = [_outputs(folded, inputs, context) for inputs, _ in given]
     took = max(1e-9, time.monotonic() - started) * len(layers)
     left = max(FEWEST, round(EXAMPLES * min(1.0, SECONDS / took)))
-    rows = []  # of one pass: in another one a loader may give other examples
+    samples = []  # of one pass: in another one a loader may give other examples
     for (inputs, targets), outputs in zip(given, wanted, strict=True):
         count = min(left, len(outputs))
         if count:
-            rows.append((_first(inputs, count), targets, outputs[:count]))
+            samples.append((_first(inputs, count), targets, outputs[:count]))
         left -= count
-    total = sum(len(outputs) for *_, outputs in rows)
+    total = sum(len(outputs) for *_, outputs in samples)
     for layer in layers:
         trial = plan.apply_to_layer(now[layer.node.name], clone(folded))
         risen = (
             len(outputs) * rise(outputs, _outputs(trial, inputs, context), targets)
-            for inputs, targets, outputs in rows
+            for inputs, targets, outputs in samples
         )
         yield layer, sum(risen) / total
         lab.progress.advance(1)
@@ -202,14 +202,14 @@ def _outputs(module: GraphModule, inputs: Inputs, context: Context) -> Tensor:
 
 def _examples(context: Context, most: int) -> list[tuple[Inputs, Any]]:
     """The first of the training data, or the example inputs where there is none."""
-    found, left = list[tuple[Inputs, Any]](), most
+    batches, left = list[tuple[Inputs, Any]](), most
     for inputs, targets in context.train or ():
         given = _first(Inputs.of(inputs), left).map(lambda x: x.to(context.device))
-        found.append((given, targets))
+        batches.append((given, targets))
         left -= len(given[0])
         if left <= 0:
             break
-    return found or [(context.inputs, None)]
+    return batches or [(context.inputs, None)]
 
 
 def _first(inputs: Inputs, count: int) -> Inputs:

@@ -221,11 +221,11 @@ class ProblemBuilder:
 
 def _joined(terms: Iterable[Term]) -> list[Term]:
     """Terms of the same choices in one: the solver sees fewer tuples."""
-    found: dict[tuple[str, ...], Floats] = {}
+    ms_of: dict[tuple[str, ...], Floats] = {}
     for term in terms:
-        known = found.get(term.names)
-        found[term.names] = term.ms if known is None else known + term.ms
-    return [Term(names, ms) for names, ms in found.items()]
+        known = ms_of.get(term.names)
+        ms_of[term.names] = term.ms if known is None else known + term.ms
+    return [Term(names, ms) for names, ms in ms_of.items()]
 
 
 def _with_blocks(problem: Problem, leads: Mapping[str, str]) -> Problem:
@@ -243,6 +243,6 @@ def options(group: Group, pruner: Pruner) -> tuple[int, ...]:
     steps = range(-(-least // step), group.size // step + 1)
     every = [step * i for i in steps if step * i < group.size]
     if len(every) > OPTIONS - 1:
-        places = np.linspace(0, len(every) - 1, OPTIONS - 1).round().astype(int)
-        every = [every[i] for i in dict.fromkeys(places.tolist())]
+        indexes = np.linspace(0, len(every) - 1, OPTIONS - 1).round().astype(int)
+        every = [every[i] for i in dict.fromkeys(indexes.tolist())]
     return (*every, group.size)

@@ -226,7 +226,7 @@ class Search:
     def _keeps_to_limit(self, trial: Trial) -> bool:
         if not self.lab.has_data:
             return True
-        return self.start - self.held(trial) <= self.lab.recipe.limits.max_drop
+        return self.start - self.held_out_score(trial) <= self.lab.recipe.limits.max_drop
 
     @cached_property
     def start(self) -> float:
@@ -239,7 +239,7 @@ class Search:
         assert trial.distance is not None
         return trial.distance
 
-    def held(self, trial: Trial) -> float:
+    def held_out_score(self, trial: Trial) -> float:
         """The metric on held-out training data after what recovers quickly."""
         self._recover(trial)
         assert trial.held is not None

@@ -78,7 +78,8 @@ class SearchSpace:
             nodes.setdefault((option.step, option.rank), set()).add(node)
         steps = recipe.adjust
         taken = [
-            StepDecision(steps[s], frozenset(found), r) for (s, r), found in sorted(nodes.items())
+            StepDecision(steps[s], frozenset(layer_names), r)
+            for (s, r), layer_names in sorted(nodes.items())
         ]
         whole = [] if number_format == FLOAT else [StepDecision(steps[number_format])]
         return Decision(

@@ -55,11 +55,11 @@ def original_share(target: Target, checked: Verification) -> float:
 
 def summary(record: Record, smallest_ms: float) -> str:
     """One sentence that says how the verified result lies to the target."""
-    target, final, found = record.target, record.final, record.speedup
-    assert final is not None and found is not None
+    target, final, speedup = record.target, record.final, record.speedup
+    assert final is not None and speedup is not None
     if target.speedup is not None:
-        got, goal = f"{found.speedup:.2f}x as fast", f"{target.speedup:g}x"
-        gap = f"{target.speedup - found.low:.2f}x"
+        got, goal = f"{speedup.speedup:.2f}x as fast", f"{target.speedup:g}x"
+        gap = f"{target.speedup - speedup.low:.2f}x"
     else:
         got, goal = f"{final.value_ms:.3g} ms", f"{target.ms:.3g} ms"
         gap = f"{final.high_ms - (target.ms or 0.0):.3g} ms"

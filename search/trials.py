@@ -51,8 +51,8 @@ def shortlist(fitting: Iterable[Trial]) -> list[Trial]:
         row = by_form.setdefault(trial.formats, [])
         if len(row) < SHORTLIST and (not row or trial.loss <= FAR * row[0].loss):
             row.append(trial)
-    places = range(max(map(len, by_form.values()), default=0))
-    return [row[i] for i in places for row in by_form.values() if i < len(row)]
+    indexes = range(max(map(len, by_form.values()), default=0))
+    return [row[i] for i in indexes for row in by_form.values() if i < len(row)]
 
 
 def interpolated(points: Iterable[tuple[float, float]], at: float) -> float:

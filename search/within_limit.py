@@ -19,7 +19,7 @@ def fastest_within(search: Search, least: float) -> list[Trial]:
     search.lab.progress.stage("searching")
     smallest = search.smallest()
     search.say_feasible(smallest)
-    if search.held(smallest) >= least:
+    if search.held_out_score(smallest) >= least:
         return [smallest]
     good: list[Trial] = []
     for number_format in search.number_formats:
@@ -38,7 +38,7 @@ def _halved(search: Search, problem: Problem, least: float, number_format: int) 
         return good
     fast = fastest.predicted_ms if fastest.failed else fastest.latency.value_ms
     if whole.formats:
-        if search.held(whole) < least:
+        if search.held_out_score(whole) < least:
             return good
         good.append(whole)
     slow = whole.latency.value_ms
@@ -53,7 +53,7 @@ def _halved(search: Search, problem: Problem, least: float, number_format: int) 
         trial = known or search.measure(solution.picks, number_format)
         # What is known already tells no more than on which side of the aim to go on.
         ms = aim if known or trial.failed else trial.latency.value_ms
-        if search.held(trial) < least:
+        if search.held_out_score(trial) < least:
             fast = max(fast, ms)
             continue
         slow = min(slow, ms)

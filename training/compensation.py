@@ -32,7 +32,7 @@ from ..graph.transposed import (
 )
 
 NUMBERS = 24_000_000  # of the sampled matrix of one layer: 96 MB
-ROWS_PER_FEATURE = 6
+SAMPLES_PER_FEATURE = 6
 Kept = Mapping[tuple[str, int], tuple[int, ...]]
 
 
@@ -101,12 +101,12 @@ class _Shown(_Nodes):
         layer = self.layers.get(n)
         if layer is not None:
             weight = tensor_at(self.graph_module, layer.weight)
-            # Inputs times taps: a transposed weight has its inputs on axis 0.
+            # Inputs times kernel positions: a transposed weight has its inputs on axis 0.
             features = (
                 weight[:, 0].numel() if layer.transposed else weight[0].numel() * layer.groups
             )
-            rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
-            where = sample_positions(layer, result, rows, seed=len(self.where))
+            samples = min(max(1024, SAMPLES_PER_FEATURE * features), NUMBERS // features + 1)
+            where = sample_positions(layer, result, samples, seed=len(self.where))
             self.where[n.name] = where
             self.wanted[n.name] = outputs_at(layer, result, where).clone()
             self.shapes[n.name], self.groups[n.name] = weight.shape, layer.groups
@@ -200,17 +200,17 @@ def _solve(
     With x the inputs that the layer reads now, y the outputs it shall give, W its weight and b its
     bias, the gap is g = y - x W^T - b. Of each group, with X and G centered on their means,
 
-        minimize |G - X D^T|^2 / rows + ridge * scale * |D|^2      D: the change of W
+        minimize |G - X D^T|^2 / samples + ridge * scale * |D|^2      D: the change of W
 
-    has the solution D^T = (X^T X / rows + ridge * scale * I)^-1 X^T G / rows. The penalty is on the
-    change and not on the weight, so a layer with too few samples keeps what training found.
+    has the solution D^T = (X^T X / samples + ridge * scale * I)^-1 X^T G / samples. The penalty is
+    on the change and not on the weight, so a layer with too few samples keeps what training found.
     `scale` is the mean squared input: then one `ridge` fits layers of all magnitudes. The means
     left over go into the offset: mean(g) - mean(x) D^T.
     """
-    outs, rows = weight.shape[0], len(patches)
-    x = patches.reshape(rows, groups, -1).transpose(0, 1)  # [groups, rows, features]
+    outs, samples = weight.shape[0], len(patches)
+    x = patches.reshape(samples, groups, -1).transpose(0, 1)  # [groups, samples, features]
     old = weight.reshape(groups, outs // groups, -1)
-    y = wanted.reshape(rows, groups, outs // groups).transpose(0, 1)
+    y = wanted.reshape(samples, groups, outs // groups).transpose(0, 1)
     gap = y - x @ old.transpose(1, 2)
     if not isinstance(constant, float):
         gap = gap - constant.reshape(groups, 1, -1).to(gap.dtype)
@@ -220,8 +220,8 @@ def _solve(
     x, gap = x - mean_x, gap - mean_gap
     # The products in float32 cost half; sums of samples are exact enough, inverting is not.
     x, gap = x.float(), gap.float()
-    gram = (x.transpose(1, 2) @ x).double() / rows
-    cross = (x.transpose(1, 2) @ gap).double() / rows
+    gram = (x.transpose(1, 2) @ x).double() / samples
+    cross = (x.transpose(1, 2) @ gap).double() / samples
     scale = gram.diagonal(0, 1, 2).mean(1).clamp_min(1e-12)
     eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
     # Where inputs are not finite the factor is not either, and the caller leaves the layer alone.

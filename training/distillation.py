@@ -41,6 +41,6 @@ class DistillationLoss(nn.Module):
         student, teacher = (
             (classes_second(x, targets) / t).log_softmax(1) for x in (outputs, wanted)
         )
-        found = nn.functional.kl_div(student, teacher, reduction="none", log_target=True)
+        divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True)
         # Summed over classes, averaged over all else, as the task's loss is.
-        return t * t * found.sum(1).mean()
+        return t * t * divergence.sum(1).mean()

@@ -23,15 +23,15 @@ class ProcessGroup:
 
     def gathered(self, value: T) -> list[T]:
         """The values of every process, in order of rank."""
-        held = [value] * self.size
+        values = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(held, value)
-        return held
+            dist.all_gather_object(values, value)
+        return values
 
     def agree(self, value: T) -> T:
         """The value of the first process: clocks and rounding differ between them."""
         if self.size == 1:
             return value
-        held = [value]
-        dist.broadcast_object_list(held, src=0)
-        return held[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]

@@ -27,40 +27,41 @@ def weight_through(weight: Tensor, scale: Tensor, minimum: Tensor, qmin: int, qm
 
 
 def held_in_integers(module: GraphModule) -> dict[Node, IntegerWeight]:
-    found = ((node, integer_weight(node)) for node in module.graph.nodes)
-    return {node: held for node, held in found if held is not None}
+    weights = ((node, integer_weight(node)) for node in module.graph.nodes)
+    return {node: weight for node, weight in weights if weight is not None}
 
 
 def trainable(module: GraphModule) -> GraphModule:
     """A copy to train; the module itself where it holds no integers."""
     if not held_in_integers(module):
         return module
-    made = clone(module)
-    packs = Packs(made)
-    for node, held in held_in_integers(made).items():
-        grid = held.grid(made)
-        owner, _, leaf = held.integers.rpartition(".")
-        setattr(made.get_submodule(owner), leaf, nn.Parameter(held.floats(made)))
-        with made.graph.inserting_before(node):
-            weight = made.graph.get_attr(held.integers)
+    trained = clone(module)
+    packs = Packs(trained)
+    for node, packed in held_in_integers(trained).items():
+        grid = packed.grid(trained)
+        owner, _, leaf = packed.integers.rpartition(".")
+        setattr(trained.get_submodule(owner), leaf, nn.Parameter(packed.floats(trained)))
+        with trained.graph.inserting_before(node):
+            weight = trained.graph.get_attr(packed.integers)
         ranges = [packs.add(t.contiguous(), node) for t in (grid.scale, grid.minimum)]
         arguments = (weight, *ranges, grid.qmin, grid.qmax)
-        node.replace_all_uses_with(insert_call(made, node, weight_through, arguments))
-    for node in made.graph.nodes:
+        node.replace_all_uses_with(insert_call(trained, node, weight_through, arguments))
+    for node in trained.graph.nodes:
         if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through
-    return tidy(made)
+    return tidy(trained)
 
 
 def store_integers(trained: GraphModule, module: GraphModule) -> None:
     """Put the weights of `trained`, made of `module` by `trainable`, back in their integers."""
     if trained is module:
         return
-    integers = {held.integers: held for held in held_in_integers(module).values()}
+    integers = {packed.integers: packed for packed in held_in_integers(module).values()}
     for name, value in trained.state_dict().items():
-        held = integers.get(name)
-        new = held.stored(nearest_steps(held.grid(module), value)) if held is not None else value
-        tensor_at(module, name).data.copy_(new)
+        packed = integers.get(name)
+        if packed is not None:
+            value = packed.stored(nearest_steps(packed.grid(module), value))
+        tensor_at(module, name).data.copy_(value)
 
 
 def nearest_steps(grid: Grid, weight: Tensor) -> Tensor:

@@ -60,10 +60,10 @@ class Trainer:
     def score(self) -> Score:
         """The metric, and minus the loss, on held-out data: of equal metrics the surer net wins."""
         with torch.no_grad():
-            rows = [
+            losses = [
                 (float(self.objective(x, y)), len(y)) for x, y in self._on_device(self.held_out)
             ]
-        loss = sum(value * n for value, n in rows) / max(1, sum(n for _, n in rows))
+        loss = sum(value * n for value, n in losses) / max(1, sum(n for _, n in losses))
         # The metric refuses NaN with a sentence about the data; here the rate may be at fault.
         return (self.metric(self.objective.student) if math.isfinite(loss) else math.nan), -loss
 
@@ -108,10 +108,10 @@ class Trainer:
         start = weights_of(student)
         with gradients():
             self.objective(*next(self._batches())).backward()
-        found = any(p.requires_grad and p.grad is None for p in student.parameters())
+        unused = any(p.requires_grad and p.grad is None for p in student.parameters())
         student.zero_grad()
         student.load_state_dict(start)
-        return found
+        return unused
 
     def _all(self, rate: float, total: int) -> int:
         self.progress.stage("fine-tuning", total)
@@ -123,10 +123,10 @@ class Trainer:
             late = working() > self.deadline
             if done % every and done < total and not self.group.agree(late):
                 continue
-            found = self._scored()
-            waited = 0 if found > best else waited + 1
-            if found > best:
-                best, best_weights = found, weights_of(self.objective.student)
+            score = self._scored()
+            waited = 0 if score > best else waited + 1
+            if score > best:
+                best, best_weights = score, weights_of(self.objective.student)
             if self.group.agree(late or waited >= (self.settings.patience or CHECKS + 1)):
                 break
         self.objective.student.load_state_dict(best_weights)
@@ -168,8 +168,8 @@ class Trainer:
 
     def _loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         with self._precision():
-            found: Tensor = self._loss_of(inputs, targets)
-        return found.float()
+            loss: Tensor = self._loss_of(inputs, targets)
+        return loss.float()
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype is None:

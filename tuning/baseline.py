@@ -20,7 +20,7 @@ from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
-GOES = 3
+RUNS = 3
 
 
 @dataclass
@@ -75,10 +75,10 @@ class Baseline:
 
 
 def measured_baseline(model: nn.Module, inputs: Inputs, target: Target) -> Latency:
-    """The fastest of three goes, which shows the machine undisturbed."""
+    """The fastest of three runs, which shows the machine undisturbed."""
     with kept_state(model):
-        goes = [latency_of(model, inputs, target, 1.5) for _ in range(GOES)]
-    return min(goes, key=lambda go: go.value_ms)
+        runs = [latency_of(model, inputs, target, 1.5) for _ in range(RUNS)]
+    return min(runs, key=lambda run: run.value_ms)
 
 
 def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:

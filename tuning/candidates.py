@@ -38,8 +38,8 @@ def plan_step(
 
 def model_at(session: Session, last: RecipeStep) -> Variant:
     """The original after the steps ahead of `last`, untrained."""
-    places = [i for i, step in enumerate(session.recipe.adjust) if step is last]
-    return _built(session, None, places[0], lambda step: True, False)
+    positions = [i for i, step in enumerate(session.recipe.adjust) if step is last]
+    return _built(session, None, positions[0], lambda step: True, False)
 
 
 def build(

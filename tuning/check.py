@@ -36,7 +36,7 @@ from ..runtime.load import Opened, open_artifact
 from .job import prepare_machine
 from .probes import probes
 
-GOES, ROUNDS = 5, 2  # a second round where the first leaves it open
+RUNS, ROUNDS = 5, 2  # a second round where the first leaves it open
 _UNKNOWN = Comparison(1.0, 0.0, float("inf"), "no significant change")
 
 
@@ -113,11 +113,11 @@ def check(request: CheckRequest, progress: Progress) -> Check:
     cases.append(_outputs_case(ready, inputs, progress))
     started = time.monotonic()
     progress.stage("measuring")
-    goes, latency = _measured(module, inputs, request.target)
+    runs, latency = _measured(module, inputs, request.target)
     cases.append(_timed(_latency_case(request.target, latency), started))
-    found = None
+    change = None
     if request.against is not None:
-        case, found = regression(request.against, goes, request.target)
+        case, change = regression(request.against, runs, request.target)
         cases.append(case)
     started = time.monotonic()
     case, quality = _accuracy(request, record, module, specs, progress)
@@ -125,7 +125,7 @@ def check(request: CheckRequest, progress: Progress) -> Check:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = fingerprint(request.target.device)
     return Check(str(request.folder), now, version("modelspeed"), machine, request.target,
-                 tuple(cases), latency, quality, found)  # fmt: skip
+                 tuple(cases), latency, quality, change)  # fmt: skip
 
 
 def _outputs_case(ready: Opened, inputs: Inputs, progress: Progress) -> Case:
@@ -137,10 +137,10 @@ def _outputs_case(ready: Opened, inputs: Inputs, progress: Progress) -> Case:
         return Case("outputs", "failed", refused[0].seen, 1)
     outputs = plain_outputs(ready.graph, probes(ready.graph, inputs))
     try:
-        found = same_answers(ready.module, outputs, ready.runtime)
+        match = same_answers(ready.module, outputs, ready.runtime)
     except MeasureError as error:
         return Case("outputs", "failed", str(error), 1)
-    return Case("outputs", "passed", f"`{ready.runtime}` gives them {closeness(found)}")
+    return Case("outputs", "passed", f"`{ready.runtime}` gives them {closeness(match)}")
 
 
 def _check_runs(folder: Path, module: nn.Module, inputs: Inputs) -> None:
@@ -159,20 +159,20 @@ def _timed(case: Case, started: float) -> Case:
 
 
 def _measured(module: nn.Module, inputs: Inputs, target: Target) -> tuple[list[Latency], Latency]:
-    goes: list[Latency] = []
+    runs: list[Latency] = []
     for _ in range(ROUNDS):
-        for _ in range(GOES):
+        for _ in range(RUNS):
             seconds = 2.0 if samples_needed(target.percentile) < 100 else 20.0
-            goes.append(measure(runner(module, inputs), percentile=target.percentile,
+            runs.append(measure(runner(module, inputs), percentile=target.percentile,
                                 max_seconds=seconds, min_seconds=0.3,
                                 device=target.device))  # fmt: skip
-        samples = tuple(chain(*(go.samples_ms for go in goes)))
+        samples = tuple(chain(*(run.samples_ms for run in runs)))
         interval = percentile_interval(samples, target.percentile)
-        notices = {n.code: n for go in reversed(goes) for n in go.notices}
+        notices = {n.code: n for run in reversed(runs) for n in run.notices}
         whole = Latency(target.percentile, *interval, samples, tuple(notices.values()))
         if verdict(target, whole, _UNKNOWN) != "inconclusive":
             break
-    return goes, whole
+    return runs, whole
 
 
 def _latency_case(target: Target, latency: Latency) -> Case:
@@ -183,16 +183,16 @@ def _latency_case(target: Target, latency: Latency) -> Case:
     if target.ms is None:
         return Case("latency", "skipped", f"{text}; there is no target, name one: `--target-ms`")
     text += f", the target {target.ms:.3g} ms"
-    found = verdict(target, latency, _UNKNOWN)
-    if found == "met":
+    reached = verdict(target, latency, _UNKNOWN)
+    if reached == "met":
         return Case("latency", "passed", text)
-    if found == "missed":
+    if reached == "missed":
         return Case("latency", "failed", text, 3)
     return Case("latency", "inconclusive", f"{text}: it lies within the interval", 5)
 
 
 def regression(
-    record: Record, goes: list[Latency], target: Target
+    record: Record, runs: list[Latency], target: Target
 ) -> tuple[Case, Comparison | None]:
     """Test if this measured slower than `record`, beyond the machine's own drift."""
     before = record.final or record.baseline
@@ -204,13 +204,15 @@ def regression(
         return Case("regression", "inconclusive", text, 5), None
     if not before.samples_ms:
         raise ArtifactError(f"the record of `{record.source}` holds no samples to compare with.")
-    found, margin = compared(before.samples_ms, [g.samples_ms for g in goes], target.percentile)
-    text = (
-        f"{found.speedup:.3f}x as fast as the record ({found.low:.3f} to {found.high:.3f}): "
-        f"{found.finding}; repeated measurements here tell changes above {margin:.1%} apart"
+    change, margin = compared(
+        before.samples_ms, [run.samples_ms for run in runs], target.percentile
     )
-    slower = found.finding == "slower"
-    return Case("regression", "failed" if slower else "passed", text, 3 if slower else 0), found
+    text = (
+        f"{change.speedup:.3f}x as fast as the record ({change.low:.3f} to {change.high:.3f}): "
+        f"{change.finding}; repeated measurements here tell changes above {margin:.1%} apart"
+    )
+    slower = change.finding == "slower"
+    return Case("regression", "failed" if slower else "passed", text, 3 if slower else 0), change
 
 
 def _accuracy(

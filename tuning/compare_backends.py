@@ -45,8 +45,10 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     rows = measure_runtimes(session, variant.module, (PLAIN, usual, asked), blob)
     if {asked, usual} <= rows.keys():
         before, after = rows[usual].latency, rows[asked].latency
-        found = compare_samples(before.samples_ms, after.samples_ms, session.job.target.percentile)
-        if found.finding == "faster":
+        comparison = compare_samples(
+            before.samples_ms, after.samples_ms, session.job.target.percentile
+        )
+        if comparison.finding == "faster":
             compiled = replace(variant, runtime=asked, blob=blob)
             left = (*variant.left_alone, *left_out)
             return replace(compiled, left_alone=left, runtime_costs=costs(rows, asked))
@@ -76,15 +78,15 @@ def measure_runtimes(
         started = time.monotonic()
         try:
             with torch.no_grad():
-                made = ready(module, session.inputs, name, blob if is_compiled(name) else None)
+                runnable = ready(module, session.inputs, name, blob if is_compiled(name) else None)
             took = time.monotonic() - started
-            if isinstance(made, str):
-                raise MeasureError(made)
-            runs[name] = (made, took, same_answers(made, outputs, name).error)
+            if isinstance(runnable, str):
+                raise MeasureError(runnable)
+            runs[name] = (runnable, took, same_answers(runnable, outputs, name).error)
         except MeasureError as error:
             session.exclusions.leave_out_runtime(name, str(error))
     rows = measure_interleaved(
-        [runner(made, session.inputs) for made, *_ in runs.values()],
+        [runner(runnable, session.inputs) for runnable, *_ in runs.values()],
         percentile=session.job.target.percentile,
         max_seconds=SECONDS if session.job.target.percentile <= 90 else 20.0,
         device=session.device,

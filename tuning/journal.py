@@ -69,10 +69,10 @@ class Entry:
                 notes = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             seconds = float(notes["seconds"])
-            found = cls(notes["stage"], seconds, notes["facts"], notes["after"], tensors)
+            entry = cls(notes["stage"], seconds, notes["facts"], notes["after"], tensors)
         except (SafetensorError, OSError, KeyError, ValueError):
             return None
-        return found if found.after == after and found.digest == notes.get("digest") else None
+        return entry if entry.after == after and entry.digest == notes.get("digest") else None
 
 
 @dataclass
@@ -96,13 +96,13 @@ class Journal:
         """The journal of the run that `key` stands for; an earlier one goes on if `resume`."""
         runs = cache_folder() / "runs"
         _forget_old(runs)
-        made = cls(runs / key, progress, head=key)
+        journal = cls(runs / key, progress, head=key)
         if resume:
-            made._recall()
-        elif made._files():
+            journal._recall()
+        elif journal._files():
             progress.note("this run was begun before: `--resume` would have gone on from there")
-            made.remove()
-        return made
+            journal.remove()
+        return journal
 
     @property
     def seconds(self) -> float:
@@ -111,11 +111,11 @@ class Journal:
 
     def kept(self, stage: str, kind: type[T], make: Callable[[], T]) -> T:
         """The journal's entry for a stage; without one, it is made and written down."""
-        found = self.get(stage, kind)
-        if found is None:
-            found = make()
-            self.put(stage, found)
-        return found
+        value = self.get(stage, kind)
+        if value is None:
+            value = make()
+            self.put(stage, value)
+        return value
 
     def get(self, stage: str, kind: type[T]) -> T | None:
         """The next entry, if it is of that stage."""
@@ -123,13 +123,13 @@ class Journal:
         if entry is None or entry.stage != stage:
             return None
         try:
-            found = from_json(kind, _unpacked(entry), stage)
+            value = from_json(kind, _unpacked(entry), stage)
         except ArtifactError as error:  # of a modelspeed that calls itself the same version
             self.progress.note(f"an entry of the journal does not fit: {error}")
             return None
         self.left.pop(0)
         self.head, self.count = entry.digest, self.count + 1
-        return found
+        return value
 
     def put(self, stage: str, value: Any) -> None:
         """Write an entry, complete or not at all; what was to follow otherwise is dropped."""
@@ -168,8 +168,8 @@ class Journal:
             stages[entry.stage] += 1
             head, self.before = entry.digest, entry.seconds
         names = [s if n == 1 else f"{n} x {s}" for s, n in stages.items()]
-        found = f"taken from the journal: {', '.join(names)}"
-        self.progress.note(found if names else "no journal of this run was found: it starts over")
+        note = f"taken from the journal: {', '.join(names)}"
+        self.progress.note(note if names else "no journal of this run was found: it starts over")
 
 
 def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -> str:
@@ -202,33 +202,33 @@ def _state_of(factory: str, base: Path) -> Iterator[bytes]:
         yield path.read_bytes()
         return
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        found = file.stat()
-        yield f"{file.relative_to(path)} {found.st_size} {found.st_mtime_ns}".encode()
+        status = file.stat()
+        yield f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}".encode()
 
 
 def _packed(value: Any) -> tuple[str, dict[str, Tensor]]:
     """A dataclass as JSON, with its tensors and arrays apart."""
     tensors: dict[str, Tensor] = {}
 
-    def lifted(found: Any) -> dict[str, str]:
-        if not isinstance(found, (Tensor, np.ndarray)):
-            raise TypeError(f"a journal holds no {type(found).__name__}")
+    def lifted(array: Any) -> dict[str, str]:
+        if not isinstance(array, (Tensor, np.ndarray)):
+            raise TypeError(f"a journal holds no {type(array).__name__}")
         name = str(len(tensors))
         # A copy each: safetensors refuses tensors that share memory.
-        if isinstance(found, np.ndarray):
-            tensors[name] = torch.from_numpy(np.array(found))
+        if isinstance(array, np.ndarray):
+            tensors[name] = torch.from_numpy(np.array(array))
             return {ARRAY: name}
-        tensors[name] = found.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[name] = array.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR: name}
 
     return json.dumps(to_json(value), default=lifted), tensors
 
 
 def _unpacked(entry: Entry) -> Any:
-    def lowered(found: dict[str, Any]) -> Any:
-        if TENSOR in found:
-            return entry.tensors[found[TENSOR]]
-        return entry.tensors[found[ARRAY]].numpy() if ARRAY in found else found
+    def lowered(table: dict[str, Any]) -> Any:
+        if TENSOR in table:
+            return entry.tensors[table[TENSOR]]
+        return entry.tensors[table[ARRAY]].numpy() if ARRAY in table else table
 
     return json.loads(entry.facts, object_hook=lowered)
 

@@ -116,19 +116,19 @@ class Session:
         return replace(self, journal=Journal.open(key, resume, self.progress))
 
     def with_baseline(self) -> Session:
-        """The original in three goes, the fastest of which shows the machine undisturbed."""
+        """The original in three runs, the fastest of which shows the machine undisturbed."""
 
         def measured() -> Latency:
             return measured_baseline(self.source.module, self.inputs, self.job.target)
 
-        found = self.journal.kept("baseline", Latency, measured)
-        return replace(self, baseline=Baseline(found, found.value_ms))
+        latency = self.journal.kept("baseline", Latency, measured)
+        return replace(self, baseline=Baseline(latency, latency.value_ms))
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
-        found = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._ranked(module)))
-        self.exclusions.note_runtimes(found.left_out)
-        return replace(self, kernels=found)
+        kernels = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._ranked(module)))
+        self.exclusions.note_runtimes(kernels.left_out)
+        return replace(self, kernels=kernels)
 
     def trusted(self, name: str) -> str:
         """`name`, or the best there is where it is left out."""
@@ -204,8 +204,11 @@ class Session:
         return self.data.accuracy(module, self.device)[0] if self.data else None
 
     def notices(self) -> tuple[Notice, ...]:
-        found = (subnormal_weights(dict(self.source.module.state_dict())), keeps_state(self.state))
-        return tuple(notice for notice in found if notice is not None)
+        notices = (
+            subnormal_weights(dict(self.source.module.state_dict())),
+            keeps_state(self.state),
+        )
+        return tuple(notice for notice in notices if notice is not None)
 
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
@@ -251,11 +254,11 @@ def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> No
     allowed = tolerance_of((*original.parameters(), *original.buffers()))
     coarse = allowed == COARSE
     wanted = PlainOutputs.of(source.module, (inputs,), allowed, coarse=coarse, fresh=True)
-    found = wanted.closeness(original)
-    if not found.holds:
+    match = wanted.closeness(original)
+    if not match.holds:
         raise CaptureError(
             f"the captured graph of `{source.path}` gives other outputs than the model (they "
-            f"differ by {found.error:.2g} of their size); does its `forward` draw random numbers, "
+            f"differ by {match.error:.2g} of their size); does its `forward` draw random numbers, "
             "or keep something between calls that is not a buffer?"
         )
 

@@ -78,10 +78,10 @@ class StepRunner:
         variant = new_candidate(session).under(runtime or session.runtimes[0])
         names = [s.name for s in recipe.adjust if self._is_wanted(s)]
         session.progress.expect([*names, VERIFYING])
-        places = iter(range(len(recipe.adjust)))
+        positions = iter(range(len(recipe.adjust)))
         for step, left_out in recipe.every_step():
-            place = None if left_out else next(places)
-            failed = None if place is None else session.exclusions.steps.get(place)
+            position = None if left_out else next(positions)
+            failed = None if position is None else session.exclusions.steps.get(position)
             reason = left_out or ("" if self._is_wanted(step) else self._unwanted())
             if failed is not None:
                 variant = variant.with_step(_row(step, "rolled back", failed))
@@ -148,19 +148,19 @@ class StepRunner:
         if _epochs(step) and session.data is not None:
             changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
         runtime = session.runtime_that_runs(changed, self._runtime(variant, changed, plan))
-        before, after, found = compared(
+        before, after, comparison = compared(
             ((variant.module, variant.runtime), (changed, runtime)),
             session.inputs,
             session.job.target,
             session.progress,
         )
         quality = session.accuracy(variant.module), session.accuracy(changed)
-        objection = None if self.as_written else self._objection(step, plan, found, quality[1])
+        objection = None if self.as_written else self._objection(step, plan, comparison, quality[1])
         row = StepRecord(
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
-            (objection or _why(found, self.as_written)) + trained,
+            (objection or _why(comparison, self.as_written)) + trained,
             before.value_ms,
             after.value_ms,
             *quality,
@@ -179,17 +179,17 @@ class StepRunner:
         return self.session.fastest_runtime(changed)
 
     def _objection(
-        self, step: RecipeStep, plan: Plan, found: Comparison, accuracy: float | None
+        self, step: RecipeStep, plan: Plan, comparison: Comparison, accuracy: float | None
     ) -> str | None:
         """The reason to undo the step; None if it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
         built_upon = self.decision is not None and _is_ahead(self.session, step)
         droppable = plan.must_be_faster or (ADJUSTERS[step.name].lossless and not built_upon)
-        if found.finding == "slower" and droppable:
+        if comparison.finding == "slower" and droppable:
             return "measured slower on this machine"
         if not plan.must_be_faster:
             return None
-        if found.finding != "faster":
+        if comparison.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
         if self.decision is not None and self.decision.takes(step):
             return None  # weighed against narrower layers; the limit is judged on the whole
@@ -281,10 +281,10 @@ def _is_ahead(session: Session, step: RecipeStep) -> bool:
     return "prune" in names[session.recipe.adjust.index(step) + 1 :]
 
 
-def _why(found: Comparison, as_written: bool) -> str:
-    if found.finding == "faster":
+def _why(comparison: Comparison, as_written: bool) -> str:
+    if comparison.finding == "faster":
         return "measured faster"
-    if found.finding == "slower":
+    if comparison.finding == "slower":
         reason = "as the recipe is written" if as_written else "since the search built upon it"
         return f"measured slower, kept {reason}"
     return "no significant change of latency"

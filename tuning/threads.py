@@ -40,11 +40,11 @@ def with_fastest(target: Target, module: nn.Module, inputs: Inputs, progress: Pr
             name = PLAIN if target.runtime == PLAIN else furthest_lowering(module, inputs) or PLAIN
             module = first_ready(module, inputs, (name,), progress.note)[1]
         rows = measure_by_threads(module, inputs)
-    found = fewest(rows)
+    fastest = fewest(rows)
     times = ", ".join(f"{count}: {row.value_ms:.3g} ms" for count, row in rows.items())
-    progress.note(f"`--threads auto` takes {found} ({times})")
-    torch.set_num_threads(found)
-    return replace(target, threads=found)
+    progress.note(f"`--threads auto` takes {fastest} ({times})")
+    torch.set_num_threads(fastest)
+    return replace(target, threads=fastest)
 
 
 def measure_by_threads(module: nn.Module, inputs: Inputs) -> dict[int, Latency]:

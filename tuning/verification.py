@@ -101,8 +101,8 @@ def verify_here(request: VerificationRequest) -> Verification:
     if request.judged:
         quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
     baseline, final = _timed(request, original, variant.module, inputs)
-    found = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
-    return Verification(baseline, final, found, closeness, quality)
+    comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    return Verification(baseline, final, comparison, closeness, quality)
 
 
 def _timed(
