@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
-from ..core.files import MOST_PACKAGE, PACKAGE
+from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
 from ..core.naming import outside
 from ..core.workspace import recover, workspace
 from ..profiling.closeness import tolerance_of
@@ -145,8 +145,8 @@ def read_package(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
     path, digest = folder / PACKAGE, manifest.get("package_sha256")
     if digest is None or not path.is_file():
         return None
-    if path.stat().st_size > MOST_PACKAGE:
-        raise ArtifactError(f"`{path}` is larger than {MOST_PACKAGE >> 30} GB; it is refused.")
+    if path.stat().st_size > MAX_PACKAGE_BYTES:
+        raise ArtifactError(f"`{path}` is larger than {MAX_PACKAGE_BYTES >> 30} GB; it is refused.")
     package = path.read_bytes()
     if hashlib.sha256(package).hexdigest() != digest:
         raise ArtifactError(f"`{path}` was changed after it was written.")

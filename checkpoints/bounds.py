@@ -21,7 +21,7 @@ TIMES = 8
 SPARE_TENSORS, SPARE_VALUES = 2000, 1 << 27
 UNKNOWN = (20_000, 1 << 36)  # where no weights lie beside the configuration
 COUNTS = re.compile(r"layer|depth|block|head|expert|stage|group")
-MOST_REPEATS = 100_000
+MAX_REPEATS = 100_000
 DEEPEST = 20
 
 
@@ -53,9 +53,9 @@ def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
     parts = config.items() if isinstance(config, Mapping) else ()
     for key, value in parts:
         for number in value if isinstance(value, list) else [value]:
-            if COUNTS.search(str(key)) and type(number) in (int, float) and number > MOST_REPEATS:
+            if COUNTS.search(str(key)) and type(number) in (int, float) and number > MAX_REPEATS:
                 raise CheckpointError(
-                    f"`{what}`: `{str(key)[:60]}` is {number:.6g}; at most {MOST_REPEATS:,} are "
+                    f"`{what}`: `{str(key)[:60]}` is {number:.6g}; at most {MAX_REPEATS:,} are "
                     "built."
                 )
             check_repeats(what, number, depth + 1)

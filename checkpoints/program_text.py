@@ -38,7 +38,7 @@ from .program_specs import Strange, spec_text
 
 DEEPEST = 150  # of what is nested in what; a graph within a graph is nine
 LARGEST = 1 << 64
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 LONGEST_TEXT = 1 << 20
 INFINITE = ("Infinity", "-Infinity", "NaN")
 KEPT = ("nn_module_stack", "stack_trace")  # of the facts about a node; the others name functions
@@ -132,7 +132,7 @@ class Texts:
             self._node(cleaned)
         elif hint is schema.TensorMeta:
             for field in ("sizes", "strides"):
-                _check(len(cleaned.get(field, ())) <= MOST_DIMENSIONS, f"TensorMeta.{field}", "")
+                _check(len(cleaned.get(field, ())) <= MAX_DIMENSIONS, f"TensorMeta.{field}", "")
         elif hint is schema.Graph:
             for held in cleaned.get("inputs", ()):
                 self._quoted(held.get("as_string"))

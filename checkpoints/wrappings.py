@@ -19,9 +19,7 @@ PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", 
 PREFIXES = ("_orig_mod.", "module.", "model.")
 SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are not a model
 DEEPEST = 8
-MOST_PLAIN = (
-    1000  # values of one setting; lists that hold another twice, again and again, have more
-)
+MAX_PLAIN = 1000  # values of one setting; lists that hold another twice, again and again, have more
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _plain(value: Any) -> bool:
         held, depth = waiting.pop()
         count += 1
         if isinstance(held, (list, tuple)):
-            if len(held) > 32 or depth >= DEEPEST or count > MOST_PLAIN:
+            if len(held) > 32 or depth >= DEEPEST or count > MAX_PLAIN:
                 return False
             waiting += [(v, depth + 1) for v in held]
         elif not (type(held) in (bool, int, str) or (type(held) is float and isfinite(held))):

@@ -23,7 +23,7 @@ TOLERANCE = 1e-3  # relative to the largest value
 FLOOR = 1e-4  # of values: below it a relative error says nothing
 SLICE = 16  # values that have a size of their own: boxes in pixels beside scores below 1
 SMALL = 1e-3  # no slice is judged finer than this part of the whole
-MOST_SLICES = 4096
+MAX_SLICES = 4096
 CALLS = 2
 SEED = 0
 Forward = Callable[..., Any]
@@ -65,7 +65,7 @@ def _largest(error: Tensor, size: Tensor) -> float:
     worst = float(error.max()) / scale
     for dim in range(1, error.dim()):
         count = error.shape[dim]
-        if not 1 < count <= MOST_SLICES or error.numel() // count < SLICE:
+        if not 1 < count <= MAX_SLICES or error.numel() // count < SLICE:
             continue
         rest = [d for d in range(error.dim()) if d != dim]
         own = size.amax(rest).clamp_min(max(SMALL * scale, FLOOR))
