@@ -29,12 +29,12 @@ DEEPEST = 20
 def bounded(what: Path, tensors: int, values: int) -> Iterator[None]:
     """Inside, more parameters than about these raise CheckpointError as soon as they are made."""
     most, largest = TIMES * tensors + SPARE_TENSORS, TIMES * values + SPARE_VALUES
-    made = [0, 0]
+    totals = [0, 0]
 
     def count(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
-        made[0] += 1
-        made[1] += parameter.numel() if parameter is not None else 0
-        if made[0] > most or made[1] > largest:
+        totals[0] += 1
+        totals[1] += parameter.numel() if parameter is not None else 0
+        if totals[0] > most or totals[1] > largest:
             raise CheckpointError(
                 f"`{what}` describes a model far larger than its {tensors:,} weights."
             )
@@ -61,7 +61,7 @@ def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
             check_repeats(what, number, depth + 1)
 
 
-def held_by(file: Path | None, loaded: Any = None) -> tuple[int, int]:
+def size_of_weights(file: Path | None, loaded: Any = None) -> tuple[int, int]:
     """Numbers of tensors and values in the weights; only the headers of safetensors are read."""
     if file is None:
         return UNKNOWN
@@ -78,8 +78,8 @@ def held_by(file: Path | None, loaded: Any = None) -> tuple[int, int]:
 
 def _shapes(file: Path) -> list[list[int]]:
     try:
-        with safe_open(file, "pt") as held:
-            return [held.get_slice(name).get_shape() for name in held.keys()]
+        with safe_open(file, "pt") as weights:
+            return [weights.get_slice(name).get_shape() for name in weights.keys()]
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"`{file}` is truncated or no safetensors file: {first_line(error)}"

@@ -63,11 +63,11 @@ class _Reader:
         self.tokens: list[tuple[str, str]] = []
         at, end = 0, len(text.rstrip())
         while at < end:
-            found = TOKEN.match(text, at, end)
-            if found is None or found.lastgroup is None:
+            match = TOKEN.match(text, at, end)
+            if match is None or match.lastgroup is None:
                 raise ValueError("it is not arithmetic")
-            self.tokens.append((found.lastgroup, found[found.lastgroup]))
-            at = found.end()
+            self.tokens.append((match.lastgroup, match[match.lastgroup]))
+            at = match.end()
         self.tokens.append(("end", ""))
         self.at, self.depth = 0, 0
 
@@ -81,8 +81,8 @@ class _Reader:
         return self.tokens[self.at - 1]
 
     def take(self, kind: str, value: str = "") -> str:
-        found, text = self.next()
-        if found != kind or (value and text != value):
+        actual, text = self.next()
+        if actual != kind or (value and text != value):
             raise ValueError("it is not arithmetic")
         return text
 
@@ -108,14 +108,14 @@ class _Reader:
     def operand(self) -> SizeExpression:
         kind, text = self.next()
         if kind == "sign" and text in "-+~":
-            held = self.expression(UNARY)
+            inner = self.expression(UNARY)
             sign = {"-": -1, "+": 1}.get(text)
-            literal = None if held.literal is None or sign is None else sign * held.literal
-            return held._replace(text=f"({text}{held.text})", literal=literal)
+            literal = None if inner.literal is None or sign is None else sign * inner.literal
+            return inner._replace(text=f"({text}{inner.text})", literal=literal)
         if kind == "sign" and text == "(":
-            held = self.expression(0)
+            inner = self.expression(0)
             self.take("sign", ")")
-            return held
+            return inner
         if kind == "number":
             return _number(text)
         if kind == "name" and not self.is_next("("):
@@ -150,8 +150,8 @@ class _Reader:
         kind, text = self.next()
         negative = kind == "text" and text.startswith("-")
         text = text[1:] if negative else text
-        found = TOKEN.fullmatch(text)
-        if kind not in ("text", "number") or found is None or found["number"] is None:
+        match = TOKEN.fullmatch(text)
+        if kind not in ("text", "number") or match is None or match["number"] is None:
             raise ValueError("it is not arithmetic")
         facts = f"'{'-' if negative else ''}{text}'"
         if self.is_next(","):

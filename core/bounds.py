@@ -91,4 +91,4 @@ def foreign_json(value: Any, depth: int = 0) -> str:
     inner: Any = value.values() if isinstance(value, dict) else value
     if not isinstance(value, (dict, list, tuple)):
         return ""
-    return next((found for v in inner if (found := foreign_json(v, depth + 1))), "")
+    return next((reason for v in inner if (reason := foreign_json(v, depth + 1))), "")

@@ -33,9 +33,9 @@ def read_text(path: Path) -> str:
     device, a pipe that would be waited for, or more than `MAX_BYTES`."""
     # Not blocking: opening a pipe that nobody writes to would never end.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"`{path}` is not a regular file; it is refused.")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise ArtifactError(f"`{path}` is larger than {MAX_BYTES >> 20} MB; it is refused.")
         return file.read(MAX_BYTES).decode("utf-8")
