@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError, first_line, text_line
-from ..core.files import MOST_PACKAGE, PACKAGE
+from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
 from ..core.model_io import Inputs
 from ..graph.lowering.lower import folded_copy
 from .compiler import refuse_state
@@ -49,8 +49,8 @@ def build_package(module: GraphModule, inputs: Inputs) -> bytes:
         except Exception as error:
             why = text_line(error)
             raise MeasureError(f"AOTInductor fails on this model: {why}") from error
-        if path.stat().st_size > MOST_PACKAGE:
-            raise MeasureError(f"the compiled package is larger than {MOST_PACKAGE >> 30} GB")
+        if path.stat().st_size > MAX_PACKAGE_BYTES:
+            raise MeasureError(f"the compiled package is larger than {MAX_PACKAGE_BYTES >> 30} GB")
         return path.read_bytes()
 
 

@@ -40,18 +40,18 @@ class BatchJournal:
         import fcntl
 
         folder.mkdir(parents=True, exist_ok=True)
-        made = cls(folder / NAME)
-        made._file = os.open(made.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        journal = cls(folder / NAME)
+        journal._file = os.open(journal.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(made._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(journal._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(made._file)
+            os.close(journal._file)
             raise UsageError(
                 f"another batch is writing to `{folder}`; wait for it or choose another `--out`."
             ) from error
         sync(folder)
-        made._recall()
-        return made
+        journal._recall()
+        return journal
 
     def __enter__(self) -> BatchJournal:
         return self

@@ -55,8 +55,8 @@ def content_hash(path: Path) -> str:
     try:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file())
-            rows = "\n".join(f"{p.relative_to(path)} {sha256(p)}" for p in files)
-            return hashlib.sha256(rows.encode(errors="surrogateescape")).hexdigest()
+            lines = "\n".join(f"{p.relative_to(path)} {sha256(p)}" for p in files)
+            return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
         shards = sorted(set(shards_of(path).values())) if path.name.endswith(INDEX) else []
         return sha256(path, *(path.parent / name for name in shards))
     except (OSError, CheckpointError):

@@ -132,13 +132,13 @@ class Process:
         status, reason = ending(code, self.seen.said())
         if self.overdue:
             status, reason, code = "too slow", f"still running after {self.seconds:.0f} s.", 1
-        made = plan.item(
+        item = plan.item(
             status, reason=reason, code=code, attempts=self.attempt, seconds=round(self.seconds, 2)
         )
         if code not in OF_CODE:
-            return made
+            return item
         try:
-            return made.measured(record_of(plan.folder))
+            return item.measured(record_of(plan.folder))
         except (ModelspeedError, OSError) as error:
             return plan.item("failed", reason=str(error), code=1, attempts=self.attempt)
 

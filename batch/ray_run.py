@@ -122,8 +122,8 @@ def _at_work(seen: Running) -> bool:
 
 def _result(ray: Any, task: Any, plan: ItemPlan) -> Item:
     try:
-        found: Item = ray.get(task)
-        return found
+        item: Item = ray.get(task)
+        return item
     except ray.exceptions.RayError as error:
         first = (str(error).strip() or repr(error)).splitlines()[0]
         return plan.item("killed", reason=f"its worker was lost: {first}", code=1)
@@ -137,8 +137,8 @@ def _item(plan: ItemPlan, options: Options, begun: float) -> Item:
     attempt = 1
     while True:
         # A worker that was lost may have finished before that.
-        if (found := written_since(plan, begun)) is not None:
-            return replace(found, reused=False, attempts=attempt)
+        if (written := written_since(plan, begun)) is not None:
+            return replace(written, reused=False, attempts=attempt)
         recover(plan.folder)
         process = Process.start(
             plan, log, attempt, gate=usual_folder(), memory=options.memory, more=plan.resuming

@@ -51,25 +51,25 @@ def to_do(
     """Items that an earlier batch did not finish; rows that are still valid are noted."""
     left = []
     for plan in plans:
-        found = earlier(plan, journal, resume)
-        if found is None:
+        item = earlier(plan, journal, resume)
+        if item is None:
             left.append(plan)
             continue
         if plan.name in journal.ended:
-            journal.ended[plan.name] = found
+            journal.ended[plan.name] = item
         else:
-            journal.end(found)
-        watch.ended(found)
+            journal.end(item)
+        watch.ended(item)
     return left
 
 
 def rows_of(plans: Sequence[ItemPlan], journal: BatchJournal) -> tuple[Item, ...]:
     """A row for each plan as things stand."""
-    held = (journal.ended.get(p.name) for p in plans)
+    items = (journal.ended.get(p.name) for p in plans)
     return tuple(
         item if item is not None and item.key == plan.key else
         plan.item("stopped", reason="the batch ended before it did; `--resume` goes on.", code=1)
-        for plan, item in zip(plans, held, strict=True)
+        for plan, item in zip(plans, items, strict=True)
     )  # fmt: skip
 
 
@@ -96,8 +96,8 @@ def written_since(plan: ItemPlan, at: float) -> Item | None:
     except (OSError, ModelspeedError):
         return None
     code = run_exit_code(record, plan.max_drop)
-    made = plan.item(OF_CODE[code], code=code, seconds=record.seconds, reused=True)
-    return made.measured(record)
+    item = plan.item(OF_CODE[code], code=code, seconds=record.seconds, reused=True)
+    return item.measured(record)
 
 
 @dataclass

@@ -17,10 +17,10 @@ from typing import IO, Any, cast
 def archive(path: Path) -> Iterator[IO[bytes]]:
     """The file at `path`, for writing. Raises OSError at the end where it could not be written."""
     with path.open("wb", buffering=0) as file:
-        made = _TakesAll(file)
-        yield cast(IO[bytes], made)
-    if made.error is not None:
-        raise made.error
+        writer = _TakesAll(file)
+        yield cast(IO[bytes], writer)
+    if writer.error is not None:
+        raise writer.error
 
 
 class _TakesAll(io.RawIOBase):

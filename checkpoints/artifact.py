@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
-from ..core.files import MOST_PACKAGE, PACKAGE
+from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
 from ..core.naming import outside
 from ..core.workspace import recover, workspace
 from ..profiling.closeness import tolerance_of
@@ -100,12 +100,12 @@ def _refuse_foreign(folder: Path) -> None:
 def sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[float]]:
     """Of two calls in a row: the second one sees what the first left in the model's state."""
     drawn, module = draw_inputs(specs, SAMPLE_SEED), program.module(check_guards=False)
-    held = [t for t in (*program.state_dict.values(), *program.constants.values())
+    state = [t for t in (*program.state_dict.values(), *program.constants.values())
             if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)]  # fmt: skip
-    before = [t.clone() for t in held]
+    before = [t.clone() for t in state]
     with torch.no_grad():
         calls = [sample_of(drawn.map(torch.clone).call(module)) for _ in range(2)]
-        for tensor, value in zip(held, before, strict=True):
+        for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
     return [[float(value) for value in call] for call in calls]
 
@@ -128,9 +128,9 @@ def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     `verify` also runs the program on the stored sample and hashes the package. Raises
     ArtifactError, or UnsafePickle where `model.pt2` was replaced by one that would run code.
     """
-    manifest, held = read_weights(folder)
+    manifest, weights = read_weights(folder)
     program = _read_program(folder / PROGRAM, manifest.get("program_sha256"))
-    _put_weights(folder, program, held)
+    _put_weights(folder, program, weights)
     if verify:
         _check_sample(folder, program, manifest)
         read_package(folder, manifest)
@@ -145,8 +145,8 @@ def read_package(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
     path, digest = folder / PACKAGE, manifest.get("package_sha256")
     if digest is None or not path.is_file():
         return None
-    if path.stat().st_size > MOST_PACKAGE:
-        raise ArtifactError(f"`{path}` is larger than {MOST_PACKAGE >> 30} GB; it is refused.")
+    if path.stat().st_size > MAX_PACKAGE_BYTES:
+        raise ArtifactError(f"`{path}` is larger than {MAX_PACKAGE_BYTES >> 30} GB; it is refused.")
     package = path.read_bytes()
     if hashlib.sha256(package).hexdigest() != digest:
         raise ArtifactError(f"`{path}` was changed after it was written.")
@@ -167,19 +167,19 @@ def _read_program(path: Path, digest: Any) -> ExportedProgram:
         ) from error
 
 
-def _put_weights(folder: Path, program: ExportedProgram, held: Mapping[str, Tensor]) -> None:
+def _put_weights(folder: Path, program: ExportedProgram, weights: Mapping[str, Tensor]) -> None:
     kept = {**program.state_dict, **program.constants}
     for name, tensor in kept.items():
         if not isinstance(tensor, Tensor):
             continue
-        found = held.get(outside(name))
-        if found is None or found.shape != tensor.shape:
+        weight = weights.get(outside(name))
+        if weight is None or weight.shape != tensor.shape:
             raise ArtifactError(
                 f"`{folder}`: `{outside(name)}` of `{PROGRAM}` is not in `{WEIGHTS}` with the same "
                 "shape; the two files are not of one artifact."
             )
         with torch.no_grad():
-            tensor.copy_(found)
+            tensor.copy_(weight)
 
 
 def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
@@ -191,7 +191,7 @@ def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, An
         ) from error
     tolerance = tolerance_of((*program.state_dict.values(), *program.constants.values()))
     pairs = zip(calls, sample_calls(manifest["sample"]), strict=False)
-    if not all(reproduces(torch.tensor(found), wanted, tolerance) for found, wanted in pairs):
+    if not all(reproduces(torch.tensor(outputs), wanted, tolerance) for outputs, wanted in pairs):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "
             "changed, or this torch computes something else."

@@ -21,7 +21,7 @@ TIMES = 8
 SPARE_TENSORS, SPARE_VALUES = 2000, 1 << 27
 UNKNOWN = (20_000, 1 << 36)  # where no weights lie beside the configuration
 COUNTS = re.compile(r"layer|depth|block|head|expert|stage|group")
-MOST_REPEATS = 100_000
+MAX_REPEATS = 100_000
 DEEPEST = 20
 
 
@@ -29,12 +29,12 @@ DEEPEST = 20
 def bounded(what: Path, tensors: int, values: int) -> Iterator[None]:
     """Inside, more parameters than about these raise CheckpointError as soon as they are made."""
     most, largest = TIMES * tensors + SPARE_TENSORS, TIMES * values + SPARE_VALUES
-    made = [0, 0]
+    totals = [0, 0]
 
     def count(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
-        made[0] += 1
-        made[1] += parameter.numel() if parameter is not None else 0
-        if made[0] > most or made[1] > largest:
+        totals[0] += 1
+        totals[1] += parameter.numel() if parameter is not None else 0
+        if totals[0] > most or totals[1] > largest:
             raise CheckpointError(
                 f"`{what}` describes a model far larger than its {tensors:,} weights."
             )
@@ -53,15 +53,15 @@ def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
     parts = config.items() if isinstance(config, Mapping) else ()
     for key, value in parts:
         for number in value if isinstance(value, list) else [value]:
-            if COUNTS.search(str(key)) and type(number) in (int, float) and number > MOST_REPEATS:
+            if COUNTS.search(str(key)) and type(number) in (int, float) and number > MAX_REPEATS:
                 raise CheckpointError(
-                    f"`{what}`: `{str(key)[:60]}` is {number:.6g}; at most {MOST_REPEATS:,} are "
+                    f"`{what}`: `{str(key)[:60]}` is {number:.6g}; at most {MAX_REPEATS:,} are "
                     "built."
                 )
             check_repeats(what, number, depth + 1)
 
 
-def held_by(file: Path | None, loaded: Any = None) -> tuple[int, int]:
+def size_of_weights(file: Path | None, loaded: Any = None) -> tuple[int, int]:
     """Numbers of tensors and values in the weights; only the headers of safetensors are read."""
     if file is None:
         return UNKNOWN
@@ -78,8 +78,8 @@ def held_by(file: Path | None, loaded: Any = None) -> tuple[int, int]:
 
 def _shapes(file: Path) -> list[list[int]]:
     try:
-        with safe_open(file, "pt") as held:
-            return [held.get_slice(name).get_shape() for name in held.keys()]
+        with safe_open(file, "pt") as weights:
+            return [weights.get_slice(name).get_shape() for name in weights.keys()]
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"`{file}` is truncated or no safetensors file: {first_line(error)}"

@@ -64,16 +64,16 @@ def contents(
         check_finite(path, {**program.state_dict})
         return Contents(path, "pt2", digest, Unwrapped(None, notes=_whole(ignore)), program=program)
     if kind in ("safetensors", "index"):
-        held = load_safetensors(path) if kind == "safetensors" else load_shards(path)
-        weights, notes = state_dict_of(path, held, ignore)
-        about = Unwrapped(held, notes=tuple(notes))
+        tensors = load_safetensors(path) if kind == "safetensors" else load_shards(path)
+        weights, notes = state_dict_of(path, tensors, ignore)
+        about = Unwrapped(tensors, notes=tuple(notes))
         return Contents(path, "safetensors", digest, about, weights=weights)
     about = unwrap(_torch_file(path, trust_pickle))
-    if isinstance(about.held, nn.Module):
-        check_finite(path, about.held.state_dict())
+    if isinstance(about.content, nn.Module):
+        check_finite(path, about.content.state_dict())
         about = replace(about, notes=(*about.notes, *_whole(ignore)))
-        return Contents(path, "pickle", digest, about, module=about.held.eval())
-    weights, notes = state_dict_of(path, about.held, ignore)
+        return Contents(path, "pickle", digest, about, module=about.content.eval())
+    weights, notes = state_dict_of(path, about.content, ignore)
     about = replace(about, notes=(*about.notes, *notes))
     return Contents(path, "state_dict", digest, about, weights=weights)
 

@@ -22,7 +22,7 @@ Tensors = Mapping[str, Tensor]
 class Differences:
     """Names that only one side has, and names whose shapes differ, in the model's order."""
 
-    held: Tensors
+    stored: Tensors
     wanted: Tensors
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -44,7 +44,7 @@ class Differences:
     def _table(self) -> list[str]:
         names = [*self.misshapen, *self.missing, *self.unexpected]
         rows = [("tensor", "in the file", "in the model")]
-        rows += [(n, _shape(self.held, n), _shape(self.wanted, n)) for n in names[:ROWS]]
+        rows += [(n, _shape(self.stored, n), _shape(self.wanted, n)) for n in names[:ROWS]]
         wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
         lines = [f"  {a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in rows]
         more = len(names) - ROWS
@@ -52,8 +52,8 @@ class Differences:
 
     def _cause(self) -> str:
         causes = (self._classes, self._depth, self._split, self._renamed, self._width)
-        if found := next((text for cause in causes if (text := cause())), ""):
-            return found
+        if likely := next((text for cause in causes if (text := cause())), ""):
+            return likely
         if self.missing and self.unexpected:
             return "another class, or a part was renamed"
         if self.missing:
@@ -64,8 +64,8 @@ class Differences:
 
     def _classes(self) -> str:
         """Nothing but the last layer's rows differ."""
-        pairs = {(self.held[n].shape[:1], self.wanted[n].shape[:1]) for n in self.misshapen}
-        same_columns = all(self.held[n].shape[1:] == self.wanted[n].shape[1:]
+        pairs = {(self.stored[n].shape[:1], self.wanted[n].shape[:1]) for n in self.misshapen}
+        same_columns = all(self.stored[n].shape[1:] == self.wanted[n].shape[1:]
                            for n in self.misshapen)  # fmt: skip
         owners = {n.rpartition(".")[0] for n in self.misshapen}
         if self.missing or self.unexpected or len(pairs) != 1 or len(owners) != 1:
@@ -73,10 +73,10 @@ class Differences:
         last = [n for n in self.wanted if self.wanted[n].dim()][-1]
         if not same_columns or last not in self.misshapen:
             return ""
-        (held, wanted) = (shape[0] for shape in next(iter(pairs)))
+        (stored, wanted) = (shape[0] for shape in next(iter(pairs)))
         return (
-            f"another number of classes: `{next(iter(owners))}` has {held} outputs in the file and "
-            f"{wanted} in the model (pass it in `model.args`)"
+            f"another number of classes: `{next(iter(owners))}` has {stored} outputs in the file "
+            f"and {wanted} in the model (pass it in `model.args`)"
         )
 
     def _depth(self) -> str:
@@ -92,7 +92,7 @@ class Differences:
         one_sided = self.missing or self.unexpected
         if (self.missing and self.unexpected) or self.misshapen or not one_sided:
             return []
-        both = set(self.held) & set(self.wanted)
+        both = set(self.stored) & set(self.wanted)
         numbered = {_block(n) for n in one_sided}
         if "" in numbered or any(_block(n) in numbered for n in both):
             return []
@@ -137,20 +137,20 @@ class Differences:
         def shapes(of: Tensors, names: tuple[str, ...]) -> Counter[tuple[int, ...]]:
             return Counter(tuple(of[n].shape) for n in names)
 
-        same = shapes(self.held, self.unexpected) == shapes(self.wanted, self.missing)
+        same = shapes(self.stored, self.unexpected) == shapes(self.wanted, self.missing)
         if not same or not self.missing or self.misshapen:
             return ""
         pair = next((u, m) for u in self.unexpected for m in self.missing
-                    if self.held[u].shape == self.wanted[m].shape)  # fmt: skip
+                    if self.stored[u].shape == self.wanted[m].shape)  # fmt: skip
         return f"a part was renamed (the shapes are the same): `{pair[0]}` for `{pair[1]}`"
 
     def _width(self) -> str:
         """Most that differ do so by one factor."""
         factors: Counter[float] = Counter()
         for name in self.misshapen:
-            held, wanted = self.held[name].shape, self.wanted[name].shape
-            if len(held) == len(wanted):
-                factors.update(a / b for a, b in zip(held, wanted, strict=True) if b and a != b)
+            stored, wanted = self.stored[name].shape, self.wanted[name].shape
+            if len(stored) == len(wanted):
+                factors.update(a / b for a, b in zip(stored, wanted, strict=True) if b and a != b)
         if not factors or len(self.misshapen) < 3:
             return ""
         factor, count = factors.most_common(1)[0]
@@ -160,8 +160,8 @@ class Differences:
 
 
 def _shape(tensors: Tensors, name: str) -> str:
-    found = tensors.get(name)
-    return "-" if found is None else ("x".join(map(str, found.shape)) or "a number")
+    tensor = tensors.get(name)
+    return "-" if tensor is None else ("x".join(map(str, tensor.shape)) or "a number")
 
 
 def _block(name: str) -> str:

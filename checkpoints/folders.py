@@ -13,7 +13,7 @@ from torch import nn
 
 from ..core.errors import CheckpointError, UnsafePickle, first_line
 from ..core.extras import extra
-from .bounds import bounded, check_repeats, held_by
+from .bounds import bounded, check_repeats, size_of_weights
 from .detect import INDEX
 from .loading_facts import headless, notes_on_loading
 from .pickles import load_inert
@@ -27,8 +27,8 @@ WEIGHTS = ("model.safetensors", f"model{INDEX}", "pytorch_model.bin")
 
 def is_transformers(folder: Path) -> bool:
     """Does its `config.json` name a model of transformers, not of another library?"""
-    found = _config(folder) if there(folder / CONFIG) else {}
-    return "model_type" in found or "architectures" in found
+    config = _config(folder) if there(folder / CONFIG) else {}
+    return "model_type" in config or "architectures" in config
 
 
 def weights_in(folder: Path) -> Path | None:
@@ -46,8 +46,8 @@ def build_pretrained(folder: Path, **changes: Any) -> nn.Module:
     files_of(folder)
     config, model_class = _described(folder, changes)
     try:
-        with bounded(folder / CONFIG, *held_by(weights_in(folder))):
-            made: nn.Module = (
+        with bounded(folder / CONFIG, *size_of_weights(weights_in(folder))):
+            model: nn.Module = (
                 model_class(config) if hasattr(model_class, "forward")
                 else model_class.from_config(config)
             )  # fmt: skip
@@ -55,7 +55,7 @@ def build_pretrained(folder: Path, **changes: Any) -> nn.Module:
         raise
     except Exception as error:
         raise CheckpointError(f"`{folder / CONFIG}` can't be built: {first_line(error)}") from error
-    return made.eval()
+    return model.eval()
 
 
 def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:
@@ -71,10 +71,10 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
         )
     config, model_class = _described(folder, {})
     # Of a pickle: raises where it would run code.
-    held = held_by(file, load_inert(file) if file.suffix == ".bin" else None)
+    size = size_of_weights(file, load_inert(file) if file.suffix == ".bin" else None)
     try:
-        with bounded(folder / CONFIG, *held):
-            made, facts = model_class.from_pretrained(
+        with bounded(folder / CONFIG, *size):
+            model, facts = model_class.from_pretrained(
                 folder, config=config, local_files_only=True, trust_remote_code=False,
                 dtype=torch.float32, output_loading_info=True,
                 use_safetensors=file.suffix != ".bin", ignore_mismatched_sizes=True,
@@ -83,23 +83,23 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
         raise
     except Exception as error:
         raise CheckpointError(f"`{folder}` can't be loaded: {first_line(error)}") from error
-    notes = notes_on_loading(folder / CONFIG, made, facts, ignore) + headless(made, file)
-    return made.eval(), notes
+    notes = notes_on_loading(folder / CONFIG, model, facts, ignore) + headless(model, file)
+    return model.eval(), notes
 
 
 def config_inputs(folder: Path) -> list[dict[str, Any]]:
     """The model's inputs as far as `config.json` gives them; empty if it does not."""
-    found = _config(folder)
-    image, channels = found.get("image_size"), found.get("num_channels", 3)
-    words, longest = found.get("vocab_size"), found.get("max_position_embeddings", 128)
-    frames = found.get("num_frames")
+    config = _config(folder)
+    image, channels = config.get("image_size"), config.get("num_channels", 3)
+    words, longest = config.get("vocab_size"), config.get("max_position_embeddings", 128)
+    frames = config.get("num_frames")
     numbers = (image, channels, words, longest, frames)
     if any(n is not None and type(n) is not int and not isinstance(n, list) for n in numbers):
         return []
     if type(image) is int and type(channels) is int:
         shape = [1, *([frames] if isinstance(frames, int) else []), channels, image, image]
         return [{"shape": shape, "dtype": "float32", "name": "pixel_values"}]
-    if isinstance(words, int) and isinstance(longest, int) and not found.get("is_encoder_decoder"):
+    if isinstance(words, int) and isinstance(longest, int) and not config.get("is_encoder_decoder"):
         shape = [1, min(128, longest)]
         return [{"shape": shape, "dtype": "int64", "name": "input_ids", "range": [0, words - 1]}]
     return []
@@ -107,10 +107,10 @@ def config_inputs(folder: Path) -> list[dict[str, Any]]:
 
 def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     """Configuration and class, without code of the folder's."""
-    found = _config(folder)
-    if "auto_map" in found and found.get("model_type") is None:
+    settings = _config(folder)
+    if "auto_map" in settings and settings.get("model_type") is None:
         raise UnsafePickle(f"`{folder}` brings its own code (`auto_map`), which is not run.")
-    _check_settings(folder / CONFIG, found)
+    _check_settings(folder / CONFIG, settings)
     transformers = extra("transformers", f"transformers:{folder}")
     logging = importlib.import_module("transformers.utils.logging")
     logging.disable_progress_bar()
@@ -123,7 +123,7 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
         raise CheckpointError(f"`{folder / CONFIG}` can't be read: {first_line(error)}") from error
     if hasattr(config, "use_cache"):
         config.use_cache = False  # a cache is an output of its own, and one call has no use for it
-    listed = found.get("architectures") or []
+    listed = settings.get("architectures") or []
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise CheckpointError(
             f"`{folder / CONFIG}`: `architectures` is {str(listed)[:40]}; it must be "
@@ -134,10 +134,10 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     return config, getattr(transformers, str(named)) if known else transformers.AutoModel
 
 
-def _check_settings(path: Path, found: dict[str, Any]) -> None:
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     """Raises where settings name other files, or code that would be fetched, or absurd sizes."""
-    check_repeats(path, found)
-    if found.get("transformers_weights"):
+    check_repeats(path, settings)
+    if settings.get("transformers_weights"):
         raise CheckpointError(
             f"`{path}`: `transformers_weights` names other files, which are not read."
         )
@@ -146,16 +146,16 @@ def _check_settings(path: Path, found: dict[str, Any]) -> None:
             f"`{path.parent}` holds an adapter (`adapter_config.json`), which may name a model "
             "elsewhere; merge it into the model and save that."
         )
-    for key, value in _settings(found):
+    for key, value in _settings(settings):
         if key in CODE and "/" in str(value):
             raise UnsafePickle(f"`{path}`: `{key}` names code elsewhere, which is not run.")
 
 
-def _settings(found: Any) -> Iterator[tuple[str, Any]]:
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
     """Of a configuration and of those within it, such as `text_config`."""
-    if isinstance(found, dict):
-        yield from found.items()
-    for part in found.values() if isinstance(found, dict) else found:
+    if isinstance(config, dict):
+        yield from config.items()
+    for part in config.values() if isinstance(config, dict) else config:
         if isinstance(part, (dict, list)):
             yield from _settings(part)
 
@@ -163,9 +163,9 @@ def _settings(found: Any) -> Iterator[tuple[str, Any]]:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        found = json.loads(check_inside(path).read_text(encoding="utf-8"))
+        config = json.loads(check_inside(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"`{path}` can't be read: {first_line(error)}") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise CheckpointError(f"`{path}` is not a configuration: it does not hold a JSON object.")
-    return found
+    return config

@@ -40,27 +40,27 @@ def inspect_checkpoint(
 ) -> Inspection:
     """Raises what `read` raises for a file that can't be read; a file of only weights is not an
     error here."""
-    found = contents(path, trust_pickle=trust_pickle, ignore=ignore)
-    if found.program is not None:
-        return Inspection("an exported program", None, {}, True,
-                       tuple(specs_of_program(found.program)), True, found.about.notes)  # fmt: skip
-    if found.kind == "folder":
-        what = f"`{type(found.module).__name__}` of transformers"
+    content = contents(path, trust_pickle=trust_pickle, ignore=ignore)
+    if content.program is not None:
+        inputs = tuple(specs_of_program(content.program))
+        return Inspection("an exported program", None, {}, True, inputs, True, content.about.notes)
+    if content.kind == "folder":
+        what = f"`{type(content.module).__name__}` of transformers"
         inputs = tuple(config_inputs(path))
         # Vision models of video and text beside images have an `image_size` too.
-        main = getattr(found.module, "main_input_name", None)
+        main = getattr(content.module, "main_input_name", None)
         sure = len(inputs) == 1 and inputs[0]["name"] == main
-        return Inspection(what, None, {}, True, inputs, sure, found.about.notes)
-    if found.module is not None:
-        return Inspection(f"a pickled `{type(found.module).__name__}`", notes=found.about.notes)
-    return _weights(found)
+        return Inspection(what, None, {}, True, inputs, sure, content.about.notes)
+    if content.module is not None:
+        return Inspection(f"a pickled `{type(content.module).__name__}`", notes=content.about.notes)
+    return _weights(content)
 
 
-def _weights(found: Contents) -> Inspection:
-    weights, about = found.weights or {}, found.about
-    spec = library_of(found)
+def _weights(content: Contents) -> Inspection:
+    weights, about = content.weights or {}, content.about
+    spec = library_of(content)
     if spec is not None:
-        args = arch_arguments(found)
+        args = arch_arguments(content)
         return Inspection(
             f"weights of `{about.arch}`",
             spec,

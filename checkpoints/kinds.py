@@ -27,10 +27,10 @@ def check_kinds(path: Path, weights: Mapping[str, Tensor], wanted: Mapping[str, 
         )
 
 
-def _alike(name: str, held: Tensor, wanted: Tensor) -> bool:
+def _alike(name: str, stored: Tensor, wanted: Tensor) -> bool:
     return (
-        _kind(held) == _kind(wanted)
-        or {held.dtype, wanted.dtype} == MASKS
+        _kind(stored) == _kind(wanted)
+        or {stored.dtype, wanted.dtype} == MASKS
         or name.endswith(COUNTER)
     )
 

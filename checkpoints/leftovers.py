@@ -42,10 +42,10 @@ def without_ignored(
     for text in patterns:
         pattern = compiled_pattern(text)
         with _patient(text):
-            found = [name for name in kept if pattern.search(name)]
-        for name in found:
+            names = [name for name in kept if pattern.search(name)]
+        for name in names:
             del kept[name]
-        said = f"leaves out {_count(found)}: {ticked(found)}" if found else "matches no tensor here"
+        said = f"leaves out {_count(names)}: {ticked(names)}" if names else "matches no tensor here"
         notes.append(f"`--ignore {text}` {said}")
     return kept, notes
 
@@ -85,15 +85,16 @@ def compiled_pattern(pattern: str) -> re.Pattern[str]:
 
 def surplus_by_reason(surplus: Tensors, wanted: Tensors, module: nn.Module) -> dict[str, list[str]]:
     """Of tensors that the model does not take those that can't be a part of it, by the reason."""
-    made = {k: v for k, v in module.named_buffers() if k not in wanted}
+    buffers = {k: v for k, v in module.named_buffers() if k not in wanted}
     parts = {part for name in wanted for part in name.split(".")}
     mirror = _Mirror(wanted)
-    found: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, tensor in surplus.items():
-        why = harmless(name, tensor, parts) or mirror.why(name, tensor) or _made(name, tensor, made)
+        why = harmless(name, tensor, parts) or mirror.why(name, tensor)
+        why = why or _made_by_class(name, tensor, buffers)
         if why:
-            found.setdefault(why, []).append(name)
-    return found
+            by_reason.setdefault(why, []).append(name)
+    return by_reason
 
 
 def harmless(name: str, tensor: Tensor | None = None, model: Collection[str] = ()) -> str:
@@ -122,10 +123,10 @@ def is_shadow(prefix: str) -> bool:
     return any(_SHADOW.fullmatch(part) for part in prefix.split("."))
 
 
-def notes_on(found: Mapping[str, Sequence[str]]) -> list[str]:
+def notes_on(by_reason: Mapping[str, Sequence[str]]) -> list[str]:
     return [
         f"{_count(names)} left out, {why}: {ticked(names)}"
-        for why, names in found.items()
+        for why, names in by_reason.items()
         if why != COUNTERS["n_averaged"]  # of `AveragedModel`; which weights are used is said
     ]
 
@@ -169,9 +170,9 @@ class _Mirror:
         return bool(above) and any(name.startswith(above) for name in self.wanted)
 
 
-def _made(name: str, tensor: Tensor, made: Tensors) -> str:
+def _made_by_class(name: str, tensor: Tensor, buffers: Tensors) -> str:
     """Buffers that the class fills itself are not read; they must be the same all the same."""
-    own = next((v for k, v in made.items() if name == k or name.endswith(f".{k}")), None)
+    own = next((v for k, v in buffers.items() if name == k or name.endswith(f".{k}")), None)
     if own is None or own.shape != tensor.shape:
         return ""
     same = torch.allclose(own.to(tensor.dtype).double(), tensor.double(), rtol=1e-3, equal_nan=True)

@@ -43,12 +43,12 @@ def model_factory(spec: str, base: Path) -> Factory:
 
 def libraries_with(arch: str) -> list[str]:
     """`LIBRARY:arch` of the installed libraries that have it; timm's checkpoints name it `arch`."""
-    found: list[str] = []
+    specs: list[str] = []
     for library in ("timm", "torchvision"):
         with suppress(ModelspeedError):
             model_factory(f"{library}:{arch}", Path("."))
-            found.append(f"{library}:{arch}")
-    return found
+            specs.append(f"{library}:{arch}")
+    return specs
 
 
 def _torchvision(name: str, spec: str) -> Factory:

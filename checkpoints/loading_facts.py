@@ -72,8 +72,8 @@ def _names_in(file: Path) -> list[str]:
         return list(json.loads(file.read_text(encoding="utf-8")).get("weight_map", {}))
     if file.suffix != ".safetensors":
         return []
-    with safe_open(file, framework="pt") as held:
-        return list(held.keys())
+    with safe_open(file, framework="pt") as weights:
+        return list(weights.keys())
 
 
 def _name(key: Any) -> str:
@@ -84,10 +84,10 @@ def _cause(
     config: Path, model: nn.Module, missing: list[str], unexpected: list[str], misshapen: list[str]
 ) -> str:
     wanted = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
-    held = {k: v for k, v in wanted.items() if k not in missing}
-    held |= dict.fromkeys(unexpected, torch.empty(0))
-    found = Differences(held, wanted, tuple(missing), tuple(unexpected), ())
-    lists = found.blocks(empty=True)
+    stored = {k: v for k, v in wanted.items() if k not in missing}
+    stored |= dict.fromkeys(unexpected, torch.empty(0))
+    differences = Differences(stored, wanted, tuple(missing), tuple(unexpected), ())
+    lists = differences.blocks(empty=True)
     if lists and not misshapen and (not missing or not unexpected):
         side = "fewer" if missing else "more"
         return (
@@ -97,7 +97,7 @@ def _cause(
     if misshapen:
         return f"`{config.name}` gives other sizes than the weights have, or is another model's"
     if unexpected and not missing:
-        return f"{_architecture(config, model)}; {found.surplus()}"
+        return f"{_architecture(config, model)}; {differences.surplus()}"
     return _architecture(config, model)
 
 

@@ -14,9 +14,9 @@ from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
 
 MANIFEST = "modelspeed.json"
-MOST_VALUES = 1 << 28  # of the example inputs together: 1 GiB of float32
+MAX_INPUT_VALUES = 1 << 28  # of the example inputs together: 1 GiB of float32
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool")
-MOST_SAMPLE = 4096
+MAX_SAMPLE_VALUES = 4096
 
 
 def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _inputs(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(v, dict) and _input(v) for v in value)
-        and sum(math.prod(v["shape"]) for v in value) <= MOST_VALUES
+        and sum(math.prod(v["shape"]) for v in value) <= MAX_INPUT_VALUES
     )
 
 
@@ -64,7 +64,7 @@ def _input(spec: dict[str, Any]) -> bool:
     return (
         isinstance(shape, list)
         and len(shape) <= 16
-        and all(type(n) is int and 0 <= n <= MOST_VALUES for n in shape)
+        and all(type(n) is int and 0 <= n <= MAX_INPUT_VALUES for n in shape)
         and spec.get("dtype") in DTYPES
         and isinstance(spec.get("name", ""), str)
         and isinstance(limits, list)
@@ -82,7 +82,7 @@ def _sample(value: Any) -> bool:
         type(seed) is int
         and 0 <= seed < 1 << 62
         and isinstance(outputs, list)
-        and len(outputs) <= MOST_SAMPLE
+        and len(outputs) <= MAX_SAMPLE_VALUES
         and all((type(n) in (int, float) and abs(n) < 1e300) or n != n for n in outputs)
     )
 

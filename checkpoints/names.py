@@ -55,8 +55,8 @@ def _prefixes(weights: Mapping[str, Tensor], wanted: Collection[str]) -> list[st
     """Prefixes of the model's names in the file, in the file's order."""
     some = list(wanted)[:: max(1, len(wanted) // 4)][:6]
     ends = tuple(f".{k}" for k in some)
-    found = [k for k in weights if k.endswith(ends)]
-    return list(dict.fromkeys(k[: -len(w)] for k in found for w in some if k.endswith(f".{w}")))
+    matching = [k for k in weights if k.endswith(ends)]
+    return list(dict.fromkeys(k[: -len(w)] for k in matching for w in some if k.endswith(f".{w}")))
 
 
 def _with_prefix(weights: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:

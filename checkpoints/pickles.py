@@ -24,16 +24,16 @@ def load_inert(path: Path) -> Any:
     classes are not imported. Raises UnsafePickle naming what else reading would run.
     """
     with path.open("rb") as file:
-        found = _of_zip(path) if zipfile.is_zipfile(path) else _of_legacy(file)
-    known = {name: stand_in for name in found if (stand_in := stand_in_for(name)) is not None}
-    refuse(path, [name for name in found if name not in known])
+        imports = _of_zip(path) if zipfile.is_zipfile(path) else _of_legacy(file)
+    known = {name: stand_in for name in imports if (stand_in := stand_in_for(name)) is not None}
+    refuse(path, [name for name in imports if name not in known])
     with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in known.items()]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def refuse(path: Path, found: list[str]) -> None:
-    """Raises UnsafePickle that lists `found`, where there is any."""
-    listed = sorted(set(found))
+def refuse(path: Path, imports: list[str]) -> None:
+    """Raises UnsafePickle that lists `imports`, where there is any."""
+    listed = sorted(set(imports))
     if listed:
         shown = ", ".join(f"`{name}`" for name in listed[:8])
         more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
@@ -77,18 +77,18 @@ def imports_of_part(content: bytes) -> list[str]:
 
 def _imports(file: IO[bytes]) -> list[str]:
     """`module.name` of every import up to the end of one pickle, or to where it stops being one."""
-    found: list[str] = []
+    imports: list[str] = []
     texts: list[str] = []
     try:
         for code, value, _ in pickletools.genops(file):
             if code.name in ("GLOBAL", "INST"):
-                found.append(str(value).replace(" ", "."))
+                imports.append(str(value).replace(" ", "."))
             elif code.name == "STACK_GLOBAL":
-                found.append(".".join(texts[-2:]))
+                imports.append(".".join(texts[-2:]))
             elif code.name.startswith("EXT"):
-                found.append(f"extension {value}")
+                imports.append(f"extension {value}")
             elif isinstance(value, str):
                 texts.append(value)
     except (ValueError, pickle.UnpicklingError, UnicodeError, OverflowError, MemoryError):
         pass
-    return found
+    return imports

@@ -48,8 +48,8 @@ def checked(path: Path) -> IO[bytes]:
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as out:
-        names, found = _named(archive.namelist())
-        refuse(path, found)
+        names, strange = _named(archive.namelist())
+        refuse(path, strange)
         texts, root = Texts(), _root(names)
         for part, name in names.items():
             if part.endswith(".json") and not _unpickled(part, set()):
@@ -57,7 +57,7 @@ def checked(path: Path) -> IO[bytes]:
                 out.writestr(root + part, texts.cleaned(archive.read(name), part in CONFIGS))
                 for payload in texts.payloads[before:]:
                     _check_payload(payload, part, names, archive)
-        refuse(path, texts.found)
+        refuse(path, texts.refused)
         if texts.unknown:
             raise CheckpointError(
                 f"`{path}` calls `{texts.unknown[0][:120]}`, which no operator of this torch is; "
@@ -89,12 +89,12 @@ def _pickled(path: Path, content: bytes) -> bytes:
     refuse(path, imports_of_part(content))
     if not content:
         return content
-    held = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    for tensor in tensors_in(held):
+    objects = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    for tensor in tensors_in(objects):
         if reason := unfit(tensor):
             raise ValueError(f"a tensor of it {reason}")
     packed = io.BytesIO()
-    torch.save(held, packed)
+    torch.save(objects, packed)
     return packed.getvalue()
 
 
@@ -103,17 +103,19 @@ def _named(names: list[str]) -> tuple[dict[str, str], list[str]]:
     old = OLD in names
     pattern = OLD_PARTS if old else PARTS
     parts: dict[str, str] = {}
-    found: list[str] = []
+    strange: list[str] = []
     for name in names:
         part = name if old else name.partition("/")[2]
         if BESIDE.fullmatch(part) or name.endswith("/"):
             continue
         if not pattern.fullmatch(part):
-            found.append(f"{name} (none of the parts of a plain program)")
+            strange.append(f"{name} (none of the parts of a plain program)")
         elif part in parts:
-            found.append("parts of the same name")  # which one torch would take is not ours to say
+            strange.append(
+                "parts of the same name"
+            )  # which one torch would take is not ours to say
         parts[part] = name
-    return parts, found
+    return parts, strange
 
 
 def _root(names: dict[str, str]) -> str:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from .program_names import SYMBOL
 
 LONGEST, DEEPEST = 20_000, 100
-MOST_BITS, MOST_TERMS = 4096, 1000
-MOST_DIVIDED = 64  # terms of both sides of a division: sympy looks for what they have in common
+MAX_BITS, MAX_TERMS = 4096, 1000
+MAX_DIVIDED = 64  # terms of both sides of a division: sympy looks for what they have in common
 TOKEN = re.compile(
     r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?)(?![\w.])"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|'(?P<text>[^']*)'"
@@ -63,11 +63,11 @@ class _Reader:
         self.tokens: list[tuple[str, str]] = []
         at, end = 0, len(text.rstrip())
         while at < end:
-            found = TOKEN.match(text, at, end)
-            if found is None or found.lastgroup is None:
+            match = TOKEN.match(text, at, end)
+            if match is None or match.lastgroup is None:
                 raise ValueError("it is not arithmetic")
-            self.tokens.append((found.lastgroup, found[found.lastgroup]))
-            at = found.end()
+            self.tokens.append((match.lastgroup, match[match.lastgroup]))
+            at = match.end()
         self.tokens.append(("end", ""))
         self.at, self.depth = 0, 0
 
@@ -81,8 +81,8 @@ class _Reader:
         return self.tokens[self.at - 1]
 
     def take(self, kind: str, value: str = "") -> str:
-        found, text = self.next()
-        if found != kind or (value and text != value):
+        actual, text = self.next()
+        if actual != kind or (value and text != value):
             raise ValueError("it is not arithmetic")
         return text
 
@@ -108,14 +108,14 @@ class _Reader:
     def operand(self) -> SizeExpression:
         kind, text = self.next()
         if kind == "sign" and text in "-+~":
-            held = self.expression(UNARY)
+            inner = self.expression(UNARY)
             sign = {"-": -1, "+": 1}.get(text)
-            literal = None if held.literal is None or sign is None else sign * held.literal
-            return held._replace(text=f"({text}{held.text})", literal=literal)
+            literal = None if inner.literal is None or sign is None else sign * inner.literal
+            return inner._replace(text=f"({text}{inner.text})", literal=literal)
         if kind == "sign" and text == "(":
-            held = self.expression(0)
+            inner = self.expression(0)
             self.take("sign", ")")
-            return held
+            return inner
         if kind == "number":
             return _number(text)
         if kind == "name" and not self.is_next("("):
@@ -150,8 +150,8 @@ class _Reader:
         kind, text = self.next()
         negative = kind == "text" and text.startswith("-")
         text = text[1:] if negative else text
-        found = TOKEN.fullmatch(text)
-        if kind not in ("text", "number") or found is None or found["number"] is None:
+        match = TOKEN.fullmatch(text)
+        if kind not in ("text", "number") or match is None or match["number"] is None:
             raise ValueError("it is not arithmetic")
         facts = f"'{'-' if negative else ''}{text}'"
         if self.is_next(","):
@@ -213,7 +213,7 @@ def _joined(left: SizeExpression, sign: str, right: SizeExpression) -> SizeExpre
 
 
 def _check_divided(parts: list[SizeExpression]) -> None:
-    if prod(part.terms for part in parts) > MOST_DIVIDED:
+    if prod(part.terms for part in parts) > MAX_DIVIDED:
         raise ValueError("a division that no size has")
 
 
@@ -223,9 +223,9 @@ def _power(base: SizeExpression, exponent: SizeExpression, text: str) -> SizeExp
     if times is None and re.fullmatch(r"(?:Float\('-?0?\.5'.*\)|Rational\(.*, .*\)|0?\.5)",
                                       exponent.text):  # fmt: skip
         times = 1 if exponent.bits <= 4 else None  # a root
-    if times is None or times > MOST_BITS or base.bits * times > MOST_BITS:
+    if times is None or times > MAX_BITS or base.bits * times > MAX_BITS:
         raise ValueError("a power that no size has")
-    if base.terms > 1 and times * base.terms.bit_length() > MOST_TERMS.bit_length():
+    if base.terms > 1 and times * base.terms.bit_length() > MAX_TERMS.bit_length():
         raise ValueError("a power that no size has")
     return _bounded(SizeExpression(text, base.bits * max(1, times), base.terms ** max(1, times)))
 
@@ -235,7 +235,7 @@ def _sum(parts: list[SizeExpression]) -> int:
 
 
 def _bounded(part: SizeExpression) -> SizeExpression:
-    if part.bits > MOST_BITS or part.terms > MOST_TERMS:
+    if part.bits > MAX_BITS or part.terms > MAX_TERMS:
         raise ValueError("a number that no size is")
     return part
 

@@ -30,10 +30,10 @@ def spec_text(text: str, inputs: bool) -> str:
 
     Raises Strange where torch would run what it names, ValueError where it is not a spec.
     """
-    held = json.loads(text)
-    if not isinstance(held, list) or len(held) != 2 or held[0] != 1:
+    spec = json.loads(text)
+    if not isinstance(spec, list) or len(spec) != 2 or spec[0] != 1:
         raise ValueError("a tree spec of another version")
-    root = _node(held[1], 0)
+    root = _node(spec[1], 0)
     if inputs:
         _check_keywords(root)
     return json.dumps([1, root])
@@ -72,9 +72,9 @@ def _context(kind: str, context: Any) -> Any:
         raise Strange(f"the tree spec's {kind}, which reads its context by code of its own")
     if not isinstance(context, str):
         raise ValueError("a tree spec whose context is not a text")
-    found = json.loads(context)
-    _check_plain(found, 0)
-    return json.dumps(found)
+    value = json.loads(context)
+    _check_plain(value, 0)
+    return json.dumps(value)
 
 
 def _factory(context: Any) -> dict[str, Any]:
@@ -91,9 +91,11 @@ def _factory(context: Any) -> dict[str, Any]:
 def _reader_of(kind: str) -> Callable[[Any], Any] | None:
     """The function that a library registered to make a context; unknown types are torch's to
     refuse."""
-    made = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind)
-    found = pytree.SUPPORTED_SERIALIZED_TYPES.get(made) if made is not None else None
-    return None if found is None else found.from_dumpable_context
+    python_type = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind)
+    if python_type is None:
+        return None
+    serializer = pytree.SUPPORTED_SERIALIZED_TYPES.get(python_type)
+    return None if serializer is None else serializer.from_dumpable_context
 
 
 def _check_plain(value: Any, depth: int) -> None:

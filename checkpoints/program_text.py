@@ -38,7 +38,7 @@ from .program_specs import Strange, spec_text
 
 DEEPEST = 150  # of what is nested in what; a graph within a graph is nine
 LARGEST = 1 << 64
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 LONGEST_TEXT = 1 << 20
 INFINITE = ("Infinity", "-Infinity", "NaN")
 KEPT = ("nn_module_stack", "stack_trace")  # of the facts about a node; the others name functions
@@ -72,13 +72,13 @@ FORMS: dict[str, Form] = {
 
 
 class Texts:
-    """`found`: what would run; `pickled`: the parts that the JSON says are pickles.
+    """`refused`: what would run; `pickled`: the parts that the JSON says are pickles.
 
     `unknown`: operators that no library has registered here. `payloads`: where weights lie.
     """
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.refused: list[str] = []
         self.pickled: set[str] = set()
         self.unknown: list[str] = []
         self.payloads: list[dict[str, Any]] = []
@@ -91,16 +91,16 @@ class Texts:
         Raises ValueError where it is not of the schema.
         """
         whole = schema.PayloadConfig if weights else schema.ExportedProgram
-        held = json.loads(content.decode("utf-8"))
-        return json.dumps(self._value(whole, held, whole.__name__))
+        program = json.loads(content.decode("utf-8"))
+        return json.dumps(self._value(whole, program, whole.__name__))
 
     def _value(self, hint: Any, value: Any, place: str) -> Any:
         self.depth += 1
         if self.depth > DEEPEST:
             raise ValueError("it is nested deeper than any program")
-        found = self._typed(hint, value, place)
+        result = self._typed(hint, value, place)
         self.depth -= 1
-        return found
+        return result
 
     def _typed(self, hint: Any, value: Any, place: str) -> Any:
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -132,10 +132,10 @@ class Texts:
             self._node(cleaned)
         elif hint is schema.TensorMeta:
             for field in ("sizes", "strides"):
-                _check(len(cleaned.get(field, ())) <= MOST_DIMENSIONS, f"TensorMeta.{field}", "")
+                _check(len(cleaned.get(field, ())) <= MAX_DIMENSIONS, f"TensorMeta.{field}", "")
         elif hint is schema.Graph:
-            for held in cleaned.get("inputs", ()):
-                self._quoted(held.get("as_string"))
+            for argument in cleaned.get("inputs", ()):
+                self._quoted(argument.get("as_string"))
         return cleaned
 
     def _field(self, owner: str, name: str, hint: Any, value: Any) -> Any:
@@ -156,39 +156,39 @@ class Texts:
         elif field in ("in_spec", "out_spec"):
             return self._read(lambda t: spec_text(t, field == "in_spec"), text, "tree spec")
         elif not FORMS.get(place, is_name)(text):
-            self.found.append(f"the name {_short(text)}")
+            self.refused.append(f"the name {_short(text)}")
         return str(text)
 
     def _read(self, reader: Callable[[str], str], text: str, what: str) -> str:
         try:
             return reader(text)
         except Strange as error:
-            self.found.append(_short(error))
+            self.refused.append(_short(error))
         except (ValueError, RecursionError) as error:
-            self.found.append(f"the {what} {_short(text)} ({_short(error)})")
+            self.refused.append(f"the {what} {_short(text)} ({_short(error)})")
         return ""
 
     def _quoted(self, text: str | None) -> None:
         if text is not None and not is_key(text):
-            self.found.append(f"the text {_short(text)}")
+            self.refused.append(f"the text {_short(text)}")
 
     def _target(self, target: str) -> None:
         reason = reason_against(target, self.operators)
         if reason == "unknown":
             self.unknown.append(target)
         elif reason:
-            self.found.append(_short(reason))
+            self.refused.append(_short(reason))
 
     def _node(self, node: dict[str, Any]) -> None:
         """Are its arguments named and written as what it calls takes them?"""
         target, inputs = node.get("target"), node.get("inputs", ())
-        if not isinstance(target, str) or self.found or self.unknown:
+        if not isinstance(target, str) or self.refused or self.unknown:
             return
         given = [(i.get("name", ""), next(iter(i.get("arg") or {"": 0}))) for i in inputs]
         if target in HIGHER or HARMLESS.fullmatch(target):  # their names are written into source
             for name, _ in given:
                 if name not in ("", "self") and not is_name(name):
-                    self.found.append(f"the name {_short(name)}")
+                    self.refused.append(f"the name {_short(name)}")
         if unfit := unfit_argument(target, given):
             raise ValueError(f"`{_short(target)}` takes no `{_short(unfit)}`")
 

@@ -50,49 +50,49 @@ def read(
     Raises CheckpointError in one sentence for anything unreadable or unfit, UnsafePickle where
     reading would run code and `trust_pickle` is not set.
     """
-    found = contents(path, trust_pickle=trust_pickle, build=factory is None, ignore=ignore)
-    notes = found.about.notes
-    if found.program is not None:
-        captured = program_module(path, found.program)
-        return Source(path, found.kind, captured, found.program, found.sha256, notes)
-    if found.module is not None:
-        return Source(path, found.kind, found.module, None, found.sha256, notes)
-    module = _built(found, factory, args or {})
-    notes += tuple(fill(path, module, found.weights or {}))
-    return Source(path, found.kind, module.eval(), None, found.sha256, notes)
+    content = contents(path, trust_pickle=trust_pickle, build=factory is None, ignore=ignore)
+    notes = content.about.notes
+    if content.program is not None:
+        captured = program_module(path, content.program)
+        return Source(path, content.kind, captured, content.program, content.sha256, notes)
+    if content.module is not None:
+        return Source(path, content.kind, content.module, None, content.sha256, notes)
+    module = _built(content, factory, args or {})
+    notes += tuple(fill(path, module, content.weights or {}))
+    return Source(path, content.kind, module.eval(), None, content.sha256, notes)
 
 
-def arch_arguments(found: Contents) -> dict[str, Any]:
+def arch_arguments(content: Contents) -> dict[str, Any]:
     """The number of classes: the rows of the last weight, where a classifier ends in one."""
     matrices = [
-        v for k, v in (found.weights or {}).items()
+        v for k, v in (content.weights or {}).items()
         if k.endswith("weight") and v.dim() > 1 and not harmless(k) and not is_shadow(k)
     ]  # fmt: skip
     return {"num_classes": matrices[-1].shape[0]} if matrices else {}
 
 
-def library_of(found: Contents) -> str | None:
+def library_of(content: Contents) -> str | None:
     """`LIBRARY:arch` where an installed library has what the file says it is.
 
     Where several have one of that name, the one whose names of weights are the file's.
     """
-    specs = libraries_with(found.about.arch) if found.about.arch else []
+    specs = libraries_with(content.about.arch) if content.about.arch else []
     if len(specs) < 2:
         return next(iter(specs), None)
-    held = {bare(name) for name in found.weights or {}}
-    return max(specs, key=lambda spec: len(held & _names_in(spec, found)))
+    names = {bare(name) for name in content.weights or {}}
+    return max(specs, key=lambda spec: len(names & _names_in(spec, content)))
 
 
-def _names_in(spec: str, found: Contents) -> set[str]:
+def _names_in(spec: str, content: Contents) -> set[str]:
     try:
-        return set(model_factory(spec, Path("."))(**arch_arguments(found)).state_dict())
+        return set(model_factory(spec, Path("."))(**arch_arguments(content)).state_dict())
     except ModelspeedError:
         return set()
 
 
-def _built(found: Contents, factory: Factory | None, args: Mapping[str, Any]) -> nn.Module:
+def _built(content: Contents, factory: Factory | None, args: Mapping[str, Any]) -> nn.Module:
     if factory is None:
-        return _by_arch(found)
+        return _by_arch(content)
     module = factory(**args)
     if not isinstance(module, nn.Module):
         raise CheckpointError(
@@ -101,14 +101,14 @@ def _built(found: Contents, factory: Factory | None, args: Mapping[str, Any]) ->
     return module
 
 
-def _by_arch(found: Contents) -> nn.Module:
+def _by_arch(content: Contents) -> nn.Module:
     """Training scripts of timm and torchvision say in the file what the model is."""
-    arch, spec = found.about.arch, library_of(found)
+    arch, spec = content.about.arch, library_of(content)
     if spec is None:
         says = f" (it says that it is a `{arch}`, which no installed library has)" if arch else ""
         raise CheckpointError(
-            f"`{found.path}` holds only weights{says}; name the class with `--model "
+            f"`{content.path}` holds only weights{says}; name the class with `--model "
             "FILE.py:factory`, a library's model such as `--model torchvision:resnet18`, or "
             "`model.factory` in the recipe."
         )
-    return model_factory(spec, Path("."))(**arch_arguments(found))
+    return model_factory(spec, Path("."))(**arch_arguments(content))

@@ -65,35 +65,35 @@ def put_together(
 
     Raises CheckpointError where the halves do not fit each other.
     """
-    made, notes = dict(weights), []
+    merged, notes = dict(weights), []
     model = _Names(module)
     for form in FORMS:
         wholes: dict[str, tuple[str, Tensor]] = {}
         gone: set[str] = set()
-        for first in made:
+        for first in merged:
             name = form.whole(first)
             halves = form.halves(name) if name else []
-            if not name or name in made or not all(half in made for half in halves):
+            if not name or name in merged or not all(half in merged for half in halves):
                 continue
             if model.has_whole(name, first):
-                found = _whole(form.what, [made[half] for half in halves], model.owner(name))
-                wholes[first] = name, _checked(path, form, name, found)
+                whole = _whole(form.what, [merged[half] for half in halves], model.owner(name))
+                wholes[first] = name, _checked(path, form, name, whole)
                 gone.update(halves[1:])
-        made = dict(wholes.get(k, (k, v)) for k, v in made.items() if k not in gone)
+        merged = dict(wholes.get(k, (k, v)) for k, v in merged.items() if k not in gone)
         if wholes:
             notes.append(_note(form.what, [name for name, _ in wholes.values()]))
-    return made, notes
+    return merged, notes
 
 
 def split_in(names: Iterable[str]) -> str:
     """A weight of which there are halves among `names`; empty where there is none."""
-    held = set(names)
+    present = set(names)
     for form in FORMS:
-        for first in sorted(held):
+        for first in sorted(present):
             name = form.whole(first)
-            if name and all(half in held for half in form.halves(name)):
+            if name and all(half in present for half in form.halves(name)):
                 return name
-    inside = next((n for n in sorted(held) if f".{INSIDE}." in f".{n}"), "")
+    inside = next((n for n in sorted(present) if f".{INSIDE}." in f".{n}"), "")
     before, _, after = inside.partition(f"{INSIDE}.")
     return before + after.partition(".")[0] if inside else ""
 
@@ -145,8 +145,8 @@ def _scaled(direction: Tensor, length: Tensor) -> Tensor | None:
         return None
     dims = [d for d, size in enumerate(length.shape) if size == 1]
     norms = torch.linalg.vector_norm(direction, dim=dims, keepdim=True) if dims else direction.abs()
-    made: Tensor = direction * (length / norms)
-    return made
+    scaled: Tensor = direction * (length / norms)
+    return scaled
 
 
 def _spectral(weight: Tensor, left: Tensor, right: Tensor, owner: nn.Module) -> Tensor | None:
@@ -156,8 +156,8 @@ def _spectral(weight: Tensor, left: Tensor, right: Tensor, owner: nn.Module) -> 
     the vectors fit another one clearly better.
     """
     usual = 1 if isinstance(owner, _ConvTransposeNd) else 0
-    rows = {d: weight.movedim(d, 0).flatten(1) for d in range(weight.dim()) if weight.dim() > 1}
-    fitting = {d: m for d, m in rows.items() if m.shape == (left.numel(), right.numel())}
+    matrices = {d: weight.movedim(d, 0).flatten(1) for d in range(weight.dim()) if weight.dim() > 1}
+    fitting = {d: m for d, m in matrices.items() if m.shape == (left.numel(), right.numel())}
     if not fitting:
         return None
     fit = {d: abs(float(F.cosine_similarity(m @ right, left, dim=0))) for d, m in fitting.items()}
@@ -167,18 +167,18 @@ def _spectral(weight: Tensor, left: Tensor, right: Tensor, owner: nn.Module) -> 
     return weight / largest
 
 
-def _checked(path: Path, form: Form, name: str, found: Tensor | None) -> Tensor:
+def _checked(path: Path, form: Form, name: str, whole: Tensor | None) -> Tensor:
     halves = ", ".join(f"`{half}`" for half in form.halves(name))
-    if found is None:
+    if whole is None:
         raise CheckpointError(
             f"`{path}`: {halves} do not fit each other ({form.what}); save the model without them."
         )
-    if not bool(torch.isfinite(found).all()):
+    if not bool(torch.isfinite(whole).all()):
         raise CheckpointError(
             f"`{path}`: {halves} give NaN or infinity as `{name}` ({form.what}); a model that "
             "diverged can't be tuned."
         )
-    return found
+    return whole
 
 
 def _note(what: str, names: Sequence[str]) -> str:

@@ -66,23 +66,23 @@ def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
     return spec
 
 
-def reproduces(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
+def reproduces(sample: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Are the samples equal but for rounding, judged by the size of what the model gives?
 
     Probabilities of a thousand classes are all below 1e-2: a fixed tolerance would take any.
     """
     finite = wanted[wanted.isfinite()].abs()
     scale = float(finite.max()) if len(finite) else 0.0
-    return found.shape == wanted.shape and torch.allclose(
-        found, wanted, rtol=tolerance, atol=max(FLOOR, tolerance * scale), equal_nan=True
+    return sample.shape == wanted.shape and torch.allclose(
+        sample, wanted, rtol=tolerance, atol=max(FLOOR, tolerance * scale), equal_nan=True
     )
 
 
 def sample_of(outputs: object) -> Tensor:
     """The first values of every output tensor, at most SAMPLE_VALUES in all, float32 on the CPU."""
-    found = leaves(outputs)
-    share = max(1, SAMPLE_VALUES // max(1, len(found)))
-    parts = [x.detach().flatten()[:share].float().cpu() for x in found]
+    tensors = leaves(outputs)
+    share = max(1, SAMPLE_VALUES // max(1, len(tensors)))
+    parts = [x.detach().flatten()[:share].float().cpu() for x in tensors]
     return torch.cat(parts)[:SAMPLE_VALUES] if parts else torch.zeros(0)
 
 

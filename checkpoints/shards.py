@@ -30,14 +30,14 @@ def load_shards(index: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     files = shards_of(index)
     for file in sorted(set(files.values())):
-        held = load_safetensors(index.parent / file)
-        absent = next((n for n, f in files.items() if f == file and n not in held), None)
+        tensors = load_safetensors(index.parent / file)
+        absent = next((n for n, f in files.items() if f == file and n not in tensors), None)
         if absent is not None:
             raise CheckpointError(
                 f"`{index}` says that `{absent}` is in `{file}`, but it is not; the files are not "
                 "of one checkpoint."
             )
-        weights |= {name: held[name] for name, f in files.items() if f == file}
+        weights |= {name: tensors[name] for name, f in files.items() if f == file}
     return weights
 
 

@@ -45,9 +45,9 @@ class StandIn:
 
 def settings(value: Any) -> Mapping[str, Any]:
     """The items of a dict, an `argparse.Namespace` or the stand-in of one; empty for the rest."""
-    held = value.state if isinstance(value, StandIn) else value
-    held = vars(held) if isinstance(held, Namespace) else held
-    return held if isinstance(held, Mapping) else {}
+    state = value.state if isinstance(value, StandIn) else value
+    state = vars(state) if isinstance(state, Namespace) else state
+    return state if isinstance(state, Mapping) else {}
 
 
 def some_dict(*_: Any) -> OrderedDict[Any, Any]:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE
 from torch.nn.parameter import is_lazy
 
-MOST_DIMENSIONS = 64  # more than any operator of torch takes
+MAX_DIMENSIONS = 64  # more than any operator of torch takes
 EXPANDED = 1 << 28  # bytes that a tensor may claim beyond those it has (`expand`)
-MOST_PARTS = 200_000  # containers and values that are looked at
+MAX_PARTS = 200_000  # containers and values that are looked at
 STRIDED = 7  # in torch's schema
 PACKED = re.compile(r"float4.*|bits.*|u?int[1-7]")  # several values in a byte, or none of a kind
 
@@ -37,11 +37,11 @@ def unfit(tensor: Tensor) -> str:
     kind = str(tensor.dtype).removeprefix("torch.")
     if PACKED.fullmatch(kind):
         return f"is of dtype {kind}, in which torch does not compute"
-    if tensor.dim() > MOST_DIMENSIONS:
-        return f"has {tensor.dim()} dimensions; {MOST_DIMENSIONS} are the most"
-    held = tensor.untyped_storage().nbytes()
-    if tensor.numel() * tensor.element_size() > held + EXPANDED:
-        return f"claims {tensor.numel()} values, but has {held} bytes"
+    if tensor.dim() > MAX_DIMENSIONS:
+        return f"has {tensor.dim()} dimensions; {MAX_DIMENSIONS} are the most"
+    size = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > size + EXPANDED:
+        return f"claims {tensor.numel()} values, but has {size} bytes"
     return ""
 
 
@@ -66,10 +66,10 @@ def check_layout(meta: Mapping[str, Any], size: int) -> None:
 
 
 def _whole(number: Any) -> int:
-    found = number.get("as_int") if isinstance(number, Mapping) else None
-    if type(found) is not int or found < 0:
+    value = number.get("as_int") if isinstance(number, Mapping) else None
+    if type(value) is not int or value < 0:
         raise ValueError("a weight of it has a shape that is not of whole numbers")
-    return found
+    return value
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -79,11 +79,11 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """
     waiting, parts = [value], 0
     while waiting:
-        held = waiting.pop()
+        part = waiting.pop()
         parts += 1
-        if parts > MOST_PARTS:
+        if parts > MAX_PARTS:
             raise ValueError("it holds more values than any call takes")
-        if isinstance(held, Tensor):
-            yield held
-        elif isinstance(held, (Mapping, list, tuple)):
-            waiting += held.values() if isinstance(held, Mapping) else held
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, (Mapping, list, tuple)):
+            waiting += part.values() if isinstance(part, Mapping) else part

@@ -22,22 +22,22 @@ from .wrappings import state_dicts_in
 
 
 def state_dict_of(
-    path: Path, held: Any, ignore: Sequence[str] = ()
+    path: Path, content: Any, ignore: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The finite tensors in `held` by name, and what was left out of them.
+    """The finite tensors in `content` by name, and what was left out of them.
 
     `ignore`: regular expressions; names that one is found in are left out. Raises CheckpointError
     where there is no tensor.
     """
-    if not isinstance(held, Mapping):
-        raise CheckpointError(f"`{path}` holds {type(held).__name__}, not a state dict.")
-    weights = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
-    if not weights and (several := state_dicts_in(held)):
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"`{path}` holds {type(content).__name__}, not a state dict.")
+    weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not weights and (several := state_dicts_in(content)):
         raise CheckpointError(
             f"`{path}` holds several state dicts: {_some(several)}; save only the one to tune."
         )
     if not weights:
-        keys = f"its keys are {_some(list(held))}" if held else "it is an empty state dict"
+        keys = f"its keys are {_some(list(content))}" if content else "it is an empty state dict"
         raise CheckpointError(f"`{path}` holds no tensors; {keys}.")
     weights, notes = without_ignored(weights, ignore)
     _check_plain(path, weights)
@@ -57,11 +57,11 @@ def fill(path: Path, module: nn.Module, weights: Mapping[str, Tensor]) -> list[s
             "once on an example in the factory before it is returned."
         )
     whole, done = put_together(path, without_wrappers(weights, wanted), module)
-    found, rest, more = matched(path, whole, wanted)
-    surplus = {**rest, **{k: v for k, v in found.items() if k not in wanted}}
+    renamed, rest, more = matched(path, whole, wanted)
+    surplus = {**rest, **{k: v for k, v in renamed.items() if k not in wanted}}
     left = surplus_by_reason(surplus, wanted, module)
     unexpected = [k for k in surplus if not any(k in names for names in left.values())]
-    used = {k: v for k, v in found.items() if k in wanted}
+    used = {k: v for k, v in renamed.items() if k in wanted}
     differences = Differences(
         {**surplus, **used},
         wanted,

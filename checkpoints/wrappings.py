@@ -19,16 +19,14 @@ PLAIN = ("state_dict", "model_state_dict", "model", "network", "net", "module", 
 PREFIXES = ("_orig_mod.", "module.", "model.")
 SETTINGS = "hyper_parameters"  # of Lightning: class weights among them are not a model
 DEEPEST = 8
-MOST_PLAIN = (
-    1000  # values of one setting; lists that hold another twice, again and again, have more
-)
+MAX_PLAIN = 1000  # values of one setting; lists that hold another twice, again and again, have more
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """`held` is a state dict, a module or what was found instead; `facts` what lay around it."""
+    """`content` is a state dict, a module or what was found instead; `facts` what lay around it."""
 
-    held: Any
+    content: Any
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -42,43 +40,43 @@ class Unwrapped:
     @property
     def hyper_parameters(self) -> dict[str, Any]:
         """Lightning's plain ones: numbers, texts, and lists of them."""
-        found = settings(self.facts.get(SETTINGS))
-        return {str(k): v for k, v in found.items() if _plain(v) and not str(k).startswith("_")}
+        values = settings(self.facts.get(SETTINGS))
+        return {str(k): v for k, v in values.items() if _plain(v) and not str(k).startswith("_")}
 
     @property
     def lightning(self) -> bool:
         return "pytorch-lightning_version" in self.facts
 
 
-def unwrap(held: Any) -> Unwrapped:
+def unwrap(content: Any) -> Unwrapped:
     """The innermost state dict or module under the usual keys."""
     facts: dict[str, Any] = {}
     notes: list[str] = []
     for _ in range(DEEPEST):
-        if not isinstance(held, Mapping):
+        if not isinstance(content, Mapping):
             break
-        inner = {str(k): v for k, v in held.items() if k != SETTINGS and _model_like(v)}
+        inner = {str(k): v for k, v in content.items() if k != SETTINGS and _model_like(v)}
         key = _chosen(inner)
         if (
             key is None
             and len(inner) == 1
-            and not any(isinstance(v, Tensor) for v in held.values())
+            and not any(isinstance(v, Tensor) for v in content.values())
         ):
             key = next(iter(inner))
         if key is None:
             break
-        facts |= {str(k): v for k, v in held.items() if str(k) not in inner}
+        facts |= {str(k): v for k, v in content.items() if str(k) not in inner}
         passed = [k for k in (*PLAIN, *AVERAGED) if k in inner and k != key]
         if key in AVERAGED and passed:
             notes.append(
                 f"the file holds averaged weights (`{key}`) beside `{passed[0]}`; they are used"
             )
-        held = inner[key]
-    return Unwrapped(held, facts, tuple(notes))
+        content = inner[key]
+    return Unwrapped(content, facts, tuple(notes))
 
 
-def state_dicts_in(held: Mapping[Any, Any]) -> list[str]:
-    return [str(k) for k, v in held.items() if isinstance(v, Mapping) and _has_tensors(v)]
+def state_dicts_in(content: Mapping[Any, Any]) -> list[str]:
+    return [str(k) for k, v in content.items() if isinstance(v, Mapping) and _has_tensors(v)]
 
 
 def _chosen(inner: Mapping[str, Any]) -> str | None:
@@ -93,15 +91,15 @@ def _model_like(value: Any) -> bool:
     """Each dict is looked at once: a few that hold each other make an endless tree."""
     waiting, seen = deque([(value, 0)]), set[int]()
     while waiting:
-        held, depth = waiting.popleft()
-        if isinstance(held, nn.Module):
+        part, depth = waiting.popleft()
+        if isinstance(part, nn.Module):
             return True
-        if not isinstance(held, Mapping) or depth > DEEPEST or id(held) in seen:
+        if not isinstance(part, Mapping) or depth > DEEPEST or id(part) in seen:
             continue
-        if _has_tensors(held):
+        if _has_tensors(part):
             return True
-        seen.add(id(held))
-        waiting += [(held[k], depth + 1) for k in (*AVERAGED, *PLAIN) if k in held]
+        seen.add(id(part))
+        waiting += [(part[k], depth + 1) for k in (*AVERAGED, *PLAIN) if k in part]
     return False
 
 
@@ -128,12 +126,12 @@ def bare(name: Any) -> str:
 def _plain(value: Any) -> bool:
     waiting, count = [(value, 0)], 0
     while waiting:
-        held, depth = waiting.pop()
+        part, depth = waiting.pop()
         count += 1
-        if isinstance(held, (list, tuple)):
-            if len(held) > 32 or depth >= DEEPEST or count > MOST_PLAIN:
+        if isinstance(part, (list, tuple)):
+            if len(part) > 32 or depth >= DEEPEST or count > MAX_PLAIN:
                 return False
-            waiting += [(v, depth + 1) for v in held]
-        elif not (type(held) in (bool, int, str) or (type(held) is float and isfinite(held))):
+            waiting += [(v, depth + 1) for v in part]
+        elif not (type(part) in (bool, int, str) or (type(part) is float and isfinite(part))):
             return False
     return True

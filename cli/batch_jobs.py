@@ -39,9 +39,9 @@ def _plan(entry: BatchEntry, folder: Path, more: tuple[str, ...], trust_pickle: 
     from ..batch.plan import TUNE, ItemPlan, content_hash, fallback_key
 
     words = [str(entry.checkpoint), "--out", str(folder)]
-    found = find_recipe(entry.checkpoint, Path.cwd())
-    if found is not None and entry.settings.config is None:
-        words.append(f"--config={found.absolute()}")  # a node of a cluster has another folder
+    recipe_file = find_recipe(entry.checkpoint, Path.cwd())
+    if recipe_file is not None and entry.settings.config is None:
+        words.append(f"--config={recipe_file.absolute()}")  # a node of a cluster has another folder
     for name, value in set_values(entry.settings).items():
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, tuple) else (value,)

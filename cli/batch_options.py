@@ -49,7 +49,7 @@ def options_for(
         flag.check(numbers[name])
     from ..batch.plan import Options
 
-    held = {n: getattr(file, n, None) if v is None else v for n, v in numbers.items()}
+    merged = {n: getattr(file, n, None) if v is None else v for n, v in numbers.items()}
     folder = out or (base / file.out if file and file.out else None)
     if folder is None:
         raise UsageError("name the folder of all artifacts with `--out`, or `out` in a jobs file.")
@@ -58,7 +58,7 @@ def options_for(
         memory = parse_size(size) if size else 0
     except ValueError as error:
         raise UsageError(f"`--memory-limit` is `{size}`; {error}.") from error
-    usual = {n: v for n, v in held.items() if v is not None}
+    usual = {n: v for n, v in merged.items() if v is not None}
     return Options(folder.absolute(), memory=memory, keep_going=keep_going, resume=resume, **usual)
 
 

@@ -24,9 +24,9 @@ def announce_batch_code(
         settings = entry.settings
         named = [s for s in ("model", "data") if getattr(settings, s) and not getattr(flags, s)]
         for name in named:  # by the jobs file
-            found = parse_reference(getattr(settings, name), MODELS | DATA)
-            if found is not None and found.kind == FILE and file is not None:
-                files[file], code[Path(found.place)] = None, None
+            reference = parse_reference(getattr(settings, name), MODELS | DATA)
+            if reference is not None and reference.kind == FILE and file is not None:
+                files[file], code[Path(reference.place)] = None, None
         recipe = settings.config or find_recipe(entry.checkpoint, Path.cwd())
         runs = _of_recipe(Path(recipe), settings) if recipe else []
         files |= {Path(recipe): None} if runs and recipe else {}
@@ -36,7 +36,7 @@ def announce_batch_code(
 
 def _of_recipe(recipe: Path, settings: JobSettings) -> list[Path]:
     try:
-        found = load_recipe(recipe)
+        loaded = load_recipe(recipe)
     except ConfigError:
         return []  # the item will say so itself
-    return code_of(found, model=settings.model is None, data=settings.data is None)
+    return code_of(loaded, model=settings.model is None, data=settings.data is None)

@@ -52,8 +52,8 @@ def check(
         flags = {name: value for name, value in given.values.items() if value is not None}
         try:
             asked = asked_for(folder, flags, against, given["trust_code"])
-            found = run_check(replace(asked, trust_compiled=trust_compiled))
+            result = run_check(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)
             raise
-        finish_check(found, junit, summary, json)
+        finish_check(result, junit, summary, json)

@@ -41,16 +41,16 @@ def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> 
         _append(summary, clean(f"### modelspeed check `{folder}`\n\n**failed**: {error}\n"))
 
 
-def finish_check(found: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
+def finish_check(result: Check, junit: Path | None, summary: Path | None, as_json: bool) -> None:
     if junit:
-        write_whole(junit, checks.junit(found.folder, found.cases))
+        write_whole(junit, checks.junit(result.folder, result.cases))
     if summary:
-        _append(summary, checks.check_summary(found))
+        _append(summary, checks.check_summary(result))
     if as_json:
-        sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
+        sys.stdout.write(json_text.dumps(to_json(result)) + "\n")
     else:
-        print_table(checks.check_table(found), Console())
-    raise typer.Exit(check_exit_code(found.cases))
+        print_table(checks.check_table(result), Console())
+    raise typer.Exit(check_exit_code(result.cases))
 
 
 def _append(path: Path, text: str) -> None:

@@ -33,10 +33,10 @@ def doctor(
         THREADS.check(threads)
         sys.stderr.write("measuring a small net against itself ...\n")
         with using(threads or 0):
-            found = examine(seconds)
+            result = examine(seconds)
         if json:
-            sys.stdout.write(json_text.dumps(to_json(found)) + "\n")
+            sys.stdout.write(json_text.dumps(to_json(result)) + "\n")
             return
-        print_table(examination(found), Console())
-        m = found.machine
+        print_table(examination(result), Console())
+        m = result.machine
         sys.stdout.write(f"{m.cpu} ({m.isa}), torch {m.torch}; fingerprint {m.fingerprint}\n")

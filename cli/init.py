@@ -47,14 +47,14 @@ def init(
         if out.exists() and not force:
             raise UsageError(f"`{out}` already exists; pass `--force` or another `--out`.")
         import_all(imports or ())
-        found = inspect_checkpoint(checkpoint, trust_pickle=trust_pickle, ignore=ignore or ())
+        inspection = inspect_checkpoint(checkpoint, trust_pickle=trust_pickle, ignore=ignore or ())
         text = TEMPLATE.format(
-            name=_word(checkpoint.name), what=_word(found.what), model=_model(found),
-            inputs=_inputs(found), ignore=_ignore(ignore or ()), adjust=_steps(),
+            name=_word(checkpoint.name), what=_word(inspection.what), model=_model(inspection),
+            inputs=_inputs(inspection), ignore=_ignore(ignore or ()), adjust=_steps(),
         )  # fmt: skip
         write_whole(out, text)
-        sys.stderr.write(f"`{_word(str(checkpoint))}` is {_word(found.what)}\n")
-        for note in found.notes:
+        sys.stderr.write(f"`{_word(str(checkpoint))}` is {_word(inspection.what)}\n")
+        for note in inspection.notes:
             sys.stderr.write(f"  {_word(note)}\n")
         command = shlex.join(["modelspeed", "tune", str(checkpoint), "--target-ms", "5"])
         sys.stderr.write(f"wrote {out}; next: {command}\n")
@@ -70,22 +70,23 @@ def _steps() -> str:
     return "adjust:" + read_preset("balanced").partition("adjust:")[2]
 
 
-def _model(found: Inspection) -> str:
-    if found.factory is None:
+def _model(inspection: Inspection) -> str:
+    if inspection.factory is None:
         return ""
-    args = f", args: {_flow(found.args)}" if found.args else ""
-    why = "" if found.sure else "      # the file holds just weights: name the model's factory"
-    return f"model: {{factory: {json.dumps(found.factory)}{args}}}{why}\n"
+    args = f", args: {_flow(inspection.args)}" if inspection.args else ""
+    why = "" if inspection.sure else "      # the file holds just weights: name the model's factory"
+    return f"model: {{factory: {json.dumps(inspection.factory)}{args}}}{why}\n"
 
 
 def _ignore(patterns: Sequence[str]) -> str:
     return f"ignore: {json.dumps(list(patterns))}\n" if patterns else ""
 
 
-def _inputs(found: Inspection) -> str:
-    shapes = found.inputs or ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
+def _inputs(inspection: Inspection) -> str:
+    shapes = inspection.inputs or ({"shape": [1, 3, 224, 224], "dtype": "float32"},)
     text = f"inputs: [{', '.join(map(_flow, shapes))}]"
-    return text if found.inputs_sure and found.inputs else f"# {text}   # a guess: what it takes"
+    sure = inspection.inputs_sure and inspection.inputs
+    return text if sure else f"# {text}   # a guess: what it takes"
 
 
 def _flow(values: dict[str, Any]) -> str:

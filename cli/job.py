@@ -29,8 +29,8 @@ UNKNOWN_COST = (
 
 def recipe_for(load: LoadFlags, mode: Mode) -> Recipe:
     """The recipe in force: found or named, its steps from a preset if load, flags on top."""
-    found = load.recipe_file
-    recipe = load_recipe(found) if found else Recipe(adjust=_preset(USUAL), source="the default")
+    file = load.recipe_file
+    recipe = load_recipe(file) if file else Recipe(adjust=_preset(USUAL), source="the default")
     if load.preset:
         recipe = recipe.model_copy(update={"adjust": _preset(load.preset)})
     elif not recipe.adjust and mode == "tune":

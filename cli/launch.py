@@ -39,5 +39,5 @@ def usual_threads() -> int | None:
         return None
     ask = "import torch; print(torch.get_num_threads())"
     env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    found = subprocess.run(python("-c", ask), env=env, capture_output=True, text=True, check=True)
-    return int(found.stdout)
+    answer = subprocess.run(python("-c", ask), env=env, capture_output=True, text=True, check=True)
+    return int(answer.stdout)

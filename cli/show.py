@@ -22,14 +22,14 @@ def show(
         from .finish import record_at
         from .finish import print_record
 
-        found = record_at(record)
+        loaded = record_at(record)
         if format not in FORMATS:
             raise UsageError(f"`--format` is `{format}`; it must be one of {', '.join(FORMATS)}.")
         if format == "console":
-            print_record(found, False)
+            print_record(loaded, False)
             return
         texts = {
             "md": markdown.render, "html": html.render, "json": record_json.dumps,
             "csv": pareto.render,  # all that was tried
         }  # fmt: skip
-        sys.stdout.write(texts[format](found) + "\n")
+        sys.stdout.write(texts[format](loaded) + "\n")

@@ -82,9 +82,9 @@ def _offered(
         default = field.default
         if isinstance(default, tuple) or (unset and not isinstance(default, bool)):
             default = None
-        made: Any = Annotated[_accepted(hint), option(flag)]
+        typed: Any = Annotated[_accepted(hint), option(flag)]
         place = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        yield field.name, inspect.Parameter(field.name, place, default=default, annotation=made)
+        yield field.name, inspect.Parameter(field.name, place, default=default, annotation=typed)
 
 
 def _flags(kind: type) -> Iterator[tuple[Flag, Field[Any], Any]]:

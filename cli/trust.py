@@ -21,8 +21,8 @@ def code_of(recipe: Recipe, *, model: bool = True, data: bool = True) -> list[Pa
         *([spec.factory] if data and spec else []),
         *([spec.metric] if spec else []),
     ]
-    found = (parse_reference(text, MODELS | DATA) for text in texts)
-    return [recipe.base / r.place for r in found if r is not None and r.kind == FILE]
+    references = (parse_reference(text, MODELS | DATA) for text in texts)
+    return [recipe.base / r.place for r in references if r is not None and r.kind == FILE]
 
 
 def announce(

@@ -38,10 +38,10 @@ def matching_files(pattern: str, base: Path) -> tuple[Path, ...]:
     if not is_pattern(pattern) or (base / pattern).exists():
         return (base / pattern,)
     whole = pattern if Path(pattern).is_absolute() else f"{glob.escape(str(base))}/{pattern}"
-    found = sorted(Path(p) for p in glob.glob(whole, recursive=True))
-    if not found:
+    paths = sorted(Path(p) for p in glob.glob(whole, recursive=True))
+    if not paths:
         raise UsageError(f"{as_text(pattern)} matches no file in `{base}`.")
-    return tuple(found)
+    return tuple(paths)
 
 
 def names_for(checkpoints: Sequence[Path]) -> list[str]:

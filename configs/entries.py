@@ -61,29 +61,29 @@ def _named(
     if twice is not None:
         raise UsageError(f"`{twice}` is asked for twice; give each a `name` in a jobs file.")
     free = iter(names_for(unnamed))
-    made = tuple(BatchEntry(path, name or next(free), settings) for path, name, settings in rows)
-    alike = next((n for n, count in Counter(e.name for e in made).items() if count > 1), None)
+    batch = tuple(BatchEntry(path, name or next(free), settings) for path, name, settings in rows)
+    alike = next((n for n, count in Counter(e.name for e in batch).items() if count > 1), None)
     if alike is not None:
         raise UsageError(f"two checkpoints would be written to `{alike}`; give one another `name`.")
-    return made
+    return batch
 
 
 def _merged(*layers: _Settings) -> JobSettings:
     """Later ones win; a goal takes the place of another goal."""
-    found: _Settings = {}
+    merged: _Settings = {}
     for layer in layers:
         if any(goal in layer for goal in GOALS):
-            found = {k: v for k, v in found.items() if k not in GOALS}
-        found |= layer
-    return JobSettings.model_construct(**found)
+            merged = {k: v for k, v in merged.items() if k not in GOALS}
+        merged |= layer
+    return JobSettings.model_construct(**merged)
 
 
 def _absolute(values: _Settings, base: Path) -> _Settings:
-    made = dict(values)
+    absolute = dict(values)
     if "config" in values:
-        made["config"] = str(base / values["config"])
+        absolute["config"] = str(base / values["config"])
     for name in _FACTORIES:
         # `library:NAME` is not a file; `FILE.py:NAME` is.
         if name in values and ".py:" in values[name]:
-            made[name] = str(base / values[name])
-    return made
+            absolute[name] = str(base / values[name])
+    return absolute

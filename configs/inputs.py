@@ -60,12 +60,12 @@ def _one(part: str, whole: str) -> InputSpec:
 
 
 def _range(text: str) -> tuple[int, int]:
-    found = _LIMITS.fullmatch(text)
-    if found is None:
+    match = _LIMITS.fullmatch(text)
+    if match is None:
         raise UsageError(
             f"`--inputs`: {as_text(text)} is not a range; write `LOW..HIGH`, such as `0..30521`."
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def with_flags(
@@ -111,10 +111,10 @@ def _data(recipe: Recipe, factory: str) -> DataSpec:
 
 
 def _absolute(flag: str, factory: str, kinds: dict[str, str], cwd: Path) -> str:
-    found = parse_reference(factory, kinds)
-    if found is None:
+    reference = parse_reference(factory, kinds)
+    if reference is None:
         raise UsageError(f"`{flag}` is {as_text(factory)}; {allowed(kinds)}.")
-    return found.below(cwd.absolute()).text()
+    return reference.below(cwd.absolute()).text()
 
 
 def with_limits(

@@ -24,8 +24,8 @@ _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]?)i?B?", re.ASCII | r
 
 def parse_size(text: str) -> int:
     """Bytes of `512MB`, `4G` or `1000000` (powers of 1024). Raises ValueError."""
-    found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
     if size < 1:
         raise ValueError("it must be a size such as `4GB` or `512MB`")
     return size
@@ -110,19 +110,19 @@ def load_jobs(path: Path) -> JobsFile:
     """Raises ConfigError with every problem of the file."""
     tree = read_tree(text_of(path), path.name)
     problems = list(tree.problems)
-    found: JobsFile | None = validate(JobsFile, tree.value, (), tree, problems)
-    if found is not None:
-        _goals(found, tree, problems)
-    if problems or found is None:
+    jobs_file: JobsFile | None = validate(JobsFile, tree.value, (), tree, problems)
+    if jobs_file is not None:
+        _goals(jobs_file, tree, problems)
+    if problems or jobs_file is None:
         unique = dict.fromkeys(sorted(problems))
         texts = [(line, text.replace("the recipe", "the jobs file")) for line, text in unique]
         raise ConfigError([f"`{path.name}:{line}`: {text}" for line, text in texts])
-    return found
+    return jobs_file
 
 
-def _goals(found: JobsFile, tree: Tree, problems: list[tuple[int, str]]) -> None:
-    names = Counter(job.name for job in found.jobs if job.name)
-    for number, job in enumerate(found.jobs):
+def _goals(jobs_file: JobsFile, tree: Tree, problems: list[tuple[int, str]]) -> None:
+    names = Counter(job.name for job in jobs_file.jobs if job.name)
+    for number, job in enumerate(jobs_file.jobs):
         line = tree.line(("jobs", number))
         if job.name and names[job.name] > 1:
             problems.append(

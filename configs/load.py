@@ -79,8 +79,8 @@ def _step(tree: Tree, index: int, item: Any, problems: list[tuple[int, str]]) ->
     if isinstance(item, str):
         item = {item: None}
     if not isinstance(item, dict) or len(item) != 1:
-        found = f"a mapping of {len(item)} keys" if isinstance(item, dict) else as_text(item)
-        text = f"{place(path)} is {found}; it must be a name or one `name: {{settings}}`."
+        shown = f"a mapping of {len(item)} keys" if isinstance(item, dict) else as_text(item)
+        text = f"{place(path)} is {shown}; it must be a name or one `name: {{settings}}`."
         problems.append((line, text))
         return None
     name, settings = next(iter(item.items()))

@@ -26,7 +26,7 @@ def check_order(recipe: Recipe, mode: Mode, need_data: bool = True) -> None:
         raise ConfigError([f"`{recipe.source}`: {rule}" for rule in rules])
 
 
-def _places(recipe: Recipe, name: str) -> list[int]:
+def _positions(recipe: Recipe, name: str) -> list[int]:
     return [i for i, step in enumerate(recipe.adjust) if step.name == name]
 
 
@@ -41,10 +41,10 @@ def _having(recipe: Recipe, fact: Callable[[Facts], object]) -> list[int]:
 def _repeated(recipe: Recipe) -> Iterator[str]:
     names = [recipe.adjust[i].name for i in _having(recipe, lambda facts: facts.once)]
     for name in dict.fromkeys(names):
-        places = _places(recipe, name)
-        for i in places[1:]:
+        positions = _positions(recipe, name)
+        for i in positions[1:]:
             yield (
-                f"`adjust[{i}]` is `{name}` again after `adjust[{places[0]}]`, which leaves it "
+                f"`adjust[{i}]` is `{name}` again after `adjust[{positions[0]}]`, which leaves it "
                 "nothing to do. Take it out."
             )
 
@@ -91,35 +91,35 @@ def _after_formats(recipe: Recipe) -> Iterator[str]:
 
 
 def _prunes(recipe: Recipe, mode: Mode) -> Iterator[str]:
-    places = _places(recipe, "prune")
+    positions = _positions(recipe, "prune")
     if mode == "tune":
-        open_ones = [i for i in _places(recipe, "drop_blocks") if _is_open(recipe, i)]
+        open_ones = [i for i in _positions(recipe, "drop_blocks") if _is_open(recipe, i)]
         for i in open_ones[1:]:
             yield (
                 f"`adjust[{i}]` is a second `drop_blocks` without a `count` after "
                 f"`adjust[{open_ones[0]}]`; `tune` chooses one set of blocks. Take it out."
             )
-        for i in places[1:]:
+        for i in positions[1:]:
             yield (
-                f"`adjust[{i}]` is a second `prune` after `adjust[{places[0]}]`; `tune` chooses "
+                f"`adjust[{i}]` is a second `prune` after `adjust[{positions[0]}]`; `tune` chooses "
                 "one set of widths, so it would not know which step to set. Join them, using "
                 "`match` for the differences."
             )
-        for i in _places(recipe, "low_rank"):
-            if places and i < places[0]:
+        for i in _positions(recipe, "low_rank"):
+            if positions and i < positions[0]:
                 yield (
-                    f"`adjust[{i}]` is `low_rank` before `adjust[{places[0]}]`, a `prune` that "
+                    f"`adjust[{i}]` is `low_rank` before `adjust[{positions[0]}]`, a `prune` that "
                     "`tune` searches widths for: split layers have no channels to prune. "
                     "Put it after."
                 )
         return
-    for i in _places(recipe, "drop_blocks"):
+    for i in _positions(recipe, "drop_blocks"):
         if _is_open(recipe, i):
             yield (
                 f"`adjust[{i}].drop_blocks.count` is missing; `apply` runs fixed settings and does "
                 "not search. Add `count`, such as 1, or use `tune`."
             )
-    for i in places:
+    for i in positions:
         if _is_open(recipe, i):
             yield (
                 f"`adjust[{i}].prune.ratio` is missing; `apply` runs fixed settings and does not "

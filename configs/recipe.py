@@ -24,8 +24,8 @@ LIBRARY_METRIC = "torchmetrics:"
 
 
 def _function(text: str) -> bool:
-    found = parse_reference(text, {})
-    return found is not None and found.kind == FILE
+    reference = parse_reference(text, {})
+    return reference is not None and reference.kind == FILE
 
 
 def _model(text: str) -> str:
@@ -252,18 +252,18 @@ class Recipe(BaseModel):
 
     def without(self, reasons: Mapping[int, str]) -> Recipe:
         """The recipe with the steps at these places left out, and why."""
-        rows = tuple(
+        left_out = tuple(
             LeftOut(place=i, step=self.adjust[i], reason=why) for i, why in reasons.items()
         )
         stay = tuple(s for i, s in enumerate(self.adjust) if i not in reasons)
-        return self.model_copy(update={"adjust": stay, "left_out": rows})
+        return self.model_copy(update={"adjust": stay, "left_out": left_out})
 
     def every_step(self) -> tuple[tuple[Step, str], ...]:
         """All that was asked for in order, each with why it is left out, empty where it is not."""
-        rows = [(step, "") for step in self.adjust]
+        steps = [(step, "") for step in self.adjust]
         for one in sorted(self.left_out, key=lambda one: one.place):
-            rows.insert(one.place, (one.step, one.reason))
-        return tuple(rows)
+            steps.insert(one.place, (one.step, one.reason))
+        return tuple(steps)
 
 
 def make_step(name: str, **settings: Any) -> Step:

@@ -66,10 +66,10 @@ def parse_reference(text: str, kinds: dict[str, str]) -> Reference | None:
     if kind in kinds and colon:
         good = place and place.isprintable() and place == place.strip()
         return Reference(kind, place) if good else None
-    found = _FUNCTION.fullmatch(text)
-    if found is None or not found["name"].isidentifier():
+    match = _FUNCTION.fullmatch(text)
+    if match is None or not match["name"].isidentifier():
         return None
-    return Reference(FILE, found["file"], found["name"])
+    return Reference(FILE, match["file"], match["name"])
 
 
 def allowed(kinds: dict[str, str]) -> str:

@@ -74,16 +74,16 @@ def sentence(
     model: type[BaseModel], error: Mapping[str, Any], prefix: tuple[str | int, ...]
 ) -> tuple[tuple[str | int, ...], str]:
     """The path of one pydantic error, for its line, and its sentence."""
-    path, kind, found = (*prefix, *error["loc"]), error["type"], error["input"]
+    path, kind, value = (*prefix, *error["loc"]), error["type"], error["input"]
     if kind == "extra_forbidden":
         fields = _fields_at(model, error["loc"][:-1])
         return path, unknown_key(path, fields)
     if kind == "missing":
         return path, f"{place(path)} is missing; it must be given."
-    if isinstance(found, dict) and kind == "value_error":
+    if isinstance(value, dict) and kind == "value_error":
         # A rule about several keys at once: the mapping itself is not worth repeating.
-        return path, f"{place(path)} {_allowed(error, found).removeprefix('it ')}."
-    return path, f"{place(path)} is {as_text(found)}; {_allowed(error, found)}."
+        return path, f"{place(path)} {_allowed(error, value).removeprefix('it ')}."
+    return path, f"{place(path)} is {as_text(value)}; {_allowed(error, value)}."
 
 
 def unknown_key(path: Sequence[str | int], allowed: Iterable[str]) -> str:
@@ -91,7 +91,7 @@ def unknown_key(path: Sequence[str | int], allowed: Iterable[str]) -> str:
     return f"{place(path[:-1])} has the unknown key {tick(key)}; {nearest(key, allowed)}"
 
 
-def _allowed(error: Mapping[str, Any], found: Any) -> str:
+def _allowed(error: Mapping[str, Any], value: Any) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
@@ -101,7 +101,7 @@ def _allowed(error: Mapping[str, Any], found: Any) -> str:
     if kind == "literal_error":
         expected = str(context["expected"])
         names = [n.strip("' ") for n in expected.replace(" or ", ", ").split(",")]
-        close = difflib.get_close_matches(str(found)[:80], names, n=1)
+        close = difflib.get_close_matches(str(value)[:80], names, n=1)
         return f"it must be {expected}" + (f" (did you mean `{close[0]}`?)" if close else "")
     if kind == "value_error":
         return str(context["error"])
@@ -124,4 +124,4 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = (_model_in(a) for a in getattr(annotation, "__args__", ()))
-    return next((found for found in inner if found is not None), None)
+    return next((model for model in inner if model is not None), None)

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-MOST_THREADS = 1024  # torch's thread pools end the process at some ten thousands
-MOST_BATCH = 1 << 20
-MOST_DEPTH = 64  # of what a record holds as it is, such as a step's settings
+MAX_THREADS = 1024  # torch's thread pools end the process at some ten thousands
+MAX_BATCH = 1 << 20
+MAX_DEPTH = 64  # of what a record holds as it is, such as a step's settings
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Like:
 
 
 DEVICE = Like(r"cpu|cuda(:[0-9]{1,3})?", "`cpu`, `cuda` or `cuda:N`")
-THREADS = Within(1, MOST_THREADS)
-BATCH = Within(1, MOST_BATCH)
+THREADS = Within(1, MAX_THREADS)
+BATCH = Within(1, MAX_BATCH)
 SEED = Within(0, 2**63 - 1)  # what torch takes
 PERCENTILE = Within(0.1, 99.9)  # beyond, no run of a few seconds has the samples for it
 # 2^63: what torch and other languages hold in an integer.
@@ -84,11 +84,11 @@ Percentile = Annotated[float, PERCENTILE]
 def foreign_json(value: Any, depth: int = 0) -> str:
     """The reason why `value` can't be written and shown as the JSON it came from; empty if it
     can."""
-    if depth > MOST_DEPTH:
-        return f"values nested deeper than {MOST_DEPTH}"
+    if depth > MAX_DEPTH:
+        return f"values nested deeper than {MAX_DEPTH}"
     if isinstance(value, int) and value.bit_length() > 1024:
         return f"a number of {value.bit_length()} bits"
     inner: Any = value.values() if isinstance(value, dict) else value
     if not isinstance(value, (dict, list, tuple)):
         return ""
-    return next((found for v in inner if (found := foreign_json(v, depth + 1))), "")
+    return next((reason for v in inner if (reason := foreign_json(v, depth + 1))), "")

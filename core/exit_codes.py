@@ -10,7 +10,7 @@ from .records import Record
 
 CODES = {"met": 0, "none": 0, "missed": 3, "inconclusive": 5}
 ACCURACY_LIMIT = 4
-MOST_TELLING = (1, ACCURACY_LIMIT, CODES["missed"], CODES["inconclusive"])
+BY_URGENCY = (1, ACCURACY_LIMIT, CODES["missed"], CODES["inconclusive"])
 _OF_STATUS = {"done": 0, **{status: code for code, status in OF_CODE.items()}}
 
 
@@ -33,4 +33,4 @@ def batch_exit_code(items: Sequence[Item]) -> int:
 
 
 def _most_telling(codes: Collection[int]) -> int:
-    return next((code for code in MOST_TELLING if code in codes), 0)
+    return next((code for code in BY_URGENCY if code in codes), 0)

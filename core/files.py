@@ -10,8 +10,8 @@ from .errors import ArtifactError
 from .workspace import workspace
 
 PACKAGE = "model.aoti.pt2"
-MOST_PACKAGE = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
-MOST_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
+MAX_PACKAGE_BYTES = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
+MAX_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -30,12 +30,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def read_text(path: Path) -> str:
     """The whole of a regular file. Raises OSError, UnicodeDecodeError, or ArtifactError for a
-    device, a pipe that would be waited for, or more than `MOST_BYTES`."""
+    device, a pipe that would be waited for, or more than `MAX_BYTES`."""
     # Not blocking: opening a pipe that nobody writes to would never end.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"`{path}` is not a regular file; it is refused.")
-        if found.st_size > MOST_BYTES:
-            raise ArtifactError(f"`{path}` is larger than {MOST_BYTES >> 20} MB; it is refused.")
-        return file.read(MOST_BYTES).decode("utf-8")
+        if status.st_size > MAX_BYTES:
+            raise ArtifactError(f"`{path}` is larger than {MAX_BYTES >> 20} MB; it is refused.")
+        return file.read(MAX_BYTES).decode("utf-8")

@@ -44,13 +44,13 @@ class Item:
 
     def measured(self, record: Record) -> Item:
         """This row with what its run's record says."""
-        quality, found = record.quality, record.speedup
+        quality, comparison = record.quality, record.speedup
         return replace(
             self,
             status="done" if self.status == "met" and record.verdict == "none" else self.status,
             original_ms=record.baseline.value_ms,
             result_ms=record.final.value_ms if record.final else None,
-            speedup=found.speedup if found else None,
+            speedup=comparison.speedup if comparison else None,
             metric=quality.metric if quality else "",
             accuracy_before=quality.baseline if quality else None,
             accuracy_after=quality.final if quality else None,

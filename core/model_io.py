@@ -89,5 +89,5 @@ def primary(outputs: Any) -> Any:
     outputs = plain(outputs)
     if isinstance(outputs, dict) and "logits" in outputs:
         return primary(outputs["logits"])
-    found = leaves(outputs)
-    return found[0] if found else outputs
+    tensors = leaves(outputs)
+    return tensors[0] if tensors else outputs

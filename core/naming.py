@@ -60,10 +60,10 @@ def _outside(part: str) -> str:
     return re.sub(r"_x([0-9a-f]{1,6})_", _letter, part.removeprefix(MARK))
 
 
-def _letter(found: re.Match[str]) -> str:
+def _letter(match: re.Match[str]) -> str:
     """A foreign file may hold what `inside` never writes: a number of no letter, or a dot."""
-    code = int(found[1], 16)
-    return chr(code) if code <= sys.maxunicode and chr(code) != "." else found[0]
+    code = int(match[1], 16)
+    return chr(code) if code <= sys.maxunicode and chr(code) != "." else match[0]
 
 
 @cache

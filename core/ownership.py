@@ -24,8 +24,8 @@ def objection(code: Iterable[Path], tops: Iterable[Path] = ()) -> str:
         return ""
     tops = [Path(os.path.abspath(top)) for top in tops]
     for path in dict.fromkeys(p for file in code for p in _deciding(file, tops)):
-        if found := _foreign(path):
-            return f"`{path}` {found}"
+        if reason := _foreign(path):
+            return f"`{path}` {reason}"
     return ""
 
 
@@ -74,17 +74,17 @@ def _with_target(path: Path) -> list[Path]:
 
 def _foreign(path: Path) -> str:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return ""  # that it is not there is told by who opens it
-    if found.st_uid not in _selves():
-        return f"belongs to user {found.st_uid}, not to you"
-    if stat.S_ISLNK(found.st_mode):
+    if status.st_uid not in _selves():
+        return f"belongs to user {status.st_uid}, not to you"
+    if stat.S_ISLNK(status.st_mode):
         return ""  # a link's own mode means nothing
-    if found.st_mode & stat.S_IWOTH:
+    if status.st_mode & stat.S_IWOTH:
         return "can be written by every user"
-    if found.st_mode & stat.S_IWGRP and not _private(found.st_gid):
-        return f"can be written by all of group {found.st_gid}"
+    if status.st_mode & stat.S_IWGRP and not _private(status.st_gid):
+        return f"can be written by all of group {status.st_gid}"
     return ""
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from .bounds import (
     DEVICE,
-    MOST_BATCH,
-    MOST_THREADS,
+    MAX_BATCH,
+    MAX_THREADS,
     Count,
     Finite,
     Percentile,
@@ -72,9 +72,9 @@ class Target:
     ms: Positive | None = None
     speedup: Annotated[float, Within(1.0, above=True)] | None = None
     percentile: Percentile = 50.0
-    batch: Annotated[int, Within(1, MOST_BATCH)] = 1
+    batch: Annotated[int, Within(1, MAX_BATCH)] = 1
     device: Annotated[str, DEVICE] = "cpu"
-    threads: Annotated[int, Within(0, MOST_THREADS)] = 0
+    threads: Annotated[int, Within(0, MAX_THREADS)] = 0
     runtime: Runtime = DEFAULT_RUNTIME
     fastest: bool = False
     auto_threads: bool = False

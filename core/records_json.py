@@ -66,8 +66,8 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return value
     if is_dataclass(hint):
         return from_json(hint, value, where)  # type: ignore[arg-type]
-    if hint is Any and (found := foreign_json(value)):
-        raise ArtifactError(f"`{where}` holds {found}.")
+    if hint is Any and (reason := foreign_json(value)):
+        raise ArtifactError(f"`{where}` holds {reason}.")
     return _decode_plain(hint, value, where)
 
 

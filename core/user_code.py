@@ -31,13 +31,13 @@ def load_factory(spec: str, base: Path) -> Callable[..., Any]:
     if not path.is_file():
         raise UsageError(f"`{spec}`: there is no file `{path}`.")
     module = _LOADED.get(path) or _import(path)
-    found = getattr(module, name, None)
-    if not callable(found):
+    factory = getattr(module, name, None)
+    if not callable(factory):
         raise UsageError(f"`{path.name}` has no function `{name}`; {_nearest(name, module)}.")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return found(*args, **kwargs)
+            return factory(*args, **kwargs)
         except ModelspeedError:
             raise
         except (Exception, SystemExit) as error:

@@ -77,18 +77,18 @@ def workspace(target: Path, *, parents: bool = False) -> Iterator[Workspace]:
     """
     target = Path(os.path.abspath(target))  # `.` and `..` name no sibling
     recover(target)
-    made = [p for p in target.parents if not p.exists()] if parents else []
+    missing = [p for p in target.parents if not p.exists()] if parents else []
     try:
-        if made:
+        if missing:
             target.parent.mkdir(parents=True, exist_ok=True)
-        folder, lock = _held(target)
+        folder, lock = _locked_folder(target)
         try:
             yield Workspace(target, folder, stat.S_IMODE(os.fstat(lock).st_mode))
         finally:
             _clear(folder, target)
             _release(lock)
     finally:
-        for parent in made:  # innermost first; one that holds something stays
+        for parent in missing:  # innermost first; one that holds something stays
             with suppress(OSError):
                 parent.rmdir()
 
@@ -124,7 +124,7 @@ def _recover_from(path: Path, target: Path) -> None:
             _release(lock)
 
 
-def _held(target: Path) -> tuple[Path, int]:
+def _locked_folder(target: Path) -> tuple[Path, int]:
     """A new folder beside `target` and its lock, held."""
     while True:
         token = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -134,10 +134,10 @@ def _held(target: Path) -> tuple[Path, int]:
         with suppress(FileNotFoundError):
             lock = _open(folder)
             try:
-                held = _takes(lock, folder)
+                locked = _takes(lock, folder)
             except OSError:
-                held = True  # no locks on this file system, so nobody removes it either
-            if held:
+                locked = True  # no locks on this file system, so nobody removes it either
+            if locked:
                 (folder / NEW).mkdir()
                 return folder, lock
             _release(lock)

@@ -24,27 +24,27 @@ KNOWN = re.compile(rf"(?:{EVAL})?(?:inputs(?:\..+)?|targets)")
 class Examples(Dataset[tuple[Any, Tensor]]):
     """Rows of arrays. Inputs are one tensor, or tensors by keyword."""
 
-    def __init__(self, inputs: dict[str, Tensor], targets: Tensor, rows: list[int]) -> None:
-        self.inputs, self.targets, self.rows = inputs, targets, rows
+    def __init__(self, inputs: dict[str, Tensor], targets: Tensor, indices: list[int]) -> None:
+        self.inputs, self.targets, self.indices = inputs, targets, indices
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        row = self.rows[index]
-        found = {name: values[row] for name, values in self.inputs.items()}
-        return found[""] if "" in found else found, self.targets[row]
+        row = self.indices[index]
+        inputs = {name: values[row] for name, values in self.inputs.items()}
+        return inputs[""] if "" in inputs else inputs, self.targets[row]
 
 
 def array_loaders(spec: DataSpec, path: Path) -> Loaders:
     """Raises DataError where the file can't be read or holds something else."""
-    held = _tensors(path)
-    inputs, targets = _part(path, held, "")
-    strange = next((name for name in held if not KNOWN.fullmatch(name)), None)
+    tensors = _tensors(path)
+    inputs, targets = _part(path, tensors, "")
+    strange = next((name for name in tensors if not KNOWN.fullmatch(name)), None)
     if strange is not None:
         raise DataError(f"`{path}` holds `{strange}`; allowed are {NAMES}.")
-    if any(name.startswith(EVAL) for name in held):
-        other = _part(path, held, EVAL)
+    if any(name.startswith(EVAL) for name in tensors):
+        other = _part(path, tensors, EVAL)
         if other[0].keys() != inputs.keys():
             raise DataError(
                 f"`{path}`: `{EVAL}inputs` must have the keywords of `inputs`; found "
@@ -56,14 +56,14 @@ def array_loaders(spec: DataSpec, path: Path) -> Loaders:
     return loaders(Examples(inputs, targets, rest), Examples(inputs, targets, out), spec.batch)
 
 
-def _part(path: Path, held: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], Tensor]:
+def _part(path: Path, tensors: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], Tensor]:
     start = f"{prefix}inputs"
-    inputs = {k[len(start) + 1 :]: v for k, v in held.items()
+    inputs = {k[len(start) + 1 :]: v for k, v in tensors.items()
               if k == start or k.startswith(f"{start}.")}  # fmt: skip
-    targets = held.get(f"{prefix}targets")
+    targets = tensors.get(f"{prefix}targets")
     if not inputs or targets is None:
-        found = ", ".join(f"`{k}`" for k in list(held)[:6]) or "nothing"
-        raise DataError(f"`{path}` holds {found}; it must hold {NAMES}.")
+        names = ", ".join(f"`{k}`" for k in list(tensors)[:6]) or "nothing"
+        raise DataError(f"`{path}` holds {names}; it must hold {NAMES}.")
     if "" in inputs and len(inputs) > 1:
         raise DataError(f"`{path}` holds `{start}` and `{start}.KEYWORD`; keep one form.")
     for name, values in inputs.items():
@@ -84,12 +84,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     """float64 becomes float32; whole numbers keep their kind, targets are int64."""
     if path.suffix == ".safetensors":
         try:
-            held = load_safetensors(path)
+            arrays = load_safetensors(path)
         except CheckpointError as error:
             raise DataError(str(error)) from error
     else:
-        held = _npz(path)
-    return {k: _usual(k, v) for k, v in held.items()}
+        arrays = _npz(path)
+    return {k: _usual(k, v) for k, v in arrays.items()}
 
 
 def _npz(path: Path) -> dict[str, Tensor]:

@@ -51,5 +51,5 @@ class Augmented:
         most, (height, width) = self.spec.shift, images.shape[2:]
         starts = torch.randint(2 * most + 1, (len(images), 2), generator=self.random).tolist()
         padded = pad(images, (most, most, most, most), mode="replicate")
-        rows = zip(padded, starts, strict=True)
-        return torch.stack([row[:, y : y + height, x : x + width] for row, (y, x) in rows])
+        samples = zip(padded, starts, strict=True)
+        return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in samples])

@@ -50,12 +50,12 @@ def _divisible(loader: DataLoader[Any]) -> bool:
         loader.batch_size is not None
         and hasattr(loader.dataset, "__len__")
         and hasattr(loader.dataset, "__getitem__")
-        and _rows(loader) is not None
-        and len(_rows(loader) or ()) >= FEWEST_BATCHES * loader.batch_size
+        and _sample_indices(loader) is not None
+        and len(_sample_indices(loader) or ()) >= FEWEST_BATCHES * loader.batch_size
     )
 
 
-def _rows(loader: DataLoader[Any]) -> list[int] | None:
+def _sample_indices(loader: DataLoader[Any]) -> list[int] | None:
     """The examples that the loader's sampler gives, None where another one decides that."""
     sampler = loader.sampler
     if isinstance(sampler, SubsetRandomSampler):
@@ -70,14 +70,14 @@ def _rows(loader: DataLoader[Any]) -> list[int] | None:
 
 
 def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
-    rows, size = _rows(loader) or [], loader.batch_size or 1
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    indices, size = _sample_indices(loader) or [], loader.batch_size or 1
+    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).tolist()
     # Whole batches: a model of a fixed batch takes no others.
-    count = size * max(1, round(min(MOST, SHARE * len(rows)) / size))
+    count = size * max(1, round(min(MOST, SHARE * len(indices)) / size))
 
     def part(chosen: list[int], shuffle: bool) -> DataLoader[Any]:
         return DataLoader(
-            Subset(loader.dataset, [rows[i] for i in chosen]),
+            Subset(loader.dataset, [indices[i] for i in chosen]),
             batch_size=loader.batch_size,
             shuffle=shuffle,
             num_workers=loader.num_workers,

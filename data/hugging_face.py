@@ -52,13 +52,13 @@ def dataset_loaders(spec: DataSpec, where: Path | str, inputs: tuple[InputSpec, 
     Raises DataError where it can't be loaded or its columns are not clear, MissingExtra.
     """
     shown = f"`datasets:{where}`"
-    train, held = _splits(shown, _loaded(shown, where))
+    train, evaluation = _splits(shown, _loaded(shown, where))
     columns = _columns(shown, train.features, spec, inputs)
-    if held is None:
+    if evaluation is None:
         rest, out = split_indices(len(train), spec.share, shown)
-        train, held = train.select(rest), train.select(out)
-    made = [_part(shown, part, columns, spec, inputs) for part in (train, held)]
-    return loaders(made[0], made[1], spec.batch)
+        train, evaluation = train.select(rest), train.select(out)
+    parts = [_part(shown, part, columns, spec, inputs) for part in (train, evaluation)]
+    return loaders(parts[0], parts[1], spec.batch)
 
 
 def _loaded(shown: str, where: Path | str) -> Any:
@@ -93,18 +93,18 @@ def _from_hub(library: Any, where: str, shown: str) -> Any:
     return library.load_dataset(place, config or None)
 
 
-def _splits(shown: str, found: Any) -> tuple[Any, Any | None]:
+def _splits(shown: str, loaded: Any) -> tuple[Any, Any | None]:
     """Splits to train on and to evaluate on; None if the second is to be taken from the first."""
-    if not isinstance(found, Mapping):
-        return found, None
-    train = next((found[n] for n in TRAINING if n in found), None)
-    held = next((found[n] for n in EVALUATION if n in found), None)
-    if train is not None and held is not None:
-        return train, held
-    if len(found) == 1:
-        return next(iter(found.values())), None
+    if not isinstance(loaded, Mapping):
+        return loaded, None
+    train = next((loaded[n] for n in TRAINING if n in loaded), None)
+    evaluation = next((loaded[n] for n in EVALUATION if n in loaded), None)
+    if train is not None and evaluation is not None:
+        return train, evaluation
+    if len(loaded) == 1:
+        return next(iter(loaded.values())), None
     raise DataError(
-        f"{shown} has the splits {_listed(found)}; it must have `train` and "
+        f"{shown} has the splits {_listed(loaded)}; it must have `train` and "
         "`validation` or `test`, or a single split, which is divided."
     )
 
@@ -149,20 +149,20 @@ def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -
     if wanted and all(name in rest for name in wanted):
         return wanted
     images = [n for n, f in rest.items() if _is_image(f)]
-    found = images or [n for n in TOKENS if n in rest]
+    names = images or [n for n in TOKENS if n in rest]
     texts = [n for n, f in rest.items() if "string" in str(getattr(f, "dtype", ""))]
-    if not found and texts:
+    if not names and texts:
         raise DataError(
             f"{shown}: `{texts[0]}` is text, which no model takes. Tokenize it as training did, "
             f"write the result ({_listed(TOKENS[:2])} ...) with `save_to_disk` and name its folder."
         )
-    found = found or [n for n, f in rest.items() if _is_numeric(f)]
-    if not found or (len(found) > 1 and found[0] not in TOKENS):
+    names = names or [n for n, f in rest.items() if _is_numeric(f)]
+    if not names or (len(names) > 1 and names[0] not in TOKENS):
         raise DataError(
             f"{shown} has the columns {_listed(rest)} beside the target; say which are the "
             "inputs: `data: {columns: {inputs: [NAME]}}`."
         )
-    return found
+    return names
 
 
 def _part(
@@ -173,28 +173,28 @@ def _part(
         raise DataError(f"{shown}: some of `{columns.target}` are hidden (-1); use another split.")
     names = list(columns.inputs.values())
     if not _is_image(part.features[names[0]]):
-        held = {key: _tensor(shown, part, name) for key, name in columns.inputs.items()}
-        return Examples(held, targets, list(range(len(targets))))
+        inputs = {key: _tensor(shown, part, name) for key, name in columns.inputs.items()}
+        return Examples(inputs, targets, list(range(len(targets))))
     labels = list(targets) if targets.is_floating_point() else targets.tolist()
     items = [(Row(i, names[0]), label) for i, label in enumerate(labels)]
-    rows = part.select_columns(names)
+    samples = part.select_columns(names)
     pixels = Preprocessing(spec.images, takes, shown)
-    return Images(items, lambda row: rows[row.number][row.column], pixels)
+    return Images(items, lambda row: samples[row.number][row.column], pixels)
 
 
 def _tensor(shown: str, part: Any, name: str) -> Tensor:
     """A whole column: float32, whole numbers as int64. Nested images would be opened unseen."""
     known = _is_numeric(part.features[name]) or _is_image(part.features[name])
     try:
-        found = part.select_columns([name]).with_format("torch")[:][name] if known else None
+        values = part.select_columns([name]).with_format("torch")[:][name] if known else None
     except Exception as error:  # of pyarrow and numpy
         raise DataError(f"{shown}: `{name}` can't be read: {first_line(error)}") from error
-    if not isinstance(found, Tensor):
+    if not isinstance(values, Tensor):
         raise DataError(
             f"{shown}: `{name}` must be numbers with as many in each row (tokens: "
             '`padding="max_length"`); it is not.'
         )
-    return found
+    return values
 
 
 def _is_image(feature: Any) -> bool:

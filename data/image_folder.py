@@ -38,13 +38,13 @@ class Images(Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         place, target = self.items[index]
-        found = self._kept.get(index)
-        if found is None:
-            found = self._read(place)
+        image = self._kept.get(index)
+        if image is None:
+            image = self._read(place)
             if len(self._kept) < KEPT_BYTES // self.pixels.bytes:
-                self._kept[index] = found
+                self._kept[index] = image
         name = self.pixels.name
-        return {name: found} if name else found, target
+        return {name: image} if name else image, target
 
     def _read(self, place: Any) -> Tensor:
         try:
@@ -62,15 +62,15 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
     pixels = Preprocessing(spec.images, inputs, "folder:DIR")
     if not folder.is_dir():
         raise DataError(f"`folder:{folder}`: there is no such folder.")
-    train, held = _parts(folder, spec.share)
-    made = [Images(items, pixels.pillow.open, pixels) for items in (train, held)]
-    return loaders(made[0], made[1], spec.batch)
+    train, evaluation = _parts(folder, spec.share)
+    datasets = [Images(items, pixels.pillow.open, pixels) for items in (train, evaluation)]
+    return loaders(datasets[0], datasets[1], spec.batch)
 
 
 def classes_in(batches: Any) -> int:
     """The number of classes of the images behind these batches; 0 if there are none."""
-    held = getattr(batches, "dataset", None)
-    items = held.items if isinstance(held, Images) else []
+    dataset = getattr(batches, "dataset", None)
+    items = dataset.items if isinstance(dataset, Images) else []
     return 1 + max((target for _, target in items if isinstance(target, int)), default=-1)
 
 
@@ -88,20 +88,20 @@ def _parts(folder: Path, share: float) -> tuple[list[Item], list[Item]]:
             f"`folder:{alone}`, or put what to evaluate on beside it as `val`."
         )
     train: list[Item] = []
-    held: list[Item] = []
+    held_out: list[Item] = []
     items = _items(folder)
     for label in sorted({label for _, label in items}):
         own = [item for item in items if item[1] == label]
         rest, out = split_indices(len(own), share, f"`{own[0][0].parent}`")
         train += [own[i] for i in rest]
-        held += [own[i] for i in out]
-    return train, held
+        held_out += [own[i] for i in out]
+    return train, held_out
 
 
 def _split_in(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The folder of one of these names, in any case, that holds folders; a class holds images."""
-    found = {p.name.lower(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_dir()}
-    known = (found[name] for name in names if name in found)
+    folders = {p.name.lower(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_dir()}
+    known = (folders[name] for name in names if name in folders)
     return next((path for path in known if not _images_in(path) and _folders_in(path)), None)
 
 
@@ -134,7 +134,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _classes(folder: Path) -> list[Path]:
-    found = _folders_in(folder)
-    if not found:
+    folders = _folders_in(folder)
+    if not folders:
         raise DataError(f"`{folder}` has no sub-folders; it must have one for each class.")
-    return found
+    return folders

@@ -72,26 +72,26 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
         return None
     name = recipe.data.factory
     try:
-        made = _made(recipe.data, recipe, takes)
+        pair = _returned(recipe.data, recipe, takes)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"`{name}` failed: {error}") from error
-    if not isinstance(made, tuple) or len(made) != 2:
-        found = f"{type(made).__name__} of {len(made)}" if isinstance(made, tuple) else type(made)
-        raise DataError(f"`{name}` must return (train, eval); it returned {found}.")
-    for part, batches in zip(("train", "eval"), made, strict=True):
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        kind = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple) else type(pair)
+        raise DataError(f"`{name}` must return (train, eval); it returned {kind}.")
+    for part, batches in zip(("train", "eval"), pair, strict=True):
         _first(batches, f"`{name}`: the {part} data")
     metric: AnyMetric = recipe.data.metric
     if isinstance(metric, str) and metric not in METRICS:
         metric = library_metric(metric) or load_factory(metric, Path(recipe.base))
-    parts = hold_out(made[0])
+    parts = hold_out(pair[0])
     for part, batches in (("training", parts.train), ("held-out", parts.held_out)):
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)
-    classes = classes_in(made[1])
-    return Data(parts.train, parts.held_out, shown, made[1], metric, recipe.data.metric, classes)
+    classes = classes_in(pair[1])
+    return Data(parts.train, parts.held_out, shown, pair[1], metric, recipe.data.metric, classes)
 
 
-def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
+def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
     """The data behind the name: data on disk or the hub, or what a function of the user's
     returns."""
     reference = parse_reference(spec.factory, DATA)
@@ -109,13 +109,13 @@ def _made(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) ->
 
 
 def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
-    found, count = [], 0
+    taken, count = [], 0
     for inputs, targets in several(batches):
-        found.append((inputs, targets))
+        taken.append((inputs, targets))
         count += len(targets)
         if count >= examples:
             break
-    return found
+    return taken
 
 
 def _first(batches: Any, where: str) -> None:
@@ -135,10 +135,10 @@ def _first(batches: Any, where: str) -> None:
     parts = [*Inputs.of(batch[0]), batch[1]]
     strange = next((p for p in parts if not isinstance(p, Tensor)), None)
     if strange is not None or len(parts) < 2:
-        found = type(strange).__name__ if strange is not None else "no inputs"
+        kind = type(strange).__name__ if strange is not None else "no inputs"
         raise DataError(
             f"{where} must yield (inputs, targets), the inputs a tensor, a tuple of tensors or "
-            f"tensors by keyword; it yields {found}."
+            f"tensors by keyword; it yields {kind}."
         )
 
 

@@ -12,11 +12,11 @@ SCATTER = 2654435761  # Knuth's multiplicative hash: spreads neighbors, the same
 Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 
-def loaders(train: Dataset[Any], held: Dataset[Any], batch: int) -> Loaders:
+def loaders(train: Dataset[Any], evaluation: Dataset[Any], batch: int) -> Loaders:
     """Shuffled batches to train on and batches in order to evaluate on."""
     return (
         DataLoader(train, batch_size=batch, shuffle=True),
-        DataLoader(held, batch_size=batch, shuffle=False),
+        DataLoader(evaluation, batch_size=batch, shuffle=False),
     )
 
 
@@ -25,5 +25,5 @@ def split_indices(count: int, share: float, where: str) -> tuple[list[int], list
     if count < 2:
         raise DataError(f"{where} has {count} examples; to train and to evaluate takes 2 at least.")
     order = sorted(range(count), key=lambda i: (i + 1) * SCATTER % (1 << 32))
-    held = max(1, min(count - 1, round(share * count)))
-    return sorted(order[held:]), sorted(order[:held])
+    evaluated = max(1, min(count - 1, round(share * count)))
+    return sorted(order[evaluated:]), sorted(order[:evaluated])

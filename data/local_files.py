@@ -29,13 +29,13 @@ def load_folder(library: Any, folder: Path, shown: str) -> Any:
     folder = folder.absolute()
     if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         _check_saved(folder, shown)
-        found = library.load_from_disk(folder)
+        loaded = library.load_from_disk(folder)
     else:
         kind, files = _files(folder, shown)
-        found = library.load_dataset(kind, data_files=files)
-    for part in found.values() if isinstance(found, dict) else [found]:
+        loaded = library.load_dataset(kind, data_files=files)
+    for part in loaded.values() if isinstance(loaded, dict) else [loaded]:
         _check_images(part, folder, shown)
-    return found
+    return loaded
 
 
 def _files(folder: Path, shown: str) -> tuple[str, dict[str, list[str]]]:
@@ -86,8 +86,8 @@ def _check_listed(folder: Path, shown: str) -> None:
     for part in (folder / str(name) for name in splits):
         state = _inside(part / "state.json", folder, shown)
         _inside(part / "dataset_info.json", folder, shown)
-        for held in json.loads(state.read_text())["_data_files"]:
-            _inside(part / str(held["filename"]), folder, shown)
+        for entry in json.loads(state.read_text())["_data_files"]:
+            _inside(part / str(entry["filename"]), folder, shown)
 
 
 def _check_images(part: Any, folder: Path, shown: str) -> None:

@@ -42,7 +42,7 @@ class LibraryMetric:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if self.metric is None:
-                    self.metric = self._made(outputs, targets).to(outputs.device)
+                    self.metric = self._metric_for(outputs, targets).to(outputs.device)
                 self.metric.update(outputs, targets)
         except (ValueError, RuntimeError, TypeError) as error:
             raise DataError(
@@ -62,7 +62,7 @@ class LibraryMetric:
             )
         return float(value) if higher else -float(value)
 
-    def _made(self, outputs: Tensor, targets: Tensor) -> Any:
+    def _metric_for(self, outputs: Tensor, targets: Tensor) -> Any:
         takes = {*inspect.signature(self.kind.__new__).parameters,
                  *inspect.signature(self.kind.__init__).parameters}  # fmt: skip
         width = outputs.shape[1] if outputs.dim() > 1 else 1

@@ -53,8 +53,8 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
     elif target.is_dir() or (target.exists() and not force):
         raise UsageError(f"`{target}` already exists; pass `--force` or another `--out`.")
     if form == "state-dict":
-        _, held = read_weights(folder)
-        _whole(target, partial(_weights, held))
+        _, weights = read_weights(folder)
+        _whole(target, partial(_weights, weights))
         return target
     if form == "aoti" and (reason := lacks_compiler("cpu")):
         raise UsageError(f"`--format aoti` {reason}; install it, or use `--format pt2`.")
@@ -68,9 +68,9 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
     return target
 
 
-def _weights(held: dict[str, Tensor], path: Path) -> None:
+def _weights(weights: dict[str, Tensor], path: Path) -> None:
     with archive(path) as file:
-        torch.save(held, file)
+        torch.save(weights, file)
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> None:
@@ -101,11 +101,12 @@ def _onnx(artifact: LoadedArtifact, target: Path) -> None:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = torch.onnx.export(program, inputs.args, kwargs=dict(inputs.kwargs), dynamo=True,
-                                     verbose=False)  # fmt: skip
-        if made is None:
+            onnx_program = torch.onnx.export(
+                program, inputs.args, kwargs=dict(inputs.kwargs), dynamo=True, verbose=False
+            )
+        if onnx_program is None:
             raise RuntimeError("torch's exporter gave nothing back")
-        made.save(str(path))
+        onnx_program.save(str(path))
 
     try:
         _whole(target, write)
@@ -133,8 +134,8 @@ def _aoti(artifact: LoadedArtifact, target: Path) -> None:
 def _compiled(program: ExportedProgram, path: Path) -> None:
     # Elsewhere first: where the disk of `path` is full, torch's writer would end this process.
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
-        write_package(program, made := Path(folder) / path.name)
-        shutil.copyfile(made, path)
+        write_package(program, package := Path(folder) / path.name)
+        shutil.copyfile(package, path)
 
 
 _WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {"onnx": _onnx, "aoti": _aoti}

@@ -86,12 +86,12 @@ def load(
         if runtime not in (None, PLAIN):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
         return _onto(model, Path(folder))
-    made = open_artifact(
+    opened = open_artifact(
         read_artifact(Path(folder)), runtime=runtime, device=device, trust_compiled=trust_compiled
     )
-    for notice in made.notices:
+    for notice in opened.notices:
         _warn(notice)
-    return made.module
+    return opened.module
 
 
 @dataclass(frozen=True)
@@ -126,22 +126,24 @@ def open_artifact(
             f"knows {', '.join(NAMES)}."
         )
     chosen = resolve(runtime, str(artifact.manifest["runtime"]), module, inputs)
-    package, made, found = _compiled_before(artifact, tuned, module, inputs, chosen, trust_compiled)
+    package, ready, notices = _compiled_before(
+        artifact, tuned, module, inputs, chosen, trust_compiled
+    )
     outputs = plain_outputs(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
         try:
-            if made is None:
+            if ready is None:
                 runs, near = agreeing(module, inputs, name, outputs)
             else:
-                runs, near = made, same_answers(made, outputs, name)
+                runs, near = ready, same_answers(ready, outputs, name)
             loaded = Loaded(Origin(artifact.program, inputs, name, package), module, runs)
-            return Opened(loaded, module, name, near, tuple(found))
+            return Opened(loaded, module, name, near, tuple(notices))
         except OutputsDiffer as error:
-            found.append(runtime_differs(name, str(error)))
+            notices.append(runtime_differs(name, str(error)))
         except MeasureError as error:
-            found.append(runtime_fails(name, str(error)))
-        package, made = None, None
-    raise ArtifactError(f"`{folder}` does not run here: {found[-1].seen}")
+            notices.append(runtime_fails(name, str(error)))
+        package, ready = None, None
+    raise ArtifactError(f"`{folder}` does not run here: {notices[-1].seen}")
 
 
 def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
@@ -171,18 +173,18 @@ def _compiled_before(
     trusted: bool,
 ) -> tuple[bytes | None, nn.Module | None, list[Notice]]:
     """The artifact's package and it ready to be called, where it may run; what to warn of."""
-    package, made, why = None, None, None
+    package, ready, why = None, None, None
     other = other_machine(tuned, fingerprint(str(inputs[0].device))) if tuned else None
     compiled = is_compiled(runtime)
     if compiled and tuned is not None and other is None:
         package = read_package(artifact.folder, artifact.manifest)
-        made, why = _packaged(package, artifact, module, inputs, runtime, trusted)
+        ready, why = _packaged(package, artifact, module, inputs, runtime, trusted)
     lacking = None
-    if compiled and made is None:
+    if compiled and ready is None:
         lacking = backend_of(runtime).lacks(str(inputs[0].device))
-    found = (other, why, no_compiler(runtime, lacking) if lacking else None)
-    used = package if made is not None else None
-    return used, made, [notice for notice in found if notice is not None]
+    notices = (other, why, no_compiler(runtime, lacking) if lacking else None)
+    used = package if ready is not None else None
+    return used, ready, [notice for notice in notices if notice is not None]
 
 
 def _machine(manifest: dict[str, Any]) -> Machine | None:
@@ -211,22 +213,22 @@ def _packaged(
     on_gpu = inputs[0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
     tolerance = COARSE if on_gpu else tolerance_of(artifact.program.state_dict.values())
     try:
-        made = prepare(module, inputs, runtime, package)
-        if _reproduces(made, manifest["sample"], drawn, tolerance):
-            return made, None
+        ready = prepare(module, inputs, runtime, package)
+        if _reproduces(ready, manifest["sample"], drawn, tolerance):
+            return ready, None
         return None, broken_package("it does not reproduce the stored sample")
     except (MeasureError, RuntimeError) as error:
         return None, broken_package(first_line(error))
 
 
 def _onto(model: nn.Module, folder: Path) -> nn.Module:
-    manifest, held = read_weights(folder)
+    manifest, weights = read_weights(folder)
     specs = [dict(spec) for spec in manifest["inputs"]]
     inputs = draw_inputs(specs, int(manifest["sample"]["seed"]))
     edits = _edits(manifest, folder)
     try:
         return replayed(
-            model, inputs, edits, held, lambda made: _reproduces(made, manifest["sample"], inputs)
+            model, inputs, edits, weights, lambda own: _reproduces(own, manifest["sample"], inputs)
         )
     except Exception as error:  # of the class's own code, or edits of another class
         told = isinstance(error, (EditError, CaptureError))
@@ -250,5 +252,5 @@ def _reproduces(
     """Called twice in a row, since a model may keep something from one call to the next."""
     wanted = sample_calls(sample)
     with torch.no_grad(), kept_state(model):
-        found = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
-    return all(reproduces(f, w, tolerance) for f, w in zip(found, wanted, strict=True))
+        samples = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
+    return all(reproduces(f, w, tolerance) for f, w in zip(samples, wanted, strict=True))

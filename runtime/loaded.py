@@ -49,7 +49,7 @@ class Origin:
 class Kept:
     origin: Origin
     module: GraphModule  # the graph with the weights that are shown
-    made: nn.Module  # what runs
+    runner: nn.Module  # what runs
 
 
 class Fixed(dict[str, Any]):
@@ -69,38 +69,38 @@ class Part(nn.Module):
 
 
 class Loaded(nn.Module):
-    """`made` runs; the weights are those of `module`, the graph it was made from."""
+    """`runner` runs; the weights are those of `module`, the graph it was made from."""
 
-    def __init__(self, origin: Origin, module: GraphModule, made: nn.Module) -> None:
+    def __init__(self, origin: Origin, module: GraphModule, runner: nn.Module) -> None:
         super().__init__()
-        self._become(origin, module, made)
+        self._become(origin, module, runner)
         super().train(False)
 
-    def _become(self, origin: Origin, module: GraphModule, made: nn.Module) -> None:
+    def _become(self, origin: Origin, module: GraphModule, runner: nn.Module) -> None:
         plain, tensors = origin.runtime == PLAIN, tensors_of(module)
         if not plain:  # what a call writes into is what is shown
-            live = dict(made.named_buffers())
+            live = dict(runner.named_buffers())
             put(module, {n: t for n, t in live.items() if n in tensors and _alike(t, tensors[n])})
         self.__dict__.update(_modules={}, _parameters={}, _buffers={})
         for name in tensors:
             _place(self, module, name, nn.Module if plain else Part)
         if plain:
-            run, made = function_on_tables(made, {n: outside(n) for n in tensors}), self
+            run, runner = function_on_tables(runner, {n: outside(n) for n in tensors}), self
             forward: Any = MethodType(run, self)
         else:
-            forward = made.forward
+            forward = runner.forward
             # Not for the compiler to trace into: it can't see packed weights.
             getattr(forward, "__func__", forward)._torchdynamo_disable = True
             _fix(self)
-        self.__dict__.update({KEPT: Kept(origin, module, made), "forward": forward})
+        self.__dict__.update({KEPT: Kept(origin, module, runner), "forward": forward})
 
     def _again(self, origin: Origin, tensors: Mapping[str, Tensor]) -> None:
         with without_warnings():
             module = module_of(origin.program)
         put(module, {n: _as(tensors_of(module)[n], t) for n, t in tensors.items()})
         said: list[str] = []
-        name, made = first_ready(module, origin.inputs, (origin.runtime,), said.append)
-        self._become(replace(origin, runtime=name), module, made)
+        name, runner = first_ready(module, origin.inputs, (origin.runtime,), said.append)
+        self._become(replace(origin, runtime=name), module, runner)
 
     def train(self, mode: bool = True) -> Any:
         if mode:
@@ -116,11 +116,11 @@ class Loaded(nn.Module):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """As of every module; the new weights are packed again. They are copied in any case."""
-        found = super().load_state_dict(state_dict, strict)
+        keys = super().load_state_dict(state_dict, strict)
         kept = _kept(self)
         if kept.origin.runtime != PLAIN:
             self._again(kept.origin, tensors_of(kept.module))
-        return found
+        return keys
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         kept = _kept(self)
@@ -146,21 +146,21 @@ class Loaded(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Loaded:
         kept = _kept(self)
         tensors = copy.deepcopy(tensors_of(kept.module), memo)
-        made = object.__new__(Loaded)
-        memo[id(self)] = made
-        nn.Module.__init__(made)
-        made._again(kept.origin, tensors)
-        nn.Module.train(made, False)
-        return made
+        copied = object.__new__(Loaded)
+        memo[id(self)] = copied
+        nn.Module.__init__(copied)
+        copied._again(kept.origin, tensors)
+        nn.Module.train(copied, False)
+        return copied
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         kept, file = _kept(self), io.BytesIO()
         with without_warnings():
             torch.export.save(kept.origin.program, file)
-        held = {n: (t.detach(), t.requires_grad) for n, t in tensors_of(kept.module).items()}
+        weights = {n: (t.detach(), t.requires_grad) for n, t in tensors_of(kept.module).items()}
         origin = kept.origin
         inputs = (origin.inputs.args, dict(origin.inputs.kwargs))
-        return _unpickled, (file.getvalue(), held, inputs, origin.runtime, origin.package)
+        return _unpickled, (file.getvalue(), weights, inputs, origin.runtime, origin.package)
 
     def extra_repr(self) -> str:
         return f"runs as `{_kept(self).origin.runtime}`"
@@ -168,25 +168,25 @@ class Loaded(nn.Module):
 
 def running(module: nn.Module) -> nn.Module:
     """The prepared module that a loaded module calls."""
-    return _kept(module).made
+    return _kept(module).runner
 
 
 def _kept(module: nn.Module) -> Kept:
-    found: Kept = module.__dict__[KEPT]
-    return found
+    kept: Kept = module.__dict__[KEPT]
+    return kept
 
 
 def _unpickled(
-    program: bytes, held: Any, inputs: Any, runtime: str, package: bytes | None
+    program: bytes, weights: Any, inputs: Any, runtime: str, package: bytes | None
 ) -> Loaded:
     with without_warnings():
         opened = torch.export.load(io.BytesIO(program))
-    made = object.__new__(Loaded)
-    nn.Module.__init__(made)
-    tensors = {name: tensor.requires_grad_(grad) for name, (tensor, grad) in held.items()}
-    made._again(Origin(opened, Inputs(*inputs), runtime, package), tensors)
-    nn.Module.train(made, False)
-    return made
+    loaded = object.__new__(Loaded)
+    nn.Module.__init__(loaded)
+    tensors = {name: tensor.requires_grad_(grad) for name, (tensor, grad) in weights.items()}
+    loaded._again(Origin(opened, Inputs(*inputs), runtime, package), tensors)
+    nn.Module.train(loaded, False)
+    return loaded
 
 
 def _converted(tensors: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

@@ -64,8 +64,8 @@ def write(artifact: LoadedArtifact, target: Path, force: bool) -> None:
 
 def _put(source: SourceText, folder: Path) -> None:
     # A clone each: safetensors refuses tensors that share memory.
-    held = {k: v.detach().cpu().contiguous().clone() for k, v in source.tensors.items()}
-    save_file(held, folder / WEIGHTS)
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in source.tensors.items()}
+    save_file(tensors, folder / WEIGHTS)
     (folder / CODE).write_text(source.text, encoding="utf-8")
 
 
@@ -76,8 +76,8 @@ def _same(code: Path, module: GraphModule, artifact: LoadedArtifact) -> None:
     if has_dynamic_batch(module):
         shown.append(shown[0].map(lambda x: torch.cat([x, x, x]) if x.dim() else x))
     try:
-        made = _run(code)
-        alike = all(_alike(made, module, inputs) for inputs in shown)
+        model = _run(code)
+        alike = all(_alike(model, module, inputs) for inputs in shown)
     except Exception as error:  # of whatever an operator was written as
         raise EditError(f"the source does not run ({first_line(error).rstrip('.')})") from error
     if not alike:
@@ -87,17 +87,17 @@ def _same(code: Path, module: GraphModule, artifact: LoadedArtifact) -> None:
 def _run(code: Path) -> nn.Module:
     scope: dict[str, Any] = {"__file__": str(code), "__name__": "model"}
     exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), scope)
-    made = scope["load"]()
-    assert isinstance(made, nn.Module)
-    return made
+    model = scope["load"]()
+    assert isinstance(model, nn.Module)
+    return model
 
 
-def _alike(made: nn.Module, module: nn.Module, inputs: Inputs) -> bool:
+def _alike(model: nn.Module, module: nn.Module, inputs: Inputs) -> bool:
     with torch.no_grad():
-        found, wanted = leaves(inputs.call(made)), leaves(inputs.call(module))
-    return len(found) == len(wanted) and all(
+        outputs, wanted = leaves(inputs.call(model)), leaves(inputs.call(module))
+    return len(outputs) == len(wanted) and all(
         a.shape == b.shape
         and a.dtype == b.dtype
         and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
-        for a, b in zip(found, wanted, strict=True)
+        for a, b in zip(outputs, wanted, strict=True)
     )

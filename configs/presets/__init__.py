@@ -9,8 +9,8 @@ from ..sentences import as_text, nearest
 
 
 def preset_names() -> list[str]:
-    found = (entry.name for entry in files(__name__).iterdir())
-    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+    names = (entry.name for entry in files(__name__).iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def read_preset(name: str) -> str:

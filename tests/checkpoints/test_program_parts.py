@@ -123,11 +123,11 @@ def test_a_text_that_is_written_as_a_literal_may_hold_anything():
     texts = Texts()
     held = json.loads(texts.cleaned(json.dumps(literal("f('x')\n")).encode()))
     (node,) = held["graph_module"]["graph"]["nodes"]
-    assert texts.found == [] and node["inputs"][0]["arg"] == {"as_string": "f('x')\n"}
+    assert texts.refused == [] and node["inputs"][0]["arg"] == {"as_string": "f('x')\n"}
     held["graph_module"]["graph"]["nodes"][0]["name"] = "f(x)"
     held["opset_version"] = {"g(y)": 1}
     texts.cleaned(json.dumps(held).encode())
-    assert texts.found == ["the name f(x)", "the name g(y)"]
+    assert texts.refused == ["the name f(x)", "the name g(y)"]
 
 
 def test_an_argument_is_a_literal_of_its_schemas_type():
@@ -145,7 +145,7 @@ def test_an_argument_is_a_literal_of_its_schemas_type():
 def test_a_name_is_an_identifier_that_python_reads_as_it_is_written(name):
     texts = Texts()
     texts.cleaned(json.dumps({"graph_module": {"graph": {"nodes": [{"name": name}]}}}).encode())
-    assert len(texts.found) == 1
+    assert len(texts.refused) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from modelspeed.configs.machine import MachineFlags
 from modelspeed.core.bounds import (
     DEVICE,
-    MOST_THREADS,
+    MAX_THREADS,
     PERCENTILE,
     SEED,
     Score,
@@ -35,7 +35,7 @@ def test_a_score_may_overflow_but_is_a_number():
     assert bound.unlike(-math.inf) == "" and bound.unlike(math.nan)
 
 
-@pytest.mark.parametrize("threads", [0, MOST_THREADS + 1, 100_000])
+@pytest.mark.parametrize("threads", [0, MAX_THREADS + 1, 100_000])
 def test_a_flag_and_a_stored_target_know_the_same_limits(threads):
     with pytest.raises(UsageError, match="threads"):
         MachineFlags(threads=threads)

@@ -33,8 +33,8 @@ def test_examples_are_parted_the_same_way_each_time(tmp_path, suffix):
     inputs, targets = next(iter(held))
     assert inputs.dtype == torch.float32 and targets.dtype == torch.int64
     assert (len(train.dataset), len(held.dataset)) == (15, 5)
-    assert not set(train.dataset.rows) & set(held.dataset.rows)
-    assert array_loaders(SPEC, path)[1].dataset.rows == held.dataset.rows
+    assert not set(train.dataset.indices) & set(held.dataset.indices)
+    assert array_loaders(SPEC, path)[1].dataset.indices == held.dataset.indices
 
 
 def test_evaluation_arrays_are_taken_where_they_are_given(tmp_path):
