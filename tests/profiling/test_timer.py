@@ -37,9 +37,9 @@ def one_thread() -> None:
 
 
 def codes(latency: object) -> set[str]:
-    found = {n.code for n in latency.notices}  # type: ignore[attr-defined]
-    assert found <= set(CODES)
-    return found
+    seen = {n.code for n in latency.notices}  # type: ignore[attr-defined]
+    assert seen <= set(CODES)
+    return seen
 
 
 def test_a_steady_call_is_measured_exactly_and_briefly() -> None:
