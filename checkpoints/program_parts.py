@@ -111,9 +111,8 @@ def _named(names: list[str]) -> tuple[dict[str, str], list[str]]:
         if not pattern.fullmatch(part):
             strange.append(f"{name} (none of the parts of a plain program)")
         elif part in parts:
-            strange.append(
-                "parts of the same name"
-            )  # which one torch would take is not ours to say
+            # Which one torch would take is not ours to say.
+            strange.append("parts of the same name")
         parts[part] = name
     return parts, strange
 

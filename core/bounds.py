@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 MAX_THREADS = 1024  # torch's thread pools end the process at some ten thousands
 MAX_BATCH = 1 << 20
@@ -29,8 +29,10 @@ class Within:
     below: bool = False
     finite: bool = True
 
-    def unlike(self, value: Any) -> str:
+    def unlike(self, value: object) -> str:
         """The bound that `value` breaks, in words; empty if it keeps it."""
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{type(value).__name__} has no bounds")
         finite = not self.finite or isinstance(value, int) or math.isfinite(value)
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
@@ -61,7 +63,7 @@ class Like:
     pattern: str
     meant: str
 
-    def unlike(self, value: Any) -> str:
+    def unlike(self, value: object) -> str:
         good = isinstance(value, str) and re.fullmatch(self.pattern, value, re.ASCII)
         return "" if good else self.meant
 
@@ -81,14 +83,14 @@ Positive = Annotated[float, Within(0.0, above=True)]
 Percentile = Annotated[float, PERCENTILE]
 
 
-def foreign_json(value: Any, depth: int = 0) -> str:
+def foreign_json(value: object, depth: int = 0) -> str:
     """The reason why `value` can't be written and shown as the JSON it came from; empty if it
     can."""
     if depth > MAX_DEPTH:
         return f"values nested deeper than {MAX_DEPTH}"
     if isinstance(value, int) and value.bit_length() > 1024:
         return f"a number of {value.bit_length()} bits"
-    inner: Any = value.values() if isinstance(value, dict) else value
     if not isinstance(value, (dict, list, tuple)):
         return ""
+    inner = value.values() if isinstance(value, dict) else value
     return next((reason for v in inner if (reason := foreign_json(v, depth + 1))), "")

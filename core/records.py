@@ -6,7 +6,7 @@ Units: times in ms unless the name says seconds, sizes in bytes, ratios and accu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from .bounds import (
     DEVICE,
@@ -21,6 +21,7 @@ from .bounds import (
     Time,
     Within,
 )
+from .json_values import JsonObject
 from .runtimes import DEFAULT_RUNTIME, Runtime
 
 FORMAT_VERSION = 1
@@ -154,7 +155,7 @@ class StepRecord:
     """One adjustment as it went. Latencies (ms) and accuracies are measured, or None."""
 
     adjuster: str
-    settings: dict[str, Any]
+    settings: JsonObject
     status: Literal["kept", "rolled back", "skipped"]
     reason: str
     latency_before: Finite | None = None

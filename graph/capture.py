@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +16,10 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from ..core.errors import CaptureError, text_line
-from ..core.model_io import Inputs, plain
+from ..core.model_io import AnyInputs, Inputs, plain
 from ..core.naming import with_names_inside
 from .canonical import canonicalize
 from .functional import functional
-
-AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
