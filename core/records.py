@@ -5,7 +5,7 @@ Units: times in ms unless the name says seconds, sizes in bytes, ratios and accu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from .bounds import (
@@ -187,6 +187,17 @@ class Candidate:
     def latency(self) -> Latency:
         """Without percentile and samples: what a search needs of it."""
         return Latency(50.0, self.latency_ms, self.latency_low_ms, self.latency_high_ms)
+
+    def scaled(self, factor: float) -> Candidate:
+        """Its latencies on another machine's scale, such as this one's when it is quiet."""
+        predicted = self.predicted_ms
+        return replace(
+            self,
+            latency_ms=factor * self.latency_ms,
+            latency_low_ms=factor * self.latency_low_ms,
+            latency_high_ms=factor * self.latency_high_ms,
+            predicted_ms=None if predicted is None else factor * predicted,
+        )
 
 
 @dataclass(frozen=True)

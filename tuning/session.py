@@ -106,6 +106,15 @@ class Session:
         return self.baseline.latency
 
     @property
+    def quiet_ms(self) -> float:
+        """What the original takes in the quietest phase of the run so far."""
+        return min(self.baseline.undisturbed_ms, self.reference.value_ms)
+
+    def time_for_another(self) -> bool:
+        """True if one more training and verification may begin."""
+        return working() < self.deadline - 0.25 * 60.0 * self.recipe.limits.minutes
+
+    @property
     def runtimes(self) -> tuple[str, ...]:
         """Worth trying, the fastest first."""
         return tuple(n for n in self.kernels.runtimes if self.exclusions.allows(n)) or (PLAIN,)

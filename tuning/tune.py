@@ -10,14 +10,15 @@ from ..checkpoints.artifact import check_writable
 from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 from ..core.progress import Progress
-from ..core.records import Record
-from ..search.target import budget_ms, feasibility, is_set
+from ..core.records import Latency, Record
+from ..search.target import feasibility
 from ..search.trials import candidate
 from ..search.variant import Variant
 from .candidates import build
+from .conclusion import conclude
+from .contest import Contest, Lossless
 from .delivery import Outcome, baseline_record
 from .job import Job
-from .routes import Lossless, Routes
 from .session import Session, open_session
 from .stages import OPENING, expected
 
@@ -57,9 +58,11 @@ def tune(
     if session.job.target.fastest and session.data is None:
         raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
     if dry_run:
-        progress.note(feasibility(session.job.target, session.reference, lossless.latency))
+        progress.note(_feasible(session, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
-    outcome = _reach(Routes(session, record, lossless, out, force))
+    progress.note(_feasible(session, lossless.latency))
+    contest = Contest(session, record, lossless, out, _prunes(recipe), _trades(recipe))
+    outcome = conclude(contest, out, force)
     session.journal.remove()
     return outcome
 
@@ -73,20 +76,8 @@ def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
     return Lossless(free, runtime, tried)
 
 
-def _reach(routes: Routes) -> Outcome:
-    """The route that the target, the recipe and what lossless work brings call for."""
-    recipe, target = routes.session.recipe, routes.session.job.target
-    budget = budget_ms(target, routes.session.reference) if is_set(target) else None
-    enough = budget is not None and routes.lossless.latency.high_ms <= budget
-    match _prunes(recipe):
-        case Step() as step if target.fastest:
-            return routes.fastest(step)
-        case Step() as step if budget is not None and not enough:
-            return routes.search(step)
-        case None if (target.fastest or (budget is not None and not enough)) and _trades(recipe):
-            return routes.whole_recipe()
-        case step:
-            return routes.lossless_only(step)
+def _feasible(session: Session, lossless: Latency) -> str:
+    return feasibility(session.job.target, session.reference, session.quiet_ms, lossless)
 
 
 def _prunes(recipe: Recipe) -> Step | None:
