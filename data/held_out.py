@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 from torch.utils.data import (
@@ -31,7 +30,7 @@ class TrainHeldOut:
     apart: bool
 
 
-def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
+def hold_out(train: Batches, seed: int = 0) -> TrainHeldOut:
     """Examples that a DataLoader gives, batches of a list; else the first batches of a pass.
 
     Examples that its sampler leaves out are not used: they may be the evaluation data.
@@ -45,7 +44,7 @@ def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
     return TrainHeldOut(train, list(islice(iter(train), max(1, round(2 * SHARE * total)))), False)
 
 
-def _divisible(loader: DataLoader[Any]) -> bool:
+def _divisible(loader: DataLoader[object]) -> bool:
     return (
         loader.batch_size is not None
         and hasattr(loader.dataset, "__len__")
@@ -55,7 +54,7 @@ def _divisible(loader: DataLoader[Any]) -> bool:
     )
 
 
-def _sample_indices(loader: DataLoader[Any]) -> list[int] | None:
+def _sample_indices(loader: DataLoader[object]) -> list[int] | None:
     """The examples that the loader's sampler gives, None where another one decides that."""
     sampler = loader.sampler
     if isinstance(sampler, SubsetRandomSampler):
@@ -69,13 +68,13 @@ def _sample_indices(loader: DataLoader[Any]) -> list[int] | None:
     return None
 
 
-def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
+def _of_loader(loader: DataLoader[object], seed: int) -> TrainHeldOut:
     indices, size = _sample_indices(loader) or [], loader.batch_size or 1
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).tolist()
     # Whole batches: a model of a fixed batch takes no others.
     count = size * max(1, round(min(MOST, SHARE * len(indices)) / size))
 
-    def part(chosen: list[int], shuffle: bool) -> DataLoader[Any]:
+    def part(chosen: list[int], shuffle: bool) -> DataLoader[object]:
         return DataLoader(
             Subset(loader.dataset, [indices[i] for i in chosen]),
             batch_size=loader.batch_size,

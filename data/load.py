@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from ..configs.recipe import METRICS, DataSpec, InputSpec, Recipe
 from ..configs.references import DATA, FILE, HUB, parse_reference
 from ..core.errors import DataError
-from ..core.model_io import Batches, Inputs
+from ..core.json_values import JsonObject
+from ..core.model_io import AnyInputs, Batches, Inputs
 from ..core.user_code import load_factory
 from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
 from .arrays import array_loaders
@@ -24,7 +24,7 @@ from .metrics import library_metric
 CALIBRATION = 256  # examples
 
 
-def several(batches: Batches) -> Iterator[tuple[Any, Tensor]]:
+def several(batches: Batches) -> Iterator[tuple[AnyInputs, Tensor]]:
     """Batches without a last one of a single example: it has no variance for a batch norm."""
     first = 0
     for inputs, targets in batches:
@@ -62,7 +62,7 @@ class Data:
         return divergence(original, module, self.held_out, device)
 
 
-def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
+def load_data(recipe: Recipe, takes: Sequence[JsonObject] = ()) -> Data | None:
     """The data that `data.factory` returns, checked. Raises DataError naming what was found
     instead.
 
@@ -91,7 +91,7 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
     return Data(parts.train, parts.held_out, shown, pair[1], metric, recipe.data.metric, classes)
 
 
-def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
+def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[JsonObject]) -> object:
     """The data behind the name: data on disk or the hub, or what a function of the user's
     returns."""
     reference = parse_reference(spec.factory, DATA)
@@ -108,7 +108,7 @@ def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]
     return array_loaders(spec, path)
 
 
-def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
+def _some(batches: Batches, examples: int) -> list[tuple[AnyInputs, Tensor]]:
     taken, count = [], 0
     for inputs, targets in several(batches):
         taken.append((inputs, targets))
@@ -118,7 +118,7 @@ def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
     return taken
 
 
-def _first(batches: Any, where: str) -> None:
+def _first(batches: Iterable[object], where: str) -> None:
     try:
         iterator = iter(batches)
     except TypeError as error:
