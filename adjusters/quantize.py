@@ -79,7 +79,7 @@ def plan(context: Context, settings: Any) -> Plan:
 def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
-        if settings.scheme in ("int8_dynamic", "int4_weight") and layer.space:
+        if settings.scheme in ("int8_dynamic", "int4_weight") and layer.spatial_dims:
             left.append(LeftAlone(layer.name, f"`{settings.scheme}` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(

@@ -47,11 +47,11 @@ class Aliases:
     def __init__(self, module: GraphModule) -> None:
         self._parent: dict[Node, Node] = {}
         self.nodes = list(module.graph.nodes)
-        held: dict[int, Node] = {}
+        by_memory: dict[int, Node] = {}
         for node in self.nodes:
             if node.op == "get_attr":
                 tensor = attrgetter(str(node.target))(module)
-                self._join(held.setdefault(_memory(tensor), node), node)
+                self._join(by_memory.setdefault(_memory(tensor), node), node)
             elif node.op == "call_function":
                 for other in _shares(node):
                     self._join(other, node)
@@ -177,7 +177,7 @@ def _arguments(node: Node) -> Iterator[tuple[Any, list[Node]]]:
 def _written_inside(node: Node) -> tuple[Node, ...]:
     """All operands of a region (autocast, no_grad) that may write into one of them."""
     owner = node.graph.owning_module
-    held = [n for n in node.all_input_nodes if n.op == "get_attr"]
-    regions = [getattr(owner, str(n.target), None) for n in held]
+    attributes = [n for n in node.all_input_nodes if n.op == "get_attr"]
+    regions = [getattr(owner, str(n.target), None) for n in attributes]
     inside = any(hazards(r) for r in regions if isinstance(r, GraphModule))
     return tuple(node.all_input_nodes) if inside else ()

@@ -59,10 +59,10 @@ def norm_of_several(
     """A batch norm in training, which keeps its statistics where it sees one value per channel:
     that has no variance, and the running one would become NaN."""
     several = x.numel() > x.shape[1]
-    found: Tensor = aten.batch_norm.default(
+    output: Tensor = aten.batch_norm.default(
         x, weight, bias, mean, variance, training and several, *rest
     )
-    return found
+    return output
 
 
 NORMS = (aten.batch_norm.default, norm_of_several)

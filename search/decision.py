@@ -115,7 +115,7 @@ def _able(layer: Layer, settings: ByLayer) -> bool:
     if isinstance(settings, LowRank):
         return not factorable(layer)
     dynamic = isinstance(settings, Quantize) and settings.scheme == "int8_dynamic"
-    return quantizable(layer.node) and not (dynamic and layer.space)
+    return quantizable(layer.node) and not (dynamic and layer.spatial_dims)
 
 
 def _joined(plans: Sequence[tuple[set[str], Plan]], able: set[str]) -> Plan:

@@ -24,15 +24,15 @@ def sizes_between(before: GraphModule, after: GraphModule) -> tuple[Constant, ..
     old, new = list(before.graph.nodes), list(after.graph.nodes)
     if [(n.name, n.target) for n in old] != [(n.name, n.target) for n in new]:
         raise EditError(OTHER_PATH)
-    found: list[Constant] = []
+    edits: list[Constant] = []
     for a, b in zip(old, new, strict=True):
         if a.op == "get_attr":
             _same_tensor(attrgetter(str(a.target))(before), attrgetter(str(b.target))(after), a)
         elif a.op == "call_function":
-            found += _changed(a, (), a.args, b.args)
+            edits += _changed(a, (), a.args, b.args)
             if str(a.kwargs) != str(b.kwargs):
                 raise EditError(OTHER_PATH)
-    return tuple(found)
+    return tuple(edits)
 
 
 def _same_tensor(old: Any, new: Any, node: Node) -> None:

@@ -60,10 +60,10 @@ def replayed(
     model: nn.Module,
     inputs: Inputs,
     edits: Iterable[Edit],
-    held: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     accepts: Callable[[nn.Module], bool],
 ) -> nn.Module:
-    """A copy of `model` with the edits carried out, `held` as its tensors.
+    """A copy of `model` with the edits carried out and `tensors` in it.
 
     The first version that `accepts`. Raises EditError naming the first module that can't follow.
     """
@@ -72,19 +72,19 @@ def replayed(
     edits = list(edits)
     folded = _folded(graph, edits)
     sizes = _follow(graph, base, edits)
-    put_tensors(base, plain_weights(base, held))
+    put_tensors(base, plain_weights(base, tensors))
     for path, weight in folded:
-        neutral(_at(base, path), len(held[outside(weight)]))
+        neutral(_at(base, path), len(tensors[outside(weight)]))
     open_sizes = [s for s in sizes if not (s.groups and set_groups(_at(base, s.modules[0]), s.new))]
     problem = ""
     for settings in islice(_settings(base, open_sizes), TRIALS):
-        made = copied(base)
+        candidate = copied(base)
         for path, name, old, new in settings:
-            _set(_at(made, path), name, old, new)
-        with preserved_state(made):
-            problem = failure(made, inputs)
-        if not problem and accepts(made):
-            return made
+            _set(_at(candidate, path), name, old, new)
+        with preserved_state(candidate):
+            problem = failure(candidate, inputs)
+        if not problem and accepts(candidate):
+            return candidate
     unsettled = (s for s in open_sizes if not _candidates(base, s.modules, s.old)[1])
     raise EditError(_unlike(next(unsettled, None), base) or problem or "it computes something else")
 

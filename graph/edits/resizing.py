@@ -25,8 +25,8 @@ _HALVES = (torch.float16, torch.bfloat16)  # CPUs have no such kernel that resiz
 def smaller(value: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images [N, C, H, W] at `size` (height, width); of sequences [N, T] the first (length,)."""
     wide = value.float() if value.dtype in _HALVES else value
-    made: Tensor = _call(len(size))(wide, *_arguments(size))
-    return made.to(value.dtype)
+    small: Tensor = _call(len(size))(wide, *_arguments(size))
+    return small.to(value.dtype)
 
 
 def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> None:
@@ -39,9 +39,9 @@ def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> No
         value = node.meta.get("val")
         half = value.dtype if isinstance(value, Tensor) and value.dtype in _HALVES else None
         source = _behind(node, aten.to.dtype, torch.float32) if half else node
-        made = _behind(source, _call(len(size)), *_arguments(size))
+        small = _behind(source, _call(len(size)), *_arguments(size))
         if half:
-            _behind(made, aten.to.dtype, half)
+            _behind(small, aten.to.dtype, half)
     try:
         renew(module)
     except Exception as error:
@@ -58,10 +58,10 @@ def resized(node: Node) -> Node | None:
 def _behind(node: Node, target: Any, *arguments: Any) -> Node:
     """A new call on `node`, which all readers of `node` read instead."""
     with node.graph.inserting_after(node):
-        made = node.graph.call_function(target, (node, *arguments))
-    made.meta["val"] = node.meta.get("val")
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
-    return made
+        call = node.graph.call_function(target, (node, *arguments))
+    call.meta["val"] = node.meta.get("val")
+    node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+    return call
 
 
 def _call(dims: int) -> Any:

@@ -106,9 +106,9 @@ def convolves_int8(groups: int, post: Post = NONE, summed: bool = False) -> bool
         end = (post[0], list(post[1]), post[2])
         if not summed:
             return onednn.qconv2d_pointwise(*start, None, *sizes, *output, *end)
-        held = other.clone() if integers else _floats(other)
+        residual = other.clone() if integers else _floats(other)
         rest = (*output, *((_SCALE, _ZERO) if integers else (1.0, 0)), "sum", 1.0, *end)
-        return onednn.qconv2d_pointwise.binary(*start, held, None, *sizes, *rest)
+        return onednn.qconv2d_pointwise.binary(*start, residual, None, *sizes, *rest)
 
     wanted = F.conv2d(_floats(x), weight.float() * _STEP, padding=1, groups=groups)
     wanted = _plain(wanted + _floats(other) if summed else wanted, post)
@@ -162,10 +162,10 @@ def sums_whole_bytes() -> bool:
 def _gives(called: Callable[[], Any], wanted: Tensor, close: float) -> bool:
     try:
         with torch.inference_mode(False), torch.no_grad():
-            found: Tensor = called().float()
+            result: Tensor = called().float()
     except Exception:  # kernels refuse in words of their own, each in others
         return False
-    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= close)
+    return result.shape == wanted.shape and bool((result - wanted).abs().max() <= close)
 
 
 def _plain(x: Tensor, post: Post) -> Tensor:

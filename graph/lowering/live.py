@@ -35,17 +35,17 @@ def function_on_tables(module: nn.Module, names: Mapping[str, str]) -> Any:
     """
     assert isinstance(module, GraphModule)
     lookups: dict[str, str] = {}
-    held: dict[str, Any] = {}
+    regions: dict[str, Any] = {}
     for node in module.graph.nodes:
         if node.op != "get_attr":
             continue
         if str(node.target) in names:
             lookups[node.name] = _lookup(module, str(node.target), names[str(node.target)])
         else:  # a region of the graph
-            held[f"_held_{node.name}"] = attrgetter(str(node.target))(module)
+            regions[f"_held_{node.name}"] = attrgetter(str(node.target))(module)
             lookups[node.name] = f"_held_{node.name}"
     code = module.graph.python_code("self")
-    scope = {**code.globals, **held}
+    scope = {**code.globals, **regions}
     source = LOOKUP.sub(
         lambda m: f"{m[1]} = {lookups[m[1]]}" if m[1] in lookups else m[0], code.src
     )

@@ -100,9 +100,9 @@ class Forward:
     def _size(self, node: Node) -> None:
         v = arguments_of(node)
         expression = f"{self._show(v['self'])}.shape[{self._show(v['dim'])}]"
-        held = next((n for n in self._text if _same_size(n, node)), None)
-        if held is not None:
-            self._text[node] = self._text[held]
+        same = next((n for n in self._text if _same_size(n, node)), None)
+        if same is not None:
+            self._text[node] = self._text[same]
             return
         self._text[node] = self._names.keep("batch" if v["dim"] == 0 else "size")
         self._put(f"{self._text[node]} = {expression}")
@@ -159,9 +159,9 @@ class Forward:
             return ""
         parts = node.meta.get("val")
         items = [u for u in node.users if u.target is operator.getitem]
-        places = [u.args[1] for u in items]
-        if isinstance(parts, (tuple, list)) and len(items) == len(node.users) == len(set(places)):
-            by_place = dict(zip(places, items, strict=True))
+        indices = [u.args[1] for u in items]
+        if isinstance(parts, (tuple, list)) and len(items) == len(node.users) == len(set(indices)):
+            by_place = dict(zip(indices, items, strict=True))
             names = []
             for place in range(len(parts)):
                 item = by_place.get(place)
@@ -177,8 +177,8 @@ class Forward:
 
     def _block_of(self, node: Node, layer: SourceLayer | None) -> str | None:
         """The block of modules a statement belongs to, None where it may belong to any."""
-        held = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
-        names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in held]
+        targets = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+        names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in targets]
         if not names:
             return None
         parts = outside(names[0]).split(".")[:-1]

@@ -27,7 +27,7 @@ class SourceLayer:
     name: str
     build: str
     data: Node
-    held: tuple[str, ...]
+    tensors: tuple[str, ...]
 
 
 def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> SourceLayer | None:
@@ -35,29 +35,29 @@ def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> SourceLayer | None:
     kind = _KINDS.get(operator_of(node))
     if kind is None or str(node.target).endswith("_"):
         return None
-    held, build, data = kind
+    leaves, build, data = kind
     values = arguments_of(node)
-    found = {leaf: values[name] for name, leaf in held.items() if values[name] is not None}
-    if not found or not all(isinstance(n, Node) and n.op == "get_attr" for n in found.values()):
+    nodes = {leaf: values[name] for name, leaf in leaves.items() if values[name] is not None}
+    if not nodes or not all(isinstance(n, Node) and n.op == "get_attr" for n in nodes.values()):
         return None
-    names = {leaf: str(n.target) for leaf, n in found.items()}
+    names = {leaf: str(n.target) for leaf, n in nodes.items()}
     owners = {name.rpartition(".")[0] for name in names.values()}
     if any(not full.endswith(f".{leaf}") for leaf, full in names.items()) or len(owners) != 1:
         return None
     own = {leaf: tensors[full] for leaf, full in names.items()}
     if len({t.dtype for t in own.values()}) != 1:
         return None
-    made = build(values, own)
-    if made is None:
+    call = build(values, own)
+    if call is None:
         return None
     (owner,) = owners
-    return SourceLayer(owner, str(_typed(made, own)), values[data], tuple(sorted(names.values())))
+    return SourceLayer(owner, str(_typed(call, own)), values[data], tuple(sorted(names.values())))
 
 
-def _typed(made: Call, own: Mapping[str, Tensor]) -> Call:
+def _typed(call: Call, own: Mapping[str, Tensor]) -> Call:
     dtype = str(next(iter(own.values())).dtype)
     extra = () if dtype == "torch.float32" else (f"dtype={dtype}",)
-    return Call(made.head, (*made.items, *extra), made.close)
+    return Call(call.head, (*call.items, *extra), call.close)
 
 
 def _named(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
@@ -70,8 +70,8 @@ def _bias(own: Mapping[str, Tensor]) -> list[str]:
     return [] if "bias" in own else ["bias=False"]
 
 
-def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | None]:
-    kind = f"nn.ConvTranspose{space}d" if transposed else f"nn.Conv{space}d"
+def _convolution(spatial_dims: int, transposed: bool = False) -> Callable[..., Call | None]:
+    kind = f"nn.ConvTranspose{spatial_dims}d" if transposed else f"nn.Conv{spatial_dims}d"
     defaults = {"stride": 1, "padding": 0} | ({"output_padding": 0} if transposed else {})
     defaults |= {"dilation": 1, "groups": 1}
 
@@ -99,13 +99,15 @@ def _linear(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None
 
 def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
     shape = getattr(values["input"].meta.get("val"), "shape", None)
-    space = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
+    spatial_dims = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
     both = {"running_mean", "running_var"} <= set(own)
-    if values["training"] or space is None or not both or ("weight" in own) != ("bias" in own):
+    half_affine = ("weight" in own) != ("bias" in own)
+    if values["training"] or spatial_dims is None or not both or half_affine:
         return None
     settings = _named(values, {"eps": 1e-5, "momentum": 0.1})
     affine = [] if "weight" in own else ["affine=False"]
-    return call_piece(f"nn.BatchNorm{space}d", [str(len(own["running_mean"])), *settings, *affine])
+    width = str(len(own["running_mean"]))
+    return call_piece(f"nn.BatchNorm{spatial_dims}d", [width, *settings, *affine])
 
 
 def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
@@ -167,14 +169,14 @@ def modules_of(
     layers = {n: layer for n in nodes if (layer := layer_of(n, tensors)) is not None}
     builds: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
     for layer in layers.values():
-        builds.setdefault(layer.name, set()).add((layer.build, layer.held))
-    whole = {name: next(iter(made)) for name, made in builds.items() if len(made) == 1}
+        builds.setdefault(layer.name, set()).add((layer.build, layer.tensors))
+    whole = {name: next(iter(variants)) for name, variants in builds.items() if len(variants) == 1}
     for node in nodes:
         if node.op != "get_attr":
             continue
         for user in node.users:
             layer = layers.get(user)
-            if layer is None or str(node.target) not in layer.held or layer.data is node:
+            if layer is None or str(node.target) not in layer.tensors or layer.data is node:
                 whole.pop(_owner(str(node.target), whole), None)
     for name in list(whole):
         inside = {t for t in tensors if t.startswith(f"{name}.")}

@@ -194,9 +194,9 @@ def _table() -> dict[Any, Rule]:
     rules: dict[str, Rule] = dict.fromkeys(_UNARY, elementwise.unary)
     rules |= dict.fromkeys(_BROADCAST, elementwise.broadcast)
     rules |= dict.fromkeys(_FRESH, shape.fresh)
-    for space, (pools, indexed) in enumerate(zip(_POOL, _POOL_INDEXED, strict=True), 1):
-        rules |= dict.fromkeys(pools, shape.pool(space))
-        rules |= dict.fromkeys(indexed, shape.pool(space, results=2))
+    for spatial_dims, (pools, indexed) in enumerate(zip(_POOL, _POOL_INDEXED, strict=True), 1):
+        rules |= dict.fromkeys(pools, shape.pool(spatial_dims))
+        rules |= dict.fromkeys(indexed, shape.pool(spatial_dims, results=2))
     rules |= _SHAPE | _INDEXING | _PATCHES | _SPECTRAL | _LAYERS
     table: dict[Any, Rule] = {}
     for name, rule in rules.items():
