@@ -94,27 +94,27 @@ def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
 def _splits(
     context: Context, layer: Layer, seen: OuterSums | None, settings: Any
 ) -> list[Factorization]:
-    module, made = context.module, list[Factorization]()
+    module, splits = context.module, list[Factorization]()
     forms = _forms(context, layer, settings)
     if "channels" in forms:
         weight, bias = weight_and_bias(module, layer)
-        found = spectrum(weight, bias, seen)
-        ranks = _ranks(found, full_rank(weight), settings)
-        made += by_outputs(module, layer, found, ranks)
+        decomposition = spectrum(weight, bias, seen)
+        ranks = _ranks(decomposition, full_rank(weight), settings)
+        splits += by_outputs(module, layer, decomposition, ranks)
     if "spatial" in forms:
-        made += spatial_splits(module, layer, seen, settings.max_error)
+        splits += spatial_splits(module, layer, seen, settings.max_error)
     if "tucker" in forms:
-        made += tucker_splits(module, layer, seen, settings.max_error)
-    return made
+        splits += tucker_splits(module, layer, seen, settings.max_error)
+    return splits
 
 
-def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
+def _ranks(decomposition: Spectrum, full: int, settings: Any) -> list[int]:
     """The rank asked for, or the lowest within `max_error` and the steps above it."""
     if settings.rank is not None:
         return [int(settings.rank)]
     if settings.ratio is not None:
         return [max(1, round(settings.ratio * full))]
-    return stepped(found.rank(settings.max_error), full)
+    return stepped(decomposition.rank(settings.max_error), full)
 
 
 def _measured(

@@ -82,14 +82,14 @@ def _call(context: Context, layer: Layer, dtype: torch.dtype) -> Callable[[], ob
     shape = _shape(context, layer)
     assert shape is not None
     x = torch.randn(shape, device=context.device).to(dtype)
-    held = [tensor_at(context.module, n).detach().to(dtype) if n else None
+    tensors = [tensor_at(context.module, n).detach().to(dtype) if n else None
             for n in (layer.weight, layer.bias)]  # fmt: skip
     target, rest = layer.node.target, layer.node.args[3:]
     assert callable(target)
 
     def run() -> object:
         with torch.inference_mode():
-            return target(x, *held, *rest)
+            return target(x, *tensors, *rest)
 
     return run
 

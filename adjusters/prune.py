@@ -32,7 +32,7 @@ def plan(context: Context, settings: Any) -> Plan:
 
 def seen_by(context: Context, settings: Any) -> Context:
     """The context with the groups that these settings allow to prune."""
-    return replace(context, through_norms=True) if settings.through_norms else context
+    return replace(context, prune_normalized_dims=True) if settings.through_norms else context
 
 
 def groups_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:

@@ -112,16 +112,16 @@ def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
     """Arguments that are rounded: the layers' inputs, and what is added to a convolution.
 
     The kernels add in integers only where both sides are."""
-    found: dict[Node, set[int]] = {}
+    reads: dict[Node, set[int]] = {}
     for node in chosen:
-        found[node] = {0}
+        reads[node] = {0}
         residual = residual_of(node) if node.target is torch.ops.aten.conv2d.default else None
-        if residual is None or residual.add in found:
+        if residual is None or residual.add in reads:
             continue
         place = residual.add.args.index(residual.other)
         if place or residual.add.target is torch.ops.aten.add.Tensor:  # not what `add_` writes to
-            found[residual.add] = {place}
-    return found
+            reads[residual.add] = {place}
+    return reads
 
 
 def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Any) -> Steps:
@@ -149,8 +149,8 @@ def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
     edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
     if settings.scheme == "int8_dynamic":
         edits += [QuantizeDynamic(n.name, 0, level // 2) for n in chosen]
-    for node, places in _reads(chosen).items() if settings.scheme == "int8_static" else ():
-        for place in places:
+    for node, positions in _reads(chosen).items() if settings.scheme == "int8_static" else ():
+        for place in positions:
             source = node.args[place]
             assert isinstance(source, Node)
             if source.name in steps:  # with other layers in float other sides of sums are rounded

@@ -71,16 +71,16 @@ def batches(context: Context, examples: int) -> Iterable[Inputs]:
 
 def one_batch(train: Batches, examples: int) -> Inputs:
     """The same as one batch, on the CPU."""
-    rows: list[Inputs] = []
+    parts: list[Inputs] = []
     count = 0
     for inputs, _ in train:
-        rows.append(Inputs.of(inputs))
-        count += len(rows[-1][0])
+        parts.append(Inputs.of(inputs))
+        count += len(parts[-1][0])
         if count >= examples:
             break
-    first = rows[0]
-    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
-    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
+    first = parts[0]
+    args = tuple(torch.cat([r.args[i] for r in parts]) for i in range(len(first.args)))
+    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in parts]) for k in first.kwargs})
 
 
 def observe(

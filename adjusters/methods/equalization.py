@@ -33,8 +33,8 @@ def equalization_edits(context: Context, module: GraphModule, examples: int) -> 
     factors = [torch.ones_like(made_by_weights(trial, pair)) for pair in pairs]
     for _ in range(ROUNDS):
         for pair, factor in zip(pairs, factors, strict=True):
-            made = _made(pair, seen) / factor if seen else made_by_weights(trial, pair)
-            change = balancing(trial, pair, made)
+            ranges = _made(pair, seen) / factor if seen else made_by_weights(trial, pair)
+            change = balancing(trial, pair, ranges)
             rescale(trial, pair, change)
             factor *= change
     return [
