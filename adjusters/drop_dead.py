@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ..checkpoints.samples import draw_inputs, specs_of
+from ..configs.settings import DropDead
 from ..core.model_io import Inputs, leaves, plain
 from ..core.records import LeftAlone
 from ..graph.analysis.constancy import UnitMask, varying, zero_slices
@@ -40,7 +41,7 @@ class Dead:
     constant: dict[str, set[int]] = field(default_factory=dict)
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: DropDead) -> Plan:
     """Repeats itself: without a unit, what made only that unit is read by no one any more."""
     del settings
     edits: list[Edit] = []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ..configs.settings import FlushSubnormals
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import ZeroSubnormals
 from .plan import Adjuster, Context, Plan, parameter_names
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: FlushSubnormals) -> Plan:
     del settings
     tiny = torch.finfo(torch.float32).tiny
     edits = []

@@ -8,12 +8,12 @@ following `finetune` does that (Touvron et al. 2019, section 3, on what a change
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
+from ..configs.settings import InputSize
 from ..core.errors import CaptureError, EditError
 from ..core.model_io import Inputs
 from ..core.records import LeftAlone
@@ -32,12 +32,12 @@ LEAST = 4
 NEITHER = "no input is a float image [N, C, H, W] or an integer sequence [N, T]"
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: InputSize) -> Plan:
     edits, reason = _edits(context, settings)
     return Plan(edits, (LeftAlone("input size", reason),) if reason else ())
 
 
-def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
+def _edits(context: Context, settings: InputSize) -> tuple[tuple[Edit, ...], str]:
     """Edits that make the model run at the size asked for, or the reason why none do."""
     resizable = _resizable(context.inputs)
     sizes = {tuple(x.shape[2 if x.dim() == 4 else 1 :]) for x in resizable}
@@ -101,12 +101,13 @@ def _resizable(inputs: Inputs) -> list[Tensor]:
     return images or [x for x in inputs if x.dim() == 2 and not x.is_floating_point()]
 
 
-def _wanted(whole: tuple[int, ...], settings: Any) -> tuple[int, ...]:
+def _wanted(whole: tuple[int, ...], settings: InputSize) -> tuple[int, ...]:
     """One number is the shorter side, whose ratio the other one keeps."""
     if settings.ratio is not None:
         return tuple(max(1, round(settings.ratio * side)) for side in whole)
     if isinstance(settings.size, tuple):
         return settings.size
+    assert settings.size is not None  # one of the two is set (its settings say so)
     return tuple(max(1, round(settings.size * side / min(whole))) for side in whole)
 
 

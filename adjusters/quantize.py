@@ -7,12 +7,12 @@ norms are folded first, as part of the same step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..configs.layer_settings import Quantize
 from ..core.model_io import Inputs, primary
 from ..core.naming import outside
 from ..core.records import LeftAlone
@@ -42,7 +42,7 @@ CALIBRATIONS = ("minmax", "mse", "percentile")
 JUDGED = 64  # examples that outputs are compared on
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Quantize) -> Plan:
     static = settings.scheme == "int8_static"
     if static and context.train is None:
         reason = "there is no training data to take the ranges of activations from"
@@ -76,7 +76,7 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(every, tuple(left), must_be_faster=must_be_faster, weights=weights)
 
 
-def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
+def _chosen(module: GraphModule, settings: Quantize) -> tuple[list[Node], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
         if settings.scheme in ("int8_dynamic", "int4_weight") and layer.spatial_dims:
@@ -96,7 +96,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
     return chosen, left
 
 
-def _group(node: Node, settings: Any) -> int | None:
+def _group(node: Node, settings: Quantize) -> int | None:
     weight, module = node.args[1], node.graph.owning_module
     assert isinstance(weight, Node) and module is not None
     return group_of(tensor_at(module, str(weight.target)), settings.group)
@@ -124,7 +124,7 @@ def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
     return reads
 
 
-def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Any) -> Steps:
+def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Quantize) -> Steps:
     """By the calibration asked for, or by the one that leaves the outputs nearest."""
     reads, level = _reads(chosen), largest_level()
     seen = observe(context, module, reads, settings.examples) if reads else {}
@@ -142,7 +142,7 @@ def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: 
     return min(tried, key=error)
 
 
-def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
+def _edits(chosen: Iterable[Node], steps: Steps, settings: Quantize) -> list[Edit]:
     chosen, level = list(chosen), largest_level()
     if settings.scheme == "int4_weight":
         return [QuantizeWeight(n.name, _group(n, settings)) for n in chosen]

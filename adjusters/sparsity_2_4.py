@@ -6,12 +6,11 @@ algorithm 1 with n:m blocks); without, the smallest go.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from ..configs.layer_settings import SparsityTwoFour
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Sparsify
@@ -24,13 +23,13 @@ from .plan import Adjuster, Context, Plan
 RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: SparsityTwoFour) -> Plan:
     if reason := lacks_sparse_kernels(context.device):
         return Plan((), (LeftAlone("sparsity_2_4", reason),))
     return chosen(context, settings)
 
 
-def chosen(context: Context, settings: Any) -> Plan:
+def chosen(context: Context, settings: SparsityTwoFour) -> Plan:
     """The plan for a GPU that has the kernels."""
     layers, left = [], []
     for layer in layers_of(context.module):

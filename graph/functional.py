@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
+from torch.fx.node import Argument, map_arg
 
 from .mutation import Aliases, hazards, is_last_write
 from .operators import aten
@@ -165,7 +165,7 @@ def _size(node: Node, axis: int) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _called(before: Node, target: Any, *arguments: Any) -> Node:
+def _called(before: Node, target: Callable[..., object], *arguments: Argument) -> Node:
     """A new call ahead of `before`, which it comes from, with its example value."""
     with before.graph.inserting_before(before):
         call = before.graph.call_function(target, arguments)
@@ -181,7 +181,7 @@ def _replace(node: Node, instead: Node) -> None:
     node.graph.erase_node(node)
 
 
-_REWRITES: dict[Any, Callable[[Node], None]] = {
+_REWRITES: dict[object, Callable[[Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten._native_batch_norm_legit.no_stats: _batch_norm,
     aten.slice.Tensor: _slice,

@@ -80,7 +80,7 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
     return Layer(node, weight, bias, spatial_dims, stride, padding, dilation, groups)
 
 
-def call_argument(node: Node, place: int, name: str, default: Any) -> Any:
+def call_argument(node: Node, place: int, name: str, default: object) -> Any:
     """An argument of a call, by its place or its name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter, getitem
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -145,7 +144,7 @@ def _is_seen(node: Node, sharing: list[Node], place: dict[Node, int]) -> bool:
     return later or (lasting and not is_last_write(node))
 
 
-def _memory(tensor: Any) -> int:
+def _memory(tensor: object) -> int:
     if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
         return int(tensor.untyped_storage()._cdata)
     return -id(tensor)
@@ -164,7 +163,7 @@ def _shares(node: Node) -> Iterator[Node]:
             yield from values
 
 
-def _arguments(node: Node) -> Iterator[tuple[Any, list[Node]]]:
+def _arguments(node: Node) -> Iterator[tuple[torch.Argument, list[Node]]]:
     """The schema's arguments with the nodes that are given for them."""
     schema = node.target._schema  # type: ignore[union-attr]
     for place, argument in enumerate(schema.arguments):

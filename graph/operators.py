@@ -1,4 +1,4 @@
-"""ATen's operators, the one place that takes them untyped: torch makes them when they are read."""
+"""Torch's operators, the one place that takes them untyped: torch makes them when they are read."""
 
 from __future__ import annotations
 
@@ -7,3 +7,6 @@ from typing import Any
 import torch
 
 aten: Any = torch.ops.aten
+# Of oneDNN, where torch was built with it.
+mkldnn: Any = getattr(torch.ops, "mkldnn", None)
+onednn: Any = getattr(torch.ops, "onednn", None)

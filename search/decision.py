@@ -12,7 +12,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.base_settings import ByLayer
 from ..configs.layer_settings import LowRank, Quantize
 from ..configs.recipe import Step
-from ..configs.settings import DropBlocks
+from ..configs.settings import DropBlocks, Prune
 from ..core.records import LeftAlone
 from ..graph.analysis.groups import Group, keep_units, units_in
 from ..graph.blocks import Block
@@ -97,6 +97,7 @@ class Decision:
     def _prune(self, step: Step, context: Context) -> Plan:
         if self.removes_nothing:
             return Plan((), (LeftAlone("channels", NOTHING),))
+        assert isinstance(step.settings, Prune)
         context = seen_by(context, step.settings)
         dropped: dict[str, list[int]] = {}
         for group, units in self.dropped.items():

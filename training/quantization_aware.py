@@ -44,8 +44,8 @@ def trainable(module: GraphModule) -> GraphModule:
         with made.graph.inserting_before(node):
             weight = made.graph.get_attr(held.integers)
         ranges = [packs.add(t.contiguous(), node) for t in (grid.scale, grid.minimum)]
-        arguments = (weight, *ranges, grid.qmin, grid.qmax)
-        node.replace_all_uses_with(insert_call(made, node, weight_through, arguments))
+        through = insert_call(made, node, weight_through, (weight, *ranges, grid.qmin, grid.qmax))
+        node.replace_all_uses_with(through)
     for node in made.graph.nodes:
         if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through

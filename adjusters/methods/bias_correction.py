@@ -7,7 +7,6 @@ graph every layer also runs as it will in int8, on the same inputs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +67,7 @@ class _Both(Recorder):
         self.weights: dict[Node, Tensor] = {}
         self.gaps: dict[Node, tuple[Tensor, int]] = {}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         output = super().run_node(n)
         layer = self.layers.get(n)
         if layer is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,12 +41,10 @@ class _Sums:
     examples: int = 0
 
     @classmethod
-    def empty(cls, channels: int, device: Any) -> _Sums:
-        new = {"dtype": torch.float64, "device": device}
+    def empty(cls, channels: int, device: torch.device) -> _Sums:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         size = 2 * channels
-        return cls(
-            torch.zeros(size, size, **new), torch.zeros(size, **new), torch.zeros(channels, **new)
-        )
+        return cls(zeros(size, size), zeros(size), zeros(channels))
 
     def loss(self) -> float:
         mean = self.total / max(1, self.samples)
@@ -93,7 +91,7 @@ class _Watched(Recorder):
         axes = {layer.weight: layer.channel_axis for layer in layers_of(module)}
         self._axes = {b.total: next((axes[p] for p in b.params if p in axes), -1) for b in blocks}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         block = self._blocks.get(n.name)
         if block is None:
             return super().run_node(n)

@@ -140,7 +140,7 @@ class _Watched(Recorder):
     def begin(self, examples: int, samples: int, seed: int) -> None:
         self._pass = _Pass(examples, samples, seed)
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)

@@ -11,7 +11,6 @@ by gradients (Nagel et al. 2020) left 0.016 of the MLP's after 800 steps, and to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +65,7 @@ class _Shown(Recorder):
         self.weights = {n: tensor_at(module, layer.weight) for n, layer in layers.items()}
         self.at: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         result = super().run_node(n)
         layer = self.layers.get(n.name)
         if layer is not None:
@@ -86,7 +85,7 @@ class _Fitted(Recorder):
         self.tensors: dict[str, Tensor] = {}
         self.uses = [str(n.target) for n in self.graph.nodes if n.op == "get_attr" for _ in n.users]
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.shown.layers.get(n.name)
         integer = integer_weight(n.args[1]) if layer is not None else None
         if layer is not None and integer is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +122,7 @@ class _Watched(Recorder):
         self.seen: dict[Node, OuterSums] = {}
         self.samples, self.number, self.inputs = SAMPLES, 0, inputs
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,7 +94,7 @@ def _passes(maker: Layer, user: Node, value: Node) -> bool:
     return user.target in _HOMOGENEOUS
 
 
-def _shape(node: Node) -> Sequence[Any]:
+def _shape(node: Node) -> Sequence[int | torch.SymInt]:
     value = node.meta.get("val")
     return value.shape if isinstance(value, Tensor) else ()
 

@@ -6,11 +6,10 @@ channel, computed in float64 (Jacob et al. 2018, section 3.2).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ...core.errors import EditError
 from ..capture import tensor_at
@@ -95,8 +94,8 @@ def _drop(module: GraphModule, vector: Node) -> None:
     delattr(module.get_submodule(owner), leaf)
 
 
-def _tensor(module: GraphModule, node: Any) -> Tensor | None:
-    return None if node is None else tensor_at(module, str(node.target))
+def _tensor(module: GraphModule, node: Argument) -> Tensor | None:
+    return tensor_at(module, str(node.target)) if isinstance(node, Node) else None
 
 
 def _set(module: GraphModule, name: str, value: Tensor) -> None:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +155,7 @@ def unpacked(pairs: Tensor) -> Tensor:
     return torch.cat([pairs & FOUR_BITS, pairs >> 4], 1)
 
 
-def integer_weight(node: Any) -> IntegerWeight | None:
+def integer_weight(node: object) -> IntegerWeight | None:
     """The integers that `node` is multiplied out from; None if it is not such a weight."""
     steps = _steps_to(node, *_STEPS8) or _steps_to(node, *_STEPS4)
     if steps is None:
@@ -171,10 +170,12 @@ def integer_weight(node: Any) -> IntegerWeight | None:
     if not all(isinstance(n, Node) and n.op == "get_attr" for n in read):
         return None
     weight = IntegerWeight(*(str(n.target) for n in read))  # type: ignore[union-attr]
-    return weight if tensor_at(node.graph.owning_module, weight.integers).dtype == dtype else None
+    module = steps[0].graph.owning_module
+    assert module is not None
+    return weight if tensor_at(module, weight.integers).dtype == dtype else None
 
 
-def int8_weight(node: Any) -> IntegerWeight | None:
+def int8_weight(node: object) -> IntegerWeight | None:
     weight = integer_weight(node)
     return weight if weight is not None and weight.minimum is None else None
 
@@ -186,7 +187,7 @@ _STEPS4 = (
 )  # fmt: skip
 
 
-def _steps_to(node: Any, *targets: tuple[Any, ...]) -> list[Node] | None:
+def _steps_to(node: object, *targets: tuple[object, ...]) -> list[Node] | None:
     """`node` and what it is made of in turn, the last first, where those are the operators."""
     steps: list[Node] = []
     for allowed in targets:

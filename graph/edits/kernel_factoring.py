@@ -170,7 +170,7 @@ def _chain(module: GraphModule, layer: Layer, links: list[Link]) -> None:
         user.replace_input_with(node, last)
 
 
-def _note(node: Node, read: Any, weight: Tensor) -> Any:
+def _note(node: Node, read: object, weight: Tensor) -> Tensor | None:
     """Later passes look at what a node gives; `read` is what the one before it gives."""
     if not isinstance(read, Tensor):
         return None
@@ -181,8 +181,9 @@ def _note(node: Node, read: Any, weight: Tensor) -> Any:
             read.shape[2:], weight.shape[2:], *arguments[3:6], strict=True
         )
     ]
-    node.meta["val"] = read.new_empty([read.shape[0], len(weight), *sizes])
-    return node.meta["val"]
+    value = read.new_empty([read.shape[0], len(weight), *sizes])
+    node.meta["val"] = value
+    return value
 
 
 def _sizes(layer: Layer, link: Link) -> tuple[list[int], ...]:

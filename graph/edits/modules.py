@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Absent(nn.Module):
         super().__init__()
         self.last, self.pair = last, pair
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Any:
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor | tuple[Tensor, None]:
         out = torch.zeros_like(x) if self.last else x.clone()
         return (out, None) if self.pair else out
 
@@ -112,7 +111,7 @@ def _like(
     new: dict[int, list[tuple[Tensor, Tensor]]],
     *,
     parameter: bool,
-) -> Any:
+) -> Tensor:
     """The tensor made for one name, for its other names too, unless the artifact parts them."""
     for source, own in new.get(id(old), ()) if old is not None else ():
         if source is tensor or (source.shape == tensor.shape and torch.equal(source, tensor)):
@@ -126,7 +125,7 @@ def _like(
     return own
 
 
-def _set_sizes(path: str, module: Any) -> None:
+def _set_sizes(path: str, module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
     shape = list(weight.shape) if isinstance(weight, Tensor) else []
     if isinstance(module, nn.Linear):
@@ -149,7 +148,7 @@ def _set_sizes(path: str, module: Any) -> None:
         raise EditError(f"`{path}` ({type(module).__name__}) can't change its widths")
 
 
-def _set_channels(conv: Any) -> None:
+def _set_channels(conv: _ConvNd) -> None:
     """For the groups it has; called again where those change."""
     first, second = conv.weight.shape[:2]
     if isinstance(conv, _ConvTransposeNd):
@@ -158,7 +157,7 @@ def _set_channels(conv: Any) -> None:
         conv.out_channels, conv.in_channels = first, second * conv.groups
 
 
-def set_groups(module: Any, groups: int) -> bool:
+def set_groups(module: nn.Module, groups: int) -> bool:
     """Set the groups of a convolution or group norm; False where `module` is neither."""
     if isinstance(module, _ConvNd):
         module.groups = groups

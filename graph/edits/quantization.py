@@ -106,10 +106,10 @@ def quantize_dynamic(module: GraphModule, node: Node, place: int, half: int) -> 
     node.args = (*node.args[:place], value, *node.args[place + 1 :])
 
 
-def rounded_dynamic(node: Any) -> RoundedDynamic | None:
+def rounded_dynamic(node: object) -> RoundedDynamic | None:
     """The rounding by its own largest value that ends in `node`, if it is one."""
     steps = _steps_to(node)
-    if steps is None:
+    if steps is None or not isinstance(node, Node):
         return None
     value, ((scale,), (_, half), _, (divisor,)) = steps
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
@@ -117,7 +117,7 @@ def rounded_dynamic(node: Any) -> RoundedDynamic | None:
     return RoundedDynamic(node, value, int(half))
 
 
-def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
+def _steps_to(node: object) -> tuple[Any, list[tuple[Any, ...]]] | None:
     """The value that div, round, clamp and mul before `node` start from, and their arguments, last
     first."""
     value, steps = node, []
@@ -129,10 +129,10 @@ def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
     return value, steps
 
 
-def rounded(node: Any) -> Rounded | None:
+def rounded(node: object) -> Rounded | None:
     """The rounding that ends in `node`, if it is one."""
     steps = _steps_to(node)
-    if steps is None:
+    if steps is None or not isinstance(node, Node):
         return None
     value, ((scale,), ends, _, (divisor,)) = steps
     if scale != divisor or not isinstance(scale, float) or not isinstance(value, Node):

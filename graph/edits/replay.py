@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ from .modules import Absent, neutral, put_tensors, set_groups, without_norm
 from .split_weights import plain_weights
 
 TRIALS = 64
-GROUPS: dict[Any, tuple[int, ...]] = {torch.ops.aten.group_norm.default: (1,)}
+GROUPS: dict[object, tuple[int, ...]] = {torch.ops.aten.group_norm.default: (1,)}
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _leave_out(base: nn.Module, graph: GraphModule, total: Node, skip: str) -> N
 
 
 def _argument(node: Node, path: tuple[int, ...]) -> int:
-    value: Any = node.args
+    value: object = node.args
     for index in path:
         value = value[index] if isinstance(value, (list, tuple)) and index < len(value) else None
     return value if isinstance(value, int) else -1
@@ -194,7 +193,7 @@ def _candidates(base: nn.Module, modules: tuple[str, ...], value: int) -> tuple[
     return "", []
 
 
-def _holds(value: Any, number: int) -> bool:
+def _holds(value: object, number: int) -> bool:
     if isinstance(value, (tuple, list)):
         return any(type(v) is int and v == number for v in value)
     return type(value) is int and value == number

@@ -6,11 +6,13 @@ user's own data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ...core.errors import EditError, text_line
 from ..operators import aten
@@ -55,7 +57,7 @@ def resized(node: Node) -> Node | None:
     return user if user is not None and user.target is RESIZE else None
 
 
-def _behind(node: Node, target: Any, *arguments: Any) -> Node:
+def _behind(node: Node, target: Callable[..., object], *arguments: Argument) -> Node:
     """A new call on `node`, which all readers of `node` read instead."""
     with node.graph.inserting_after(node):
         call = node.graph.call_function(target, (node, *arguments))

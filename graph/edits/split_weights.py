@@ -99,7 +99,7 @@ def _make_plain(module: nn.Module, leaf: str, halves: list[str]) -> None:
     module.register_parameter(leaf, nn.Parameter(value.detach().clone()))
 
 
-def _of(hook: Any, leaf: str) -> bool:
+def _of(hook: object, leaf: str) -> bool:
     hook = getattr(hook, "hook", hook)  # torch wraps those that load
     hook = getattr(hook, "fn", hook)
     return isinstance(hook, HOOKS) and leaf in (

@@ -95,14 +95,14 @@ def _unwrap(graph: torch.fx.Graph, wrapping: _PyTreeCodeGen) -> None:
     for node, name in zip(inputs, info.orig_args, strict=True):
         node.target = name
     output = graph.output_node()
-    flat: Any = output.args[0]
+    flat = output.args[0]
     leaves = list(flat) if isinstance(flat, (list, tuple)) else [flat]
     if info.out_spec is not None:
         output.args = (pytree.tree_unflatten(leaves, info.out_spec),)
     graph.set_codegen(CodeGen())
 
 
-def _binding(target: object) -> Callable[..., Any] | None:
+def _binding(target: object) -> Callable[..., object] | None:
     if not isinstance(target, OpOverload) or target.namespace != "aten":
         return None
     name = target._schema.name.removeprefix("aten::")

@@ -18,13 +18,24 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
-from ..operators import aten
+from ..operators import aten, onednn
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
-from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
+from .packing import (
+    HEIGHT,
+    LAYER,
+    Arguments,
+    Operator,
+    Packs,
+    as_image,
+    conv_arguments,
+    insert_call,
+    replace,
+    tidy,
+)
 
-onednn: Any = getattr(torch.ops, "onednn", None)
-pooled: Any = torch.ops.quantized.max_pool2d.default
+pooled = torch.ops.quantized.max_pool2d.default
+_JOINED: Operator = aten.cat.default
 _RELUS = (aten.relu.default, aten.relu_.default)
 _PASSING = (
     aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
@@ -140,17 +151,18 @@ def _move_up(module: GraphModule, node: Node) -> None:
         moved = insert_call(module, source, *_on_integers(source, first))
         _put(module, node, moved)
         _move_up(module, first)
-    elif source.target is aten.cat.default:
+    elif source.target is _JOINED:
         parts = [insert_call(module, source, quantize, (p, *rest)) for p in source.args[0]]  # type: ignore[union-attr]
-        moved = insert_call(module, source, aten.cat.default, (parts, *source.args[1:]))
+        moved = insert_call(module, source, _JOINED, (parts, *source.args[1:]))
         _put(module, node, moved)
         for part in parts:
             _move_up(module, part)
 
 
-def _on_integers(node: Node, read: Node) -> tuple[Any, tuple[Any, ...]]:
+def _on_integers(node: Node, read: Node) -> tuple[Operator, Arguments]:
     """Operator and arguments of one of `_PASSING` on uint8 `read`."""
     if node.target is not aten.max_pool2d.default:
+        assert callable(node.target)
         return node.target, (read, *node.args[1:])
     # aten's own counts places in uint8 and refuses images of more than 255 pixels (torch 2.13).
     given = dict(enumerate(node.args))
@@ -234,9 +246,7 @@ def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> b
     return convolves_int8(groups, post_of(act), summed)
 
 
-def _inputs(
-    module: GraphModule, node: Node, before: Node, packs: Packs, samples: int
-) -> tuple[Any, ...]:
+def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples: int) -> Arguments:
     """The kernels' first arguments: integers, scales, packed weight, bias, strides."""
     read, int8 = node.args[0], int8_weight(node.args[1])
     assert isinstance(read, Node) and int8 is not None

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..operators import mkldnn, onednn
 from .fusing import Activation, Scalars
 
-mkldnn: Any = getattr(torch.ops, "mkldnn", None)
-onednn: Any = getattr(torch.ops, "onednn", None)
 Post = tuple[str, Scalars, str]  # name, numbers and algorithm of an activation, as kernels take it
 NONE: Post = ("none", (), "")
 SOME, EACH = 4, 16  # groups that stand for all counts, and for one of each channel
@@ -123,7 +122,7 @@ def multiplies_int8(post: Post = NONE) -> bool:
     x, weight = _integers(_BATCH, _IN), _weights(_OUT, _IN)
     scales, zeros = torch.full((_OUT,), _STEP), torch.zeros(_OUT, dtype=torch.int64)
 
-    def called(*output: Any) -> Any:
+    def called(*output: object) -> Any:
         packed = onednn.qlinear_prepack(weight, list(x.shape))
         start, end = (x, _SCALE, _ZERO, packed, scales, zeros), (post[0], list(post[1]), post[2])
         return onednn.qlinear_pointwise(*start, None, *output, *end)
@@ -159,7 +158,7 @@ def sums_whole_bytes() -> bool:
     return _gives(linear, wanted, 1.0) and _gives(convolution, wanted, 1.0)
 
 
-def _gives(called: Callable[[], Any], wanted: Tensor, close: float) -> bool:
+def _gives(called: Callable[[], Tensor], wanted: Tensor, close: float) -> bool:
     try:
         with torch.inference_mode(False), torch.no_grad():
             result: Tensor = called().float()

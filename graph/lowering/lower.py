@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +18,13 @@ from ...core.model_io import Inputs
 from ..capture import clone, tensor_at
 from ..edits.folding import fold_batchnorm, foldable
 from ..mutation import hazards, is_written, write_alone
-from ..operators import aten
+from ..operators import aten, mkldnn
 from .fusing import Activation, Residual, activation_of, residual_of
 from .int8 import lower_int8
 from .kernels import convolves, groups_like, multiplies, post_of
 from .packing import (
     LAYER,
+    Arguments,
     Packs,
     as_image,
     as_rows,
@@ -39,7 +39,6 @@ from .packing import (
 from .sparse import sparse_weights
 from .weight_only import float_weights, lower_weights
 
-mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _IMAGE_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
@@ -190,7 +189,7 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
 
     if residual is not None:
         target = mkldnn._convolution_pointwise.binary
-        arguments: tuple[Any, ...] = (
+        arguments: Arguments = (
             image(data), image(residual.other), packs.add(packed, tail), bias, *sizes,
             "add", 1.0, act.name if act else None, list(act.scalars) if act else [],
             act.algorithm if act else None,
@@ -246,7 +245,7 @@ def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, samples: int
     if residual is not None:
         target = mkldnn._linear_pointwise.binary
         other = as_rows(module, residual.other, tail)
-        arguments: tuple[Any, ...] = (source, other, weights, bias, "add")
+        arguments: Arguments = (source, other, weights, bias, "add")
     else:
         target, (name, scalars, algorithm) = mkldnn._linear_pointwise.default, post_of(act)
         arguments = (source, weights, bias, name, list(scalars), algorithm)

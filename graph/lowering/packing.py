@@ -4,17 +4,21 @@ others."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ..capture import tensor_at
 from ..mutation import is_last_write
 
 HEIGHT = -2
-View = tuple[Any, Any]  # an operator and its second argument
+Operator = Callable[..., object]
+Arguments = tuple[Argument, ...]
+View = tuple[Operator, Argument]  # an operator and its second argument
 _UNSQUEEZED: View = (torch.ops.aten.unsqueeze.default, HEIGHT)
 _SQUEEZED: View = (torch.ops.aten.squeeze.dim, HEIGHT)
 _TO_ROWS: View = (torch.ops.aten.permute.default, [0, 2, 3, 1])
@@ -108,7 +112,12 @@ def _back(module: GraphModule, inner: Node, back: View) -> None:
     inner.replace_all_uses_with(outer, delete_user_cb=lambda user: user is not outer)
 
 
-def insert_call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+def insert_call(
+    module: GraphModule,
+    before: Node,
+    target: Operator,
+    arguments: Arguments,
+) -> Node:
     """A new call ahead of `before`, with its example value."""
     with module.graph.inserting_before(before):
         call = module.graph.call_function(target, arguments)
@@ -117,7 +126,7 @@ def insert_call(module: GraphModule, before: Node, target: Any, arguments: tuple
     return call
 
 
-def replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+def replace(module: GraphModule, tail: Node, target: Operator, arguments: Arguments) -> Node:
     call = insert_call(module, tail, target, arguments)
     tail.replace_all_uses_with(call)
     return call

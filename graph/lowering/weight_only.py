@@ -7,8 +7,8 @@ torch 2.13), so that activations are rounded to its 8 bits on the way in and out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
 from ..operators import aten
 from .int8 import shape_read
-from .packing import LAYER, Packs, replace, tidy
+from .packing import LAYER, Arguments, Packs, replace, tidy
 
 FEW, LARGE = 4, 2**19  # rows, weights: with which they measured faster; smaller layers are not
 GROUPS, ROWS_TOGETHER = (32, 64, 128, 256), 16  # what the kernel for 4 bits takes
@@ -89,7 +89,9 @@ def _lower4(module: GraphModule, node: Node, weight: IntegerWeight, packs: Packs
     _put(module, node, linear4, (both[0], group, both[1]))
 
 
-def _put(module: GraphModule, node: Node, kernel: Any, weights: tuple[Any, ...]) -> None:
+def _put(
+    module: GraphModule, node: Node, kernel: Callable[..., Tensor], weights: Arguments
+) -> None:
     bias = node.args[2] if len(node.args) > 2 else None
     call = replace(module, node, kernel, (node.args[0], *weights, bias))
     call.meta[LAYER] = node.name

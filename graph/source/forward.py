@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from .values import arguments_of, value_text
 from .variables import Variables
 
 INDENT = " " * 8
-_SCALARS: dict[Any, str] = {
+_SCALARS: dict[object, str] = {
     operator.mul: "*", operator.add: "+", operator.sub: "-", operator.floordiv: "//",
     operator.truediv: "/", operator.mod: "%", operator.pow: "**",
 }  # fmt: skip
@@ -45,7 +44,7 @@ class Forward:
         self._block = ""
         self._open: tuple[str, Call] | None = None  # a statement that may be continued
 
-    def lines(self, inputs: Mapping[Node, str], outputs: Any) -> list[str]:
+    def lines(self, inputs: Mapping[Node, str], outputs: object) -> list[str]:
         """All statements; `inputs` maps placeholders to names, `outputs` is what is returned."""
         for node, name in inputs.items():
             self._names.give(node, name)
@@ -75,7 +74,7 @@ class Forward:
             node = self._same[node]  # type: ignore[assignment]
         return node
 
-    def _show(self, value: Any) -> Piece:
+    def _show(self, value: object) -> Piece:
         return value_text(value, self._name)
 
     def _name(self, node: Node) -> str:
@@ -198,7 +197,7 @@ class Forward:
     def _put(self, piece: Piece) -> None:
         self._written += lines(piece, INDENT)
 
-    def _output(self, value: Any) -> Piece:
+    def _output(self, value: object) -> Piece:
         if isinstance(value, dict):
             items = [prefixed(f"{_quoted(k)}: ", self._output(v)) for k, v in value.items()]
             return Call("{", tuple(items), "}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
@@ -12,7 +11,7 @@ from torch.fx import Node
 from .layout import Call, call_piece
 from .literals import literal
 from .spelling import operator_of
-from .values import arguments_of, single
+from .values import Arguments, arguments_of, single
 
 # Which argument of the operator a module holds under which name.
 _PLAIN = {"weight": "weight", "bias": "bias"}
@@ -60,7 +59,7 @@ def _typed(call: Call, own: Mapping[str, Tensor]) -> Call:
     return Call(call.head, (*call.items, *extra), call.close)
 
 
-def _named(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def _named(values: Arguments, defaults: Mapping[str, object]) -> list[str]:
     """Settings that are not the module's defaults, as keywords."""
     settings = {k: single(values[k]) for k in defaults}
     return [f"{k}={literal(v)}" for k, v in settings.items() if v != defaults[k] and v != []]
@@ -75,7 +74,7 @@ def _convolution(spatial_dims: int, transposed: bool = False) -> Callable[..., C
     defaults = {"stride": 1, "padding": 0} | ({"output_padding": 0} if transposed else {})
     defaults |= {"dilation": 1, "groups": 1}
 
-    def build(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    def build(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
         if "weight" not in own:
             return None
         first, second = own["weight"].shape[:2]
@@ -90,14 +89,14 @@ def _convolution(spatial_dims: int, transposed: bool = False) -> Callable[..., C
     return build
 
 
-def _linear(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _linear(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if "weight" not in own or own["weight"].dim() != 2:
         return None
     outputs, inputs = own["weight"].shape
     return call_piece("nn.Linear", [str(inputs), str(outputs), *_bias(own)])
 
 
-def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _batch_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = getattr(values["input"].meta.get("val"), "shape", None)
     spatial_dims = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
     both = {"running_mean", "running_var"} <= set(own)
@@ -110,7 +109,7 @@ def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
     return call_piece(f"nn.BatchNorm{spatial_dims}d", [width, *settings, *affine])
 
 
-def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _layer_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
     if "weight" not in own or list(own["weight"].shape) != shape:
         return None
@@ -118,27 +117,27 @@ def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
     return call_piece("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
 
 
-def _rms_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _rms_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
     size = literal(single(shape) if len(shape) == 1 else shape)
     return call_piece("nn.RMSNorm", [size, *_named(values, {"eps": None})])
 
 
-def _group_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _group_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if set(own) != {"weight", "bias"}:
         return None
     sizes = [literal(values["num_groups"]), literal(len(own["weight"]))]
     return call_piece("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
 
 
-def _embedding(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _embedding(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if values["scale_grad_by_freq"] or values["sparse"]:
         return None
     rows, width = own["weight"].shape
     return call_piece("nn.Embedding", [str(rows), str(width), *_named(values, {"padding_idx": -1})])
 
 
-def _prelu(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _prelu(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     return call_piece("nn.PReLU", [] if len(own["weight"]) == 1 else [str(len(own["weight"]))])
 
 

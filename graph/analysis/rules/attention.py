@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import ascii_letters
-from typing import Any
 
 from torch.fx import Node
 
@@ -28,7 +27,7 @@ def addmm(walk: Walk, node: Node) -> Dims:
     return out
 
 
-def _product(walk: Walk, node: Node, a: Any, b: Any) -> Dims:
+def _product(walk: Walk, node: Node, a: object, b: object) -> Dims:
     left, right = walk.of(a), walk.of(b)
     if not left or not right:
         raise RuleError("a product with a number")
@@ -40,10 +39,11 @@ def _product(walk: Walk, node: Node, a: Any, b: Any) -> Dims:
     return (*batch, *rows, *columns)
 
 
-def _batch(walk: Walk, node: Node, a: Any, b: Any) -> list[Labels | None]:
+def _batch(walk: Walk, node: Node, a: object, b: object) -> list[Labels | None]:
     left, right = walk.of(a)[:-2], walk.of(b)[:-2]
     depth = max(len(left), len(right))
-    return [walk.broadcast(node, [a, b], position - 2) for position in range(-depth, 0)]
+    operands = [x for x in (a, b) if isinstance(x, Node)]
+    return [walk.broadcast(node, operands, position - 2) for position in range(-depth, 0)]
 
 
 def einsum(walk: Walk, node: Node) -> Dims:

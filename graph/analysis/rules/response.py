@@ -7,8 +7,6 @@ large, which `gamma` makes up for (exactly but for eps).
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.fx import Node
 
 from ...operators import aten
@@ -45,7 +43,7 @@ def is_response_norm(walk: Walk, mean: Node, labels: Labels | None) -> bool:
     return True
 
 
-def _sole_user(node: Node, target: Any) -> Node | None:
+def _sole_user(node: Node, target: object) -> Node | None:
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].target is target else None
 
