@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
+from torch.fx.node import Argument
+
+Operator: TypeAlias = Callable[..., object]
+Arguments: TypeAlias = tuple[Argument, ...]
 
 aten: Any = torch.ops.aten
 # Of oneDNN, where torch was built with it.

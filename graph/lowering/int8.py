@@ -18,21 +18,10 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
-from ..operators import aten, onednn
+from ..operators import Arguments, Operator, aten, onednn
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
-from .packing import (
-    HEIGHT,
-    LAYER,
-    Arguments,
-    Operator,
-    Packs,
-    as_image,
-    conv_arguments,
-    insert_call,
-    replace,
-    tidy,
-)
+from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
 
 pooled = torch.ops.quantized.max_pool2d.default
 _JOINED: Operator = aten.cat.default

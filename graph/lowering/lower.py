@@ -18,13 +18,12 @@ from ...core.model_io import Inputs
 from ..capture import clone, tensor_at
 from ..edits.folding import fold_batchnorm, foldable
 from ..mutation import hazards, is_written, write_alone
-from ..operators import aten, mkldnn
+from ..operators import Arguments, aten, mkldnn
 from .fusing import Activation, Residual, activation_of, residual_of
 from .int8 import lower_int8
 from .kernels import convolves, groups_like, multiplies, post_of
 from .packing import (
     LAYER,
-    Arguments,
     Packs,
     as_image,
     as_rows,

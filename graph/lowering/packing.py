@@ -4,7 +4,6 @@ others."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from torch.fx.node import Argument
 
 from ..capture import tensor_at
 from ..mutation import is_last_write
+from ..operators import Arguments, Operator
 
 HEIGHT = -2
-Operator = Callable[..., object]
-Arguments = tuple[Argument, ...]
 View = tuple[Operator, Argument]  # an operator and its second argument
 _UNSQUEEZED: View = (torch.ops.aten.unsqueeze.default, HEIGHT)
 _SQUEEZED: View = (torch.ops.aten.squeeze.dim, HEIGHT)

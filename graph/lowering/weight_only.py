@@ -16,9 +16,9 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
-from ..operators import aten
+from ..operators import Arguments, aten
 from .int8 import shape_read
-from .packing import LAYER, Arguments, Packs, replace, tidy
+from .packing import LAYER, Packs, replace, tidy
 
 FEW, LARGE = 4, 2**19  # rows, weights: with which they measured faster; smaller layers are not
 GROUPS, ROWS_TOGETHER = (32, 64, 128, 256), 16  # what the kernel for 4 bits takes
