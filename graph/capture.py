@@ -92,9 +92,9 @@ def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
 
 def moved(program: ExportedProgram, device: str) -> ExportedProgram:
     """`program` on `device`, sizes and constants that it makes itself included. Changes it."""
-    held = [*program.state_dict.values(), *program.constants.values()]
+    tensors = [*program.state_dict.values(), *program.constants.values()]
     wanted = torch.device(device).type
-    if all(x.device.type == wanted for x in held if isinstance(x, Tensor)):
+    if all(x.device.type == wanted for x in tensors if isinstance(x, Tensor)):
         return program
     with without_warnings():
         return move_to_device_pass(program, device)
@@ -153,8 +153,8 @@ def replace_tensor(module: GraphModule, name: str, value: torch.Tensor) -> None:
     new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
     for owner in module.modules():
         for table in (owner._parameters, owner._buffers):
-            for key, held in list(table.items()):
-                if held is old:
+            for key, current in list(table.items()):
+                if current is old:
                     table[key] = new  # type: ignore[assignment]
 
 

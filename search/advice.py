@@ -50,7 +50,7 @@ def _goal(record: Record) -> str:
 
 
 def _reached(record: Record, share: float) -> str:
-    """What is reached, and the flag that asks for no more."""
+    """The reach of what is known, and the flag that asks for no more."""
     if record.target.speedup is not None:
         gain = math.floor(100 * record.target.speedup / share) / 100
         if gain <= 1.0:

@@ -36,7 +36,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Preference:
-    """What a run was asked for. `fastest`: the least latency within `max_drop`, no target."""
+    """The wishes of a run. `fastest`: the least latency within `max_drop`, no target."""
 
     max_drop: float
     prefer: Prefer = "target"
@@ -77,14 +77,14 @@ class Contender(Generic[T]):
     exact: bool = False
 
 
-class Finished(Protocol):
-    """A contender after that, with what the fresh process and the evaluation data say of it."""
+class Result(Protocol):
+    """A finished contender, with what the fresh process and the evaluation data say of it."""
 
     @property
     def standing(self) -> Standing: ...
 
 
-F = TypeVar("F", bound=Finished)
+F = TypeVar("F", bound=Result)
 
 
 def finish_best(

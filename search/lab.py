@@ -41,7 +41,7 @@ class Lab(Protocol):
     def reference(self) -> Latency: ...
     @property
     def quiet_ms(self) -> float:
-        """What the original takes in the quietest phase of the run so far."""
+        """The original's time in the quietest phase of the run so far."""
 
     @property
     def runtime(self) -> str: ...

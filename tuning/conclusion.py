@@ -78,7 +78,7 @@ def _summary(contest: Contest, best: Finished, record: Record, smallest: float) 
 
 
 def _why_no_more(contest: Contest) -> str:
-    """Why nothing that costs accuracy ships although the target is not met."""
+    """The reason that nothing lossy ships although the target is not met."""
     failed = next(iter(contest.session.exclusions.steps.values()), None)
     if failed is not None:
         return failed

@@ -1,4 +1,4 @@
-"""What may ship: lossless work, the original, and what a search or the whole recipe brings."""
+"""The variants that may ship: lossless ones, the original, those of a search or the whole recipe."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Session:
 
     @property
     def quiet_ms(self) -> float:
-        """What the original takes in the quietest phase of the run so far."""
+        """The original's time in the quietest phase of the run so far."""
         return min(self.baseline.undisturbed_ms, self.reference.value_ms)
 
     def time_for_another(self) -> bool:
