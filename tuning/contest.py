@@ -1,4 +1,4 @@
-"""The variants that may ship: lossless ones, the original, those of a search or the whole recipe."""
+"""The variants that may ship: lossless, the original, those of a search or the whole recipe."""
 
 from __future__ import annotations
 
