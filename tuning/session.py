@@ -32,7 +32,7 @@ from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
 from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
-from .baseline import Baseline, latency_of, measured_baseline
+from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
 from .exclusions import Exclusions
 from .job import (
     Job,
@@ -106,6 +106,11 @@ class Session:
         return self.baseline.latency
 
     @property
+    def quiet_ms(self) -> float:
+        """What the original takes in the quietest phase that this run has seen."""
+        return self.baseline.quiet_ms
+
+    @property
     def runtimes(self) -> tuple[str, ...]:
         """Worth trying, the fastest first."""
         return tuple(n for n in self.kernels.runtimes if self.exclusions.allows(n)) or (PLAIN,)
@@ -118,11 +123,11 @@ class Session:
     def with_baseline(self) -> Session:
         """The original in three runs, the fastest of which shows the machine undisturbed."""
 
-        def measured() -> Latency:
+        def measured() -> BaselineRuns:
             return measured_baseline(self.source.module, self.inputs, self.job.target)
 
-        latency = self.journal.kept("baseline", Latency, measured)
-        return replace(self, baseline=Baseline(latency, latency.value_ms))
+        runs = self.journal.kept("baseline", BaselineRuns, measured)
+        return replace(self, baseline=runs.baseline())
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
