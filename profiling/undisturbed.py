@@ -7,25 +7,16 @@ every candidate, shows the state the machine was in.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ..core.records import Latency
 from . import notices
+from .patience import FIRST_PAUSE, LONGEST_PAUSE, Waiting
 
 SLOWER = 1.05
 ATTEMPTS = 4
 SECONDS = 60.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Time as it passes, and pauses in it; a test gives one of its own."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
@@ -34,23 +25,6 @@ class Attempts:
 
     rows: list[Latency]
     disturbed: bool = False
-
-
-@dataclass
-class Patience:
-    """Seconds that may be spent on waiting, in pauses that double."""
-
-    seconds: float
-    waiting: Waiting = field(default_factory=Waiting)
-
-    def pauses(self) -> Iterator[float]:
-        """Each after it has been slept; ends when the seconds are used up."""
-        pause = FIRST_PAUSE
-        while pause <= self.seconds:
-            self.seconds -= pause
-            self.waiting.sleep(pause)
-            yield pause
-            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def undisturbed(

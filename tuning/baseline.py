@@ -34,7 +34,7 @@ class Baseline:
 
     @property
     def quiet_ms(self) -> float:
-        """What the original takes in the quietest phase seen; infinity before any measurement."""
+        """Time of the original in the quietest phase seen; infinity before any measurement."""
         return quiet_ms(self.seen) if self.seen else math.inf
 
     def note(self, ms: float) -> None:
@@ -69,6 +69,8 @@ class Baseline:
                 max_seconds=seconds,
                 min_seconds=0.3,
                 device=target.device,
+                batch=target.batch,
+                batch=target.batch,
             )
             self.note(timed[0].value_ms)
             return timed
@@ -111,6 +113,7 @@ def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float
         max_seconds=max(seconds, least_seconds(target.percentile)),
         min_seconds=0.2,
         device=target.device,
+        batch=target.batch,
     )
 
 
@@ -129,6 +132,7 @@ def compared(
         max_seconds=least_seconds(target.percentile),
         min_seconds=0.3,
         device=target.device,
+        batch=target.batch,
     )
     return first, second, compare_samples(first.samples_ms, second.samples_ms, target.percentile)
 

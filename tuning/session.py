@@ -44,6 +44,7 @@ from .job import (
 )
 from .journal import Journal, key_of
 from .probes import probes
+from .spinning import without_spinning
 from .targets import check_targets
 from .threads import with_fastest
 
@@ -78,6 +79,7 @@ class Session:
     started: float = field(default_factory=working)
     baseline: Baseline = field(default_factory=Baseline)
     kernels: Kernels = field(default_factory=Kernels)
+    remarks: tuple[Notice, ...] = ()
 
     @property
     def deadline(self) -> float:
@@ -107,7 +109,7 @@ class Session:
 
     @property
     def quiet_ms(self) -> float:
-        """What the original takes in the quietest phase that this run has seen."""
+        """Time of the original in the quietest phase that this run has seen."""
         return self.baseline.quiet_ms
 
     @property
@@ -213,7 +215,7 @@ class Session:
             subnormal_weights(dict(self.source.module.state_dict())),
             keeps_state(self.state),
         )
-        return tuple(notice for notice in notices if notice is not None)
+        return (*self.remarks, *(notice for notice in notices if notice is not None))
 
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
@@ -247,10 +249,12 @@ def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    job = replace(job, target=with_fastest(job.target, original, inputs, progress))
+    target = with_fastest(job.target, original, inputs, progress)
+    with kept_state(source.module):
+        target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
-        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
-        started=started,
+        replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
+        Exclusions(progress), started=started, remarks=remarks,
     )  # fmt: skip
 
 

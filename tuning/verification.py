@@ -117,6 +117,7 @@ def _timed(
             max_seconds=request.seconds,
             device=request.job.target.device,
             seed=request.job.seed,
+            batch=request.job.target.batch,
         )
 
     with kept_state(original), kept_state(variant):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 from modelspeed.core.records import Latency
-from modelspeed.profiling.undisturbed import ATTEMPTS, Patience, Waiting, undisturbed
+from modelspeed.profiling.patience import Patience, Waiting
+from modelspeed.profiling.undisturbed import ATTEMPTS, undisturbed
 
 
 class FakeTime:
@@ -71,7 +72,7 @@ def test_before_anything_is_known_nothing_is_disturbed(fake):
 
 
 def test_patience_grows_its_pauses_and_ends(fake):
-    patience = Patience(30.0, fake.waiting)
-    assert list(patience.pauses()) == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    assert list(patience.pauses()) == [0.5, 1.0, 2.0] and fake.seconds <= 30.0
-    assert list(Patience(0.0, fake.waiting).pauses()) == []
+    patience = Patience(30.0)
+    assert list(patience.pauses(fake.sleep)) == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert list(patience.pauses(fake.sleep)) == [0.5, 1.0, 2.0] and fake.seconds <= 30.0
+    assert list(Patience(0.0).pauses(fake.sleep)) == []
