@@ -61,7 +61,7 @@ class Figures:
 
 @dataclass
 class Order:
-    """Which run is the fastest, and whether each of the others is slower than that one.
+    """The fastest run, and whether each of the others is slower than that one.
 
     Remembers the rows it last looked at: `comparison` answers from them.
     """

@@ -70,7 +70,6 @@ class Baseline:
                 min_seconds=0.3,
                 device=target.device,
                 batch=target.batch,
-                batch=target.batch,
             )
             self.note(timed[0].value_ms)
             return timed
