@@ -27,7 +27,7 @@ from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import lower
 from ..graph.lowering.single_layer import single_layer
 from ..profiling import gate
-from ..profiling.timer import Clock, clock_for
+from ..profiling.clocks import Clock, clock_for
 from .methods.factorizations import Factorization, SplitEdit, by_outputs, stepped, weight_and_bias
 from .methods.kernel_factorizations import spatial_splits, tucker_splits
 from .methods.spectrum import OuterSums, Spectrum, layer_inputs, observe_layers, spectrum

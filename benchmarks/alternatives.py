@@ -23,9 +23,10 @@ from columns import COLUMNS, Case
 from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
 from modelspeed.profiling.accuracy import agreement
+from modelspeed.profiling.clocks import clock_for
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.profiling.statistics import compare_samples
-from modelspeed.profiling.timer import clock_for, measure_interleaved
+from modelspeed.profiling.timer import measure_interleaved
 from nets import Encoder, Inverted, digits, resnet, resnet18
 from torch import Tensor, nn
 

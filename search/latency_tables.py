@@ -27,8 +27,8 @@ from ..graph.capture import tensor_at
 from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering.fusing import activation_of
+from ..profiling.clocks import Clock, clock_for
 from ..profiling.gate import alone
-from ..profiling.timer import Clock, clock_for
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
 BLOCKS, BLOCK_MS = 5, 0.4

@@ -32,7 +32,7 @@ from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
 from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
-from .baseline import Baseline, latency_of, measured_baseline
+from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
 from .exclusions import Exclusions
 from .job import (
     Job,
@@ -44,6 +44,7 @@ from .job import (
 )
 from .journal import Journal, key_of
 from .probes import probes
+from .spinning import without_spinning
 from .targets import check_targets
 from .threads import with_fastest
 
@@ -78,6 +79,7 @@ class Session:
     started: float = field(default_factory=working)
     baseline: Baseline = field(default_factory=Baseline)
     kernels: Kernels = field(default_factory=Kernels)
+    remarks: tuple[Notice, ...] = ()
 
     @property
     def deadline(self) -> float:
@@ -107,8 +109,8 @@ class Session:
 
     @property
     def quiet_ms(self) -> float:
-        """The original's time in the quietest phase of the run so far."""
-        return min(self.baseline.undisturbed_ms, self.reference.value_ms)
+        """Time of the original in the quietest phase that this run has seen."""
+        return self.baseline.quiet_ms
 
     def time_for_another(self) -> bool:
         """True if one more training and verification may begin."""
@@ -127,11 +129,11 @@ class Session:
     def with_baseline(self) -> Session:
         """The original in three runs, the fastest of which shows the machine undisturbed."""
 
-        def measured() -> Latency:
+        def measured() -> BaselineRuns:
             return measured_baseline(self.source.module, self.inputs, self.job.target)
 
-        latency = self.journal.kept("baseline", Latency, measured)
-        return replace(self, baseline=Baseline(latency, latency.value_ms))
+        runs = self.journal.kept("baseline", BaselineRuns, measured)
+        return replace(self, baseline=runs.baseline())
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
@@ -217,7 +219,7 @@ class Session:
             subnormal_weights(dict(self.source.module.state_dict())),
             keeps_state(self.state),
         )
-        return tuple(notice for notice in notices if notice is not None)
+        return (*self.remarks, *(notice for notice in notices if notice is not None))
 
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
@@ -251,10 +253,12 @@ def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    job = replace(job, target=with_fastest(job.target, original, inputs, progress))
+    target = with_fastest(job.target, original, inputs, progress)
+    with kept_state(source.module):
+        target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
-        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
-        started=started,
+        replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
+        Exclusions(progress), started=started, remarks=remarks,
     )  # fmt: skip
 
 

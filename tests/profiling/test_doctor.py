@@ -24,6 +24,9 @@ class Clock:
     def now(self):
         return self.seconds
 
+    def sleep(self, seconds):
+        self.seconds += seconds
+
     def load(self):
         return Load(self.seconds, 0.0, 2.0 * self.seconds if self.busy else 0.0, 2)
 
