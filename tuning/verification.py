@@ -31,7 +31,7 @@ from ..core.records_json import from_json, to_json
 from ..data.load import load_data
 from ..profiling.closeness import plain_outputs
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare_samples
+from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
@@ -104,6 +104,8 @@ def verify_here(request: VerificationRequest) -> Verification:
     baseline, final = timed.rows
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     quieter = min(request.usual_ms, baseline.value_ms)
+    if timed.disturbed:
+        comparison = widened(comparison, baseline.value_ms / quieter)
     return Verification(baseline, final, comparison, closeness, quality, quieter, timed.disturbed)
 
 
