@@ -159,7 +159,7 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
 
 def verified(
     session: Session, artifact: Staged, variant: Variant, record: Record,
-    seconds: float = 10.0, judged: bool = True,
+    seconds: float = 6.0, judged: bool = True,
 ) -> tuple[Staged, Variant, Verification]:  # fmt: skip
     """Verify the staged folder in a fresh process.
 
