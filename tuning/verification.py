@@ -30,6 +30,7 @@ from ..core.records import Latency, Verification
 from ..core.records_json import from_json, to_json
 from ..data.load import load_data
 from ..profiling.closeness import plain_outputs
+from ..profiling.questions import Clear
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
@@ -112,14 +113,17 @@ def verify_here(request: VerificationRequest) -> Verification:
 def _timed(
     request: VerificationRequest, original: nn.Module, variant: nn.Module, inputs: Inputs
 ) -> Attempts:
+    target = request.job.target
+
     def attempt() -> list[Latency]:
         return measure_interleaved(
             [runner(original, inputs), runner(variant, inputs)],
-            percentile=request.job.target.percentile,
+            percentile=target.percentile,
             max_seconds=request.seconds,
-            device=request.job.target.device,
+            device=target.device,
             seed=request.job.seed,
-            batch=request.job.target.batch,
+            batch=target.batch,
+            question=Clear(target, request.usual_ms),
         )
 
     with kept_state(original), kept_state(variant):
