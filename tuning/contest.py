@@ -157,14 +157,14 @@ class Contest:
         return runner.all(self.session.trusted(trial.runtime))
 
     def _explored(self, search: Search) -> SearchResult:
-        def explore() -> SearchResult:
+        def result() -> SearchResult:
             if self.session.job.target.fastest:
                 fastest_within(search, search.start - self.session.recipe.limits.max_drop)
             else:
                 explore(search)
             return SearchResult(len(search.trials))
 
-        return self.session.journal.kept("choice", SearchResult, explore)
+        return self.session.journal.kept("choice", SearchResult, result)
 
     def _opened(self, step: Step) -> Search | None:
         """A search with something to choose from."""
