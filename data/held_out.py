@@ -6,16 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import torch
-from torch.utils.data import (
-    DataLoader,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-)
+from torch.utils.data import DataLoader, SequentialSampler
 
 from ..core.model_io import Batches
+from .subset import example_indices, part_of, permutation
 
 SHARE = 0.1
 MOST = 2048  # examples of a data set
@@ -46,45 +40,15 @@ def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
 
 
 def _divisible(loader: DataLoader[Any]) -> bool:
-    return (
-        loader.batch_size is not None
-        and hasattr(loader.dataset, "__len__")
-        and hasattr(loader.dataset, "__getitem__")
-        and _sample_indices(loader) is not None
-        and len(_sample_indices(loader) or ()) >= FEWEST_BATCHES * loader.batch_size
-    )
-
-
-def _sample_indices(loader: DataLoader[Any]) -> list[int] | None:
-    """The examples that the loader's sampler gives, None where another one decides that."""
-    sampler = loader.sampler
-    if isinstance(sampler, SubsetRandomSampler):
-        return [int(i) for i in sampler.indices]
-    if type(sampler) is SequentialSampler or (
-        type(sampler) is RandomSampler
-        and not sampler.replacement
-        and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]
-    ):
-        return list(range(len(loader.dataset)))  # type: ignore[arg-type]
-    return None
+    indices = example_indices(loader)
+    return indices is not None and len(indices) >= FEWEST_BATCHES * (loader.batch_size or 1)
 
 
 def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
-    indices, size = _sample_indices(loader) or [], loader.batch_size or 1
-    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).tolist()
+    indices, size = example_indices(loader) or [], loader.batch_size or 1
+    order = permutation(len(indices), seed)
     # Whole batches: a model of a fixed batch takes no others.
     count = size * max(1, round(min(MOST, SHARE * len(indices)) / size))
-
-    def part(chosen: list[int], shuffle: bool) -> DataLoader[Any]:
-        return DataLoader(
-            Subset(loader.dataset, [indices[i] for i in chosen]),
-            batch_size=loader.batch_size,
-            shuffle=shuffle,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            drop_last=loader.drop_last,
-        )
-
     shuffled = not isinstance(loader.sampler, SequentialSampler)
-    return TrainHeldOut(part(order[count:], shuffled), part(order[:count], False), True)
+    train, held_out = ([indices[i] for i in part] for part in (order[count:], order[:count]))
+    return TrainHeldOut(part_of(loader, train, shuffled), part_of(loader, held_out), True)

@@ -14,7 +14,8 @@ from ..configs.references import DATA, FILE, HUB, parse_reference
 from ..core.errors import DataError
 from ..core.model_io import Batches, Inputs
 from ..core.user_code import load_factory
-from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
+from ..profiling.accuracy import AnyMetric, evaluate
+from ..profiling.side_by_side import agreement
 from .arrays import array_loaders
 from .held_out import hold_out
 from .hugging_face import dataset_loaders
@@ -56,10 +57,6 @@ class Data:
     def held_out_score(self, module: nn.Module, device: str) -> float:
         """The metric on held-out training data, for decisions along the way."""
         return evaluate(module, self.held_out, self.metric, device)[0]
-
-    def held_out_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
-        """Divergence of `module` from the original on held-out training data."""
-        return divergence(original, module, self.held_out, device)
 
 
 def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:

@@ -199,6 +199,15 @@ def layer_table(record: Record, most: int = 12) -> Table:
     return Table("Slowest layers of the original", head, rows)
 
 
+def time_spent(record: Record) -> Table:
+    rows = tuple(
+        (t.what, f"{t.seconds:.1f} s", percent(t.seconds / (record.seconds or 1.0)),
+         "" if t.planned is None else f"{t.planned:.0f} s")
+        for t in record.time_spent
+    )  # fmt: skip
+    return Table("Where the time went", ("what", "took", "share", "planned"), rows)
+
+
 def machine(record: Record) -> str:
     m = record.machine
     return (
@@ -211,6 +220,6 @@ def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
     every = (
         steps(record), runtimes(record), pareto(record), groups(record), left_alone(record),
-        warnings(record), layer_table(record),
+        warnings(record), layer_table(record), time_spent(record),
     )  # fmt: skip
     return [t for t in every if t.rows]

@@ -8,7 +8,7 @@ from ..checkpoints.samples import draw_inputs, specs_of
 from ..core.model_io import Inputs
 from ..core.records import Quality
 from ..data.load import Data
-from ..profiling.accuracy import agreement, judge
+from ..profiling.side_by_side import agreement, judge
 
 DRAWN = 64
 
