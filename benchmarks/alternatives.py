@@ -22,8 +22,8 @@ import torch
 from columns import COLUMNS, Case
 from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
-from modelspeed.profiling.side_by_side import agreement
 from modelspeed.profiling.machine import fingerprint
+from modelspeed.profiling.side_by_side import agreement
 from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import clock_for, measure_interleaved
 from nets import Encoder, Inverted, digits, resnet, resnet18

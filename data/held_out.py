@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,11 +19,15 @@ FEWEST_BATCHES = 5
 
 @dataclass(frozen=True)
 class TrainHeldOut:
-    """`apart`: nothing of `held_out` is in `train`. Other iterables can't be taken apart."""
+    """`apart`: nothing of `held_out` is in `train`. Other iterables can't be taken apart.
+
+    `batches`: how many `train` has.
+    """
 
     train: Batches
     held_out: Batches
     apart: bool
+    batches: int
 
 
 def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
@@ -34,9 +39,10 @@ def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
         return _of_loader(train, seed)
     if isinstance(train, (list, tuple)) and len(train) >= FEWEST_BATCHES:
         count = max(1, round(SHARE * len(train)))
-        return TrainHeldOut(train[:-count], train[-count:], True)
-    total = sum(1 for _ in train)
-    return TrainHeldOut(train, list(islice(iter(train), max(1, round(2 * SHARE * total)))), False)
+        return TrainHeldOut(train[:-count], train[-count:], True, len(train) - count)
+    total = len(train) if isinstance(train, Sized) else sum(1 for _ in train)
+    first = list(islice(iter(train), max(1, round(2 * SHARE * total))))
+    return TrainHeldOut(train, first, False, total)
 
 
 def _divisible(loader: DataLoader[Any]) -> bool:
@@ -51,4 +57,5 @@ def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
     count = size * max(1, round(min(MOST, SHARE * len(indices)) / size))
     shuffled = not isinstance(loader.sampler, SequentialSampler)
     train, held_out = ([indices[i] for i in part] for part in (order[count:], order[:count]))
-    return TrainHeldOut(part_of(loader, train, shuffled), part_of(loader, held_out), True)
+    rest = part_of(loader, train, shuffled)
+    return TrainHeldOut(rest, part_of(loader, held_out), True, len(rest))

@@ -17,6 +17,7 @@ from torch.utils.data import (
 )
 
 from ..core.model_io import Batches, Inputs
+from ..profiling.accuracy import split_batch
 from ..profiling.gate import working
 
 PINNED_BYTES = 256 << 20
@@ -35,7 +36,7 @@ class Shuffled:
 
 
 @dataclass(frozen=True)
-class Part:
+class FirstBatches:
     """The first batches of a pass: up to `examples` of them, until `clock()` says `deadline`.
 
     Of whatever the deadline is, one batch is given.
@@ -48,9 +49,9 @@ class Part:
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         given = 0
-        for inputs, targets in self.batches:
-            yield inputs, targets
-            given += rows_of(targets)
+        for batch in self.batches:
+            yield batch
+            given += examples_in(batch)
             if given >= self.examples or self.clock() >= self.deadline:
                 return
 
@@ -62,10 +63,12 @@ def in_random_order(batches: Any, seed: int) -> Shuffled:
     """
     if isinstance(batches, DataLoader) and (indices := example_indices(batches)) is not None:
         order = permutation(len(indices), seed)
-        return Shuffled(part_of(batches, [indices[i] for i in order]), len(indices), True)
+        lost = len(indices) % (batches.batch_size or 1) if batches.drop_last else 0
+        part = part_of(batches, [indices[i] for i in order])
+        return Shuffled(part, len(indices) - lost, True)
     if isinstance(batches, (list, tuple)):
         order = permutation(len(batches), seed)
-        total = sum(rows_of(targets) for _, targets in batches)
+        total = sum(map(examples_in, batches))
         return Shuffled([batches[i] for i in order], total, True)
     return Shuffled(batches, None, False)
 
@@ -115,14 +118,17 @@ def pinned(
     """
     kept: list[tuple[Any, Tensor]] = []
     count = size = 0
-    for inputs, targets in Part(batches, examples):
+    for index, batch in enumerate(FirstBatches(batches, examples)):
+        inputs, targets = split_batch(batch, index)
         size += sum(x.nbytes for x in (*Inputs.of(inputs), targets) if isinstance(x, Tensor))
         if size > limit:
             return kept if count >= least else None
         kept.append((inputs, targets))
-        count += rows_of(targets)
+        count += len(targets)
     return kept
 
 
-def rows_of(targets: Any) -> int:
+def examples_in(batch: Any) -> int:
+    """Examples of (inputs, targets); 0 where it is something else, which its reader refuses."""
+    targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     return len(targets) if isinstance(targets, Tensor) and targets.dim() else 0

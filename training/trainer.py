@@ -20,7 +20,7 @@ from ..configs.settings import Finetune
 from ..core.errors import DataError, UsageError
 from ..core.model_io import Batches, Inputs
 from ..core.progress import Progress
-from ..data.load import several
+from ..data.load import count_of, several
 from ..graph.train_mode import evaluating, gradients, training
 from ..profiling.gate import working
 from .distillation import DistillationLoss
@@ -69,7 +69,7 @@ class Trainer:
 
     def run(self) -> int:
         """Train, leave the best weights seen in place; how many steps that took."""
-        batches = sum(1 for _ in several(self.train))
+        batches = count_of(self.train)
         if batches < self.group.size:
             raise UsageError(
                 f"{self.group.size} processes can't share {batches} batches of training data; "

@@ -32,7 +32,7 @@ class Ledger:
 
     @contextmanager
     def spends(self, kind: str) -> Iterator[None]:
-        """The block's time goes to `kind`, except for what blocks within it say of theirs."""
+        """The block's time goes to `kind`, except for that of blocks within it."""
         self._settle()
         self._open.append(kind)
         try:
@@ -69,7 +69,7 @@ class Ledger:
         return (*rows, TimeSpent(REST, rest)) if rest > 0 else tuple(rows)
 
     def _settle(self) -> None:
-        """What has passed since the last look belongs to the innermost open block."""
+        """Time since the last look belongs to the innermost open block."""
         now = self.clock()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since

@@ -155,8 +155,6 @@ class Routes:
         search = self._opened(step)
         if search is None:
             return self._unpruned()
-        before = session.accuracy(session.original)
-        assert before is not None
         choices = self._searched(
             step,
             lambda: session.journal.kept(
@@ -169,7 +167,8 @@ class Routes:
             return self._unpruned()
         for trial in choices.trials:
             variant = self._run(search, trial)
-            if before - (session.accuracy(variant.module) or 0.0) <= limit:
+            drop = session.drop(session.original, variant.module, limit)
+            if drop is None or not drop.above:
                 break
         else:
             return self.lossless_only(step)

@@ -17,6 +17,7 @@ from ..search.variant import Variant
 from .candidates import build
 from .delivery import Outcome, baseline_record
 from .job import Job
+from .ledger import BUILDING
 from .routes import Lossless, Routes
 from .session import Session, open_session
 from .stages import OPENING, expected
@@ -48,7 +49,8 @@ def tune(
     progress.stage("measuring the baseline")
     session = session.with_baseline()
     record = baseline_record(session, "tune", session.reference)
-    variant = build(session, None, lossless=True)
+    with session.ledger.spends(BUILDING), session.time.building():
+        variant = build(session, None, lossless=True)
     progress.stage("choosing kernels")
     session = session.with_kernels(variant.module)
     lossless = session.journal.kept(
@@ -59,34 +61,32 @@ def tune(
     if dry_run:
         progress.note(feasibility(session.job.target, session.reference, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
-    outcome = _reach(Routes(session, record, lossless, out, force))
+    with session.ledger.spends(BUILDING):
+        outcome = _reach(session, record, lossless, out, force)
     session.journal.remove()
     return outcome
 
 
 def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
-    free, runtime = session.relative_latency(variant.module)
-    tried = (
-        candidate("original", record.baseline, session.accuracy(session.original)),
-        candidate("lossless", free, session.accuracy(variant.module)),
-    )
+    with session.time.measuring():
+        free, runtime = session.relative_latency(variant.module)
+    tried = (candidate("original", record.baseline, None), candidate("lossless", free, None))
     return Lossless(free, runtime, tried)
 
 
-def _reach(routes: Routes) -> Outcome:
+def _reach(session: Session, record: Record, lossless: Lossless, out: Path, force: bool) -> Outcome:
     """The route that the target, the recipe and what lossless work brings call for."""
-    recipe, target = routes.session.recipe, routes.session.job.target
-    budget = budget_ms(target, routes.session.reference) if is_set(target) else None
-    enough = budget is not None and routes.lossless.latency.high_ms <= budget
-    match _prunes(recipe):
-        case Step() as step if target.fastest:
-            return routes.fastest(step)
-        case Step() as step if budget is not None and not enough:
-            return routes.search(step)
-        case None if (target.fastest or (budget is not None and not enough)) and _trades(recipe):
-            return routes.whole_recipe()
-        case step:
-            return routes.lossless_only(step)
+    recipe, target = session.recipe, session.job.target
+    budget = budget_ms(target, session.reference) if is_set(target) else None
+    more = target.fastest or (budget is not None and lossless.latency.high_ms > budget)
+    step = _prunes(recipe)
+    session = session.with_plan(searches=more and step is not None, trains=more)
+    routes = Routes(session, record, lossless, out, force)
+    if not more:
+        return routes.lossless_only(step)
+    if step is not None:
+        return routes.fastest(step) if target.fastest else routes.search(step)
+    return routes.whole_recipe() if _trades(recipe) else routes.lossless_only(None)
 
 
 def _prunes(recipe: Recipe) -> Step | None:

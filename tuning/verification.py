@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,13 @@ from ..profiling.undisturbed import undisturbed
 from ..runtime.load import open_artifact
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .probes import probes
-from .quality import quality_of
+from .quality import ALL, EvaluationPart, quality_of
 
 
 @dataclass(frozen=True)
 class VerificationRequest:
     """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
-    the data; `judged`: the metric is evaluated, too."""
+    the data; `judged`: the metric is evaluated, too, on `part` of them."""
 
     job: Job
     folder: str
@@ -52,17 +53,21 @@ class VerificationRequest:
     recipe: str
     judged: bool
     parent: int
+    part: EvaluationPart = ALL
 
 
 def verify(
-    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
-) -> Verification:
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool,
+    part: EvaluationPart = ALL,
+) -> Verification:  # fmt: skip
     """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
 
     Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
     MeasureError with the other process's sentence where it fails.
     """
-    request = VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
+    request = VerificationRequest(
+        job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part
+    )
     done = subprocess.run(
         python("-m", "modelspeed.tuning.verification"),
         input=json.dumps(to_json(request)),
@@ -97,12 +102,17 @@ def verify_here(request: VerificationRequest) -> Verification:
     data = load_data(recipe, program_inputs(source))
     outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
-    quality = None
+    quality, begun = None, time.monotonic()
     if request.judged:
-        quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
+        quality = quality_of(
+            original, variant.module, inputs, data, device, job.seed + 1, request.part
+        )
+    judging_seconds = round(time.monotonic() - begun, 3)
     baseline, final = _timed(request, original, variant.module, inputs)
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
-    return Verification(baseline, final, comparison, closeness, quality)
+    return Verification(
+        baseline, final, comparison, closeness, quality, judging_seconds=judging_seconds
+    )
 
 
 def _timed(
