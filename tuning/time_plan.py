@@ -50,8 +50,8 @@ class Costs:
 
 @dataclass(frozen=True)
 class Work:
-    """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of them,
-    optimizer steps of the recipe's training, and whether there is a search."""
+    """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of
+    them, optimizer steps of the recipe's training, and whether there is a search."""
 
     total: int = 0
     decisions: int = 0
