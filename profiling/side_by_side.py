@@ -102,7 +102,7 @@ def judge(
 
     One pass, unless the metric is an object that sees one module at a time and can't be copied.
     """
-    other = _another(metric)
+    other = another(metric)
     if other is None:
         before, count = evaluate(original, batches, metric, device)
         after, _ = evaluate(final, batches, metric, device)
@@ -143,7 +143,7 @@ def _both(
             add(left, right, targets.to(device), index)
 
 
-def _another(metric: AnyMetric) -> AnyMetric | None:
+def another(metric: AnyMetric) -> AnyMetric | None:
     """The metric for a second module: a `Whole` keeps what it saw. None where it is not copied."""
     if isinstance(metric, str) or callable(metric):
         return metric

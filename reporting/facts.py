@@ -131,7 +131,7 @@ def _quality(record: Record) -> list[tuple[str, str]]:
     drop = f"{100 * (quality.drop or 0.0):.2f} points"
     if quality.metric not in FRACTIONS:
         drop = f"{quality.drop or 0.0:.4g}"
-    read = f"{quality.examples} examples"
+    read = f"{quality.examples:,} examples"
     if quality.examples < quality.total:
         read = f"on {quality.examples:,} of {quality.total:,} examples"
     rows = [(quality.metric, f"{change} (drop {drop}, {read})")]

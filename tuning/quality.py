@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -45,14 +46,16 @@ def quality_of(
     data: Data | None,
     device: str,
     seed: int,
+    judged: Callable[..., tuple[float, float, float, int]] = judge,
     part: EvaluationPart = ALL,
 ) -> Quality:
-    """On `part` of the evaluation data; random inputs stand in for data that is not there."""
+    """On `part` of the evaluation data, by `judged`; random inputs stand in for data that is not
+    there."""
     if data is None:
         specs = specs_of(inputs)
         drawn = [(draw_inputs(specs, seed + number), None) for number in range(DRAWN)]
         same = agreement(original, final, drawn, device)
         return Quality("agreement", False, agreement=same, examples=len(drawn))
     batches, total = part.of(data.eval, seed)
-    before, after, same, count = judge(original, final, batches, data.metric, device)
+    before, after, same, count = judged(original, final, batches, data.metric, device)
     return Quality(data.metric_name, True, before, after, same, count, max(total, count))

@@ -99,7 +99,7 @@ class Session:
     @property
     def time_spent(self) -> tuple[TimeSpent, ...]:
         """Where `seconds` went so far."""
-        return self.ledger.rows(self.seconds, self.journal.before, planned_seconds(self.time))
+        return self.ledger.rows(self.seconds, self.journal.before, self.time.planned)
 
     @property
     def fingerprint(self) -> str:
@@ -154,6 +154,7 @@ class Session:
             # A run that goes on scores on the same examples as before.
             kept = self.journal.kept("sizes", Sizes, lambda: Sizes.of(self.time.make(work)))
             made = self.time.make(work, kept)
+            self.time.planned = planned_seconds(made, self.time.costs, work, self.ledger.seconds)
             for line in plan_lines(made, self.time, work):
                 self.progress.note(line)
             if self.data is None:

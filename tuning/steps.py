@@ -222,6 +222,8 @@ class StepRunner:
         if ADJUSTERS[step.name].lossless:
             with session.ledger.spends(EVALUATING):
                 match = plain_outputs(variant.module, session.probes).closeness(changed)
+            if match.error == 0.0:
+                return Seen("; the same outputs")
             if match.holds:
                 return Seen(f"; outputs within {match.error:.1e} of those before")
         drop = session.drop(session.original, changed, session.recipe.limits.max_drop)

@@ -7,12 +7,12 @@ the last word, and the training of what is shipped. The search has the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..profiling.gate import working
-from .ledger import BUILDING, JUDGING, TRAINING, VERIFYING, WRITING
+from .ledger import BUILDING, EVALUATING, JUDGING, MEASURING, TRAINING, VERIFYING, WRITING
 
 JUDGED, DECIDED, SCORED = 0.10, 0.02, 0.03  # of the limit: evaluation at the end and on the way
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
@@ -22,6 +22,7 @@ SCORINGS = 24  # candidates and checks of a training that are scored
 ROUNDS = 2
 UNMEASURED_SHARE = 0.5  # for the search where nothing was planned
 MEASURED = 12.0  # seconds that a fresh process measures and compares for, until one is seen
+STEP_SECONDS = 2.0  # of measuring for one step of a recipe
 SLACK = 1.1  # what is kept free for work that is measured to take 1
 
 
@@ -139,6 +140,7 @@ class TimePlan:
     started: float = field(default_factory=working)
     costs: Costs = field(default_factory=Costs)
     made: Schedule | None = None
+    planned: dict[str, float] = field(default_factory=dict)
     last_training: float = 0.0
     _seen: set[str] = field(default_factory=set)
 
@@ -238,18 +240,24 @@ class TimePlan:
         return max(1.0, 0.3 * self.made.judging, min(1.5 * self.made.judging, free))
 
 
-def planned_seconds(time: TimePlan) -> dict[str, float]:
-    """Seconds that the plan has set aside, by the ledger's kinds of work."""
-    made = time.made
-    if made is None:
-        return {}
-    verifying = made.rounds * time.costs.verification
-    return {
-        k: round(v, 2)
-        for k, v in ((BUILDING, made.search), (TRAINING, made.training), (VERIFYING, verifying),
-                     (JUDGING, made.judging), (WRITING, time.costs.writing))
-        if v > 0
-    }  # fmt: skip
+def planned_seconds(
+    made: Schedule, costs: Costs, work: Work, spent: Mapping[str, float]
+) -> dict[str, float]:
+    """Seconds of the whole run by the ledger's kinds of work, where `spent` are gone already."""
+    built = made.search * costs.building / costs.candidate
+    deciding = made.decided_on * (costs.reading + 2 * work.decisions * costs.forward)
+    scoring = made.scored_on * (costs.reading + SCORINGS * costs.forward)
+    rows = {
+        MEASURING: made.search - built + STEP_SECONDS * work.decisions,
+        EVALUATING: deciding + (scoring if work.searches else 0.0),
+        BUILDING: built,
+        TRAINING: made.training,
+        VERIFYING: made.rounds * costs.verification,
+        JUDGING: made.judging,
+        WRITING: made.rounds * costs.writing,
+    }
+    whole = {kind: seconds + spent.get(kind, 0.0) for kind, seconds in rows.items()}
+    return {kind: round(seconds, 1) for kind, seconds in whole.items() if seconds >= 0.05}
 
 
 def plan_lines(made: Schedule, time: TimePlan, work: Work) -> list[str]:

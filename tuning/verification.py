@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
+from ..configs.recipe import Recipe
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.processes import die_with_parent, python
-from ..core.records import Latency, Verification
+from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
-from ..data.load import load_data
+from ..data.load import Data, load_data
 from ..profiling.closeness import plain_outputs
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples
@@ -37,6 +39,7 @@ from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import undisturbed
 from ..runtime.load import open_artifact
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from .judgements import Judgements
 from .probes import probes
 from .quality import ALL, EvaluationPart, quality_of
 
@@ -104,15 +107,33 @@ def verify_here(request: VerificationRequest) -> Verification:
     closeness = same_answers(variant.module, outputs, variant.runtime)
     quality, begun = None, time.monotonic()
     if request.judged:
-        quality = quality_of(
-            original, variant.module, inputs, data, device, job.seed + 1, request.part
-        )
+        modules, manifest = (original, variant.module), artifact.manifest
+        quality = _quality(request, recipe, manifest, modules, inputs, data)
     judging_seconds = round(time.monotonic() - begun, 3)
     baseline, final = _timed(request, original, variant.module, inputs)
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     return Verification(
         baseline, final, comparison, closeness, quality, judging_seconds=judging_seconds
     )
+
+
+def _quality(
+    request: VerificationRequest,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    modules: tuple[nn.Module, nn.Module],
+    inputs: Inputs,
+    data: Data | None,
+) -> Quality:
+    """Accuracy and agreement; of models that were judged on the same data before, as known."""
+    job = request.job
+    weights = str(manifest["source_sha256"]), f"{manifest['weights_sha256']} {manifest['runtime']}"
+    kept = Judgements.of(recipe, request.part, job.seed + 1, job.target.threads)
+
+    def judged(first: nn.Module, second: nn.Module, *rest: Any) -> tuple[float, float, float, int]:
+        return kept.judge(list(zip((first, second), weights, strict=True)), *rest)
+
+    return quality_of(*modules, inputs, data, job.target.device, job.seed + 1, judged, request.part)
 
 
 def _timed(
