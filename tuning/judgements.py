@@ -113,7 +113,7 @@ class Judgements:
     def _found(
         self, rows: list[OneModel], batches: Iterable[Any], device: str
     ) -> tuple[Judgement, Judgement] | None:
-        """Both judgements in one pass of what is not known; None where outputs are no classes."""
+        """Both judgements in one pass of what is not known; None where outputs are not classes."""
         with torch.inference_mode():
             stream = iter(batches)
             first = next(stream, None)

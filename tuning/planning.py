@@ -48,14 +48,16 @@ def _none(outputs: object, targets: object) -> float:
     return 0.0
 
 
-def work_of(data: Data | None, recipe: Recipe, searches: bool, trains: bool) -> Work:
+def work_of(
+    data: Data | None, recipe: Recipe, searches: bool, trains: bool, share: float = 1.0
+) -> Work:
     """`trains`: the recipe's steps that cost accuracy are run, and those that win it back."""
     steps = [s for s in recipe.adjust if trains and not ADJUSTERS[s.name].lossless]
     if data is None:
         return Work(searches=searches)
     total = in_random_order(data.eval, 0).total or 0
     epochs = sum(map(_epochs, steps))
-    return Work(total, len(steps), round(epochs * data.train_batches), searches, True)
+    return Work(total, len(steps), round(epochs * data.train_batches), searches, True, share)
 
 
 def _epochs(step: Step) -> float:

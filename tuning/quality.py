@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from ..core.model_io import Batches, Inputs
 from ..core.records import Quality
 from ..data.load import Data
 from ..data.subset import FirstBatches, in_random_order
+from ..profiling.gate import working
 from ..profiling.side_by_side import agreement, judge
 
 DRAWN = 64
@@ -29,7 +29,7 @@ class EvaluationPart:
 
     def of(self, batches: Batches, seed: int) -> tuple[Batches, int]:
         """Its batches, and how many examples there are in all, 0 where that is unknown."""
-        ordered, clock = in_random_order(batches, seed), time.monotonic
+        ordered, clock = in_random_order(batches, seed), working
         limit = self.examples or math.inf
         return FirstBatches(
             ordered.batches, limit, clock() + self.seconds, clock

@@ -144,10 +144,12 @@ class Session:
         self.exclusions.note_runtimes(kernels.left_out)
         return replace(self, kernels=kernels)
 
-    def with_plan(self, *, searches: bool = False, trains: bool = False) -> Session:
+    def with_plan(
+        self, *, searches: bool = False, trains: bool = False, share: float = 1.0
+    ) -> Session:
         """Time one evaluation and divide `limits.minutes`; said before the long work begins."""
         with self.ledger.spends(EVALUATING):
-            work = work_of(self.data, self.recipe, searches, trains)
+            work = work_of(self.data, self.recipe, searches, trains, share)
             if self.data is not None:
                 self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
             self.time.knows_opening(self.ledger.total(OPENING))

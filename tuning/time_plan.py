@@ -14,9 +14,14 @@ from dataclasses import dataclass, field, replace
 from ..profiling.gate import working
 from .ledger import BUILDING, EVALUATING, JUDGING, MEASURING, TRAINING, VERIFYING, WRITING
 
-JUDGED, DECIDED, SCORED = 0.10, 0.02, 0.03  # of the limit: evaluation at the end and on the way
+EVALUATED = 0.14  # of the limit, at most, for all evaluation together
+DECIDED, SCORED = (
+    0.015,
+    0.025,
+)  # of the limit: steps on evaluation data, candidates on held-out data
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
 SEARCHED = 0.1  # of the limit, at least, before rounds are cut
+FLOOR = 1.5
 FEWEST, MOST = 128, 2048  # examples that decide on the way
 SCORINGS = 24  # candidates and checks of a training that are scored
 ROUNDS = 2
@@ -43,22 +48,19 @@ class Costs:
     def candidate(self) -> float:
         return self.building + self.measuring
 
-    @property
-    def example(self) -> float:
-        """Read once, run on the original and on the variant."""
-        return self.reading + 2 * self.forward
-
 
 @dataclass(frozen=True)
 class Work:
     """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of
-    them, optimizer steps of the recipe's training, and whether there is a search."""
+    them, optimizer steps of the recipe's training, and whether there is a search. `share`: the
+    part of the original's time that the shipped variant is expected to take."""
 
     total: int = 0
     decisions: int = 0
     training_steps: int = 0
     searches: bool = False
     has_data: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     )
     scored_on = _afforded(SCORED * limit, costs.reading, costs.forward * SCORINGS, 0)
     cut = []
-    whole = work.total * costs.example if work.has_data else 0.0
-    judging, examples = whole, 0
-    if work.has_data and (not work.total or whole > JUDGED * limit):
-        judging = JUDGED * limit
-        examples = max(1, math.floor(judging / max(costs.example, 1e-9)))
+    on_the_way = _on_the_way(costs, work, decided_on, scored_on)
+    most = max(0.0, EVALUATED * limit - on_the_way)
+    both = costs.reading + (1.0 + work.share) * costs.forward
+    judging, examples = work.total * both if work.has_data else 0.0, 0
+    if work.has_data and (not work.total or judging > most):
+        judging, examples = most, max(1, math.floor(most / max(both, 1e-9)))
         if work.total:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
@@ -111,11 +114,18 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     )  # fmt: skip
 
 
+def _on_the_way(costs: Costs, work: Work, decided_on: int, scored_on: int) -> float:
+    """Seconds of evaluation before the end."""
+    deciding = decided_on * (costs.reading + 2 * work.decisions * costs.forward)
+    scoring = scored_on * (costs.reading + SCORINGS * costs.forward) if work.searches else 0.0
+    return deciding + scoring if work.has_data else 0.0
+
+
 def _afforded(seconds: float, once: float, often: float, total: int) -> int:
     """Examples that are read once and run often, at least a few."""
     fit = seconds / max(once + often, 1e-9)
-    # Fewer than FEWEST only where they alone would take several times their share.
-    count = max(fit, min(FEWEST, 3 * fit))
+    # Fewer than FEWEST only where they would take much more than their share.
+    count = max(fit, min(FEWEST, FLOOR * fit))
     return max(1, math.floor(min(count, MOST, total or MOST)))
 
 
@@ -245,11 +255,9 @@ def planned_seconds(
 ) -> dict[str, float]:
     """Seconds of the whole run by the ledger's kinds of work, where `spent` are gone already."""
     built = made.search * costs.building / costs.candidate
-    deciding = made.decided_on * (costs.reading + 2 * work.decisions * costs.forward)
-    scoring = made.scored_on * (costs.reading + SCORINGS * costs.forward)
     rows = {
         MEASURING: made.search - built + STEP_SECONDS * work.decisions,
-        EVALUATING: deciding + (scoring if work.searches else 0.0),
+        EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,
         VERIFYING: made.rounds * costs.verification,

@@ -80,7 +80,9 @@ def _reach(session: Session, record: Record, lossless: Lossless, out: Path, forc
     budget = budget_ms(target, session.reference) if is_set(target) else None
     more = target.fastest or (budget is not None and lossless.latency.high_ms > budget)
     step = _prunes(recipe)
-    session = session.with_plan(searches=more and step is not None, trains=more)
+    wanted = budget if more and budget is not None else lossless.latency.value_ms
+    share = min(1.0, wanted / session.reference.value_ms)
+    session = session.with_plan(searches=more and step is not None, trains=more, share=share)
     routes = Routes(session, record, lossless, out, force)
     if not more:
         return routes.lossless_only(step)
