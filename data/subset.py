@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -109,23 +110,34 @@ def permutation(count: int, seed: int) -> list[int]:
     return order
 
 
-def pinned(
-    batches: Batches, examples: int, least: int = 1, limit: int = PINNED_BYTES
-) -> list[tuple[Any, Tensor]] | None:
-    """Up to so many examples in memory; None where not even `least` fit into `limit` bytes.
+@dataclass
+class Pinned:
+    """Up to so many examples, read once and in memory from then on, where `least` of them fit.
 
     They stay what they are, also where a data set draws its examples' crops again at each pass.
     """
-    kept: list[tuple[Any, Tensor]] = []
-    count = size = 0
-    for index, batch in enumerate(FirstBatches(batches, examples)):
-        inputs, targets = split_batch(batch, index)
-        size += sum(x.nbytes for x in (*Inputs.of(inputs), targets) if isinstance(x, Tensor))
-        if size > limit:
-            return kept if count >= least else None
-        kept.append((inputs, targets))
-        count += len(targets)
-    return kept
+
+    batches: Batches
+    examples: int
+    least: int = 1
+    limit: int = PINNED_BYTES
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        yield from FirstBatches(self.batches, self.examples) if self.kept is None else self.kept
+
+    @cached_property
+    def kept(self) -> list[tuple[Any, Tensor]] | None:
+        """All of them; None where they are read in each pass."""
+        kept: list[tuple[Any, Tensor]] = []
+        count = size = 0
+        for index, batch in enumerate(FirstBatches(self.batches, self.examples)):
+            inputs, targets = split_batch(batch, index)
+            size += sum(x.nbytes for x in (*Inputs.of(inputs), targets) if isinstance(x, Tensor))
+            if size > self.limit:
+                return kept if count >= self.least else None
+            kept.append((inputs, targets))
+            count += len(targets)
+        return kept
 
 
 def examples_in(batch: Any) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.model_io import Batches
 from ..data.load import Data
-from ..data.subset import FirstBatches, examples_in, in_random_order, pinned
+from ..data.subset import FirstBatches, Pinned, examples_in, in_random_order
 from ..profiling.accuracy import AnyMetric, Score, evaluate, in_eval_mode, outputs_on, split_batch
 from ..profiling.sequential import SequentialDrop
 from ..profiling.side_by_side import Divergence
@@ -103,14 +103,13 @@ class EvaluationSample:
 class HeldOutSample:
     """Held-out training data on which candidates are scored, with what the original gives there.
 
-    `fixed`: the batches are in memory, so that the original's outputs belong to them.
+    The original's outputs are kept where the batches are, to which they belong.
     """
 
-    batches: Batches
+    batches: Pinned
     metric: AnyMetric
     device: str
     original: nn.Module
-    fixed: bool
     _outputs: list[Tensor] = field(default_factory=list)
     _bytes: int = 0
     _score: float | None = None
@@ -140,7 +139,8 @@ class HeldOutSample:
         if index < len(self._outputs):
             return self._outputs[index].to(self.device)
         outputs = outputs_on(self.original, inputs, index, self.device)
-        if self.fixed and index == len(self._outputs) and self._bytes < OUTPUT_BYTES:
+        follows = self.batches.kept is not None and index == len(self._outputs)
+        if follows and self._bytes < OUTPUT_BYTES:
             self._outputs.append(outputs.cpu())
             self._bytes += outputs.nbytes
         return outputs
@@ -164,17 +164,10 @@ class Evaluation:
         scored_on: int,
     ) -> Evaluation:
         """Of so many examples of evaluation data, and of held-out training data."""
-        ordered = in_random_order(data.eval, seed).batches
-        kept = pinned(ordered, decided_on)
-        batches = kept or FirstBatches(ordered, decided_on)
+        some = Pinned(in_random_order(data.eval, seed).batches, decided_on)
         step = 0.0 if isinstance(data.metric, str) and data.metric in ERRORS else 1.0
+        held_out = Pinned(data.held_out, scored_on, min(scored_on, FEWEST))
         return cls(
-            EvaluationSample(batches, data.metric, step, device),
-            _held_out(data, original, device, scored_on),
+            EvaluationSample(some, data.metric, step, device),
+            HeldOutSample(held_out, data.metric, device, original),
         )
-
-
-def _held_out(data: Data, original: nn.Module, device: str, examples: int) -> HeldOutSample:
-    kept = pinned(data.held_out, examples, min(examples, FEWEST))
-    batches = kept or FirstBatches(data.held_out, examples)
-    return HeldOutSample(batches, data.metric, device, original, bool(kept))

@@ -14,15 +14,13 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, LeftAlone, StepRecord
+from ..core.records import Comparison, StepRecord
 from ..graph.capture import clone
 from ..graph.edits.apply import (
     DropBlock,
     Edit,
     FoldBatchNorm,
     Slice,
-    apply,
-    edits_from_json,
     edits_to_json,
 )
 from ..profiling.closeness import plain_outputs
@@ -38,40 +36,7 @@ from .exclusions import reason_of
 from .ledger import EVALUATING, MEASURING, TRAINING
 from .session import Session
 from .stages import VERIFYING
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished step as the journal keeps it. `weights` only where edits don't make them.
-
-    `runtime`: what the variant runs under after it.
-    """
-
-    step: StepRecord
-    edits: list[dict[str, Any]]
-    left_alone: tuple[LeftAlone, ...]
-    weights: dict[str, Any]
-    runtime: str
-
-    def redone(self, variant: Variant) -> Variant:
-        """The variant as it was after this step."""
-        edits = edits_from_json(self.edits)
-        module = apply(variant.module, edits)
-        if self.weights:
-            module.load_state_dict(self.weights)
-        return variant.edited(module, edits).with_step(self.step, self.left_alone)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The effect of a step on outputs or metric, in words; `drop` against the original."""
-
-    text: str = ""
-    drop: Drop | None = None
-
-    @property
-    def figures(self) -> tuple[float | None, float | None]:
-        return (self.drop.before, self.drop.after) if self.drop else (None, None)
+from .tried_steps import Done, Seen
 
 
 @dataclass(frozen=True)

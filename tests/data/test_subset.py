@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from modelspeed.core.errors import DataError
-from modelspeed.data.subset import FirstBatches, examples_in, in_random_order, pinned
+from modelspeed.data.subset import FirstBatches, Pinned, examples_in, in_random_order
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 SORTED = TensorDataset(torch.arange(100.0)[:, None], torch.arange(100) // 25)
@@ -52,10 +52,13 @@ def test_a_deadline_ends_a_pass_after_one_batch_at_least():
 
 def test_what_is_pinned_stays_what_it_is_within_its_bytes():
     loader = DataLoader(SORTED, batch_size=10)
-    assert [len(t) for _, t in pinned(loader, 25)] == [10, 10, 10]
+    assert [len(t) for _, t in Pinned(loader, 25)] == [10, 10, 10]
     size = sum(x.nbytes for x in next(iter(loader)))
-    assert len(pinned(loader, 100, least=20, limit=2 * size)) == 2
-    assert pinned(loader, 100, least=30, limit=2 * size) is None
+    assert len(Pinned(loader, 100, least=20, limit=2 * size).kept) == 2
+    assert Pinned(loader, 100, least=30, limit=2 * size).kept is None
+    assert len(list(Pinned(loader, 45, least=30, limit=2 * size))) == 5
+    random = Pinned([(torch.zeros(2, 1), torch.zeros(2))] * 3, 4)
+    assert next(iter(random))[0] is next(iter(random))[0]
     with pytest.raises(DataError, match="Batch 1 is `dict`"):
-        pinned([next(iter(loader)), {}], 100)
+        list(Pinned([next(iter(loader)), {}], 100))
     assert examples_in({}) == 0
