@@ -22,9 +22,9 @@ import torch
 from columns import COLUMNS, Case
 from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
-from modelspeed.profiling.accuracy import agreement
 from modelspeed.profiling.clocks import clock_for
 from modelspeed.profiling.machine import fingerprint
+from modelspeed.profiling.side_by_side import agreement
 from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import measure_interleaved
 from nets import Encoder, Inverted, digits, resnet, resnet18

@@ -103,6 +103,7 @@ class Quality:
 
     `agreement` is the fraction of equal argmax predictions (or 1 - relative error where the
     output is not a class score) between original and final on the data or the example inputs.
+    `examples` of `total` were read; 0 where that is unknown.
     """
 
     metric: str
@@ -111,6 +112,7 @@ class Quality:
     final: Score | None = None
     agreement: Score | None = None
     examples: Count = 0
+    total: Count = 0
 
     @property
     def drop(self) -> Finite | None:
@@ -308,7 +310,8 @@ class Verification:
 
     `quality`: of the loaded artifact, where it was asked for. `closeness`: of its outputs to those
     of its plain graph. `reference_ms`: what the original takes in the quietest phase of the run;
-    `disturbed`: it took over 5 % longer here, however often it was measured.
+    `disturbed`: it took over 5 % longer here, however often it was measured. `judging_seconds`: of
+    `quality`.
     """
 
     baseline: Latency
@@ -318,6 +321,7 @@ class Verification:
     quality: Quality | None = None
     reference_ms: Time = 0.0
     disturbed: bool = False
+    judging_seconds: Time = 0.0
 
     @property
     def judged(self) -> Latency:

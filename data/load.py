@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from ..core.errors import DataError
 from ..core.json_values import JsonObject
 from ..core.model_io import AnyInputs, Batches, Inputs
 from ..core.user_code import load_factory
-from ..profiling.accuracy import AnyMetric, agreement, divergence, evaluate
+from ..profiling.accuracy import AnyMetric, evaluate
+from ..profiling.side_by_side import agreement
 from .arrays import array_loaders
 from .held_out import hold_out
 from .hugging_face import dataset_loaders
@@ -33,12 +34,20 @@ def several(batches: Batches) -> Iterator[tuple[AnyInputs, Tensor]]:
             yield inputs, targets
 
 
+def count_of(batches: Batches) -> int:
+    """Number of batches that `several` gives; data that knows its length is not read for it."""
+    if isinstance(batches, (list, tuple)) or not isinstance(batches, Sized):
+        return sum(1 for _ in several(batches))
+    return len(batches)
+
+
 @dataclass(frozen=True)
 class Data:
     """`held_out` is a part of the training data that decides what is kept (data/held_out.py).
 
     `calibration`: the same few training examples for everything that is fitted in closed form, so
     that candidates differ by what they are. `classes`: how many `folder:DIR` has, 0 elsewhere.
+    `train_batches`: how many `train` gives in a pass.
     """
 
     train: Batches
@@ -48,6 +57,7 @@ class Data:
     metric: AnyMetric
     metric_name: str
     classes: int = 0
+    train_batches: int = 0
 
     def accuracy(self, module: nn.Module, device: str) -> tuple[float, int]:
         """Metric (higher is better) and number of examples on the evaluation data."""
@@ -56,10 +66,6 @@ class Data:
     def held_out_score(self, module: nn.Module, device: str) -> float:
         """The metric on held-out training data, for decisions along the way."""
         return evaluate(module, self.held_out, self.metric, device)[0]
-
-    def held_out_divergence(self, original: nn.Module, module: nn.Module, device: str) -> float:
-        """Divergence of `module` from the original on held-out training data."""
-        return divergence(original, module, self.held_out, device)
 
 
 def load_data(recipe: Recipe, takes: Sequence[JsonObject] = ()) -> Data | None:
@@ -88,7 +94,10 @@ def load_data(recipe: Recipe, takes: Sequence[JsonObject] = ()) -> Data | None:
         _first(batches, f"`{name}`: the {part} part of the train data")
     shown = _some(parts.train, CALIBRATION)
     classes = classes_in(pair[1])
-    return Data(parts.train, parts.held_out, shown, pair[1], metric, recipe.data.metric, classes)
+    return Data(
+        parts.train, parts.held_out, shown, pair[1], metric, recipe.data.metric, classes,
+        parts.batches,
+    )  # fmt: skip
 
 
 def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[JsonObject]) -> object:

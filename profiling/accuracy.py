@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -40,10 +39,10 @@ def evaluate(
     DataError for unusable data, naming the batch.
     """
     score = Score(metric)
-    with torch.inference_mode(), _evaluating(module):
-        for index, batch in enumerate(_batches(batches)):
+    with torch.inference_mode(), in_eval_mode(module):
+        for index, batch in enumerate(batches_of(batches)):
             inputs, targets = split_batch(batch, index)
-            score.add(_outputs(module, inputs, index, device), targets.to(device), index)
+            score.add(outputs_on(module, inputs, index, device), targets.to(device), index)
     return score.result(), score.count
 
 
@@ -51,10 +50,10 @@ def check_first(
     module: Forward, batches: Iterable[Any], metric: AnyMetric, device: str = "cpu"
 ) -> None:
     """That the metric takes the first batch. Raises DataError as `evaluate` would."""
-    for batch in _batches(batches):
+    for batch in batches_of(batches):
         inputs, targets = split_batch(batch, 0)
-        with torch.inference_mode(), _evaluating(module):
-            outputs = _outputs(module, inputs, 0, device)
+        with torch.inference_mode(), in_eval_mode(module):
+            outputs = outputs_on(module, inputs, 0, device)
         targets = targets.to(device)
         _check_rows(outputs, targets, 0)
         # A metric of the whole, such as F1, may say nothing about one batch.
@@ -93,99 +92,9 @@ class Score:
         return self._total / self.count
 
 
-def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
-    """Agreement of `b` with `a`: the fraction of equal argmax where outputs are [batch, classes].
-
-    Elsewhere 1 - |b - a| / |a| (Euclidean, at least 0). A batch is (inputs, targets), targets
-    unused and allowed to be None, or the input tensor alone.
-    """
-    same = Agreement()
-    with torch.inference_mode(), _evaluating(a), _evaluating(b):
-        for index, batch in enumerate(_batches(batches)):
-            inputs = batch if isinstance(batch, Tensor) else _pair(batch, index)[0]
-            left = _outputs(a, inputs, index, device)
-            same.add(left, _outputs(b, inputs, index, device), index)
-    return same.result()
-
-
-class Agreement:
-    """Agreement of outputs with others, over batches as they come."""
-
-    def __init__(self) -> None:
-        self._equal, self._rows, self._error, self._size = 0.0, 0, 0.0, 0.0
-        self._classes = False
-
-    def add(self, left: Tensor, right: Tensor, index: int) -> None:
-        if left.shape != right.shape:
-            raise DataError(
-                f"Batch {index}: the outputs to compare have the shapes {list(left.shape)} "
-                f"and {list(right.shape)}; they must be the same."
-            )
-        self._classes = left.dim() == 2 and left.shape[1] > 1
-        if self._classes:
-            self._equal += float((left.argmax(1) == right.argmax(1)).sum())
-        self._rows += left.shape[0] if left.dim() else 1
-        self._error += float((right.double() - left.double()).square().sum())
-        self._size += float(left.double().square().sum())
-
-    def result(self) -> float:
-        if not self._rows:
-            raise DataError("The data to compare two models on is empty: no example was found.")
-        if self._classes:
-            return self._equal / self._rows
-        if not self._size:
-            return float(self._error == 0.0)
-        return max(0.0, 1.0 - math.sqrt(self._error / self._size))
-
-
-def judge(
-    original: Forward, final: Forward, batches: Iterable[Any], metric: AnyMetric, device: str
-) -> tuple[float, float, float, int]:
-    """Metric of both, agreement of `final` with `original`, and the number of examples.
-
-    One pass, unless the metric is a `Whole`, which sees one module at a time.
-    """
-    if not (isinstance(metric, str) or callable(metric)):
-        before, count = evaluate(original, batches, metric, device)
-        after, _ = evaluate(final, batches, metric, device)
-        return before, after, agreement(original, final, batches, device), count
-    first, second, same = Score(metric), Score(metric), Agreement()
-    with torch.inference_mode(), _evaluating(original), _evaluating(final):
-        for index, batch in enumerate(_batches(batches)):
-            inputs, targets = split_batch(batch, index)
-            left = _outputs(original, inputs, index, device)
-            right = _outputs(final, inputs, index, device)
-            first.add(left, targets.to(device), index)
-            second.add(right, targets.to(device), index)
-            same.add(left, right, index)
-    return first.result(), second.result(), same.result(), first.count
-
-
-def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
-    """Distance of `b` from `a`, without steps: mean KL(a || b) where outputs are [batch, classes].
-
-    Elsewhere |b - a|^2 / |a|^2. It tells candidates apart that a metric on few examples can't.
-    """
-    total, size, samples = 0.0, 0.0, 0
-    classes = False
-    with torch.inference_mode(), _evaluating(a), _evaluating(b):
-        for index, batch in enumerate(_batches(batches)):
-            inputs = _pair(batch, index)[0]
-            left, right = (_outputs(m, inputs, index, device).double() for m in (a, b))
-            classes = left.dim() == 2 and left.shape[1] > 1
-            samples += left.shape[0]
-            size += float(left.square().sum())
-            if classes:
-                wanted, actual = left.log_softmax(1), right.log_softmax(1)
-                total += float((wanted.exp() * (wanted - actual)).sum())
-            else:
-                total += float((right - left).square().sum())
-    return total / max(1, samples) if classes else total / max(size, 1e-30)
-
-
 def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:
     """(inputs, targets) of one batch, or DataError with what was found instead."""
-    inputs, targets = _pair(batch, index)
+    inputs, targets = pair_of(batch, index)
     if not isinstance(targets, Tensor) or targets.dim() == 0:
         raise DataError(
             f"Batch {index}: the targets are {_describe(targets)}; they must be a tensor with one "
@@ -194,7 +103,7 @@ def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:
     return inputs, targets
 
 
-def _pair(batch: object, index: int) -> tuple[Any, Any]:
+def pair_of(batch: object, index: int) -> tuple[Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise DataError(
             f"Batch {index} is {_describe(batch)}; it must be a pair (inputs, targets)."
@@ -202,13 +111,13 @@ def _pair(batch: object, index: int) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def _batches(batches: object) -> Iterator[Any]:
+def batches_of(batches: object) -> Iterator[Any]:
     if not isinstance(batches, Iterable):
         raise DataError(f"The data is {_describe(batches)}; it must be an iterable of batches.")
     return iter(batches)
 
 
-def _outputs(module: Forward, inputs: Any, index: int, device: str) -> Tensor:
+def outputs_on(module: Forward, inputs: Any, index: int, device: str) -> Tensor:
     row = Inputs.of(inputs)
     wrong = next((x for x in row if not isinstance(x, Tensor)), None)
     if wrong is not None or not len(row):
@@ -261,7 +170,7 @@ def _describe(value: object) -> str:
 
 
 @contextmanager
-def _evaluating(module: Forward) -> Iterator[None]:
+def in_eval_mode(module: Forward) -> Iterator[None]:
     # A module of torch.export refuses eval(): it was captured in eval mode and stays there.
     if not isinstance(module, nn.Module) or isinstance(module, torch.fx.GraphModule):
         with kept_state(module):

@@ -146,7 +146,10 @@ def _quality(record: Record) -> list[tuple[str, str]]:
     drop = f"{100 * (quality.drop or 0.0):.2f} points"
     if quality.metric not in FRACTIONS:
         drop = f"{quality.drop or 0.0:.4g}"
-    rows = [(quality.metric, f"{change} (drop {drop}, {quality.examples} examples)")]
+    read = f"{quality.examples:,} examples"
+    if quality.examples < quality.total:
+        read = f"on {quality.examples:,} of {quality.total:,} examples"
+    rows = [(quality.metric, f"{change} (drop {drop}, {read})")]
     return [*rows, ("agreement", percent(quality.agreement))]
 
 
@@ -214,6 +217,15 @@ def layer_table(record: Record, most: int = 12) -> Table:
     return Table("Slowest layers of the original", head, rows)
 
 
+def time_spent(record: Record) -> Table:
+    rows = tuple(
+        (t.what, f"{t.seconds:.1f} s", percent(t.seconds / (record.seconds or 1.0)),
+         "" if t.planned is None else f"{t.planned:.0f} s")
+        for t in record.time_spent
+    )  # fmt: skip
+    return Table("Where the time went", ("what", "took", "share", "planned"), rows)
+
+
 def machine(record: Record) -> str:
     m = record.machine
     return (
@@ -226,6 +238,6 @@ def tables(record: Record) -> Sequence[Table]:
     """All tables that have rows, in reading order."""
     every = (
         steps(record), runtimes(record), pareto(record), groups(record), left_alone(record),
-        warnings(record), layer_table(record),
+        warnings(record), layer_table(record), time_spent(record),
     )  # fmt: skip
     return [t for t in every if t.rows]

@@ -20,7 +20,7 @@ from ..configs.settings import Finetune
 from ..core.errors import DataError, UsageError
 from ..core.model_io import Batches, Inputs
 from ..core.progress import Progress
-from ..data.load import several
+from ..data.load import count_of, several
 from ..graph.train_mode import evaluating, gradients, training
 from ..profiling.gate import working
 from .distillation import DistillationLoss
@@ -54,6 +54,7 @@ class Trainer:
     deadline: float = math.inf
     group: ProcessGroup = field(default_factory=ProcessGroup)
     rate: float | None = field(default=None, init=False)
+    _took: float = field(default=0.0, init=False)
     _dtype: torch.dtype | None = field(default=None, init=False)
     _loss_of: nn.Module = field(init=False)
 
@@ -69,7 +70,7 @@ class Trainer:
 
     def run(self) -> int:
         """Train, leave the best weights seen in place; how many steps that took."""
-        batches = sum(1 for _ in several(self.train))
+        batches = count_of(self.train)
         if batches < self.group.size:
             raise UsageError(
                 f"{self.group.size} processes can't share {batches} batches of training data; "
@@ -87,6 +88,8 @@ class Trainer:
                 self._dtype, seconds = self._reduced_precision()
                 total = self._affordable(total, seconds)
                 self.rate = self.settings.lr or self._probed(total)
+                # Whole steps were seen by now, with the reading of their batches.
+                total = self._affordable(total, self._took or seconds)
                 return self._all(self.rate, total)
         finally:
             for parameter in student.parameters():
@@ -178,7 +181,7 @@ class Trainer:
 
     def _affordable(self, total: int, seconds: float) -> int:
         """As many steps as fit before the deadline, so that the schedule can come to its end."""
-        probing = 1.0 if self.settings.lr else 1.0 + PROBE * len(RATES)
+        probing = 1.0 if self.rate or self.settings.lr else 1.0 + PROBE * len(RATES)
         left = max(0.0, self.deadline - working())
         fitting = left / max(seconds * probing, 1e-9)
         return self.group.agree(max(1, min(total, int(min(fitting, total)))))
@@ -218,13 +221,21 @@ class Trainer:
         self.progress.stage("trying learning rates", steps * len(RATES))
         start = weights_of(self.objective.student)
         scores: dict[float, float] = {}
+        last, late = 0.5 * (working() + self.deadline), False
         for rate in RATES:
+            if late:
+                break
+            begun = working()
             try:
-                for _ in self._steps(rate, steps, steps):
+                for done in self._steps(rate, steps, steps):
                     self.progress.advance()
+                    self._took = (working() - begun) / done
+                    late = self.group.agree(working() > last)
+                    if late:
+                        break
                 scores[rate] = self._scored()[1]
             except Diverged:
-                if rate == RATES[-1] and not scores:
+                if (late or rate == RATES[-1]) and not scores:
                     raise
             self.objective.student.load_state_dict(start)
         return max(scores, key=lambda rate: scores[rate])

@@ -12,6 +12,7 @@ from ..core.records import Record
 from .compare_backends import compile_where_faster
 from .delivery import Outcome, baseline_record, final_record, sealed, staged, verified
 from .job import Job
+from .ledger import BUILDING, MEASURING
 from .session import open_session
 from .stages import OPENING, expected
 from .steps import StepRunner
@@ -44,8 +45,11 @@ def apply_recipe(
         return Outcome(replace(record, summary="dry run"), None)
     progress.stage("choosing kernels")
     session = session.with_kernels(session.original)
-    variant = StepRunner(session, None, as_written=True).all()
-    variant = compile_where_faster(session, variant)
+    with session.ledger.spends(BUILDING):
+        session = session.with_plan(trains=True)
+        variant = StepRunner(session, None, as_written=True).all()
+    with session.ledger.spends(MEASURING):
+        variant = compile_where_faster(session, variant)
     with staged(session, variant, record, out) as artifact:
         artifact, variant, checked = verified(session, artifact, variant, record)
         final = final_record(session, record, variant, checked, ())

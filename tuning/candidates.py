@@ -11,6 +11,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate
 from ..data.load import CALIBRATION
+from ..data.subset import FirstBatches
 from ..graph.capture import clone
 from ..graph.edits.apply import DropBlock, FoldBatchNorm, Resize, apply, kept_indices
 from ..search.decision import Decision
@@ -105,13 +106,13 @@ def _at_its_size(original: GraphModule, variant: Variant) -> GraphModule:
 def fit(session: Session, variant: Variant, module: GraphModule, settings: Compensate) -> int:
     """Compensate `module`, made by the variant's edits, in place; how many layers were fitted."""
     assert session.data is not None
-    few = settings.examples <= CALIBRATION
+    few, deadline = settings.examples <= CALIBRATION, session.time.work_deadline
     if any(isinstance(e, FoldBatchNorm) for e in variant.edits):
         return 0  # layers give batch-normed outputs now, which the original's are not
     return compensate(
         module,
         _at_its_size(session.original, variant),
-        session.data.calibration if few else session.data.train,
+        session.data.calibration if few else FirstBatches(session.data.train, deadline=deadline),
         kept_indices(variant.edits),
         session.device,
         shorter=any(isinstance(e, DropBlock) for e in variant.edits),

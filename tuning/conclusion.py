@@ -32,7 +32,7 @@ def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
             result = contest.finished[contender.label] = finisher(contender)
             return result
 
-        best = finish_best(contest.contenders, finish, preference, session.time_for_another)
+        best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
         if not best.standing.usable:
             raise _nothing_faster(contest, best)
         record = _record(contest, best)

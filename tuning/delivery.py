@@ -6,7 +6,7 @@ The folder that the fresh process loaded and measured is the one that gets the n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
 from ..core.errors import OutputsDiffer
-from ..core.records import Candidate, Latency, LayerCost, Record, Target, Verification
+from ..core.records import Candidate, Latency, LayerCost, Quality, Record, Target, Verification
 from ..graph.capture import export_program, moved
 from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
@@ -30,11 +30,13 @@ from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
 from ..search.variant import Variant
+from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
 from .stages import VERIFYING
 from .verification import verify
 
 Kind = Literal["tune", "apply", "profile"]
+EXACT = ("original", "lossless")  # candidates with the original's accuracy
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ def final_record(
 ) -> Record:
     """The whole record, its verdict from the fresh process's measurement."""
     target = session.job.target
+    with session.ledger.spends(MEASURING):
+        before, after = (
+            _original_layers(session, record),
+            layers(session, variant.module, variant.runtime),
+        )
     return replace(
         record,
         verdict=verdict(target, checked.judged, checked.comparison),
@@ -115,15 +122,23 @@ def final_record(
         parameters_after=parameters_of(variant.module),
         macs_after=session.macs(variant.module),
         seconds=round(session.seconds, 2),
+        time_spent=session.time_spent,
         runtime_used=variant.runtime,
         runtimes=variant.runtime_costs,
         steps=variant.steps,
-        candidates=candidates,
-        layers_before=_original_layers(session, record),
-        layers_after=layers(session, variant.module, variant.runtime),
+        candidates=tuple(_with_accuracy(c, checked.quality) for c in candidates),
+        layers_before=before,
+        layers_after=after,
         left_alone=tuple(dict.fromkeys((*variant.left_alone, *session.exclusions.rows))),
         notices=tuple(dict.fromkeys((*record.notices, *checked.final.notices))),
     )
+
+
+def _with_accuracy(row: Candidate, quality: Quality | None) -> Candidate:
+    """Steps that are exact change no accuracy: nobody has to measure it again."""
+    if row.accuracy is not None or quality is None or row.label not in EXACT:
+        return row
+    return replace(row, accuracy=quality.baseline)
 
 
 def reports(record: Record) -> Mapping[str, str]:
@@ -140,18 +155,20 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
     session.put_back(variant.module)
     if variant.blob is not None:
         trust(variant.blob)
-    with stage(
-        out,
-        program=moved(
-            export_program(variant.module, session.inputs), "cpu"
-        ),  # it loads on any machine
-        edits=edits_to_json(variant.edits),
-        inputs=session.inputs,
-        record=record,
-        runtime=variant.runtime,
-        recipe_yaml=dump_recipe(session.recipe),
-        package=variant.blob,
-    ) as artifact:
+    with ExitStack() as stack:
+        with session.ledger.spends(WRITING), session.time.timed("writing"):
+            program = export_program(variant.module, session.inputs)
+            folder = stage(
+                out,
+                program=moved(program, "cpu"),  # it loads on any machine
+                edits=edits_to_json(variant.edits),
+                inputs=session.inputs,
+                record=record,
+                runtime=variant.runtime,
+                recipe_yaml=dump_recipe(session.recipe),
+                package=variant.blob,
+            )
+            artifact = stack.enter_context(folder)
         yield artifact
 
 
@@ -168,7 +185,12 @@ def verified(
     recipe, usual_ms = dump_recipe(session.recipe), session.quiet_ms
     while True:
         try:
-            checked = verify(session.job, artifact.folder, recipe, usual_ms, seconds, judged)
+            with session.verifying() as spent:
+                checked = verify(
+                    session.job, artifact.folder, recipe, usual_ms, seconds, judged,
+                    session.last_word,
+                )  # fmt: skip
+                spent.append(checked.judging_seconds)
             session.baseline.note(checked.baseline.value_ms)
             return artifact, variant, checked
         except OutputsDiffer as error:

@@ -16,6 +16,7 @@ from ..search.variant import Variant
 from .compare_backends import compile_where_faster
 from .delivery import staged, verified
 from .exclusions import reason_of
+from .ledger import MEASURING
 from .session import Session
 
 Make = Callable[[], Variant]  # the whole recipe, with training
@@ -66,7 +67,9 @@ class Finisher:
 
     def _finished(self, contender: Contender[Make]) -> Finished:
         session = self.session
-        variant = compile_where_faster(session, contender.source())
+        variant = contender.source()
+        with session.ledger.spends(MEASURING):
+            variant = compile_where_faster(session, variant)
         artifact = self.stack.enter_context(staged(session, variant, self.record, self.out))
         artifact, variant, checked = verified(session, artifact, variant, self.record)
         standing = standing_after(session.job.target, checked, contender)

@@ -187,12 +187,12 @@ def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -
     digest = hashlib.sha256(json.dumps([texts, [factory for factory, _ in named]]).encode())
     for factory, base in named:
         if factory is not None:
-            for line in _state_of(factory, Path(base)):
+            for line in state_of(factory, Path(base)):
                 digest.update(hashlib.sha256(line).digest())
     return digest.hexdigest()[:20]
 
 
-def _state_of(factory: str, base: Path) -> Iterator[bytes]:
+def state_of(factory: str, base: Path) -> Iterator[bytes]:
     """All that a factory's result depends on: its code; for data, names, sizes and times."""
     reference = parse_reference(factory, MODELS | DATA)
     path = reference.path(base) if reference else None

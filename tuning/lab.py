@@ -14,16 +14,15 @@ from ..adjusters.plan import Context
 from ..configs.recipe import Recipe, Step
 from ..core.progress import Progress
 from ..core.records import Latency, Record, Target, Verification
-from ..profiling.gate import working
 from ..search.decision import Decision
 from ..search.lab import HeldOut
 from ..search.variant import Variant
 from .candidates import build, model_at
 from .delivery import staged, verified
 from .exclusions import reason_of
+from .ledger import BUILDING
 from .session import Session
 
-SEARCH_SHARE = 0.5  # of the time limit; the rest belongs to training and the final check
 SECONDS = 5.0  # of measuring in the fresh process, for one candidate
 T = TypeVar("T")
 
@@ -79,21 +78,19 @@ class SessionLab:
         return self.session.context(module)
 
     def build(self, decision: Decision, *, recover: bool = False) -> Variant:
-        return build(self.session, decision, recover=recover)
+        session = self.session
+        with session.ledger.spends(BUILDING), session.time.building():
+            return build(session, decision, recover=recover)
 
     def runtime_for(self, module: GraphModule) -> str:
         return self.session.runtime_for(module, self.runtime)
 
     def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
-        return self.session.relative_latency(variant.module, runtimes)
+        with self.session.time.measuring():
+            return self.session.relative_latency(variant.module, runtimes)
 
     def held_out(self, variant: Variant | None) -> HeldOut:
-        data, original = self.session.data, self.session.original
-        assert data is not None
-        if variant is None:
-            return HeldOut(data.held_out_score(original, self.session.device), 0.0)
-        divergence = data.held_out_divergence(original, variant.module, self.session.device)
-        return HeldOut(data.held_out_score(variant.module, self.session.device), divergence)
+        return self.session.held_out(None if variant is None else variant.module)
 
     def verify(self, variant: Variant) -> Verification:
         variant = variant.under(self.session.trusted(variant.runtime))
@@ -119,5 +116,4 @@ class SessionLab:
         return reason
 
     def in_time(self) -> bool:
-        spent = working() - self.session.started
-        return spent < SEARCH_SHARE * 60.0 * self.recipe.limits.minutes
+        return self.session.time.in_search()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,8 +24,9 @@ from ..configs.recipe import Recipe
 from ..core.errors import CaptureError, MeasureError
 from ..core.model_io import Inputs
 from ..core.progress import Progress
-from ..core.records import Latency, LeftAlone, Notice
+from ..core.records import Latency, LeftAlone, Notice, TimeSpent
 from ..data.load import Data, load_data
+from ..data.subset import FirstBatches
 from ..graph.capture import capture, clone, tensor_at
 from ..graph.state import written_buffers
 from ..profiling.closeness import COARSE, PlainOutputs, plain_outputs, tolerance_of
@@ -32,7 +35,9 @@ from ..profiling.layers import count_macs
 from ..profiling.machine import fingerprint
 from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
+from ..search.lab import HeldOut
 from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
+from .evaluation import Drop, Evaluation
 from .exclusions import Exclusions
 from .job import (
     Job,
@@ -43,11 +48,15 @@ from .job import (
     program_inputs,
 )
 from .journal import Journal, key_of
+from .ledger import EVALUATING, JUDGING, MEASURING, OPENING, VERIFYING, Ledger
 from .machine_cache import MachineCache
+from .planning import costs_of, work_of
 from .probes import probes
+from .quality import EvaluationPart
 from .spinning import without_spinning
 from .targets import check_targets
 from .threads import with_fastest
+from .time_plan import Sizes, TimePlan, plan_lines, planned_seconds
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,9 @@ class Kernels:
 class Session:
     """`state`: the buffers that a call writes, as the checkpoint has them.
 
-    `exclusions` and `journal` are records that only grow; `baseline` is measured and `kernels` are
-    chosen once, by the stages that give back a session with them.
+    `exclusions`, `journal`, `ledger` and `time` are records that only grow; `baseline` is measured,
+    `kernels` are chosen and `evaluation` is sized once, by the stages that give back a session with
+    them.
     """
 
     job: Job
@@ -77,20 +87,22 @@ class Session:
     state: dict[str, Tensor]
     exclusions: Exclusions
     journal: Journal = field(default_factory=Journal)
-    started: float = field(default_factory=working)
+    time: TimePlan = field(default_factory=TimePlan)
+    ledger: Ledger = field(default_factory=Ledger)
+    evaluation: Evaluation | None = None
     baseline: Baseline = field(default_factory=Baseline)
     kernels: Kernels = field(default_factory=Kernels)
     remarks: tuple[Notice, ...] = ()
 
     @property
-    def deadline(self) -> float:
-        """A value of `working()`."""
-        return self.started + 60.0 * self.recipe.limits.minutes
-
-    @property
     def seconds(self) -> float:
         """Time the run has taken, what was interrupted before included."""
-        return self.journal.before + working() - self.started
+        return self.journal.before + working() - self.time.started
+
+    @property
+    def time_spent(self) -> tuple[TimeSpent, ...]:
+        """Where `seconds` went so far."""
+        return self.ledger.rows(self.seconds, self.journal.before, self.time.planned)
 
     @property
     def fingerprint(self) -> str:
@@ -118,10 +130,6 @@ class Session:
         """Time of the original in the quietest phase that this run has seen."""
         return self.baseline.quiet_ms
 
-    def time_for_another(self) -> bool:
-        """True if one more training and verification may begin."""
-        return working() < self.deadline - 0.25 * 60.0 * self.recipe.limits.minutes
-
     @property
     def runtimes(self) -> tuple[str, ...]:
         """Worth trying, the fastest first."""
@@ -138,12 +146,14 @@ class Session:
         def measured() -> BaselineRuns:
             return measured_baseline(self.source.module, self.inputs, self.job.target)
 
-        runs = self.journal.kept("baseline", BaselineRuns, measured)
+        with self.ledger.spends(MEASURING):
+            runs = self.journal.kept("baseline", BaselineRuns, measured)
         return replace(self, baseline=runs.baseline())
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
-        kernels = self.journal.kept("kernels", Kernels, lambda: self._chosen(module))
+        with self.ledger.spends(MEASURING):
+            kernels = self.journal.kept("kernels", Kernels, lambda: self._chosen(module))
         self.exclusions.note_runtimes(kernels.left_out)
         return replace(self, kernels=kernels)
 
@@ -152,6 +162,40 @@ class Session:
         name = f"kernels-{self.job.target.runtime}"
         ranking = self.cache.kept(name, Ranking, lambda: self._ranked(module), lambda r: r.quiet)
         return Kernels(ranking.names, ranking.left_out)
+
+    def with_plan(
+        self, *, searches: bool = False, trains: bool = False, share: float = 1.0
+    ) -> Session:
+        """Time one evaluation and divide `limits.minutes`; said before the long work begins."""
+        with self.ledger.spends(EVALUATING):
+            work = work_of(self.data, self.recipe, searches, trains, share)
+            if self.data is not None:
+                self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
+            self.time.knows_opening(self.ledger.total(OPENING))
+            # A run that goes on scores on the same examples as before.
+            kept = self.journal.kept("sizes", Sizes, lambda: Sizes.of(self.time.make(work)))
+            made = self.time.make(work, kept)
+            self.time.planned = planned_seconds(made, self.time.costs, work, self.ledger.seconds)
+            for line in plan_lines(made, self.time, work):
+                self.progress.note(line)
+            if self.data is None:
+                return self
+            evaluation = Evaluation.of(
+                self.data, self.original, self.device, self.job.seed, kept.decided_on,
+                kept.scored_on,
+            )  # fmt: skip
+        data = replace(self.data, held_out=evaluation.held_out.batches)
+        return replace(self, data=data, evaluation=evaluation)
+
+    @contextmanager
+    def verifying(self) -> Iterator[list[float]]:
+        """A fresh process at work; the list takes the seconds that it evaluated for."""
+        judging: list[float] = []
+        begun = working()
+        with self.ledger.spends(VERIFYING):
+            yield judging
+        self.ledger.moved(sum(judging), VERIFYING, JUDGING)
+        self.time.saw("verification", max(0.0, working() - begun - sum(judging)))
 
     def trusted(self, name: str) -> str:
         """`name`, or the best there is where it is left out."""
@@ -174,7 +218,8 @@ class Session:
 
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
-        ranking = self._ranked(module)
+        with self.ledger.spends(MEASURING):
+            ranking = self._ranked(module)
         self.exclusions.note_runtimes(ranking.left_out)
         return ranking.names[0]
 
@@ -204,7 +249,9 @@ class Session:
         return module
 
     def context(self, module: GraphModule) -> Context:
-        train = self.data.train if self.data else None
+        train = (
+            FirstBatches(self.data.train, deadline=self.time.work_deadline) if self.data else None
+        )
         return Context(
             module, self.inputs, train, self.device, self.job.seed,
             lowered=self.job.target.runtime != PLAIN, model=self.source.module,
@@ -212,19 +259,37 @@ class Session:
 
     def latency(self, module: nn.Module, seconds: float = 2.0) -> Latency:
         """Measured latency of a module as it is (eager, or already prepared)."""
-        with kept_state(module):
+        with self.ledger.spends(MEASURING), kept_state(module):
             return latency_of(module, self.inputs, self.job.target, seconds)
 
     def relative_latency(
         self, module: GraphModule, runtimes: tuple[str, ...] = ()
     ) -> tuple[Latency, str]:
         """Of a graph in ms of `reference`, and the runtime it is fastest with (of `runtimes`)."""
-        return self.baseline.relative_latency(
-            self.source.module, module, self.inputs, self.job.target, runtimes or self.runtimes
-        )
+        with self.ledger.spends(MEASURING):
+            return self.baseline.relative_latency(
+                self.source.module, module, self.inputs, self.job.target, runtimes or self.runtimes
+            )
 
-    def accuracy(self, module: nn.Module) -> float | None:
-        return self.data.accuracy(module, self.device)[0] if self.data else None
+    def drop(self, before: nn.Module, after: nn.Module, limit: float) -> Drop | None:
+        """The fall of the metric on as many examples as tell whether it is above `limit`."""
+        if self.evaluation is None:
+            return None
+        with self.ledger.spends(EVALUATING):
+            sample = self.evaluation.on_the_way
+            return sample.drop(before, after, limit, self.time.work_deadline)
+
+    def held_out(self, module: nn.Module | None) -> HeldOut:
+        """Of a candidate, or of the original for None. Only with data and a plan."""
+        assert self.evaluation is not None
+        with self.ledger.spends(EVALUATING):
+            return self.evaluation.held_out.score(module)
+
+    @property
+    def last_word(self) -> EvaluationPart:
+        """The evaluation data that the fresh process reads."""
+        made = self.time.made
+        return EvaluationPart(made.examples if made else 0, self.time.judging_seconds)
 
     def notices(self) -> tuple[Notice, ...]:
         notices = (
@@ -239,7 +304,12 @@ class Session:
 
 def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
-    started = working()
+    time, ledger = TimePlan(60.0 * recipe.limits.minutes), Ledger()
+    with ledger.spends(OPENING):
+        return replace(_opened(job, recipe, progress), time=time, ledger=ledger)
+
+
+def _opened(job: Job, recipe: Recipe, progress: Progress) -> Session:
     prepare_machine(job.target, job.seed)
     progress.stage("loading")
     source = open_source(job)
@@ -270,7 +340,7 @@ def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
         target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
         replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
-        Exclusions(progress), started=started, remarks=remarks,
+        Exclusions(progress), remarks=remarks,
     )  # fmt: skip
 
 

@@ -14,17 +14,16 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.layer_settings import Quantize
 from ..configs.recipe import Step as RecipeStep
 from ..configs.settings import Compensate, Finetune
-from ..core.records import Comparison, LeftAlone, StepRecord
+from ..core.records import Comparison, StepRecord
 from ..graph.capture import clone
 from ..graph.edits.apply import (
     DropBlock,
     Edit,
     FoldBatchNorm,
     Slice,
-    apply,
-    edits_from_json,
     edits_to_json,
 )
+from ..profiling.closeness import plain_outputs
 from ..search.decision import Decision
 from ..search.number_formats import takes_a_format
 from ..search.target import is_set
@@ -32,31 +31,12 @@ from ..search.variant import Variant
 from .baseline import compared
 from .candidates import fit, new_candidate, plan_step
 from .distributed import finetune_on_all
+from .evaluation import Drop
 from .exclusions import reason_of
+from .ledger import EVALUATING, MEASURING, TRAINING
 from .session import Session
 from .stages import VERIFYING
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished step as the journal keeps it. `weights` only where edits don't make them.
-
-    `runtime`: what the variant runs under after it.
-    """
-
-    step: StepRecord
-    edits: list[dict[str, Any]]
-    left_alone: tuple[LeftAlone, ...]
-    weights: dict[str, Any]
-    runtime: str
-
-    def redone(self, variant: Variant) -> Variant:
-        """The variant as it was after this step."""
-        edits = edits_from_json(self.edits)
-        module = apply(variant.module, edits)
-        if self.weights:
-            module.load_state_dict(self.weights)
-        return variant.edited(module, edits).with_step(self.step, self.left_alone)
+from .tried_steps import Done, Seen
 
 
 @dataclass(frozen=True)
@@ -148,22 +128,25 @@ class StepRunner:
         if _epochs(step) and session.data is not None:
             changed, trained = self._rounded(changed, [*variant.edits, *plan.edits], step)
         runtime = session.runtime_that_runs(changed, self._runtime(variant, changed, plan))
-        before, after, comparison = compared(
-            ((variant.module, variant.runtime), (changed, runtime)),
-            session.inputs,
-            session.job.target,
-            session.progress,
-        )
-        quality = session.accuracy(variant.module), session.accuracy(changed)
-        objection = None if self.as_written else self._objection(step, plan, comparison, quality[1])
+        with session.ledger.spends(MEASURING):
+            before, after, comparison = compared(
+                ((variant.module, variant.runtime), (changed, runtime)),
+                session.inputs,
+                session.job.target,
+                session.progress,
+            )
+        objection = None if self.as_written else self._too_slow(step, plan, comparison)
+        seen = Seen() if objection else self._seen(variant, changed, step)
+        if not self.as_written:
+            objection = objection or self._too_lossy(step, plan, seen.drop)
         row = StepRecord(
             step.name,
             _plain(step),
             "kept" if objection is None else "rolled back",
-            (objection or _why(comparison, self.as_written)) + trained,
+            (objection or _why(comparison, self.as_written)) + seen.text + trained,
             before.value_ms,
             after.value_ms,
-            *quality,
+            *seen.figures,
             edits=len(plan.edits),
         )
         if objection is not None:
@@ -178,38 +161,55 @@ class StepRunner:
             return self.session.runtime_for(changed, variant.runtime)
         return self.session.fastest_runtime(changed)
 
-    def _objection(
-        self, step: RecipeStep, plan: Plan, comparison: Comparison, accuracy: float | None
-    ) -> str | None:
-        """The reason to undo the step; None if it stays."""
+    def _too_slow(self, step: RecipeStep, plan: Plan, comparison: Comparison) -> str | None:
+        """The reason to undo the step for its latency; None if it stays."""
         # What the search built upon stays: its units are numbered without those that went before.
         built_upon = self.decision is not None and _is_ahead(self.session, step)
         droppable = plan.must_be_faster or (ADJUSTERS[step.name].lossless and not built_upon)
         if comparison.finding == "slower" and droppable:
             return "measured slower on this machine"
-        if not plan.must_be_faster:
-            return None
-        if comparison.finding != "faster":
+        if plan.must_be_faster and comparison.finding != "faster":
             return "measured no faster on this machine, and it is not exact"
-        if self.decision is not None and self.decision.takes(step):
-            return None  # weighed against narrower layers; the limit is judged on the whole
-        start, limit = (
-            self.session.accuracy(self.session.original),
-            self.session.recipe.limits.max_drop,
-        )
-        if accuracy is not None and start is not None and start - accuracy > limit:
-            return f"faster, but {start:.4f} -> {accuracy:.4f} is more than `limits.max_drop`"
         return None
 
+    def _too_lossy(self, step: RecipeStep, plan: Plan, drop: Drop | None) -> str | None:
+        """The reason to undo the step for what it costs against the original."""
+        if not plan.must_be_faster or drop is None or not drop.above:
+            return None
+        if self.decision is not None and self.decision.takes(step):
+            return None  # weighed against narrower layers; the limit is judged on the whole
+        figures = f"{drop.before:.4f} -> {drop.after:.4f}"
+        return f"faster, but {figures} is more than `limits.max_drop`"
+
+    def _seen(self, variant: Variant, changed: GraphModule, step: RecipeStep) -> Seen:
+        """Outputs on samples where the step is exact by construction, else the metric."""
+        session = self.session
+        if ADJUSTERS[step.name].lossless:
+            with session.ledger.spends(EVALUATING):
+                match = plain_outputs(variant.module, session.probes).closeness(changed)
+            if match.error == 0.0:
+                return Seen("; the same outputs")
+            if match.holds:
+                return Seen(f"; outputs within {match.error:.1e} of those before")
+        drop = session.drop(session.original, changed, session.recipe.limits.max_drop)
+        return Seen() if drop is None else Seen(f"; judged {drop.where}", drop)
+
     def _train(self, variant: Variant, step: RecipeStep) -> tuple[Variant, StepRecord]:
-        before = self.session.accuracy(variant.module)
-        train = self._compensate if step.name == "compensate" else self._finetune
-        trained, reason = train(variant, step)
-        accuracy = self.session.accuracy(variant.module if trained is None else trained)
-        status: Any = "rolled back" if trained is None else "kept"
-        row = _row(step, status, reason)
-        row = replace(row, accuracy_before=before, accuracy_after=accuracy)
-        return (variant if trained is None else variant.edited(trained, ())), row
+        session, train = self.session, self._finetune
+        if step.name == "compensate":
+            train = self._compensate
+        with session.ledger.spends(TRAINING):
+            trained, reason = train(variant, step)
+        row = _row(step, "rolled back" if trained is None else "kept", reason)
+        if trained is None:
+            return variant, row
+        drop = session.drop(variant.module, trained, 0.0)
+        if drop is not None:
+            row = replace(
+                row, reason=f"{reason}; judged {drop.where}",
+                accuracy_before=drop.before, accuracy_after=drop.after,
+            )  # fmt: skip
+        return variant.edited(trained, ()), row
 
     def _compensate(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
         session, data, settings = self.session, self.session.data, step.settings
@@ -244,8 +244,9 @@ class StepRunner:
         self, module: GraphModule, edits: Sequence[Edit], settings: Finetune
     ) -> tuple[bool, str]:
         session = self.session
-        deadline = session.deadline - 0.25 * 60 * session.recipe.limits.minutes
-        trained = finetune_on_all(session, module, edits, settings, deadline)
+        deadline = session.time.training_deadline
+        with session.ledger.spends(TRAINING), session.time.training():
+            trained = finetune_on_all(session, module, edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
             f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "

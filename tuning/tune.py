@@ -11,7 +11,7 @@ from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 from ..core.progress import Progress
 from ..core.records import Latency, Record
-from ..search.target import feasibility
+from ..search.target import budget_ms, feasibility, is_set
 from ..search.trials import candidate
 from ..search.variant import Variant
 from .candidates import build
@@ -19,8 +19,11 @@ from .conclusion import conclude
 from .contest import Contest, Lossless
 from .delivery import Outcome, baseline_record
 from .job import Job
+from .ledger import BUILDING
 from .session import Session, open_session
 from .stages import OPENING, expected
+
+SURE = 0.9  # of the budget
 
 
 def tune(
@@ -49,7 +52,8 @@ def tune(
     progress.stage("measuring the baseline")
     session = session.with_baseline()
     record = baseline_record(session, "tune", session.reference)
-    variant = build(session, None, lossless=True)
+    with session.ledger.spends(BUILDING), session.time.building():
+        variant = build(session, None, lossless=True)
     progress.stage("choosing kernels")
     session = session.with_kernels(variant.module)
     lossless = session.journal.kept(
@@ -60,20 +64,31 @@ def tune(
     if dry_run:
         progress.note(_feasible(session, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
+    session = _planned(session, lossless)
     progress.note(_feasible(session, lossless.latency))
     contest = Contest(session, record, lossless, out, _prunes(recipe), _trades(recipe))
-    outcome = conclude(contest, out, force)
+    with session.ledger.spends(BUILDING):
+        outcome = conclude(contest, out, force)
     session.journal.remove()
     return outcome
 
 
 def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
-    free, runtime = session.relative_latency(variant.module)
-    tried = (
-        candidate("original", record.baseline, session.accuracy(session.original)),
-        candidate("lossless", free, session.accuracy(variant.module)),
-    )
+    with session.time.measuring():
+        free, runtime = session.relative_latency(variant.module)
+    tried = (candidate("original", record.baseline, None), candidate("lossless", free, None))
     return Lossless(free, runtime, tried)
+
+
+def _planned(session: Session, lossless: Lossless) -> Session:
+    """The session with the plan of what is left of its time."""
+    recipe, target, whole = session.recipe, session.job.target, session.reference.value_ms
+    budget = budget_ms(target, session.reference, session.quiet_ms)
+    # What is just enough may turn out not to be.
+    more = target.fastest or (is_set(target) and lossless.latency.high_ms > SURE * budget)
+    searches, trains = more and _prunes(recipe) is not None, more and _trades(recipe)
+    wanted = budget if trains and is_set(target) else lossless.latency.value_ms
+    return session.with_plan(searches=searches, trains=trains, share=min(1.0, wanted / whole))
 
 
 def _feasible(session: Session, lossless: Latency) -> str:

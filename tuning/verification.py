@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,13 @@ from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
+from ..configs.recipe import Recipe
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.processes import die_with_parent, python
-from ..core.records import Latency, Verification
+from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
-from ..data.load import load_data
+from ..data.load import Data, load_data
 from ..profiling.closeness import plain_outputs
 from ..profiling.questions import Clear
 from ..profiling.state import kept_state
@@ -37,14 +40,15 @@ from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from .judgements import Judgements
 from .probes import probes
-from .quality import quality_of
+from .quality import ALL, EvaluationPart, quality_of
 
 
 @dataclass(frozen=True)
 class VerificationRequest:
     """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
-    the data; `judged`: the metric is evaluated, too."""
+    the data; `judged`: the metric is evaluated, too, on `part` of them."""
 
     job: Job
     folder: str
@@ -53,17 +57,21 @@ class VerificationRequest:
     recipe: str
     judged: bool
     parent: int
+    part: EvaluationPart = ALL
 
 
 def verify(
-    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
-) -> Verification:
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool,
+    part: EvaluationPart = ALL,
+) -> Verification:  # fmt: skip
     """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
 
     Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
     MeasureError with the other process's sentence where it fails.
     """
-    request = VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, os.getpid())
+    request = VerificationRequest(
+        job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part
+    )
     done = subprocess.run(
         python("-m", "modelspeed.tuning.verification"),
         input=json.dumps(to_json(request)),
@@ -98,16 +106,40 @@ def verify_here(request: VerificationRequest) -> Verification:
     data = load_data(recipe, program_inputs(source))
     outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
-    quality = None
+    quality, begun = None, time.monotonic()
     if request.judged:
-        quality = quality_of(original, variant.module, inputs, data, device, job.seed + 1)
+        modules, manifest = (original, variant.module), artifact.manifest
+        quality = _quality(request, recipe, manifest, modules, inputs, data)
+    judging_seconds = round(time.monotonic() - begun, 3)
     timed = _timed(request, original, variant.module, inputs)
     baseline, final = timed.rows
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     quieter = min(request.usual_ms, baseline.value_ms)
     if timed.disturbed:
         comparison = widened(comparison, baseline.value_ms / quieter)
-    return Verification(baseline, final, comparison, closeness, quality, quieter, timed.disturbed)
+    return Verification(
+        baseline, final, comparison, closeness, quality, quieter, timed.disturbed,
+        judging_seconds=judging_seconds,
+    )  # fmt: skip
+
+
+def _quality(
+    request: VerificationRequest,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    modules: tuple[nn.Module, nn.Module],
+    inputs: Inputs,
+    data: Data | None,
+) -> Quality:
+    """Accuracy and agreement; of models that were judged on the same data before, as known."""
+    job = request.job
+    weights = str(manifest["source_sha256"]), f"{manifest['weights_sha256']} {manifest['runtime']}"
+    kept = Judgements.of(recipe, request.part, job.seed + 1, job.target.threads)
+
+    def judged(first: nn.Module, second: nn.Module, *rest: Any) -> tuple[float, float, float, int]:
+        return kept.judge(list(zip((first, second), weights, strict=True)), *rest)
+
+    return quality_of(*modules, inputs, data, job.target.device, job.seed + 1, judged, request.part)
 
 
 def _timed(

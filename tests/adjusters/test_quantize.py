@@ -23,7 +23,7 @@ from modelspeed.graph.edits.apply import (
     edits_to_json,
 )
 from modelspeed.graph.lowering.lower import lowerings
-from modelspeed.profiling.accuracy import agreement
+from modelspeed.profiling.side_by_side import agreement
 from torch import nn
 
 DATA = [(pico.images(16, seed), None) for seed in range(2)]

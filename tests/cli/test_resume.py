@@ -129,9 +129,9 @@ def test_apply_goes_on_and_says_how_after_ctrl_c(folder, apply):
     code, err = apply("--resume", stop="fine-tuning")
     assert code == 130 and "no journal of this run was found" in err
     assert err.endswith(f"ckpt.pt --threads 1 --out {folder / 'o'} --resume\n")
-    assert len(journal(folder)) == 4
+    assert len(journal(folder)) == 5
     code, err = apply("--resume")
-    assert code == 0 and "journal: baseline, kernels, prune, scale\n" in err
+    assert code == 0 and "journal: baseline, kernels, sizes, prune, scale\n" in err
     assert journal(folder) == [] and (folder / "o" / "model.pt2").is_file()
     assert not Heard.last.coming and Heard.last.stages[-1] == "verifying in a fresh process"
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 from modelspeed.core.errors import DataError
-from modelspeed.profiling.accuracy import agreement, divergence, evaluate
+from modelspeed.profiling.accuracy import evaluate
+from modelspeed.profiling.side_by_side import agreement, divergence
 from torch import nn
 
 EYE = torch.eye(6)

@@ -193,7 +193,7 @@ class NoisyLab(FakeLab):
         slow = self._slowdown(2 * seconds)
         self.spend(2 * seconds)
         before, true = ORIGINAL_MS * slow * self._jitter(), self.true_ms(decision)
-        name = repr(sorted(map(str, decision.dropped.items())) + [len(decision.taken)])
+        name = repr([*sorted(map(str, decision.dropped.items())), len(decision.taken)])
         if name not in self.biases:
             self.biases[name] = self.chance.uniform(0.95, 1.05)
         after = true * slow ** self.biases[name] * self._jitter()

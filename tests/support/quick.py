@@ -35,10 +35,10 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
 
 
 def _verify(
-    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool, *part: Any
 ) -> verify.Verification:
     return verify.verify_here(
-        verify.VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, 0)
+        verify.VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, 0, *part)
     )
 
 

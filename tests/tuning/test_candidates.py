@@ -15,13 +15,17 @@ from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import SpatialFactor, apply
 from modelspeed.search.variant import Variant
 from modelspeed.tuning.candidates import fit
+from modelspeed.tuning.time_plan import TimePlan
 
 COMPENSATE = make_step("compensate").settings
 
 
 def session_of(original, data):
     return SimpleNamespace(
-        original=original, data=SimpleNamespace(calibration=data, train=data), device="cpu"
+        original=original,
+        data=SimpleNamespace(calibration=data, train=data),
+        device="cpu",
+        time=TimePlan(),
     )
 
 

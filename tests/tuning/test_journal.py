@@ -24,7 +24,7 @@ from modelspeed.search.space import Ranking
 from modelspeed.search.variant import Variant
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.journal import KEPT_DAYS, Journal, key_of
-from modelspeed.tuning.steps import Done
+from modelspeed.tuning.tried_steps import Done
 
 TRIAL = Trial({"a": 1}, 2.0, 0.5, Latency(50.0, 1.0, 0.9, 1.1, (1.0, 1.1)), "plain")
 DEPTH = DroppableBlocks(

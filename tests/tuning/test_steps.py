@@ -8,6 +8,7 @@ import pytest
 from modelspeed.adjusters.plan import Plan
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.records import Comparison
+from modelspeed.tuning.evaluation import Drop
 from modelspeed.tuning.steps import StepRunner
 
 FOUND = {
@@ -33,12 +34,8 @@ FOUND = {
     ],
 )
 def test_a_step_goes_where_it_does_not_help(name, must_be_faster, found, accuracy, reason):
-    limits = SimpleNamespace(max_drop=0.02)
-    session = SimpleNamespace(
-        original=None, recipe=SimpleNamespace(limits=limits), accuracy=lambda _: 0.9
-    )
-    run = StepRunner(session, None)
-    said = run._objection(
-        make_step(name), Plan(must_be_faster=must_be_faster), FOUND[found], accuracy
-    )
+    step, plan = make_step(name), Plan(must_be_faster=must_be_faster)
+    drop = None if accuracy is None else Drop(0.9, accuracy, 100, 0.9 - accuracy > 0.02)
+    run = StepRunner(SimpleNamespace(recipe=None), None)
+    said = run._too_slow(step, plan, FOUND[found]) or run._too_lossy(step, plan, drop)
     assert said is None if reason is None else reason in said

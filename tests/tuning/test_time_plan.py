@@ -1,0 +1,136 @@
+"""The minutes, divided: what comes last is kept free first."""
+
+from __future__ import annotations
+
+import pytest
+from modelspeed.tuning.ledger import JUDGING, VERIFYING
+from modelspeed.tuning.time_plan import (
+    Costs,
+    Sizes,
+    TimePlan,
+    Work,
+    plan_lines,
+    planned_seconds,
+    schedule,
+)
+
+COSTS = Costs(reading=1e-3, forward=3.5e-3, building=1.0, measuring=1.5, step=0.2, verification=15)
+WORK = Work(total=10_000, decisions=4, training_steps=300, searches=True, has_data=True, share=0.5)
+
+
+class Clock:
+    now = 50.0
+
+    def __call__(self):
+        return self.now
+
+
+def plan_of(limit, costs=COSTS):
+    clock = Clock()
+    return TimePlan(limit, clock, clock.now, costs), clock
+
+
+def evaluating(made, work=WORK, costs=COSTS):
+    rows = planned_seconds(made, costs, work, {})
+    return sum(s for what, s in rows.items() if what.startswith("evaluating"))
+
+
+@pytest.mark.parametrize("limit", [300, 600, 1200])
+@pytest.mark.parametrize("slower", [1, 10, 100])
+def test_evaluation_takes_at_most_its_share_of_the_limit(limit, slower):
+    costs = Costs(reading=1e-3 * slower, forward=3.5e-3 * slower)
+    made = schedule(costs, WORK, limit, limit - 30)
+    assert evaluating(made, costs=costs) <= 0.151 * limit
+    assert made.scored_on <= 2048 and made.decided_on <= 2048
+
+
+def test_parts_sum_to_what_is_left_with_two_rounds_and_a_training():
+    made = schedule(COSTS, WORK, 600, 560)
+    assert made.rounds == 2 and not any("round" in one for one in made.cut)
+    assert made.training == pytest.approx(300 * 0.2 * 1.1)
+    assert made.scored_on >= 128
+    whole = made.search + made.training + made.judging + 2 * COSTS.verification + COSTS.writing
+    assert whole == pytest.approx(560) and made.candidates == int(made.search / 2.5)
+
+
+def test_all_of_the_data_is_read_where_it_fits_and_a_part_is_said_where_not():
+    assert schedule(COSTS, WORK, 1200, 1150).examples == 0
+    short = schedule(COSTS, WORK, 200, 180)
+    assert 0 < short.examples < 10_000
+    assert f"the last word on {short.examples:,} of 10,000 examples" in short.cut
+
+
+@pytest.mark.parametrize("left", [1, 20, 40, 60, 100, 200])
+def test_what_does_not_fit_is_said(left):
+    made = schedule(COSTS, WORK, 200, left)
+    assert made.search >= 0 and made.training >= 0 and made.judging >= 0
+    if left < 60:
+        assert "one round of verification instead of two" in made.cut and made.rounds == 1
+        assert any(one.startswith("training of about") for one in made.cut)
+
+
+def test_the_plan_is_a_few_short_lines():
+    time, _ = plan_of(200)
+    made = time.make(WORK)
+    lines = plan_lines(made, time, WORK)
+    assert 5 <= len(lines) <= 6 and all(len(line) < 130 for line in lines)
+    text = "\n".join(lines)
+    for part in ("evaluation: ", " of 10,000 examples", "candidates", "training: ", "2 rounds"):
+        assert part in text
+    alone = plan_lines(time.make(Work()), time, Work())
+    assert [line.split(":")[0] for line in alone] == ["plan", "verification"]
+
+
+def test_a_plan_that_goes_on_keeps_the_sizes_of_before():
+    time, _ = plan_of(600)
+    assert time.make(WORK, Sizes(7, 9)).scored_on == 9
+
+
+def played(limit, candidate, step, verification, example):
+    """A run whose stages take what they take, while the plan knows only estimates of them."""
+    guess = Costs(reading=0.0, forward=example / 1.5, building=1.0, measuring=1.5, step=0.1)
+    time, clock = plan_of(limit, guess)
+    clock.now += 20
+    made, rounds = time.make(WORK), 0
+
+    def verify(judged):
+        clock.now += verification
+        time.saw("verification", verification)
+        seconds = time.judging_seconds
+        clock.now += min(seconds, (made.examples or WORK.total) * example) if judged else 0.0
+
+    while time.in_search():
+        with time.timed("building"):
+            clock.now += candidate
+    verify(False)
+    while True:
+        deadline = time.training_deadline
+        with time.training():
+            for _ in range(WORK.training_steps):
+                clock.now += step
+                if clock.now > deadline:
+                    break
+        verify(True)
+        rounds += 1
+        if rounds == 4 or not time.another_final_fits():
+            break
+    return clock.now - time.started, rounds
+
+
+@pytest.mark.parametrize("limit", [300, 600])
+@pytest.mark.parametrize("candidate", [0.5, 10, 25])
+@pytest.mark.parametrize("step", [0.01, 0.5, 10])
+@pytest.mark.parametrize("verification", [8, 20])
+@pytest.mark.parametrize("example", [1e-4, 1e-2, 1.0])
+def test_a_run_ends_in_time_whatever_its_work_turns_out_to_take(
+    limit, candidate, step, verification, example
+):
+    seconds, rounds = played(limit, candidate, step, verification, example)
+    assert seconds <= 1.05 * limit + 30 and rounds >= 1
+
+
+def test_planned_rows_hold_what_is_gone_already():
+    time, _ = plan_of(600)
+    made = time.make(WORK)
+    rows = planned_seconds(made, time.costs, WORK, {VERIFYING: 4.0})
+    assert rows[VERIFYING] == 34.0 and rows[JUDGING] == round(made.judging, 1)

@@ -1,0 +1,193 @@
+"""Evaluations of whole models that later runs need not make again.
+
+Kept only for data that lies on disk, under the hash of all that a result depends on: names, sizes
+and times of the data's files, the recipe's words on them, the metric, the weights, and the outputs
+on the first batch, bit by bit, so that changed code or another kernel is another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..configs.recipe import METRICS, Recipe
+from ..configs.references import DATA, FILE, parse_reference
+from ..core.cache import cache_folder
+from ..core.files import write_whole
+from ..profiling.accuracy import (
+    AnyMetric,
+    Forward,
+    Score,
+    in_eval_mode,
+    outputs_on,
+    split_batch,
+)
+from ..profiling.side_by_side import another, judge
+from .journal import state_of
+from .quality import EvaluationPart
+
+KEPT_DAYS = 60
+
+
+@dataclass
+class Judgement:
+    """One model on one part of the data: its metric, and the class it chose for each example."""
+
+    score: float
+    chosen: Tensor
+
+
+@dataclass
+class OneModel:
+    """A model under way through the data. `weights`: their digest."""
+
+    forward: Forward
+    weights: str
+    score: Score
+    chosen: list[Tensor] = field(default_factory=list)
+
+    def add(self, outputs: Tensor, targets: Tensor, index: int) -> None:
+        self.score.add(outputs, targets, index)
+        self.chosen.append(outputs.argmax(1).to("cpu", torch.int32))
+
+    @property
+    def judgement(self) -> Judgement:
+        return Judgement(self.score.result(), torch.cat(self.chosen))
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Those of one data set, metric and part. Without a `key` nothing is kept."""
+
+    key: str | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, part: EvaluationPart, seed: int, threads: int) -> Judgements:
+        state = _data_state(recipe)
+        if state is None or recipe.data is None:
+            return cls()
+        facts = [
+            version("modelspeed"), torch.__version__, recipe.data.model_dump_json(),
+            str(part.examples), str(seed), str(threads), *state,
+        ]  # fmt: skip
+        return cls(hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+
+    def judge(
+        self,
+        models: Sequence[tuple[Forward, str]],
+        batches: Iterable[Any],
+        metric: AnyMetric,
+        device: str,
+    ) -> tuple[float, float, float, int]:
+        """As `profiling.side_by_side.judge`, of the original and the final (model, weights' hash).
+
+        What is known is not evaluated again.
+        """
+        other = another(metric)
+        if self.key is None or other is None:
+            return judge(models[0][0], models[1][0], batches, metric, device)
+        rows = [
+            OneModel(forward, weights, Score(one))
+            for (forward, weights), one in zip(models, (metric, other), strict=True)
+        ]
+        found = self._found(rows, batches, device)
+        if found is None:
+            return judge(models[0][0], models[1][0], batches, metric, device)
+        before, after = found
+        count = len(before.chosen)
+        same = float((before.chosen == after.chosen).double().mean())
+        return before.score, after.score, same, count
+
+    def _found(
+        self, rows: list[OneModel], batches: Iterable[Any], device: str
+    ) -> tuple[Judgement, Judgement] | None:
+        """Both judgements in one pass of what is not known; None where outputs are not classes."""
+        with torch.inference_mode():
+            stream = iter(batches)
+            first = next(stream, None)
+            if first is None:
+                return None
+            inputs, targets = split_batch(first, 0)
+            outputs = [_run(row.forward, inputs, 0, device) for row in rows]
+            if any(x.dim() != 2 or x.shape[1] < 2 for x in outputs):
+                return None
+            keys = [self._name(r.weights, x) for r, x in zip(rows, outputs, strict=True)]
+            known = [_read(key) for key in keys]
+            todo = [row for row, one in zip(rows, known, strict=True) if one is None]
+            for row, x in zip(rows, outputs, strict=True):
+                row.add(x, targets.to(device), 0)
+            if todo:
+                _pass(todo, stream, device)
+        made = [one or row.judgement for row, one in zip(rows, known, strict=True)]
+        if len(made[0].chosen) != len(made[1].chosen):
+            return None  # a pass that was cut short says nothing beside a whole one
+        for key, one, judged in zip(keys, known, made, strict=True):
+            if one is None:
+                _write(key, judged)
+        return made[0], made[1]
+
+    def _name(self, weights: str, outputs: Tensor) -> str:
+        bits = outputs.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        return hashlib.sha256(f"{self.key} {weights} ".encode() + bits).hexdigest()[:32]
+
+
+def _run(forward: Forward, inputs: Any, index: int, device: str) -> Tensor:
+    with in_eval_mode(forward):
+        return outputs_on(forward, inputs, index, device)
+
+
+def _pass(rows: list[OneModel], stream: Iterator[Any], device: str) -> None:
+    """The rest of the batches, of which the first is in already."""
+    for index, batch in enumerate(stream, start=1):
+        inputs, targets = split_batch(batch, index)
+        for row in rows:
+            row.add(_run(row.forward, inputs, index, device), targets.to(device), index)
+
+
+def _data_state(recipe: Recipe) -> list[str] | None:
+    """The files that the data and the metric consist of; None where nobody can tell."""
+    if recipe.data is None:
+        return None
+    reference = parse_reference(recipe.data.factory, DATA)
+    if reference is None or reference.kind == FILE or reference.path(recipe.base) is None:
+        return None  # a function's result depends on anything
+    if recipe.data.metric not in METRICS and recipe.data.metric.partition(":")[0].endswith(".py"):
+        return None
+    lines = state_of(recipe.data.factory, Path(recipe.base))
+    return [hashlib.sha256(line).hexdigest() for line in lines]
+
+
+def _folder() -> Path:
+    return cache_folder() / "judgements"
+
+
+def _read(name: str) -> Judgement | None:
+    try:
+        with safe_open(_folder() / f"{name}.safetensors", framework="pt") as file:
+            score = float((file.metadata() or {})["score"])
+            return Judgement(score, file.get_tensor("chosen"))
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+
+
+def _write(name: str, judged: Judgement) -> None:
+    with suppress(OSError):  # a full disk costs the next run a pass
+        _folder().mkdir(parents=True, exist_ok=True)
+        data = save({"chosen": judged.chosen}, {"score": repr(judged.score)})
+        write_whole(_folder() / f"{name}.safetensors", data)
+        old = time.time() - KEPT_DAYS * 86400
+        for path in _folder().iterdir():
+            if path.stat().st_mtime < old:
+                path.unlink(missing_ok=True)
