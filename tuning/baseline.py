@@ -49,6 +49,7 @@ class Baseline:
         inputs: Inputs,
         target: Target,
         runtimes: tuple[str, ...],
+        attempts: int = 2,
     ) -> tuple[Latency, str]:
         """Latency of a graph in ms of `latency`, and of `runtimes` the one it is fastest with.
 
@@ -78,7 +79,7 @@ class Baseline:
         # Measured again if the original is slower than it has been here: the ratio cancels a slower
         # clock, but other disturbances (busy cores, slow thread syncs) hit variants unequally.
         with kept_state(original):
-            first, *rows = undisturbed(attempt, self.quiet_ms, attempts=2).rows
+            first, *rows = undisturbed(attempt, self.quiet_ms, attempts).rows
         best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
         ratio, low, high = paired_ratio(first.samples_ms, rows[best].samples_ms, target.percentile)
         whole = self.latency.value_ms

@@ -33,7 +33,7 @@ from ..search.variant import Variant
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
 from .stages import VERIFYING
-from .verification import verify
+from .verification import PATIENCE, verify
 
 Kind = Literal["tune", "apply", "profile"]
 EXACT = ("original", "lossless")  # candidates with the original's accuracy
@@ -188,7 +188,7 @@ def verified(
             with session.verifying() as spent:
                 checked = verify(
                     session.job, artifact.folder, recipe, usual_ms, seconds, judged,
-                    session.last_word,
+                    session.last_word, session.time.patience if judged else PATIENCE,
                 )  # fmt: skip
                 spent.append(checked.judging_seconds)
             session.baseline.note(checked.baseline.value_ms)

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..backends.agreement import agreeing
-from ..backends.ranking import Ranking, rank_backends
+from ..backends.ranking import RuntimeRanking, rank_backends
 from ..backends.registry import (
     PLAIN,
     first_ready,
@@ -160,7 +160,9 @@ class Session:
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
-        ranking = self.cache.kept(name, Ranking, lambda: self._ranked(module), lambda r: r.quiet)
+        ranking = self.cache.kept(
+            name, RuntimeRanking, lambda: self._ranked(module), lambda r: r.quiet
+        )
         return Kernels(ranking.names, ranking.left_out)
 
     def with_plan(
@@ -223,7 +225,7 @@ class Session:
         self.exclusions.note_runtimes(ranking.left_out)
         return ranking.names[0]
 
-    def _ranked(self, module: GraphModule) -> Ranking:
+    def _ranked(self, module: GraphModule) -> RuntimeRanking:
         target = self.job.target
         return rank_backends(module, self.inputs, target.runtime, self.probes)
 
@@ -263,13 +265,14 @@ class Session:
             return latency_of(module, self.inputs, self.job.target, seconds)
 
     def relative_latency(
-        self, module: GraphModule, runtimes: tuple[str, ...] = ()
+        self, module: GraphModule, runtimes: tuple[str, ...] = (), attempts: int = 2
     ) -> tuple[Latency, str]:
         """Of a graph in ms of `reference`, and the runtime it is fastest with (of `runtimes`)."""
         with self.ledger.spends(MEASURING):
             return self.baseline.relative_latency(
-                self.source.module, module, self.inputs, self.job.target, runtimes or self.runtimes
-            )
+                self.source.module, module, self.inputs, self.job.target,
+                runtimes or self.runtimes, attempts,
+            )  # fmt: skip
 
     def drop(self, before: nn.Module, after: nn.Module, limit: float) -> Drop | None:
         """The fall of the metric on as many examples as tell whether it is above `limit`."""

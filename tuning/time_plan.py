@@ -28,6 +28,7 @@ ROUNDS = 2
 UNMEASURED_SHARE = 0.5  # for the search where nothing was planned
 MEASURED = 12.0  # seconds that a fresh process measures and compares for, until one is seen
 STEP_SECONDS = 2.0  # of measuring for one step of a recipe
+WAITED, PATIENT = 60.0, 0.4  # seconds at least, and of what is left, for a quiet machine
 SLACK = 1.1  # what is kept free for work that is measured to take 1
 
 
@@ -218,6 +219,13 @@ class TimePlan:
             return self.started + UNMEASURED_SHARE * self.limit
         more = (self.made.rounds - 1) * SLACK * self.costs.verification
         return self.end - self.final - more - self.made.training
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the last measurement may wait for a quiet machine."""
+        if self.limit == math.inf:
+            return WAITED
+        return max(WAITED, PATIENT * self.left)
 
     def in_search(self) -> bool:
         return self.clock() < self.search_deadline

@@ -11,6 +11,7 @@ from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 from ..core.progress import Progress
 from ..core.records import Latency, Record
+from ..profiling.undisturbed import ATTEMPTS
 from ..search.target import budget_ms, feasibility, is_set
 from ..search.trials import candidate
 from ..search.variant import Variant
@@ -75,7 +76,8 @@ def tune(
 
 def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
     with session.time.measuring():
-        free, runtime = session.relative_latency(variant.module)
+        # Whether there is a search at all depends on it.
+        free, runtime = session.relative_latency(variant.module, attempts=ATTEMPTS)
     tried = (candidate("original", record.baseline, None), candidate("lossless", free, None))
     return Lossless(free, runtime, tried)
 

@@ -44,11 +44,14 @@ from .judgements import Judgements
 from .probes import probes
 from .quality import ALL, EvaluationPart, quality_of
 
+PATIENCE, MAX_ATTEMPTS = 60.0, 100
+
 
 @dataclass(frozen=True)
 class VerificationRequest:
     """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
-    the data; `judged`: the metric is evaluated, too, on `part` of them."""
+    the data; `judged`: the metric is evaluated, too, on `part` of them. `patience`: seconds that a
+    machine which is slower than that is measured again for."""
 
     job: Job
     folder: str
@@ -58,11 +61,12 @@ class VerificationRequest:
     judged: bool
     parent: int
     part: EvaluationPart = ALL
+    patience: float = PATIENCE
 
 
 def verify(
     job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool,
-    part: EvaluationPart = ALL,
+    part: EvaluationPart = ALL, patience: float = PATIENCE,
 ) -> Verification:  # fmt: skip
     """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
 
@@ -70,7 +74,7 @@ def verify(
     MeasureError with the other process's sentence where it fails.
     """
     request = VerificationRequest(
-        job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part
+        job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part, patience
     )
     done = subprocess.run(
         python("-m", "modelspeed.tuning.verification"),
@@ -159,7 +163,8 @@ def _timed(
         )
 
     with kept_state(original), kept_state(variant):
-        return undisturbed(attempt, request.usual_ms)
+        usual_ms, patience = request.usual_ms, request.patience
+        return undisturbed(attempt, usual_ms, attempts=MAX_ATTEMPTS, seconds=patience)
 
 
 def main() -> None:

@@ -128,10 +128,15 @@ class NoisyLab(FakeLab):
         loss = 0.0 if variant is None else self.of(variant.module.decision)[1]  # type: ignore[arg-type]
         return HeldOut(1.0 - loss + self.chance.gauss(0, 0.001) * bool(loss), loss)
 
-    def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
+    def latency(
+        self, variant: Variant, runtimes: tuple[str, ...] = (), attempts: int = 2
+    ) -> tuple[Latency, str]:
         decision: Decision = variant.module.decision  # type: ignore[assignment]
         rows = undisturbed(
-            lambda: self._pair(decision, 2.0), self.quiet_ms, attempts=2, waiting=self.waiting
+            lambda: self._pair(decision, 2.0),
+            self.quiet_ms,
+            attempts=attempts,
+            waiting=self.waiting,
         ).rows
         whole, ratio = self.reference.value_ms, rows[0].value_ms / rows[1].value_ms
         ms = whole / ratio
@@ -258,7 +263,7 @@ def run(lab: NoisyLab, seed: int, prefer: str = "target") -> Shipped:
     lab.open()
     search: Search | None = None
     limit = lab.recipe.limits.max_drop
-    free, _ = lab.latency(Variant(Module(LOSSLESS)))  # type: ignore[arg-type]
+    free, _ = lab.latency(Variant(Module(LOSSLESS)), attempts=4)  # type: ignore[arg-type]
     finished: dict[str, Done] = {}
 
     def contenders() -> Sequence[Contender[Decision]]:
