@@ -28,7 +28,7 @@ ALIKE = 0.05  # which of two so near is tried first does not matter
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedRuntimes:
     """Names of the runtimes worth trying, and those left out, with the reason.
 
     `quiet`: nothing else kept the machine busy meanwhile.
@@ -44,7 +44,7 @@ def rank_backends(
     inputs: Inputs,
     runtime: str,
     probes: Sequence[Inputs],
-) -> Ranking:
+) -> RankedRuntimes:
     """The runtimes worth trying on variants of `module`, the one measured fastest first.
 
     Left out are those that do not work with this model; and of the fast ones those that give other
@@ -55,7 +55,7 @@ def rank_backends(
     long for every variant: the last one is compiled (tuning/compare_backends.py).
     """
     if runtime == PLAIN:
-        return Ranking((PLAIN,))
+        return RankedRuntimes((PLAIN,))
     modules: dict[str, nn.Module] = {PLAIN: prepare(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
     for name in candidate_names(module, inputs):
@@ -74,7 +74,7 @@ def rank_backends(
     if PLAIN in measured and (not names or names[0] not in faster_than_plain):
         names = [PLAIN, *(n for n in names if n != PLAIN)][:2]
     limit = WORTH_TRYING * min((measured[n].value_ms for n in names), default=0.0)
-    return Ranking(
+    return RankedRuntimes(
         tuple(n for n in names if measured[n].value_ms <= limit) or (PLAIN,), tuple(rows), quiet
     )
 

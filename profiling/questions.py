@@ -106,7 +106,7 @@ class Order:
 
     def _interval(self, first: int, second: int) -> tuple[float, float, float]:
         alpha = ALPHA / LOOKS / max(1, len(self.rows) - 1)
-        return signed_rank.interval(self._ratios(first, second), alpha)
+        return signed_rank.middle_interval(self._ratios(first, second), alpha)
 
     def _ratios(self, first: int, second: int) -> list[float]:
         """Logarithms of run `first` over run `second`, one for each round or few rounds."""

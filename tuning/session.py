@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..backends.agreement import agreeing
-from ..backends.ranking import Ranking, rank_backends
+from ..backends.ranking import RankedRuntimes, rank_backends
 from ..backends.registry import (
     PLAIN,
     first_ready,
@@ -146,7 +146,9 @@ class Session:
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
-        ranking = self.cache.kept(name, Ranking, lambda: self._ranked(module), lambda r: r.quiet)
+        ranking = self.cache.kept(
+            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.quiet
+        )
         return Kernels(ranking.names, ranking.left_out)
 
     def trusted(self, name: str) -> str:
@@ -174,7 +176,7 @@ class Session:
         self.exclusions.note_runtimes(ranking.left_out)
         return ranking.names[0]
 
-    def _ranked(self, module: GraphModule) -> Ranking:
+    def _ranked(self, module: GraphModule) -> RankedRuntimes:
         target = self.job.target
         return rank_backends(module, self.inputs, target.runtime, self.probes)
 
