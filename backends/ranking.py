@@ -22,7 +22,7 @@ from .registry import PLAIN, candidate_names, prepare, ready
 
 WORTH_TRYING = 1.5
 WORTH_MEASURING = 2.0  # times the fastest, of the least of a few calls each
-FEW = 4
+FEW, MANY, FEW_SECONDS = 4, 50, 0.1
 SECONDS = 1.5
 ALIKE = 0.05  # which of two so near is tried first does not matter
 
@@ -102,7 +102,10 @@ def _worth_measuring(modules: dict[str, nn.Module], inputs: Inputs) -> dict[str,
     runs = {name: runner(module, inputs) for name, module in modules.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     with alone():
-        for _ in range(FEW):
+        started = clock.now()
+        while (done := len(times[PLAIN])) < FEW or (
+            done < MANY and clock.now() - started < FEW_SECONDS
+        ):
             for name, run in runs.items():
                 times[name].append(clock.time(run))
     best = {name: min(row) for name, row in times.items()}
