@@ -22,13 +22,13 @@ from .registry import PLAIN, candidate_names, prepare, ready
 
 WORTH_TRYING = 1.5
 WORTH_MEASURING = 2.0  # times the fastest, of the least of a few calls each
-FEW = 4
+FEW, MANY, FEW_SECONDS = 4, 50, 0.1
 SECONDS = 1.5
 ALIKE = 0.05  # which of two so near is tried first does not matter
 
 
 @dataclass(frozen=True)
-class RuntimeRanking:
+class RankedRuntimes:
     """Names of the runtimes worth trying, and those left out, with the reason.
 
     `quiet`: nothing else kept the machine busy meanwhile.
@@ -44,7 +44,7 @@ def rank_backends(
     inputs: Inputs,
     runtime: str,
     probes: Sequence[Inputs],
-) -> RuntimeRanking:
+) -> RankedRuntimes:
     """The runtimes worth trying on variants of `module`, the one measured fastest first.
 
     Left out are those that do not work with this model; and of the fast ones those that give other
@@ -55,7 +55,7 @@ def rank_backends(
     long for every variant: the last one is compiled (tuning/compare_backends.py).
     """
     if runtime == PLAIN:
-        return RuntimeRanking((PLAIN,))
+        return RankedRuntimes((PLAIN,))
     modules: dict[str, nn.Module] = {PLAIN: prepare(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
     for name in candidate_names(module, inputs):
@@ -74,7 +74,7 @@ def rank_backends(
     if PLAIN in measured and (not names or names[0] not in faster_than_plain):
         names = [PLAIN, *(n for n in names if n != PLAIN)][:2]
     limit = WORTH_TRYING * min((measured[n].value_ms for n in names), default=0.0)
-    return RuntimeRanking(
+    return RankedRuntimes(
         tuple(n for n in names if measured[n].value_ms <= limit) or (PLAIN,), tuple(rows), quiet
     )
 
@@ -102,7 +102,10 @@ def _worth_measuring(modules: dict[str, nn.Module], inputs: Inputs) -> dict[str,
     runs = {name: runner(module, inputs) for name, module in modules.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     with alone():
-        for _ in range(FEW):
+        started = clock.now()
+        while (done := len(times[PLAIN])) < FEW or (
+            done < MANY and clock.now() - started < FEW_SECONDS
+        ):
             for name, run in runs.items():
                 times[name].append(clock.time(run))
     best = {name: min(row) for name, row in times.items()}

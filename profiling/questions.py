@@ -19,6 +19,7 @@ from .statistics import (
     NEGLIGIBLE,
     compare_samples,
     half_width,
+    paired_ratio,
     percentile,
     percentile_interval,
     verdict,
@@ -57,6 +58,17 @@ class Figures:
         # The width falls with the root of the time; what stays far too wide is not waited for.
         reach = math.sqrt(share) / HOPELESS
         return share >= 0.25 and not all(tight(row, self.percentile, reach) for row in rows)
+
+
+@dataclass
+class Ratio:
+    """The ratio of run 0, the original, to each other one, to 1 %: slow phases cancel in it."""
+
+    percentile: float
+
+    def answered(self, rows: Rows, block: int, share: float) -> bool:
+        ratios = (paired_ratio(rows[0], row, self.percentile) for row in rows[1:])
+        return all(half_width(*ratio) <= WIDTH for ratio in ratios)
 
 
 @dataclass
@@ -106,7 +118,7 @@ class Order:
 
     def _interval(self, first: int, second: int) -> tuple[float, float, float]:
         alpha = ALPHA / LOOKS / max(1, len(self.rows) - 1)
-        return signed_rank.shift_interval(self._ratios(first, second), alpha)
+        return signed_rank.middle_interval(self._ratios(first, second), alpha)
 
     def _ratios(self, first: int, second: int) -> list[float]:
         """Logarithms of run `first` over run `second`, one for each round or few rounds."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 from statistics import median
 
 
-def shift_interval(differences: Sequence[float], alpha: float) -> tuple[float, float, float]:
+def middle_interval(differences: Sequence[float], alpha: float) -> tuple[float, float, float]:
     """Middle (Hodges-Lehmann) of the differences with the ends of its two-sided interval.
 
     The interval misses with a chance of at most `alpha`; it is infinite where there are too few

@@ -14,7 +14,7 @@ from ..backends.registry import PLAIN, first_ready, prepare, ready
 from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
-from ..profiling.questions import Order
+from ..profiling.questions import Order, Ratio
 from ..profiling.quiet import quiet_ms
 from ..profiling.state import kept_state
 from ..profiling.statistics import paired_ratio
@@ -72,6 +72,7 @@ class Baseline:
                 min_seconds=0.3,
                 device=target.device,
                 batch=target.batch,
+                question=Ratio(target.percentile),
             )
             self.note(timed[0].value_ms)
             return timed

@@ -37,6 +37,7 @@ from .job import prepare_machine
 from .probes import probes
 
 RUNS, ROUNDS = 5, 2  # a second round where the first leaves it open
+CLEAR = 3  # runs that each say the same are enough, unless they are compared with a record
 _UNKNOWN = Comparison(1.0, 0.0, float("inf"), "no significant change")
 
 
@@ -113,7 +114,8 @@ def check(request: CheckRequest, progress: Progress) -> Check:
     cases.append(_outputs_case(ready, inputs, progress))
     started = time.monotonic()
     progress.stage("measuring")
-    runs, latency = _measured(module, inputs, request.target)
+    least = RUNS if request.against is not None else CLEAR
+    runs, latency = _measured(module, inputs, request.target, least)
     cases.append(_timed(_latency_case(request.target, latency), started))
     change = None
     if request.against is not None:
@@ -158,21 +160,37 @@ def _timed(case: Case, started: float) -> Case:
     return replace(case, seconds=round(time.monotonic() - started, 2))
 
 
-def _measured(module: nn.Module, inputs: Inputs, target: Target) -> tuple[list[Latency], Latency]:
+def _measured(
+    module: nn.Module, inputs: Inputs, target: Target, least: int
+) -> tuple[list[Latency], Latency]:
     runs: list[Latency] = []
-    for _ in range(ROUNDS):
-        for _ in range(RUNS):
-            seconds = 2.0 if samples_needed(target.percentile) < 100 else 20.0
-            runs.append(measure(runner(module, inputs), percentile=target.percentile,
-                                max_seconds=seconds, min_seconds=0.3,
-                                device=target.device, batch=target.batch))  # fmt: skip
-        samples = tuple(chain(*(run.samples_ms for run in runs)))
-        interval = percentile_interval(samples, target.percentile)
-        notices = {n.code: n for run in reversed(runs) for n in run.notices}
-        whole = Latency(target.percentile, *interval, samples, tuple(notices.values()))
-        if verdict(target, whole, _UNKNOWN) != "inconclusive":
+    for _ in range(ROUNDS * RUNS):
+        seconds = 2.0 if samples_needed(target.percentile) < 100 else 20.0
+        runs.append(measure(runner(module, inputs), percentile=target.percentile,
+                            max_seconds=seconds, min_seconds=0.3,
+                            device=target.device, batch=target.batch))  # fmt: skip
+        if _is_clear(runs, target, least):
             break
-    return runs, whole
+    samples = tuple(chain(*(run.samples_ms for run in runs)))
+    interval = percentile_interval(samples, target.percentile)
+    notices = {n.code: n for run in reversed(runs) for n in run.notices}
+    return runs, Latency(target.percentile, *interval, samples, tuple(notices.values()))
+
+
+def _is_clear(runs: list[Latency], target: Target, least: int) -> bool:
+    """True if all runs are on the same side of the target, or a round of them together is.
+
+    That three in a row err on the same side is as good as impossible; looking at their joint
+    interval after each would not be.
+    """
+    said = {verdict(target, run, _UNKNOWN) for run in runs}
+    if len(runs) >= least and len(said) == 1 and "inconclusive" not in said:
+        return True
+    if len(runs) != RUNS:
+        return False
+    interval = percentile_interval(list(chain(*(r.samples_ms for r in runs))), target.percentile)
+    whole = Latency(target.percentile, *interval)
+    return verdict(target, whole, _UNKNOWN) != "inconclusive"
 
 
 def _latency_case(target: Target, latency: Latency) -> Case:

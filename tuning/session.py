@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..backends.agreement import agreeing
-from ..backends.ranking import RuntimeRanking, rank_backends
+from ..backends.ranking import RankedRuntimes, rank_backends
 from ..backends.registry import (
     PLAIN,
     first_ready,
@@ -161,7 +161,7 @@ class Session:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
         ranking = self.cache.kept(
-            name, RuntimeRanking, lambda: self._ranked(module), lambda r: r.quiet
+            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.quiet
         )
         return Kernels(ranking.names, ranking.left_out)
 
@@ -225,7 +225,7 @@ class Session:
         self.exclusions.note_runtimes(ranking.left_out)
         return ranking.names[0]
 
-    def _ranked(self, module: GraphModule) -> RuntimeRanking:
+    def _ranked(self, module: GraphModule) -> RankedRuntimes:
         target = self.job.target
         return rank_backends(module, self.inputs, target.runtime, self.probes)
 

@@ -24,9 +24,11 @@ from ..profiling.gate import alone
 from ..profiling.machine import threads
 from ..profiling.notices import cpu_contention, fewer_threads
 from ..profiling.patience import OF_THIS_PROCESS
+from ..profiling.patience import SECONDS as WAITED
 
 SPINNING = 1.5  # times what one thread takes: sharing alone makes no call slower than that
 SECONDS, CALLS = 0.3, 3
+ENOUGH = 1.0  # seconds, even for fewer calls
 SAME = 1.1  # among counts on a busy machine, more threads must be worth it
 
 
@@ -49,9 +51,12 @@ def without_spinning(
     if not probe.spins(count):
         return target, ()
     progress.stage("waiting for a busy machine")
+    started = probe.clock.now()
     for _ in OF_THIS_PROCESS.pauses(probe.clock.sleep):
         if not probe.spins(count):
             return target, ()
+        if probe.clock.now() - started > WAITED:  # looking takes its time, too
+            break
     times = {n: probe.at(n)[0] for n in _halves(count)}
     least = min(times.values())
     fewer = min(n for n, ms in times.items() if ms <= SAME * least)
@@ -87,6 +92,8 @@ class _Probe:
             self.run()
             before, start = self.clock.load(), self.clock.now()
             times: list[float] = []
-            while len(times) < CALLS or self.clock.now() - start < SECONDS:
+            while (spent := self.clock.now() - start) < SECONDS or (
+                len(times) < CALLS and spent < ENOUGH
+            ):
                 times.append(self.clock.time(self.run))
             return median(times), cpu_contention(before, self.clock.load()) is not None

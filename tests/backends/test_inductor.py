@@ -107,8 +107,9 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
             raise MeasureError("AOTInductor fails on this model: no")
         return b"native"
 
-    def measure(runs, **_):
+    def measure(runs, question, **_):
         rows = [[times[run()] * (1 + 0.001 * (i % 7)) for i in range(100)] for run in runs]
+        question.answered(rows, 2, 1.0)
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
     monkeypatch.setattr(sidebyside, "ready", ready)

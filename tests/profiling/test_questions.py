@@ -6,7 +6,8 @@ import pytest
 import torch
 from modelspeed.core.records import Target
 from modelspeed.profiling import timer
-from modelspeed.profiling.questions import LOOKS, Clear, Order
+from modelspeed.profiling.questions import LOOKS, Clear, Order, Ratio
+from modelspeed.profiling.statistics import paired_ratio
 from modelspeed.profiling.timer import measure_interleaved
 from noisy_machine import KINDS, NoisyClock
 
@@ -93,3 +94,16 @@ def seconds_for(ms: float, seed: int) -> float:
 def test_a_clear_verdict_does_not_run_to_the_bound_on_a_machine_that_cannot_give_one_percent():
     assert max(seconds_for(3.0, seed) for seed in range(5)) < 8.0
     assert min(seconds_for(6.0, seed) for seed in range(5)) > 10.0
+
+
+@pytest.mark.parametrize("kind", ["quiet", "drift", "long phases"])
+def test_a_ratio_is_known_where_the_latencies_are_not(kind):
+    for seed in range(20):
+        clock = NoisyClock(kind, seed)
+        first, second = measure_interleaved(
+            [lambda: 8.0, lambda: 4.0],
+            clock=clock, max_seconds=2.0, min_seconds=0.3, seed=seed, question=Ratio(50.0),
+        )  # fmt: skip
+        ratio, _, _ = paired_ratio(first.samples_ms, second.samples_ms, 50.0)
+        assert ratio == pytest.approx(2.0, rel=0.02)
+        assert clock.seconds < 3.0

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from modelspeed.profiling.signed_rank import critical, shift_interval
+from modelspeed.profiling.signed_rank import critical, middle_interval
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ def test_ranks_are_those_of_the_printed_tables(n, alpha, k):
 
 def test_the_middle_of_a_symmetric_row_is_its_center_and_spikes_do_not_move_it():
     row = [0.1 + 0.01 * (i % 5 - 2) for i in range(25)]
-    middle, low, high = shift_interval(row, 0.01)
+    middle, low, high = middle_interval(row, 0.01)
     assert middle == pytest.approx(0.1) and low < 0.1 < high
-    assert shift_interval([*row, 50.0], 0.01)[0] == pytest.approx(0.1, abs=0.005)
+    assert middle_interval([*row, 50.0], 0.01)[0] == pytest.approx(0.1, abs=0.005)
 
 
 def test_too_few_differences_say_nothing():
-    _, low, high = shift_interval([1.0] * 5, 0.01)
+    _, low, high = middle_interval([1.0] * 5, 0.01)
     assert (low, high) == (-math.inf, math.inf)
 
 
@@ -32,6 +32,6 @@ def test_it_misses_the_center_as_rarely_as_asked():
     missed = 0
     for seed in range(1000):
         chance = random.Random(seed)
-        _, low, high = shift_interval([chance.gauss(0, 1) + 0.3 for _ in range(15)], 0.05)
+        _, low, high = middle_interval([chance.gauss(0, 1) + 0.3 for _ in range(15)], 0.05)
         missed += not low <= 0.3 <= high
     assert 25 <= missed <= 65

@@ -70,7 +70,7 @@ def test_it_waits_until_the_others_end():
 def test_a_machine_that_stays_busy_gets_one_thread_for_all_sides_and_says_so():
     clock = BusyClock(quiet_at=1e9)
     target, notices = found(Target(), clock)
-    assert target.threads == 1 == torch.get_num_threads() and sum(clock.pauses) <= 30.0
+    assert target.threads == 1 == torch.get_num_threads() and clock.seconds < 45.0
     assert [n.code for n in notices] == ["fewer_threads"] and "fewer_threads" in CODES
     assert "With 2 threads a call took 835 ms, with 1 16 ms" in notices[0].seen
     assert "`make`" in notices[0].cause and "`--threads 2`" in notices[0].remedy
