@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from ..configs.settings import ChannelsLast
 from ..core.records import LeftAlone
 from ..graph.edits.apply import ToChannelsLast
 from .plan import Adjuster, Context, Plan
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: ChannelsLast) -> Plan:
     del settings
     nodes = context.module.graph.nodes
     if not any(n.target is torch.ops.aten.conv2d.default for n in nodes):

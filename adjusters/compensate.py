@@ -5,13 +5,12 @@ The least squares are `training/compensation.py`; this adjuster says that they a
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..configs.settings import Compensate
 from ..core.records import LeftAlone
 from .plan import Adjuster, Context, Plan
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Compensate) -> Plan:
     del settings
     if context.train is None:
         return Plan((), (LeftAlone("compensate", "there is no training data"),))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Any
 
 import torch
 
+from ..configs.settings import DropBlocks
 from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.blocks import Block, innermost, residual_blocks, sums_of_branches
@@ -19,7 +19,7 @@ from .plan import Adjuster, Context, Plan
 BATCHES = 4
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: DropBlocks) -> Plan:
     """Drop `count` blocks that change what passes through them least."""
     free = droppable(context, settings)
     chosen: list[Block] = []
@@ -30,13 +30,13 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(leave_out(chosen), blocks_left_alone(context, settings))
 
 
-def droppable(context: Context, settings: Any) -> tuple[Block, ...]:
+def droppable(context: Context, settings: DropBlocks) -> tuple[Block, ...]:
     """Blocks in graph order that can go one by one: of nested ones the innermost."""
     blocks = residual_blocks(context.module)
     return innermost(context.module, (b for b in blocks if not _skipped(b, settings)))
 
 
-def blocks_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+def blocks_left_alone(context: Context, settings: DropBlocks) -> tuple[LeftAlone, ...]:
     """Blocks that stay whatever is chosen, with the reason."""
     blocks = residual_blocks(context.module)
     left = [LeftAlone(b.name, "`skip` names it") for b in blocks if _skipped(b, settings)]
@@ -51,7 +51,7 @@ def blocks_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     return tuple(left)
 
 
-def _skipped(block: Block, settings: Any) -> bool:
+def _skipped(block: Block, settings: DropBlocks) -> bool:
     return any(fnmatchcase(block.name, p) for p in settings.skip)
 
 

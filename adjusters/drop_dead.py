@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ..checkpoints.samples import draw_inputs, specs_of
+from ..configs.settings import DropDead
 from ..core.model_io import Inputs, leaves, plain
 from ..core.records import LeftAlone
 from ..graph.analysis.constancy import UnitMask, varying, zero_slices
@@ -40,18 +41,18 @@ class Dead:
     constant: dict[str, set[int]] = field(default_factory=dict)
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: DropDead) -> Plan:
     """Repeats itself: without a unit, what made only that unit is read by no one any more."""
     del settings
     edits: list[Edit] = []
     left: tuple[LeftAlone, ...] = ()
     while _has_zero_slices(context.module):
         dead = _dead(context)
-        found, left = _checked(context, dead)
-        if not found:
+        drops, left = _checked(context, dead)
+        if not drops:
             break
-        edits += found
-        context = replace(context, module=apply(clone(context.module), found))
+        edits += drops
+        context = replace(context, module=apply(clone(context.module), drops))
     return Plan(tuple(edits), left)
 
 
@@ -93,8 +94,8 @@ def _numbers(units: UnitMask) -> set[int]:
 def _readers(module: GraphModule, group: Group, layers: list[Layer]) -> list[Reader]:
     """Uses of a weight whose columns are the group's units."""
     columns = {id(tensor_at(module, m.param)): m for m in group.members if m.dim == 1}
-    found = ((layer, columns.get(id(tensor_at(module, layer.weight)))) for layer in layers)
-    return [(layer, member) for layer, member in found if member is not None]
+    pairs = ((layer, columns.get(id(tensor_at(module, layer.weight)))) for layer in layers)
+    return [(layer, member) for layer, member in pairs if member is not None]
 
 
 def _unread(module: GraphModule, group: Group, layers: list[Layer]) -> UnitMask:
@@ -116,17 +117,17 @@ def _used(context: Context, readers: set[Layer]) -> dict[Layer, UnitMask]:
     if readers:
         with torch.no_grad():
             watch.of(context.inputs)
-    rows = {}
+    used = {}
     for layer in readers:
         value = watch.values[layer.source.name].movedim(layer.channel_axis, 0).flatten(1)
-        rows[layer] = value.ne(0).any(1).reshape(layer.groups, -1).any(0).cpu().numpy()
-    return rows
+        used[layer] = value.ne(0).any(1).reshape(layer.groups, -1).any(0).cpu().numpy()
+    return used
 
 
 def _always_zero(used: Mapping[Layer, UnitMask], readers: list[Reader]) -> UnitMask:
     """Of units that depend on no input, so that one input tells."""
-    rows = [[not used[la][list(unit)].any() for unit in m.indices] for la, m in readers]
-    zero: UnitMask = np.logical_and.reduce(rows)
+    unread = [[not used[la][list(unit)].any() for unit in m.indices] for la, m in readers]
+    zero: UnitMask = np.logical_and.reduce(unread)
     return zero
 
 

@@ -5,13 +5,12 @@ The training loop is `training/finetuning.py`; this adjuster says that it is wan
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..configs.settings import Finetune
 from ..core.records import LeftAlone
 from .plan import Adjuster, Context, Plan
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Finetune) -> Plan:
     if context.train is None:
         return Plan((), (LeftAlone("finetune", "there is no training data"),))
     if settings.epochs == 0 and settings.bn_batches == 0:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ..configs.settings import FlushSubnormals
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import ZeroSubnormals
 from .plan import Adjuster, Context, Plan, parameter_names
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: FlushSubnormals) -> Plan:
     del settings
     tiny = torch.finfo(torch.float32).tiny
-    found = []
+    edits = []
     for name in parameter_names(context.module):
         tensor = tensor_at(context.module, name)
         # Half precisions have their own ranges; a float16 subnormal is an ordinary weight.
         if tensor.dtype == torch.float32 and bool(((tensor != 0) & (tensor.abs() < tiny)).any()):
-            found.append(ZeroSubnormals(name))
-    return Plan(tuple(found))
+            edits.append(ZeroSubnormals(name))
+    return Plan(tuple(edits))
 
 
 ADJUSTER = Adjuster("flush_subnormals", "set subnormal float32 weights to zero", plan)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ..configs.settings import FoldBatchnorm
 from ..core.records import LeftAlone
 from ..graph.edits.apply import FoldBatchNorm
 from ..graph.edits.folding import foldable
 from .plan import Adjuster, Context, Plan
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: FoldBatchnorm) -> Plan:
     del settings
     norms = [n for n in context.module.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
     good = [n for n in norms if foldable(n)]

@@ -8,12 +8,12 @@ following `finetune` does that (Touvron et al. 2019, section 3, on what a change
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
+from ..configs.settings import InputSize
 from ..core.errors import CaptureError, EditError
 from ..core.model_io import Inputs
 from ..core.records import LeftAlone
@@ -32,12 +32,12 @@ LEAST = 4
 NEITHER = "no input is a float image [N, C, H, W] or an integer sequence [N, T]"
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: InputSize) -> Plan:
     edits, reason = _edits(context, settings)
     return Plan(edits, (LeftAlone("input size", reason),) if reason else ())
 
 
-def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
+def _edits(context: Context, settings: InputSize) -> tuple[tuple[Edit, ...], str]:
     """Edits that make the model run at the size asked for, or the reason why none do."""
     resizable = _resizable(context.inputs)
     sizes = {tuple(x.shape[2 if x.dim() == 4 else 1 :]) for x in resizable}
@@ -55,18 +55,18 @@ def _edits(context: Context, settings: Any) -> tuple[tuple[Edit, ...], str]:
     model = context.model or context.module
     if reason := failure(model, small):
         return (), f"it can't run at {here}: {reason}"
-    if isinstance(model, GraphModule) and (held := _held_size(model, whole)):
+    if isinstance(model, GraphModule) and (side := _number_of_size(model, whole)):
         return (), (
-            f"its graph holds {held}, which its input, {'x'.join(map(str, whole))}, may have set; "
+            f"its graph holds {side}, which its input, {'x'.join(map(str, whole))}, may have set; "
             "without its class (`--model`) that can't be told"
         )
     edit = Resize(_names(context, ids), size)
     try:
         edits = (*_constants(model, context.inputs, small), edit)
-        made = apply(clone(context.module), edits)
+        resized = apply(clone(context.module), edits)
     except (CaptureError, EditError) as error:
         return (), f"it can't run at {here}: {error}"
-    for old, new in zip(output_shapes(context.module), output_shapes(made), strict=True):
+    for old, new in zip(output_shapes(context.module), output_shapes(resized), strict=True):
         if old != new:
             return (), f"at {here} its output {old} would become {new}"
     return edits, ""
@@ -79,7 +79,7 @@ def _constants(model: nn.Module, whole: Inputs, small: Inputs) -> tuple[Edit, ..
     return sizes_between(capture(model, whole), capture(model, small))
 
 
-def _held_size(module: GraphModule, whole: tuple[int, ...]) -> str:
+def _number_of_size(module: GraphModule, whole: tuple[int, ...]) -> str:
     """The first number that may be computed from the size, with its node: a side, a fraction of
     it that strides leave, a count of places."""
     sizes = set(whole)
@@ -89,8 +89,8 @@ def _held_size(module: GraphModule, whole: tuple[int, ...]) -> str:
     for node in module.graph.nodes:
         if node.op == "call_function" and not op_name(node.target).startswith(OWN_NUMBERS):
             numbers = tree_leaves((node.args, node.kwargs))
-            found = (n for n in numbers if type(n) is int and n >= LEAST and n in sizes)
-            if (number := next(found, None)) is not None:
+            candidates = (n for n in numbers if type(n) is int and n >= LEAST and n in sizes)
+            if (number := next(candidates, None)) is not None:
                 return f"{number} (`{node.name}`)"
     return ""
 
@@ -101,12 +101,13 @@ def _resizable(inputs: Inputs) -> list[Tensor]:
     return images or [x for x in inputs if x.dim() == 2 and not x.is_floating_point()]
 
 
-def _wanted(whole: tuple[int, ...], settings: Any) -> tuple[int, ...]:
+def _wanted(whole: tuple[int, ...], settings: InputSize) -> tuple[int, ...]:
     """One number is the shorter side, whose ratio the other one keeps."""
     if settings.ratio is not None:
         return tuple(max(1, round(settings.ratio * side)) for side in whole)
     if isinstance(settings.size, tuple):
         return settings.size
+    assert settings.size is not None  # one of the two is set (its settings say so)
     return tuple(max(1, round(settings.size * side / min(whole))) for side in whole)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from ..configs.layer_settings import LowRank
 from ..core.model_io import Inputs
 from ..core.records import LeftAlone
 from ..graph.capture import clone, tensor_at
@@ -27,7 +27,7 @@ from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import lower
 from ..graph.lowering.single_layer import single_layer
 from ..profiling import gate
-from ..profiling.timer import Clock, clock_for
+from ..profiling.clocks import Clock, clock_for
 from .methods.factorizations import Factorization, SplitEdit, by_outputs, stepped, weight_and_bias
 from .methods.kernel_factorizations import spatial_splits, tucker_splits
 from .methods.spectrum import OuterSums, Spectrum, layer_inputs, observe_layers, spectrum
@@ -38,7 +38,7 @@ SAME, WORTH = 1.02, 0.95  # of the fastest split's time; of the whole layer's
 Times = dict[tuple[object, ...], list[float]]
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: LowRank) -> Plan:
     layers, left = _chosen(context.module, settings)
     kernels = {o.node for o in layers if {"spatial", "tucker"} & set(_forms(context, o, settings))}
     seen = observe_layers(context, layers, settings.examples, kernels)
@@ -59,7 +59,7 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(tuple(edits), tuple(left), must_be_faster=True, weights=weights)
 
 
-def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftAlone]]:
+def _chosen(module: GraphModule, settings: LowRank) -> tuple[list[Layer], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
         if reason := factorable(layer):
@@ -71,16 +71,16 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Layer], list[LeftA
     return chosen, left
 
 
-def _asked(settings: Any) -> bool:
+def _asked(settings: LowRank) -> bool:
     return settings.rank is not None or settings.ratio is not None
 
 
-def _no_split(settings: Any) -> str:
+def _no_split(settings: LowRank) -> str:
     rank = "that rank" if _asked(settings) else f"an error of at most {settings.max_error:g}"
     return f"split with {rank} it would take no fewer operations than as it is"
 
 
-def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
+def _forms(context: Context, layer: Layer, settings: LowRank) -> tuple[str, ...]:
     """Ways to split the layer. A rank that is asked for is that of the usual form."""
     kernel = tuple(tensor_at(context.module, layer.weight).shape[2:])
     if _asked(settings) or not tucker(layer, kernel):
@@ -92,29 +92,29 @@ def _forms(context: Context, layer: Layer, settings: Any) -> tuple[str, ...]:
 
 
 def _splits(
-    context: Context, layer: Layer, seen: OuterSums | None, settings: Any
+    context: Context, layer: Layer, seen: OuterSums | None, settings: LowRank
 ) -> list[Factorization]:
-    module, made = context.module, list[Factorization]()
+    module, splits = context.module, list[Factorization]()
     forms = _forms(context, layer, settings)
     if "channels" in forms:
         weight, bias = weight_and_bias(module, layer)
-        found = spectrum(weight, bias, seen)
-        ranks = _ranks(found, full_rank(weight), settings)
-        made += by_outputs(module, layer, found, ranks)
+        decomposition = spectrum(weight, bias, seen)
+        ranks = _ranks(decomposition, full_rank(weight), settings)
+        splits += by_outputs(module, layer, decomposition, ranks)
     if "spatial" in forms:
-        made += spatial_splits(module, layer, seen, settings.max_error)
+        splits += spatial_splits(module, layer, seen, settings.max_error)
     if "tucker" in forms:
-        made += tucker_splits(module, layer, seen, settings.max_error)
-    return made
+        splits += tucker_splits(module, layer, seen, settings.max_error)
+    return splits
 
 
-def _ranks(found: Spectrum, full: int, settings: Any) -> list[int]:
+def _ranks(decomposition: Spectrum, full: int, settings: LowRank) -> list[int]:
     """The rank asked for, or the lowest within `max_error` and the steps above it."""
     if settings.rank is not None:
         return [int(settings.rank)]
     if settings.ratio is not None:
         return [max(1, round(settings.ratio * full))]
-    return stepped(found.rank(settings.max_error), full)
+    return stepped(decomposition.rank(settings.max_error), full)
 
 
 def _measured(

@@ -26,7 +26,7 @@ EXACT = (FoldBatchNorm, Equalize)  # edits that leave outputs as they are
 class Context:
     """The model as it stands, with what is known about its use. `train` is None without data.
 
-    `through_norms`: as in `graph.groups.analyze`. `lowered`: it will run on packed kernels.
+    `prune_normalized_dims`: as in `graph.groups.analyze`. `lowered`: it will run on packed kernels.
     `model`: the user's own, which `module` is a capture of, where it's at hand.
     """
 
@@ -35,13 +35,13 @@ class Context:
     train: Batches | None = None
     device: str = "cpu"
     seed: int = 0
-    through_norms: bool = False
+    prune_normalized_dims: bool = False
     lowered: bool = True
     model: nn.Module | None = None
 
     @cached_property
     def analysis(self) -> Analysis:
-        return analyze(self.module, self.through_norms)
+        return analyze(self.module, self.prune_normalized_dims)
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Plan:
         before = {name for name, _ in _tensors(module)}
         edits = [e for e in self.edits if getattr(e, "node", "") == layer.node.name]
         apply(module, [e for e in edits if not isinstance(e, EXACT)])
-        made = {name for name, _ in _tensors(module)} - before
-        for name in {layer.weight, layer.bias, *made} & set(self.weights):
+        new = {name for name, _ in _tensors(module)} - before
+        for name in {layer.weight, layer.bias, *new} & set(self.weights):
             tensor_at(module, str(name)).data.copy_(self.weights[str(name)])
         return module
 

@@ -6,12 +6,12 @@ CPUs without bfloat16 instructions take 30 times as long, so one layer is timed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from ..configs.layer_settings import Precision
 from ..core.errors import text_line
 from ..core.model_io import leaves, plain
 from ..core.records import LeftAlone
@@ -29,7 +29,7 @@ SECONDS = 0.4
 SLOWER, LOST_MS = 3.0, 0.1
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Precision) -> Plan:
     name = settings.dtype
     if name not in HALVES:
         return Plan((), (LeftAlone("precision", f"`dtype` is {name}"),))
@@ -82,14 +82,14 @@ def _call(context: Context, layer: Layer, dtype: torch.dtype) -> Callable[[], ob
     shape = _shape(context, layer)
     assert shape is not None
     x = torch.randn(shape, device=context.device).to(dtype)
-    held = [tensor_at(context.module, n).detach().to(dtype) if n else None
+    tensors = [tensor_at(context.module, n).detach().to(dtype) if n else None
             for n in (layer.weight, layer.bias)]  # fmt: skip
     target, rest = layer.node.target, layer.node.args[3:]
     assert callable(target)
 
     def run() -> object:
         with torch.inference_mode():
-            return target(x, *held, *rest)
+            return target(x, *tensors, *rest)
 
     return run
 

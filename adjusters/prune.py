@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..configs.settings import Prune, SkipOrRatio
 from ..core.naming import outside
 from ..core.records import LeftAlone
 from ..graph.analysis.groups import Analysis, Group, is_kernel_axis, keep_units
@@ -19,7 +19,7 @@ from .plan import Adjuster, Context, Plan
 Dropped = dict[str, list[int]]
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Prune) -> Plan:
     """Remove `ratio` of each group's units, the least important first."""
     context = seen_by(context, settings)
     pruner = Pruner.of(context, settings)
@@ -30,12 +30,12 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(tuple(keep_units(context.analysis, dropped)), left)
 
 
-def seen_by(context: Context, settings: Any) -> Context:
+def seen_by(context: Context, settings: Prune) -> Context:
     """The context with the groups that these settings allow to prune."""
-    return replace(context, through_norms=True) if settings.through_norms else context
+    return replace(context, prune_normalized_dims=True) if settings.through_norms else context
 
 
-def groups_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
+def groups_left_alone(context: Context, settings: Prune) -> tuple[LeftAlone, ...]:
     """Every frozen or skipped group with its reason; kernel axes are not groups to a user."""
     left = [
         LeftAlone(g.name, g.frozen)
@@ -51,7 +51,7 @@ def groups_left_alone(context: Context, settings: Any) -> tuple[LeftAlone, ...]:
     return tuple(left)
 
 
-def rule_for(group: Group, match: Mapping[str, Any]) -> tuple[str, Any] | None:
+def rule_for(group: Group, match: Mapping[str, SkipOrRatio]) -> tuple[str, SkipOrRatio] | None:
     """The first pattern that names a layer of the group wins."""
     layers = {outside(m.param.rpartition(".")[0]) for m in group.members if m.dim == 0}
     for pattern, value in match.items():
@@ -70,7 +70,7 @@ class Pruner:
     analysis: Analysis
     scores: Scores
     costs: dict[str, float]
-    settings: Any
+    settings: Prune
     multiple: int
     instead: str = ""
 
@@ -78,7 +78,7 @@ class Pruner:
     def of(
         cls,
         context: Context,
-        settings: Any,
+        settings: Prune,
         costs: Mapping[str, float] | None = None,
         multiple: int = 1,
     ) -> Pruner:

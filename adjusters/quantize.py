@@ -7,12 +7,12 @@ norms are folded first, as part of the same step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from ..configs.layer_settings import Quantize
 from ..core.model_io import Inputs, primary
 from ..core.naming import outside
 from ..core.records import LeftAlone
@@ -42,7 +42,7 @@ CALIBRATIONS = ("minmax", "mse", "percentile")
 JUDGED = 64  # examples that outputs are compared on
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Quantize) -> Plan:
     static = settings.scheme == "int8_static"
     if static and context.train is None:
         reason = "there is no training data to take the ranges of activations from"
@@ -76,10 +76,10 @@ def plan(context: Context, settings: Any) -> Plan:
     return Plan(every, tuple(left), must_be_faster=must_be_faster, weights=weights)
 
 
-def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAlone]]:
+def _chosen(module: GraphModule, settings: Quantize) -> tuple[list[Node], list[LeftAlone]]:
     chosen, left = [], []
     for layer in layers_of(module):
-        if settings.scheme in ("int8_dynamic", "int4_weight") and layer.space:
+        if settings.scheme in ("int8_dynamic", "int4_weight") and layer.spatial_dims:
             left.append(LeftAlone(layer.name, f"`{settings.scheme}` is for linear layers"))
         elif layer.node.target not in LAYERS:
             left.append(
@@ -96,7 +96,7 @@ def _chosen(module: GraphModule, settings: Any) -> tuple[list[Node], list[LeftAl
     return chosen, left
 
 
-def _group(node: Node, settings: Any) -> int | None:
+def _group(node: Node, settings: Quantize) -> int | None:
     weight, module = node.args[1], node.graph.owning_module
     assert isinstance(weight, Node) and module is not None
     return group_of(tensor_at(module, str(weight.target)), settings.group)
@@ -112,19 +112,19 @@ def _reads(chosen: Iterable[Node]) -> dict[Node, set[int]]:
     """Arguments that are rounded: the layers' inputs, and what is added to a convolution.
 
     The kernels add in integers only where both sides are."""
-    found: dict[Node, set[int]] = {}
+    reads: dict[Node, set[int]] = {}
     for node in chosen:
-        found[node] = {0}
+        reads[node] = {0}
         residual = residual_of(node) if node.target is torch.ops.aten.conv2d.default else None
-        if residual is None or residual.add in found:
+        if residual is None or residual.add in reads:
             continue
         place = residual.add.args.index(residual.other)
         if place or residual.add.target is torch.ops.aten.add.Tensor:  # not what `add_` writes to
-            found[residual.add] = {place}
-    return found
+            reads[residual.add] = {place}
+    return reads
 
 
-def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Any) -> Steps:
+def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: Quantize) -> Steps:
     """By the calibration asked for, or by the one that leaves the outputs nearest."""
     reads, level = _reads(chosen), largest_level()
     seen = observe(context, module, reads, settings.examples) if reads else {}
@@ -142,15 +142,15 @@ def _steps(context: Context, module: GraphModule, chosen: list[Node], settings: 
     return min(tried, key=error)
 
 
-def _edits(chosen: Iterable[Node], steps: Steps, settings: Any) -> list[Edit]:
+def _edits(chosen: Iterable[Node], steps: Steps, settings: Quantize) -> list[Edit]:
     chosen, level = list(chosen), largest_level()
     if settings.scheme == "int4_weight":
         return [QuantizeWeight(n.name, _group(n, settings)) for n in chosen]
     edits: list[Edit] = [QuantizeWeight(n.name) for n in chosen]
     if settings.scheme == "int8_dynamic":
         edits += [QuantizeDynamic(n.name, 0, level // 2) for n in chosen]
-    for node, places in _reads(chosen).items() if settings.scheme == "int8_static" else ():
-        for place in places:
+    for node, positions in _reads(chosen).items() if settings.scheme == "int8_static" else ():
+        for place in positions:
             source = node.args[place]
             assert isinstance(source, Node)
             if source.name in steps:  # with other layers in float other sides of sums are rounded

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any
 
+from ..configs.settings import Scale
 from ..core.naming import outside
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import ScaleParameter
 from .plan import Adjuster, Context, Plan, parameter_names
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: Scale) -> Plan:
     weights = [
         n
         for n in parameter_names(context.module)

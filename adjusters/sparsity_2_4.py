@@ -6,12 +6,11 @@ algorithm 1 with n:m blocks); without, the smallest go.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from ..configs.layer_settings import SparsityTwoFour
 from ..core.records import LeftAlone
 from ..graph.capture import tensor_at
 from ..graph.edits.apply import Sparsify
@@ -24,13 +23,13 @@ from .plan import Adjuster, Context, Plan
 RIDGE = 0.01  # of the mean variance: inputs that never vary have no inverse
 
 
-def plan(context: Context, settings: Any) -> Plan:
+def plan(context: Context, settings: SparsityTwoFour) -> Plan:
     if reason := lacks_sparse_kernels(context.device):
         return Plan((), (LeftAlone("sparsity_2_4", reason),))
     return chosen(context, settings)
 
 
-def chosen(context: Context, settings: Any) -> Plan:
+def chosen(context: Context, settings: SparsityTwoFour) -> Plan:
     """The plan for a GPU that has the kernels."""
     layers, left = [], []
     for layer in layers_of(context.module):
@@ -54,16 +53,16 @@ def chosen(context: Context, settings: Any) -> Plan:
 
 def grams(context: Context, layers: list[Layer], examples: int) -> dict[Node, Tensor]:
     """By layer: sum of x x^T [in, in], float64, of what it reads; empty without training data."""
-    found: dict[Node, Tensor] = {}
+    sums: dict[Node, Tensor] = {}
     watched = Recorder(context.module, {layer.source.name for layer in layers}, copy=True)
     with torch.no_grad():
         for given in batches(context, examples) if layers else ():
             watched.of(given)
             for layer in layers:
-                rows = watched.values[layer.source.name].flatten(0, -2).float()
-                square = (rows.T @ rows).double()
-                found[layer.node] = found.get(layer.node, 0.0) + square
-    return found
+                samples = watched.values[layer.source.name].flatten(0, -2).float()
+                square = (samples.T @ samples).double()
+                sums[layer.node] = sums.get(layer.node, 0.0) + square
+    return sums
 
 
 def compensated_weight(weight: Tensor, gram: Tensor) -> Tensor:
@@ -75,16 +74,16 @@ def compensated_weight(weight: Tensor, gram: Tensor) -> Tensor:
     ridge = RIDGE * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     inverse = torch.linalg.inv(gram + ridge)
     root = torch.linalg.cholesky(inverse, upper=True)
-    held = weight.double().clone()
-    for start in range(0, held.shape[1], 4):
+    fitted = weight.double().clone()
+    for start in range(0, fitted.shape[1], 4):
         block = slice(start, start + 4)
-        score = held[:, block].square() / root.diagonal()[block].square()
+        score = fitted[:, block].square() / root.diagonal()[block].square()
         kept = two_of_four(torch.ones_like(score), score)
         for place in range(start, start + 4):
-            error = held[:, place] * (1 - kept[:, place - start])
-            held[:, place:] -= torch.outer(error / root[place, place], root[place, place:])
-            held[:, place] *= kept[:, place - start]  # exactly, not but for rounding
-    return held.to(weight.dtype)
+            error = fitted[:, place] * (1 - kept[:, place - start])
+            fitted[:, place:] -= torch.outer(error / root[place, place], root[place, place:])
+            fitted[:, place] *= kept[:, place - start]  # exactly, not but for rounding
+    return fitted.to(weight.dtype)
 
 
 ADJUSTER = Adjuster(

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from ..core.errors import ArtifactError, UsageError
 from ..core.items import Item
+from ..core.json_values import JsonObject
 from ..core.records_json import from_json, to_json
 from ..core.workspace import sync
 
@@ -72,7 +72,7 @@ class BatchJournal:
         self.ended[item.name] = item
         self._write({"event": "end", "item": to_json(item)})
 
-    def _write(self, facts: dict[str, Any]) -> None:
+    def _write(self, facts: JsonObject) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         line = json.dumps({"time": now, **facts}) + "\n"
         self._append(line.encode())
@@ -104,7 +104,7 @@ class BatchJournal:
             os.write(self._file, b"\n")
 
 
-def _lines(text: bytes) -> Iterator[dict[str, Any]]:
+def _lines(text: bytes) -> Iterator[JsonObject]:
     for line in text.split(b"\n"):
         try:
             facts = json.loads(line)

@@ -7,6 +7,7 @@ on nodes of one fingerprint, that of the largest group.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import platform
 import time
@@ -14,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
 
 from ..core.errors import MissingExtra, UsageError
 from ..core.items import WRITTEN, Item
@@ -46,10 +47,10 @@ def run_on_ray(
     return rows_of(plans, journal)
 
 
-def connected(address: str) -> Any:
+def connected(address: str) -> ModuleType:
     """Ray, connected to the cluster at `address`."""
     try:
-        import ray
+        ray = importlib.import_module("ray")
     except ImportError as error:
         raise MissingExtra('`--ray` needs Ray: pip install "modelspeed[ray]".') from error
     try:
@@ -61,9 +62,13 @@ def connected(address: str) -> Any:
 
 
 def _all(
-    ray: Any, plans: Sequence[ItemPlan], options: Options, journal: BatchJournal, watch: Watch
+    ray: ModuleType,
+    plans: Sequence[ItemPlan],
+    options: Options,
+    journal: BatchJournal,
+    watch: Watch,
 ) -> None:
-    waiting, running = list(plans), dict[Any, Running]()
+    waiting, running = list(plans), dict[object, Running]()
     nodes = group(ray, watch)
     seen_nodes = set[str]()
     try:
@@ -102,8 +107,8 @@ def _startable(waiting: Sequence[ItemPlan], running: Iterable[Running]) -> list[
 
 
 def _begun(
-    ray: Any, plan: ItemPlan, options: Options, journal: BatchJournal, nodes: Sequence[str]
-) -> tuple[Any, Running]:
+    ray: ModuleType, plan: ItemPlan, options: Options, journal: BatchJournal, nodes: Sequence[str]
+) -> tuple[object, Running]:
     journal.begin(plan.name, plan.key, 1)
     log = log_of(plan, options.out)
     log.touch()
@@ -120,7 +125,7 @@ def _at_work(seen: Running) -> bool:
     return seen.log.stat().st_size > seen.begin
 
 
-def _result(ray: Any, task: Any, plan: ItemPlan) -> Item:
+def _result(ray: ModuleType, task: object, plan: ItemPlan) -> Item:
     try:
         item: Item = ray.get(task)
         return item
@@ -163,7 +168,7 @@ def _fingerprint() -> str:
     return fingerprint().fingerprint
 
 
-def group(ray: Any, watch: Watch) -> list[str]:
+def group(ray: ModuleType, watch: Watch) -> list[str]:
     """Ids of the nodes of the largest group that are alike; empty where there is none at all."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -185,7 +190,7 @@ def group(ray: Any, watch: Watch) -> list[str]:
     return best
 
 
-def _rooms(ray: Any, nodes: Sequence[str]) -> dict[str, Mapping[str, float]]:
+def _rooms(ray: ModuleType, nodes: Sequence[str]) -> dict[str, Mapping[str, float]]:
     """All resources of each living node, of `nodes` if given."""
     living = (node for node in ray.nodes() if node["Alive"])
     return {n["NodeID"]: n["Resources"] for n in living if n["NodeID"] in nodes or not nodes}

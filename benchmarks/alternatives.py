@@ -22,10 +22,11 @@ import torch
 from columns import COLUMNS, Case
 from modelspeed.backends.readiness import runner
 from modelspeed.core.model_io import Inputs
+from modelspeed.profiling.clocks import clock_for
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.profiling.side_by_side import agreement
 from modelspeed.profiling.statistics import compare_samples
-from modelspeed.profiling.timer import clock_for, measure_interleaved
+from modelspeed.profiling.timer import measure_interleaved
 from nets import Encoder, Inverted, digits, resnet, resnet18
 from torch import Tensor, nn
 
@@ -91,8 +92,8 @@ def small_resnet() -> Case:
 
     path = Path(__file__).parent.parent / "examples" / "digits" / "digits_resnet.pt"
     model = read(path, factory=lambda **_: resnet(), args={}).module
-    train, held = ([x[i : i + 1] for x, _ in part for i in range(len(x))] for part in digits())
-    return Case("Digits ResNet-20, trained, 1x1x32x32", model, train[0], train[:64], held)
+    train, held_out = ([x[i : i + 1] for x, _ in part for i in range(len(x))] for part in digits())
+    return Case("Digits ResNet-20, trained, 1x1x32x32", model, train[0], train[:64], held_out)
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -136,8 +137,8 @@ def error(case: Case, module: Any) -> float:
     gap = size = 0.0
     with torch.inference_mode():
         for x in case.held:
-            wanted, found = (Inputs((x,)).call(m).double() for m in (case.model, module))
-            gap += float((found - wanted).square().sum())
+            wanted, outputs = (Inputs((x,)).call(m).double() for m in (case.model, module))
+            gap += float((outputs - wanted).square().sum())
             size += float(wanted.square().sum())
     return (gap / size) ** 0.5
 
@@ -150,7 +151,7 @@ def report(case: Case, seconds: float, only: list[str]) -> list[dict[str, Any]]:
     print(f"\n{case.name}\n")
     print("| engine | p50 ms | least ms | over eager | ready in s | same answer | error |")
     print("|---|---|---|---|---|---|---|")
-    found = []
+    entries = []
     for (name, (module, took)), row in zip(ready.items(), rows, strict=True):
         against = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
         same = agreement(case.model, module, [(x, None) for x in case.held], case.device)
@@ -159,7 +160,7 @@ def report(case: Case, seconds: float, only: list[str]) -> list[dict[str, Any]]:
             "least_ms": min(row.samples_ms), "speedup": against.speedup, "low": against.low,
             "high": against.high, "ready_s": took, "agreement": same, "error": error(case, module),
         }  # fmt: skip
-        found.append(entry)
+        entries.append(entry)
         print(
             f"| {name} | {row.value_ms:.2f} | {entry['least_ms']:.2f} | {against.speedup:.2f}x "
             f"({against.low:.2f}–{against.high:.2f}) | {took:.1f} | {same:.4f} "
@@ -168,8 +169,8 @@ def report(case: Case, seconds: float, only: list[str]) -> list[dict[str, Any]]:
     print()
     for name, reason in missing.items():
         print(f"- left out: {name} ({reason})")
-        found.append({"net": case.name, "engine": name, "missing": reason})
-    return found
+        entries.append({"net": case.name, "engine": name, "missing": reason})
+    return entries
 
 
 def main() -> None:
@@ -188,14 +189,14 @@ def main() -> None:
     torch.set_num_threads(flags.threads)
     warnings.simplefilter("ignore")  # the engines' talk about their next versions
     cases = (CASES[name]().on(flags.device) for name in flags.nets)
-    found = [row for case in cases for row in report(case, flags.seconds, flags.only)]
+    entries = [row for case in cases for row in report(case, flags.seconds, flags.only)]
     machine = fingerprint(flags.device)
     print(
         f"\nMachine: {machine.cpu}, {machine.threads} threads, {machine.device}, "
         f"torch {machine.torch}."
     )
     if flags.json:
-        flags.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        flags.json.write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ def report(name: str, model: nn.Module, inputs: Tensor) -> None:
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        found = analyze(module)
+        analysis = analyze(module)
         times.append(time.perf_counter() - started)
     nodes = len(module.graph.nodes)
-    print(f"{name}: {nodes} nodes, {len(found.prunable)} groups, {min(times):.2f} s (best of 3)")
+    print(f"{name}: {nodes} nodes, {len(analysis.prunable)} groups, {min(times):.2f} s (best of 3)")
 
 
 def main() -> None:

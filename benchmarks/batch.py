@@ -126,11 +126,11 @@ def events(out: Path, kind: str) -> list[str]:
     rows = []
     for line in path.read_text().splitlines():
         try:
-            found = json.loads(line)
+            event = json.loads(line)
         except ValueError:  # torn
             continue
-        if found["event"] == kind:
-            rows.append(found["item"]["name"] if kind == "end" else found["name"])
+        if event["event"] == kind:
+            rows.append(event["item"]["name"] if kind == "end" else event["name"])
     return rows
 
 
@@ -148,24 +148,24 @@ def gaps(folder: Path, names: list[str]) -> list[float]:
     """|batch / alone - 1| of each artifact and its original, measured again when all is quiet."""
     recipe = load_recipe(folder / "ckpts" / "modelspeed.yaml")
     inputs = tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs)
-    found = []
+    differences = []
     for name in names:
         record = loads((folder / "fast" / name / "report.json").read_text())
         checkpoint, base = str(folder / "ckpts" / f"{name}.pt"), str(folder / "ckpts")
         job = Job(checkpoint, Target(threads=1), "model.py:build", base, {}, inputs)
         again = verify(job, folder / "fast" / name, record.baseline.value_ms)
         assert record.final is not None
-        found += [abs(record.baseline.value_ms / again.baseline.value_ms - 1),
+        differences += [abs(record.baseline.value_ms / again.baseline.value_ms - 1),
                   abs(record.final.value_ms / again.final.value_ms - 1)]  # fmt: skip
-    return found
+    return differences
 
 
 def rows(out: Path) -> dict[str, Any]:
     """What the index says, and where that is not as planted."""
-    found = {r["name"]: r for r in json.loads((out / "index.json").read_text())["items"]}
-    wrong = {n: r["status"] for n, r in found.items() if r["status"] != PLANTED.get(n, "met")}
-    statuses = dict(Counter(r["status"] for r in found.values()))
-    return {"items": len(found), "statuses": statuses, "unexpected": wrong}
+    items = {r["name"]: r for r in json.loads((out / "index.json").read_text())["items"]}
+    wrong = {n: r["status"] for n, r in items.items() if r["status"] != PLANTED.get(n, "met")}
+    statuses = dict(Counter(r["status"] for r in items.values()))
+    return {"items": len(items), "statuses": statuses, "unexpected": wrong}
 
 
 def killed(jobs: Path, names: list[str], options: argparse.Namespace, env: dict[str, str]) -> int:

@@ -56,8 +56,8 @@ def main() -> None:
     for name, (build, tensors) in CASES.items():
         model, inputs = build().eval(), Inputs(tuple(tensors))
         graph = capture(model, inputs)
-        ways = [model, graph, prepare(graph, inputs, PLAIN), prepare(graph, inputs, "onednn")]
-        rows = measure_interleaved([runner(way, inputs) for way in ways], max_seconds=2.0)
+        models = [model, graph, prepare(graph, inputs, PLAIN), prepare(graph, inputs, "onednn")]
+        rows = measure_interleaved([runner(m, inputs) for m in models], max_seconds=2.0)
         eager = rows[0].value_ms
         cells = [f"{r.value_ms:.4f} ({eager / r.value_ms:.2f}x)" for r in rows[1:]]
         print(f"| {name} | {eager:.4f} | {' | '.join(cells)} |", flush=True)

@@ -124,17 +124,17 @@ def inductor(case: Case) -> nn.Module:
 def compiled(case: Case) -> Any:
     import torch._inductor.config as settings
 
-    made = torch.compile(copy.deepcopy(case.model))
+    model = torch.compile(copy.deepcopy(case.model))
     with settings.patch(freezing=True), torch.inference_mode():
-        made(case.x)
-    return made
+        model(case.x)
+    return model
 
 
 def max_autotune(case: Case) -> Any:
-    made = torch.compile(copy.deepcopy(case.model), mode="max-autotune")
+    model = torch.compile(copy.deepcopy(case.model), mode="max-autotune")
     with torch.inference_mode():
-        made(case.x)
-    return made
+        model(case.x)
+    return model
 
 
 def cuda_graph(case: Case) -> nn.Module:
@@ -150,11 +150,11 @@ def compiled_bfloat16(case: Case) -> Any:
     import torch._inductor.config as settings
 
     half = copy.deepcopy(case.model).to(torch.bfloat16)
-    made = torch.compile(half)
+    model = torch.compile(half)
 
     def run(x: Tensor) -> Tensor:
-        found: Tensor = made(x.to(torch.bfloat16) if x.is_floating_point() else x).float()
-        return found
+        outputs: Tensor = model(x.to(torch.bfloat16) if x.is_floating_point() else x).float()
+        return outputs
 
     with settings.patch(freezing=True), torch.inference_mode():
         run(case.x)
@@ -185,9 +185,9 @@ def torchao(case: Case) -> Any:
     model = copy.deepcopy(case.model)
     quantize_(model, Int8DynamicActivationInt8WeightConfig())
     with torch.inference_mode():
-        made = torch.compile(model)
-        made(case.x)
-    return made
+        runnable = torch.compile(model)
+        runnable(case.x)
+    return runnable
 
 
 def _onnx(case: Case, folder: str) -> str:
@@ -226,16 +226,16 @@ def onnxruntime_int8(case: Case) -> nn.Module:
 
     reduce = not torch.cpu._is_vnni_supported()
     with tempfile.TemporaryDirectory() as folder:
-        ready, made = (str(Path(folder) / f"{n}.onnx") for n in ("ready", "int8"))
+        ready, quantized = (str(Path(folder) / f"{n}.onnx") for n in ("ready", "int8"))
         quant_pre_process(_onnx(case, folder), ready, skip_symbolic_shape=True)
         if case.images:
             q.quantize_static(
-                ready, made, Reader(), per_channel=True, reduce_range=reduce,
+                ready, quantized, Reader(), per_channel=True, reduce_range=reduce,
                 activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
             )  # fmt: skip
         else:
-            q.quantize_dynamic(ready, made, per_channel=True, reduce_range=reduce)
-        return _session(made)
+            q.quantize_dynamic(ready, quantized, per_channel=True, reduce_range=reduce)
+        return _session(quantized)
 
 
 def _openvino(case: Case, quantized: bool) -> nn.Module:

@@ -133,14 +133,14 @@ def engine_rows(
     shared = time.monotonic() - started
     for share in shares:
         started = time.monotonic()
-        found = search.solve(share * session.reference.value_ms)
+        trial = search.solve(share * session.reference.value_ms)
         seconds = shared + time.monotonic() - started
         shared = 0.0
-        if found is None:
+        if trial is None:
             yield share, None, min(t.latency.high_ms for t in search.trials), seconds
             continue
-        made = build(session, search.decision(found), recover=True)
-        yield share, made.module, found.latency.high_ms, seconds
+        variant = build(session, search.decision(trial), recover=True)
+        yield share, variant.module, trial.latency.high_ms, seconds
 
 
 @contextmanager
@@ -184,15 +184,15 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
     for method in methods:
         options = {"through_norms": name in THROUGH_NORMS, **OURS.get(method, {})}
         with alone(), switched_off(options):
-            found = list(
+            variants = list(
                 engine_rows(session, options, shares) if method in OURS
                 else peers.rows(session, method, shares, time.monotonic)
             )  # fmt: skip
-        for share, made, used, seconds in found:
+        for share, module, used, seconds in variants:
             row = base | {"method": method, "share": share, "seconds": round(seconds, 1)}
             row["used"] = used / (share * whole)
-            if made is not None:
-                row |= trained(session, made, EPOCHS[name], **options.get("train", {}))
+            if module is not None:
+                row |= trained(session, module, EPOCHS[name], **options.get("train", {}))
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, file=sys.stderr, flush=True)
@@ -211,8 +211,8 @@ def table(wanted: Callable[[dict[str, Any]], bool]) -> str:
         "| net | target | method | before | norms re-estimated | after | of target | search s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    found = [r for r in _results() if wanted(r)]
-    for r in sorted(found, key=lambda r: (list(nets.NETS).index(r["net"]), -r["share"])):
+    results = [r for r in _results() if wanted(r)]
+    for r in sorted(results, key=lambda r: (list(nets.NETS).index(r["net"]), -r["share"])):
         accuracies = [f"{100 * r[k]:.1f}" if k in r else "–" for k in ("raw", "norms", "after")]
         used = f"{100 * r['used']:.1f} %" if "raw" in r else "out of reach"
         lines.append(

@@ -43,7 +43,7 @@ def work(first: int, count: int, step: int) -> None:
             marker.unlink(missing_ok=True)
 
 
-def watched(first: int, count: int, step: int, found: queue.Queue[tuple[int, str, str]]) -> None:
+def watched(first: int, count: int, step: int, seen: queue.Queue[tuple[int, str, str]]) -> None:
     """`work` in a child that is replaced where it hangs or ends."""
     end = first + count
     while first < end:
@@ -57,12 +57,12 @@ def watched(first: int, count: int, step: int, found: queue.Queue[tuple[int, str
         try:
             while line := lines.get(timeout=limit):
                 seed, what, said = json.loads(line)
-                found.put((seed, what, said))
+                seen.put((seed, what, said))
                 first, limit = seed + step, SECONDS
             if first < end:
-                found.put((first, "", f"ended the process with {child.wait()}"))
+                seen.put((first, "", f"ended the process with {child.wait()}"))
         except queue.Empty:
-            found.put((first, "", "a hang"))
+            seen.put((first, "", "a hang"))
         child.kill()
         child.wait()
         if first < end:
@@ -78,16 +78,16 @@ def _lines(child: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
 
 def main(count: int, first: int) -> int:
     began = time.monotonic()
-    found: queue.Queue[tuple[int, str, str]] = queue.Queue()
+    seen: queue.Queue[tuple[int, str, str]] = queue.Queue()
     threads = [
-        threading.Thread(target=watched, args=(first + at, count - at, WORKERS, found))
+        threading.Thread(target=watched, args=(first + at, count - at, WORKERS, seen))
         for at in range(WORKERS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    outcomes = sorted(found.queue)
+    outcomes = sorted(seen.queue)
     counts = Counter(said for *_, said in outcomes if said in GOOD)
     bad = [f"{seed}: {what}: {said}" for seed, what, said in outcomes if said not in GOOD]
     shown = ", ".join(f"{counts[said]:,} {said}" for said in GOOD)

@@ -34,8 +34,8 @@ def work(kind: str, count: int) -> None:
         names = sorted(mutations.MUTATIONS)
         for number in range(count):
             mutation = names[number % len(names)]
-            found = mutations.outcome(kind, files[kind], mutation, number)
-            print(json.dumps([mutation, number, found]), flush=True)
+            outcome = mutations.outcome(kind, files[kind], mutation, number)
+            print(json.dumps([mutation, number, outcome]), flush=True)
 
 
 def kinds() -> list[str]:
@@ -57,14 +57,14 @@ def main(total: int) -> int:
             lines, ended = done.stdout.splitlines(), done.returncode
         except subprocess.TimeoutExpired as error:
             lines, ended = (error.stdout or b"").decode().splitlines(), "a hang"
-        found = [json.loads(line) for line in lines]
-        for mutation, number, text in found:
+        outcomes = [json.loads(line) for line in lines]
+        for mutation, number, text in outcomes:
             outcome = text.partition(":")[0]
             counts[kind, outcome] += 1
             if outcome not in ("read", "refused"):
                 bad.append(f"{kind} {mutation} {number}: {text}")
-        if len(found) < each:
-            bad.append(f"{kind}: the process ended with {ended} after {len(found)}")
+        if len(outcomes) < each:
+            bad.append(f"{kind}: the process ended with {ended} after {len(outcomes)}")
     for kind in names:
         row = {outcome: n for (k, outcome), n in counts.items() if k == kind}
         print(f"{kind:24}", ", ".join(f"{n} {outcome}" for outcome, n in sorted(row.items())))

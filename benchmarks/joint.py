@@ -67,8 +67,8 @@ def answer(search: Search, lever: str, budget: float) -> Trial | None:
     return next((t for t in (*halves, *integers) if t.latency.high_ms <= budget), None)
 
 
-def trained(session: Session, search: Search, found: Trial, epochs: float) -> dict[str, float]:
-    chosen = search.decision(found)
+def trained(session: Session, search: Search, trial: Trial, epochs: float) -> dict[str, float]:
+    chosen = search.decision(trial)
     row = {"raw": session.accuracy(build(session, chosen, recover=True).module)}
     if chosen.removes_nothing:
         return row | {"after": row["raw"]}  # type: ignore[return-value]
@@ -103,14 +103,14 @@ def run(name: str) -> None:
             # Each search has the time of a run of its own.
             lab = cast(SessionLab, search.lab)
             search.lab = replace(lab, session=replace(lab.session, started=working()))
-            found = answer(search, lever, share * whole)
+            trial = answer(search, lever, share * whole)
             row: dict[str, Any] = {"net": name, "lever": lever, "share": share, "base": base}
             row["seconds"] = round(time.monotonic() - started, 1)
-            if found is not None:
-                row |= trained(session, search, found, engine.EPOCHS[name])
-                row |= {"used": found.latency.high_ms / (share * whole)}
-                removes = not search.decision(found).removes_nothing
-                row |= {"form": found.name, "removes": removes}
+            if trial is not None:
+                row |= trained(session, search, trial, engine.EPOCHS[name])
+                row |= {"used": trial.latency.high_ms / (share * whole)}
+                removes = not search.decision(trial).removes_nothing
+                row |= {"form": trial.name, "removes": removes}
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, file=sys.stderr, flush=True)

@@ -66,8 +66,8 @@ def state(out: Path, files: dict[str, dict[str, bytes]]) -> str:
         except ModelspeedError as error:
             return f"broken: {error}"
         return (out / "recipe.yaml").read_text()
-    held = contents(out)
-    return next((name for name, known in files.items() if known == held), "broken")
+    written = contents(out)
+    return next((name for name, known in files.items() if known == written), "broken")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,7 +97,7 @@ def walk(way: str, root: Path, hows: Sequence[Callable[..., bool]]) -> Row:
         return make
 
     for point in (p for how in hows for p in killing.every(how, prepare, out.parent)):
-        found = state(out, files)
+        outcome = state(out, files)
         left = [p.name for p in out.parent.iterdir() if p != out]
         if python:
             workspace.recover(out)
@@ -105,11 +105,13 @@ def walk(way: str, root: Path, hows: Sequence[Callable[..., bool]]) -> Row:
             check_writable(out, force=True)
         later = [p.name for p in out.parent.iterdir() if p != out]
         after = state(out, files)
-        row.at_once[found] += 1
+        row.at_once[outcome] += 1
         row.after[after] += 1
         row.left += bool(left)
         row.later += bool(later)
-        print(f"{way} {point}: {found}, {len(left)} beside; next run: {after}, {len(later)} beside")
+        print(
+            f"{way} {point}: {outcome}, {len(left)} beside; next run: {after}, {len(later)} beside"
+        )
     return row
 
 

@@ -32,14 +32,14 @@ def main() -> None:
     inputs = (torch.randn(1, 1, 32, 32),)
     graph = capture(source, inputs)
     norms = [FoldBatchNorm(n.name) for n in graph.graph.nodes if foldable(n)]
-    made = {"eager": source, "graph, batch norms folded": apply(clone(graph), norms)}
-    made |= {f"lowered: {n}": build() for n, build in lowerings(graph, inputs).items()}
-    rows = measure_interleaved([runner(m, inputs) for m in made.values()], max_seconds=seconds)
+    modules = {"eager": source, "graph, batch norms folded": apply(clone(graph), norms)}
+    modules |= {f"lowered: {n}": build() for n, build in lowerings(graph, inputs).items()}
+    rows = measure_interleaved([runner(m, inputs) for m in modules.values()], max_seconds=seconds)
     print("| runtime | p50 ms | speed-up over eager (99 % interval) |\n|---|---|---|")
-    for name, row in zip(made, rows, strict=True):
-        found = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
-        print(f"| {name} | {row.value_ms:.2f} | {found.speedup:.2f} "
-              f"({found.low:.2f}–{found.high:.2f}) |")  # fmt: skip
+    for name, row in zip(modules, rows, strict=True):
+        comparison = compare_samples(rows[0].samples_ms, row.samples_ms, 50)
+        print(f"| {name} | {row.value_ms:.2f} | {comparison.speedup:.2f} "
+              f"({comparison.low:.2f}–{comparison.high:.2f}) |")  # fmt: skip
     machine = fingerprint()
     print(f"\nMachine: {machine.cpu}, {machine.threads} threads, torch {machine.torch}.")
 

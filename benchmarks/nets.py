@@ -190,14 +190,14 @@ def _cluttered(
 
     canvas = torch.zeros(count, 32, 32)
     chosen = torch.arange(count) % len(images)
-    places, pieces = draw(17, count, 2).tolist(), draw(25, count, 12, 2).tolist()
+    corners, pieces = draw(17, count, 2).tolist(), draw(25, count, 12, 2).tolist()
     others, corners = draw(len(images), count, 12), draw(9, count, 12, 2).tolist()
     for i in range(count):
         for k in range(12):
             (y, x), (v, u) = pieces[i][k], corners[i][k]
             piece = images[others[i, k], v : v + 8, u : u + 8]
             canvas[i, y : y + 8, x : x + 8] = piece
-        y, x = places[i]
+        y, x = corners[i]
         spot = canvas[i, y : y + 16, x : x + 16]
         digit = images[chosen[i]]
         canvas[i, y : y + 16, x : x + 16] = torch.where(digit > 0.3, digit, 0.5 * spot)
@@ -216,9 +216,9 @@ def mnist1d() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]
 
     args = get_dataset_args()
     args.num_samples, args.corr_noise_scale, args.iid_noise_scale = 12_000, 0.35, 0.05
-    made = make_dataset(args)
+    dataset = make_dataset(args)
     parts = []
-    for x, y in ((made["x"], made["y"]), (made["x_test"], made["y_test"])):
+    for x, y in ((dataset["x"], dataset["y"]), (dataset["x_test"], dataset["y_test"])):
         inputs = torch.tensor(x, dtype=torch.float32).unsqueeze(1)
         targets = torch.tensor(y, dtype=torch.int64)
         parts.append([(inputs[i : i + 64], targets[i : i + 64]) for i in range(0, len(y), 64)])

@@ -90,8 +90,8 @@ def furthest(session: Session, make: Make, levels: tuple[float, ...]) -> tuple[f
     return level, least
 
 
-def took(session: Session, made: GraphModule) -> float:
-    return session.relative_latency(made)[0].high_ms
+def took(session: Session, module: GraphModule) -> float:
+    return session.relative_latency(module)[0].high_ms
 
 
 def bisected(
@@ -104,12 +104,12 @@ def bisected(
     best = (make(high), most[1])
     for _ in range(TRIALS):
         level = (low + high) / 2
-        made = make(level)
-        ms = took(session, made)
+        module = make(level)
+        ms = took(session, module)
         if ms <= budget:
             high = level
             if ms > best[1]:
-                best = (made, ms)
+                best = (module, ms)
         else:
             low = level
         if WINDOW * budget < ms <= budget:

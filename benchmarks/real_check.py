@@ -52,8 +52,8 @@ class Findings:
             self.failures.append([name, sentence(error)])
         self.seconds[name] = round(sum(os.times()[:4]) - start, 2)
 
-    def equal(self, what: str, found: Any, wanted: Any) -> None:
-        apart = gap(found, wanted)
+    def equal(self, what: str, given: Any, wanted: Any) -> None:
+        apart = gap(given, wanted)
         if not apart <= self.limit:
             raise Wrong(f"{what}: apart by {apart:.2g} of the largest value")
         self.gap = max(self.gap, apart)
@@ -65,31 +65,31 @@ def sentence(error: Exception) -> str:
     return kind + (lines[0][:300] if lines else "")
 
 
-def gap(found: Any, wanted: Any) -> float:
+def gap(given: Any, wanted: Any) -> float:
     """The largest difference over all outputs, relative to the largest value of each."""
     from modelspeed.core.model_io import leaves, plain
 
-    mine, theirs = leaves(plain(found)), leaves(plain(wanted))
+    mine, theirs = leaves(plain(given)), leaves(plain(wanted))
     if [(x.shape, x.dtype) for x in mine] != [(x.shape, x.dtype) for x in theirs] or not mine:
         return float("inf")
     return max(_gap(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
-def _gap(found: Tensor, wanted: Tensor) -> float:
+def _gap(given: Tensor, wanted: Tensor) -> float:
     if not wanted.numel():
         return 0.0
     if not (wanted.is_floating_point() or wanted.is_complex()):
-        return float((found != wanted).any())
+        return float((given != wanted).any())
     if wanted.is_complex():
-        found, wanted = torch.view_as_real(found), torch.view_as_real(wanted)
+        given, wanted = torch.view_as_real(given), torch.view_as_real(wanted)
     finite = wanted.isfinite()
-    odd = torch.equal(found[~finite].nan_to_num(), wanted[~finite].nan_to_num())
-    if not odd or not bool(found[finite].isfinite().all()):
+    odd = torch.equal(given[~finite].nan_to_num(), wanted[~finite].nan_to_num())
+    if not odd or not bool(given[finite].isfinite().all()):
         return float("inf")
     if not bool(finite.any()):
         return float("inf")  # nothing can be seen in it
     scale = float(wanted[finite].abs().max())
-    return float((found[finite] - wanted[finite]).abs().max()) / max(scale, 1e-12)
+    return float((given[finite] - wanted[finite]).abs().max()) / max(scale, 1e-12)
 
 
 def twice(model: nn.Module, inputs: Any) -> list[Any]:
@@ -114,9 +114,9 @@ class Original:
 
     def twice(self, inputs: Any) -> list[Any]:
         with torch.no_grad():  # caches that a model keeps must not be inference tensors
-            made = [_kept(inputs.call(self.model)) for _ in range(2)]
+            calls = [_kept(inputs.call(self.model)) for _ in range(2)]
         self.restore()
-        return made
+        return calls
 
     def restore(self) -> None:
         for name, buffer in self.model.named_buffers():
@@ -131,32 +131,32 @@ def check(name: str, inductor: bool) -> Findings:
     import real_zoo
     from modelspeed.graph.capture import capture, has_dynamic_batch
 
-    found = Findings()
-    with found.step("build"):
+    findings = Findings()
+    with findings.step("build"):
         model, batch = real_zoo.build(name)
         original = Original(model)
         shapes = [list(x.shape) for x in batch(1)]
-        found.facts |= {"inputs": shapes, "parameters": _size(model)}
-    if found.failures:
-        return found
-    with found.step("capture"):
+        findings.facts |= {"inputs": shapes, "parameters": _size(model)}
+    if findings.failures:
+        return findings
+    with findings.step("capture"):
         module = capture(model, batch(1))
         original.restore()
         sizes = (1, 3) if has_dynamic_batch(module) else (1,)
-        found.facts |= {"batches": list(sizes)}
-    if found.failures:
-        return found
-    with found.step("eager"):
+        findings.facts |= {"batches": list(sizes)}
+    if findings.failures:
+        return findings
+    with findings.step("eager"):
         wanted = {rows: original.twice(batch(rows)) for rows in sizes}
-        found.facts["written"] = sorted(original.written)
+        findings.facts["written"] = sorted(original.written)
         noise = max(gap(original.twice(_nudged(batch(n)))[0], wanted[n][0]) for n in sizes)
-        found.limit = min(MOST, max(LIMIT, 10 * noise))
-        found.facts["limit"] = float(f"{found.limit:.2g}")
-    if found.failures:
-        return found
-    _lowerings(found, module, batch, wanted, inductor)
-    _pruned(found, module, batch, sizes)
-    return found
+        findings.limit = min(MOST, max(LIMIT, 10 * noise))
+        findings.facts["limit"] = float(f"{findings.limit:.2g}")
+    if findings.failures:
+        return findings
+    _lowerings(findings, module, batch, wanted, inductor)
+    _pruned(findings, module, batch, sizes)
+    return findings
 
 
 def _nudged(inputs: Any) -> Any:
@@ -168,7 +168,7 @@ def _size(model: nn.Module) -> int:
 
 
 def _lowerings(
-    found: Findings, module: Any, batch: Any, wanted: dict[int, list[Any]], inductor: bool
+    findings: Findings, module: Any, batch: Any, wanted: dict[int, list[Any]], inductor: bool
 ) -> None:
     """Each way of running the graph, against the library's model, two calls in a row."""
     from modelspeed.backends.inductor import INDUCTOR
@@ -176,51 +176,51 @@ def _lowerings(
     from modelspeed.graph.lowering.lower import lowerings
 
     for runtime in (PLAIN, *lowerings(module, batch(1)), *([INDUCTOR] if inductor else ())):
-        with found.step(runtime):
-            made = prepare(module, batch(1), runtime)
+        with findings.step(runtime):
+            runnable = prepare(module, batch(1), runtime)
             for rows, pair in wanted.items():
-                if found.facts["written"]:  # the state of the calls before is in it
-                    made = prepare(module, batch(1), runtime)
+                if findings.facts["written"]:  # the state of the calls before is in it
+                    runnable = prepare(module, batch(1), runtime)
                 for call, (got, want) in enumerate(
-                    zip(twice(made, batch(rows)), pair, strict=True)
+                    zip(twice(runnable, batch(rows)), pair, strict=True)
                 ):
-                    found.equal(f"batch {rows}, call {call + 1}", got, want)
+                    findings.equal(f"batch {rows}, call {call + 1}", got, want)
 
 
-def _pruned(found: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
+def _pruned(findings: Findings, module: Any, batch: Any, sizes: Sequence[int]) -> None:
     from modelspeed.graph.analysis.groups import analyze, keep_units
     from modelspeed.graph.capture import clone
 
     sys.path.insert(0, str(SUPPORT))
     from masked import ignoring, pruned
 
-    with found.step("analyze"):
+    with findings.step("analyze"):
         analysis = analyze(module)
-        found.facts |= {
+        findings.facts |= {
             "groups": len(analysis.prunable), "unknown": dict(analysis.unknown_ops),
         }  # fmt: skip
         if not analysis.prunable:
             raise Wrong(f"nothing is prunable: {_why_not(analysis)}")
-    if "analyze" in {step for step, _ in found.failures}:
+    if "analyze" in {step for step, _ in findings.failures}:
         return
     smaller = edits = None
-    with found.step("prune"):
+    with findings.step("prune"):
         dropped = _dropped(analysis)
         edits = keep_units(analysis, dropped)
         smaller, masked = pruned(module, analysis, dropped), ignoring(module, analysis, dropped)
-        found.facts["left"] = _size(smaller)
+        findings.facts["left"] = _size(smaller)
         moved = 0.0
         for rows in sizes:
             want = twice(clone(masked), batch(rows))
             moved = max(moved, gap(want[0], twice(clone(module), batch(rows))[0]))
             got = twice(clone(smaller), batch(rows))
             for call in range(2):
-                found.equal(f"batch {rows}, call {call + 1}", got[call], want[call])
-        if moved < 10 * found.limit:
+                findings.equal(f"batch {rows}, call {call + 1}", got[call], want[call])
+        if moved < 10 * findings.limit:
             raise Wrong(f"nothing can be seen: without these units the output moves by {moved:.1g}")
-        found.facts["moved"] = float(f"{moved:.2g}")
+        findings.facts["moved"] = float(f"{moved:.2g}")
     if smaller is not None and edits is not None:
-        _written(found, smaller, edits, batch, sizes)
+        _written(findings, smaller, edits, batch, sizes)
 
 
 def _why_not(analysis: Any) -> str:
@@ -236,30 +236,32 @@ def _dropped(analysis: Any) -> dict[str, list[int]]:
     }
 
 
-def _written(found: Findings, smaller: Any, edits: Any, batch: Any, sizes: Sequence[int]) -> None:
+def _written(
+    findings: Findings, smaller: Any, edits: Any, batch: Any, sizes: Sequence[int]
+) -> None:
     """The artifact as `apply` writes it, and what a fresh process makes of it."""
     from modelspeed.backends.registry import PLAIN
     from modelspeed.graph.capture import clone
     from modelspeed.graph.lowering.lower import lowerings
 
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
-        with found.step("save"):
+        with findings.step("save"):
             runtime = next(reversed(list(lowerings(smaller, batch(1)))), PLAIN)
             calls = {rows: twice(clone(smaller), batch(rows)) for rows in sizes}
             stored = {"calls": calls, "inputs": {n: batch(n) for n in sizes}}
-            more = {"written": found.facts["written"], "limit": found.limit}
+            more = {"written": findings.facts["written"], "limit": findings.limit}
             spaces = {str(n.target).partition(".")[0] for n in smaller.graph.nodes}
-            more["imports"] = [module for space, module in REGISTERED.items() if space in spaces]
+            more["imports"] = [module for key, module in REGISTERED.items() if key in spaces]
             torch.save(stored | more, f"{folder}/calls")
             _save(Path(folder) / "out", smaller, edits, batch(1), runtime)
-        if "save" in {step for step, _ in found.failures}:
+        if "save" in {step for step, _ in findings.failures}:
             return
-        with found.step("load"):
+        with findings.step("load"):
             command = [sys.executable, "-W", "ignore", __file__, "--loaded", folder]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise Wrong((done.stderr.strip().splitlines() or ["no answer"])[-1][:300])
-            found.gap = max(found.gap, float(done.stdout.split()[-1]))
+            findings.gap = max(findings.gap, float(done.stdout.split()[-1]))
 
 
 def _save(folder: Path, module: Any, edits: Any, inputs: Any, runtime: str) -> None:
@@ -294,18 +296,18 @@ def loaded(folder: str) -> None:
     stored = torch.load(f"{folder}/calls", weights_only=False)
     for module in stored["imports"]:
         importlib.import_module(module)
-    found = Findings()
-    found.limit = stored["limit"]
+    findings = Findings()
+    findings.limit = stored["limit"]
     for runtime in (None, "plain"):
-        made = modelspeed.load(f"{folder}/out", runtime=runtime)
+        model = modelspeed.load(f"{folder}/out", runtime=runtime)
         for number, (rows, pair) in enumerate(stored["calls"].items()):
             if number and stored["written"]:  # the state of the calls before is in it
-                made = modelspeed.load(f"{folder}/out", runtime=runtime)
-            for call, got in enumerate(twice(made, stored["inputs"][rows])):
-                found.equal(
+                model = modelspeed.load(f"{folder}/out", runtime=runtime)
+            for call, got in enumerate(twice(model, stored["inputs"][rows])):
+                findings.equal(
                     f"{runtime or 'recorded'}, batch {rows}, call {call + 1}", got, pair[call]
                 )
-    print(found.gap)
+    print(findings.gap)
 
 
 def line_of(name: str, inductor: bool, memory: int) -> dict[str, Any]:
@@ -313,11 +315,11 @@ def line_of(name: str, inductor: bool, memory: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     limit_memory(memory)
-    found = check(name, inductor)
+    findings = check(name, inductor)
     return {
-        "model": name, "ok": not found.failures, "failures": found.failures,
-        "gap": float(f"{found.gap:.2g}"), **found.facts, "seconds": found.seconds,
-        "total": round(sum(found.seconds.values()), 1),
+        "model": name, "ok": not findings.failures, "failures": findings.failures,
+        "gap": float(f"{findings.gap:.2g}"), **findings.facts, "seconds": findings.seconds,
+        "total": round(sum(findings.seconds.values()), 1),
     }  # fmt: skip
 
 

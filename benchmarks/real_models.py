@@ -34,14 +34,14 @@ WAIT = 20  # times the limit of processor time, by the clock: the machine may do
 
 def lines_of(out: Path) -> dict[str, Line]:
     """The last line of each model; a line that was cut off counts for nothing."""
-    found = {}
+    lines = {}
     for text in out.read_text(encoding="utf-8").splitlines() if out.exists() else ():
         try:
             line = json.loads(text)
-            found[str(line["model"])] = line
+            lines[str(line["model"])] = line
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return lines
 
 
 def one(name: str, args: argparse.Namespace, server: Any) -> Line:

@@ -35,9 +35,9 @@ def build(name: str) -> tuple[nn.Module, Batch]:
     first, sizes = makers[library](model)
     batch = _fitting(first.eval(), sizes)
     _disturb(first, batch(4))
-    made, _ = makers[library](model)  # one that was never called: heads remember the last shape
-    made.load_state_dict(first.state_dict())
-    return made.eval(), batch
+    fresh, _ = makers[library](model)  # one that was never called: heads remember the last shape
+    fresh.load_state_dict(first.state_dict())
+    return fresh.eval(), batch
 
 
 def _timm(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
@@ -47,11 +47,11 @@ def _timm(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
     size = own.input_size if own is not None else (3, 224, 224)
     side = 64 if size[-1] % 7 else 112  # windows of 7 places need multiples of it
     try:
-        made = timm.create_model(name, pretrained=False, img_size=side)
-        _fitting(made.eval(), [(3, side, side)])  # some take the argument and cannot compute so
+        model = timm.create_model(name, pretrained=False, img_size=side)
+        _fitting(model.eval(), [(3, side, side)])  # some take the argument and cannot compute so
     except (TypeError, AssertionError, ValueError, RuntimeError):
-        made = timm.create_model(name, pretrained=False)
-    return made, [(3, 64, 64), (3, side, side), (3, 128, 128), size]
+        model = timm.create_model(name, pretrained=False)
+    return model, [(3, 64, 64), (3, side, side), (3, 128, 128), size]
 
 
 def _torchvision(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
@@ -60,10 +60,10 @@ def _torchvision(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
     more = {} if "segmentation" not in name and "detection" not in name else {"weights": None}
     if name.startswith(("deeplab", "fcn", "lraspp")):
         more = {"weights_backbone": None}
-    made = torchvision.models.get_model(name, weights=None, **more)
+    model = torchvision.models.get_model(name, weights=None, **more)
     if name in _CLIPS:
-        return made, [(3, 8, 64, 64), (3, 16, 112, 112), (3, 16, 224, 224)]
-    return made, [(3, 64, 64), (3, 96, 96), (3, 224, 224), (3, 299, 299)]
+        return model, [(3, 8, 64, 64), (3, 16, 112, 112), (3, 16, 224, 224)]
+    return model, [(3, 64, 64), (3, 96, 96), (3, 224, 224), (3, 299, 299)]
 
 
 _CLIPS = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "mvit_v1_b", "mvit_v2_s")
@@ -73,8 +73,8 @@ def _segmenter(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
     import segmentation_models_pytorch as smp
 
     architecture, _, encoder = name.partition("/")
-    made = smp.create_model(architecture, encoder, encoder_weights=None, classes=3)
-    return made, [(3, 64, 64), (3, 128, 128), (3, 224, 224)]
+    model = smp.create_model(architecture, encoder, encoder_weights=None, classes=3)
+    return model, [(3, 64, 64), (3, 128, 128), (3, 224, 224)]
 
 
 def _detector(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
@@ -86,8 +86,8 @@ def _detector(name: str) -> tuple[nn.Module, Sequence[tuple[int, ...]]]:
         "cls": "ClassificationModel",
     }  # fmt: skip
     usual = "RTDETRDetectionModel" if "rtdetr" in name else "DetectionModel"
-    made = getattr(tasks, kinds.get(kind, usual))(f"{name}.yaml", verbose=False)
-    return made, [(3, 64, 64), (3, 128, 128)]
+    model = getattr(tasks, kinds.get(kind, usual))(f"{name}.yaml", verbose=False)
+    return model, [(3, 64, 64), (3, 128, 128)]
 
 
 def _transformer(name: str) -> tuple[nn.Module, Batch]:
@@ -99,8 +99,8 @@ def _transformer(name: str) -> tuple[nn.Module, Batch]:
 
 
 def _images(rows: int, size: Sequence[int]) -> Inputs:
-    made = torch.Generator().manual_seed(rows)
-    return Inputs((torch.randn(rows, *size, generator=made),))
+    generator = torch.Generator().manual_seed(rows)
+    return Inputs((torch.randn(rows, *size, generator=generator),))
 
 
 def _fitting(model: nn.Module, sizes: Sequence[tuple[int, ...]]) -> Batch:

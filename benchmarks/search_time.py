@@ -61,9 +61,9 @@ def search(checkpoint: Path, share: float) -> tuple[float, float]:
     lab = SessionLab(session, record, Path("unused"), runtime)
     started = time.monotonic()
     budget_ms = share * session.reference.value_ms
-    found = Search.of(lab, steps[1], free).solve(budget_ms)
+    trial = Search.of(lab, steps[1], free).solve(budget_ms)
     seconds = time.monotonic() - started
-    return seconds, found.latency.high_ms / budget_ms if found else 0.0
+    return seconds, trial.latency.high_ms / budget_ms if trial else 0.0
 
 
 def main() -> None:

@@ -10,7 +10,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @contextmanager
@@ -38,7 +41,7 @@ class _TakesAll(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)  # torch does so when all is written
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         left = memoryview(data).cast("B")
         size = len(left)
         try:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
 from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
+from ..core.json_values import JsonObject
 from ..core.naming import outside
 from ..core.workspace import recover, workspace
 from ..profiling.closeness import tolerance_of
@@ -40,7 +40,7 @@ class LoadedArtifact:
 
     folder: Path
     program: ExportedProgram
-    manifest: dict[str, Any]
+    manifest: JsonObject
 
 
 def check_writable(folder: Path, force: bool) -> None:
@@ -97,7 +97,7 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[float]]:
+def sample(program: ExportedProgram, specs: list[JsonObject]) -> list[list[float]]:
     """Of two calls in a row: the second one sees what the first left in the model's state."""
     drawn, module = draw_inputs(specs, SAMPLE_SEED), program.module(check_guards=False)
     state = [t for t in (*program.state_dict.values(), *program.constants.values())
@@ -110,7 +110,7 @@ def sample(program: ExportedProgram, specs: list[dict[str, Any]]) -> list[list[f
     return [[float(value) for value in call] for call in calls]
 
 
-def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_weights(folder: Path) -> tuple[JsonObject, dict[str, Tensor]]:
     """Manifest and tensors, for which this torch need not be able to read `model.pt2`.
 
     Raises ArtifactError where they are missing, damaged or not of one artifact.
@@ -137,7 +137,7 @@ def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     return LoadedArtifact(folder, program, manifest)
 
 
-def read_package(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
+def read_package(folder: Path, manifest: JsonObject) -> bytes | None:
     """`model.aoti.pt2`, native code that nothing here runs; None where there is none, or no more.
 
     Raises ArtifactError where it is not the one that was written.
@@ -153,7 +153,7 @@ def read_package(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
     return package
 
 
-def _read_program(path: Path, digest: Any) -> ExportedProgram:
+def _read_program(path: Path, digest: object) -> ExportedProgram:
     try:
         if detect(path) != "pt2" or (digest is not None and sha256(path) != digest):
             raise ArtifactError(f"`{path}` is not the one that was written, or was changed since.")
@@ -182,7 +182,7 @@ def _put_weights(folder: Path, program: ExportedProgram, weights: Mapping[str, T
             tensor.copy_(weight)
 
 
-def _check_sample(folder: Path, program: ExportedProgram, manifest: dict[str, Any]) -> None:
+def _check_sample(folder: Path, program: ExportedProgram, manifest: JsonObject) -> None:
     try:
         calls = sample(program, manifest["inputs"])
     except Exception as error:  # of whatever its operators are given

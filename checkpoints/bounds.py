@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ def bounded(what: Path, tensors: int, values: int) -> Iterator[None]:
         handle.remove()
 
 
-def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
+def check_repeats(what: Path, config: object, depth: int = 0) -> None:
     """Raises CheckpointError for numbers of layers, heads and the like that no model has."""
     if depth > DEEPEST:
         raise CheckpointError(f"`{what}` is nested deeper than any configuration.")
@@ -61,7 +60,7 @@ def check_repeats(what: Path, config: Any, depth: int = 0) -> None:
             check_repeats(what, number, depth + 1)
 
 
-def size_of_weights(file: Path | None, loaded: Any = None) -> tuple[int, int]:
+def size_of_weights(file: Path | None, loaded: object = None) -> tuple[int, int]:
     """Numbers of tensors and values in the weights; only the headers of safetensors are read."""
     if file is None:
         return UNKNOWN

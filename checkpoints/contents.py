@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +69,11 @@ def contents(
         about = Unwrapped(tensors, notes=tuple(notes))
         return Contents(path, "safetensors", digest, about, weights=weights)
     about = unwrap(_torch_file(path, trust_pickle))
-    if isinstance(about.content, nn.Module):
-        check_finite(path, about.content.state_dict())
+    module = about.content
+    if isinstance(module, nn.Module):
+        check_finite(path, module.state_dict())
         about = replace(about, notes=(*about.notes, *_whole(ignore)))
-        return Contents(path, "pickle", digest, about, module=about.content.eval())
+        return Contents(path, "pickle", digest, about, module=module.eval())
     weights, notes = state_dict_of(path, about.content, ignore)
     about = replace(about, notes=(*about.notes, *notes))
     return Contents(path, "state_dict", digest, about, weights=weights)
@@ -122,7 +123,7 @@ def _program(path: Path, trust_pickle: bool) -> ExportedProgram:
         raise CheckpointError(f"`{path}` can't be read as .pt2: {first_line(error)}") from error
 
 
-def _torch_file(path: Path, trust_pickle: bool) -> Any:
+def _torch_file(path: Path, trust_pickle: bool) -> object:
     try:
         if not trust_pickle:
             return load_inert(path)

@@ -6,13 +6,14 @@ import importlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from ..core.errors import CheckpointError, UnsafePickle, first_line
 from ..core.extras import extra
+from ..core.json_values import JsonObject
 from .bounds import bounded, check_repeats, size_of_weights
 from .detect import INDEX
 from .loading_facts import headless, notes_on_loading
@@ -23,6 +24,16 @@ CONFIG = "config.json"
 # Settings that may name code on the hub.
 CODE = {"_attn_implementation", "attn_implementation", "experts_implementation"}
 WEIGHTS = ("model.safetensors", f"model{INDEX}", "pytorch_model.bin")
+
+
+class ModelClass(Protocol):
+    """A class of transformers, or one that finds the class by the configuration."""
+
+    def __call__(self, config: object) -> nn.Module: ...
+
+    def from_config(self, config: object) -> nn.Module: ...
+
+    def from_pretrained(self, folder: Path, **how: object) -> tuple[nn.Module, JsonObject]: ...
 
 
 def is_transformers(folder: Path) -> bool:
@@ -41,13 +52,13 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(check_inside(p) for p in folder.iterdir() if p.suffix in kinds)
 
 
-def build_pretrained(folder: Path, **changes: Any) -> nn.Module:
+def build_pretrained(folder: Path, **changes: object) -> nn.Module:
     """The model that `config.json` describes, with random weights; `changes` are settings of it."""
     files_of(folder)
     config, model_class = _described(folder, changes)
     try:
         with bounded(folder / CONFIG, *size_of_weights(weights_in(folder))):
-            model: nn.Module = (
+            model = (
                 model_class(config) if hasattr(model_class, "forward")
                 else model_class.from_config(config)
             )  # fmt: skip
@@ -87,7 +98,7 @@ def load_pretrained(folder: Path, ignore: Sequence[str] = ()) -> tuple[nn.Module
     return model.eval(), notes
 
 
-def config_inputs(folder: Path) -> list[dict[str, Any]]:
+def config_inputs(folder: Path) -> list[JsonObject]:
     """The model's inputs as far as `config.json` gives them; empty if it does not."""
     config = _config(folder)
     image, channels = config.get("image_size"), config.get("num_channels", 3)
@@ -105,7 +116,7 @@ def config_inputs(folder: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
+def _described(folder: Path, changes: dict[str, object]) -> tuple[object, ModelClass]:
     """Configuration and class, without code of the folder's."""
     settings = _config(folder)
     if "auto_map" in settings and settings.get("model_type") is None:
@@ -134,7 +145,7 @@ def _described(folder: Path, changes: dict[str, Any]) -> tuple[Any, Any]:
     return config, getattr(transformers, str(named)) if known else transformers.AutoModel
 
 
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+def _check_settings(path: Path, settings: JsonObject) -> None:
     """Raises where settings name other files, or code that would be fetched, or absurd sizes."""
     check_repeats(path, settings)
     if settings.get("transformers_weights"):
@@ -151,7 +162,7 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
             raise UnsafePickle(f"`{path}`: `{key}` names code elsewhere, which is not run.")
 
 
-def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+def _settings(config: JsonObject | list[object]) -> Iterator[tuple[str, object]]:
     """Of a configuration and of those within it, such as `text_config`."""
     if isinstance(config, dict):
         yield from config.items()
@@ -160,7 +171,7 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
             yield from _settings(part)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> JsonObject:
     path = folder / CONFIG
     try:
         config = json.loads(check_inside(path).read_text(encoding="utf-8"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from ..core.json_values import JsonObject
 from .contents import Contents, contents
 from .folders import config_inputs
 from .libraries import model_factory
@@ -28,9 +28,9 @@ class Inspection:
 
     what: str
     factory: str | None = None
-    args: dict[str, Any] = field(default_factory=dict)
+    args: JsonObject = field(default_factory=dict)
     sure: bool = True
-    inputs: tuple[dict[str, Any], ...] = ()
+    inputs: tuple[JsonObject, ...] = ()
     inputs_sure: bool = False
     notes: tuple[str, ...] = ()
 
@@ -77,13 +77,13 @@ def _weights(content: Contents) -> Inspection:
     return Inspection(what, UNKNOWN, about.hyper_parameters, False, guess, False, about.notes)
 
 
-def _images_of(spec: str, args: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def _images_of(spec: str, args: JsonObject) -> tuple[JsonObject, ...]:
     model = model_factory(spec, Path("."))(**args)
     shape = getattr(model, "default_cfg", {}).get("input_size") or (3, SIDE, SIDE)
     return ({"shape": [1, *shape], "dtype": "float32"},)
 
 
-def _guess(weights: dict[str, Tensor]) -> tuple[dict[str, Any], ...]:
+def _guess(weights: dict[str, Tensor]) -> tuple[JsonObject, ...]:
     """From the first layer: how many channels or features it reads."""
     first = next((v for k, v in weights.items() if v.dim() > 1 and "emb" not in k), None)
     if first is None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -54,7 +53,7 @@ def libraries_with(arch: str) -> list[str]:
 def _torchvision(name: str, spec: str) -> Factory:
     models = extra("torchvision", spec).models
     _known(name, models.list_models(), spec)
-    without: dict[str, Any] = {"weights": None}
+    without: dict[str, None] = {"weights": None}
     if "weights_backbone" in signature(models.get_model_builder(name)).parameters:
         without["weights_backbone"] = None  # by itself it is fetched where `weights` are not
     return lambda **args: models.get_model(name, **without, **_harmless(args, spec))
@@ -67,7 +66,7 @@ def _timm(name: str, spec: str) -> Factory:
     return lambda **args: timm.create_model(name, pretrained=False, **_harmless(args, spec))
 
 
-def _harmless(args: dict[str, Any], spec: str) -> dict[str, Any]:
+def _harmless(args: dict[str, object], spec: str) -> dict[str, object]:
     """Raises UsageError for arguments that fetch weights or unpickle a file of weights."""
     for name in args:
         if name in FETCH or name.startswith("pretrained"):
@@ -86,7 +85,7 @@ def _known(name: str, names: Sequence[str], spec: str) -> None:
 
 
 def _said(spec: str, build: Factory) -> Factory:
-    def call(**args: Any) -> nn.Module:
+    def call(**args: object) -> nn.Module:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..core.errors import CheckpointError
+from ..core.json_values import JsonObject
 from .detect import INDEX
 from .differences import Differences
 from .leftovers import harmless, notes_on, ticked, without_ignored
 
 
 def notes_on_loading(
-    config: Path, model: nn.Module, facts: Mapping[str, Any], ignore: Sequence[str]
+    config: Path, model: nn.Module, facts: JsonObject, ignore: Sequence[str]
 ) -> list[str]:
     """Sentences on the weights that were left out.
 
@@ -76,7 +76,7 @@ def _names_in(file: Path) -> list[str]:
         return list(weights.keys())
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     return str(key[0]) if isinstance(key, (tuple, list)) and key else str(key)
 
 

@@ -6,10 +6,10 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import ArtifactError, first_line
 from ..core.files import read_text
+from ..core.json_values import JsonObject
 from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
 
@@ -19,7 +19,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8"
 MAX_SAMPLE_VALUES = 4096
 
 
-def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
+def read_manifest(folder: Path, *, any_version: bool = False) -> JsonObject:
     """The manifest of an artifact. Raises ArtifactError where it is missing or damaged.
 
     `any_version`: only whether it is one counts.
@@ -50,7 +50,7 @@ def read_manifest(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
     return manifest
 
 
-def _inputs(value: Any) -> bool:
+def _inputs(value: object) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
@@ -59,7 +59,7 @@ def _inputs(value: Any) -> bool:
     )
 
 
-def _input(spec: dict[str, Any]) -> bool:
+def _input(spec: JsonObject) -> bool:
     shape, limits = spec.get("shape"), spec.get("range", [0, 1])
     return (
         isinstance(shape, list)
@@ -74,7 +74,7 @@ def _input(spec: dict[str, Any]) -> bool:
     )
 
 
-def _sample(value: Any) -> bool:
+def _sample(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     seed, outputs = value.get("seed"), value.get("outputs")
@@ -87,11 +87,11 @@ def _sample(value: Any) -> bool:
     )
 
 
-def _edits(value: Any) -> bool:
+def _edits(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(e, dict) for e in value)
 
 
-_CHECKS: dict[str, Callable[[Any], bool]] = {
+_CHECKS: dict[str, Callable[[object], bool]] = {
     "inputs": _inputs,
     "sample": _sample,
     "edits": _edits,

@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -17,7 +17,7 @@ from .stand_ins import stand_in_for
 PROTOCOL_PICKLES = 3  # before 1.6 torch wrote magic number, protocol and system, each a pickle
 
 
-def load_inert(path: Path) -> Any:
+def load_inert(path: Path) -> object:
     """The objects that `torch.save` wrote, read without running any code of the file.
 
     Settings that training programs put beside the weights become stand-ins that do nothing; their

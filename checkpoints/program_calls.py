@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -100,7 +99,9 @@ def _fits(wanted: str, kind: str) -> bool:
     return True
 
 
-def _schema(target: str) -> Any:
+def _schema(target: str) -> torch._C.FunctionSchema:
     """`torch.ops.aten.add.Tensor`: registered, so these are not attributes of Python's."""
     _, _, namespace, name, overload = target.split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema
+    operator = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    schema: torch._C.FunctionSchema = operator._schema
+    return schema

@@ -11,11 +11,12 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
 from ..core.errors import CheckpointError
+from ..core.json_values import JsonObject
 from .pickles import imports_of_part, refuse
 from .program_text import Texts
 from .tensors import check_layout, tensors_in, unfit
@@ -74,7 +75,7 @@ def checked(path: Path) -> IO[bytes]:
 
 
 def _check_payload(
-    payload: dict[str, Any], part: str, names: dict[str, str], archive: zipfile.ZipFile
+    payload: JsonObject, part: str, names: dict[str, str], archive: zipfile.ZipFile
 ) -> None:
     """Is what is said about a weight what its part of the archive holds?"""
     name = part.rpartition("/")[0] + "/" + str(payload.get("path_name"))
@@ -111,9 +112,8 @@ def _named(names: list[str]) -> tuple[dict[str, str], list[str]]:
         if not pattern.fullmatch(part):
             strange.append(f"{name} (none of the parts of a plain program)")
         elif part in parts:
-            strange.append(
-                "parts of the same name"
-            )  # which one torch would take is not ours to say
+            # Which one torch would take is not ours to say.
+            strange.append("parts of the same name")
         parts[part] = name
     return parts, strange
 

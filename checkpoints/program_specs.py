@@ -7,12 +7,11 @@ names into source.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from math import isfinite
-from typing import Any
 
 from torch.utils import _pytree as pytree
 
+from ..core.json_values import JsonObject
 from .program_names import is_key, is_name, is_type
 
 DEEPEST = 32
@@ -39,7 +38,7 @@ def spec_text(text: str, inputs: bool) -> str:
     return json.dumps([1, root])
 
 
-def _node(node: Any, depth: int) -> dict[str, Any]:
+def _node(node: object, depth: int) -> JsonObject:
     if not isinstance(node, dict) or not {"type", "context", "children_spec"} <= set(node):
         raise ValueError("a tree spec without type, context and children")
     if depth > DEEPEST:
@@ -61,14 +60,14 @@ def _node(node: Any, depth: int) -> dict[str, Any]:
     }
 
 
-def _context(kind: str, context: Any) -> Any:
+def _context(kind: str, context: object) -> object:
     if kind == "collections.namedtuple":
         if not isinstance(context, str) or not is_type(context):
             raise Strange(f"the tree spec's tuple {str(context)[:60]}")
         return context
     if kind == "collections.defaultdict":
         return _factory(context)
-    if _reader_of(kind) is not None:
+    if _has_reader(kind):
         raise Strange(f"the tree spec's {kind}, which reads its context by code of its own")
     if not isinstance(context, str):
         raise ValueError("a tree spec whose context is not a text")
@@ -77,7 +76,7 @@ def _context(kind: str, context: Any) -> Any:
     return json.dumps(value)
 
 
-def _factory(context: Any) -> dict[str, Any]:
+def _factory(context: object) -> JsonObject:
     if not isinstance(context, dict):
         raise ValueError("a tree spec of a defaultdict without its factory")
     module, name = context.get("default_factory_module"), context.get("default_factory_name")
@@ -88,17 +87,17 @@ def _factory(context: Any) -> dict[str, Any]:
     return {"default_factory_module": module, "default_factory_name": name, "dict_context": keys}
 
 
-def _reader_of(kind: str) -> Callable[[Any], Any] | None:
-    """The function that a library registered to make a context; unknown types are torch's to
+def _has_reader(kind: str) -> bool:
+    """Has a library registered a function that makes the context? Unknown types are torch's to
     refuse."""
     python_type = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind)
     if python_type is None:
-        return None
+        return False
     serializer = pytree.SUPPORTED_SERIALIZED_TYPES.get(python_type)
-    return None if serializer is None else serializer.from_dumpable_context
+    return serializer is not None and serializer.from_dumpable_context is not None
 
 
-def _check_plain(value: Any, depth: int) -> None:
+def _check_plain(value: object, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError("a tree spec's context deeper than any call is")
     if isinstance(value, str) and not is_key(value):
@@ -116,7 +115,7 @@ def _check_plain(value: Any, depth: int) -> None:
         raise ValueError("a tree spec's context that holds an absurd number")
 
 
-def _check_keywords(root: dict[str, Any]) -> None:
+def _check_keywords(root: JsonObject) -> None:
     """Of a call's (arguments, keywords): torch writes the keywords into source."""
     for child in root["children_spec"][1:2]:
         if child["type"] == "builtins.dict":

@@ -17,11 +17,11 @@ import typing
 from collections.abc import Callable
 from functools import cache
 from math import isfinite
-from typing import Any
 
 from torch._export.serde import schema
 from torch._export.serde.union import _Union
 
+from ..core.json_values import JsonObject
 from .program_calls import HARMLESS, HIGHER, reason_against, registered, unfit_argument
 from .program_names import (
     PAYLOAD,
@@ -38,11 +38,12 @@ from .program_specs import Strange, spec_text
 
 DEEPEST = 150  # of what is nested in what; a graph within a graph is nine
 LARGEST = 1 << 64
+LARGE = 1 << 1000  # a number that a float still holds
 MAX_DIMENSIONS = 64
 LONGEST_TEXT = 1 << 20
 INFINITE = ("Infinity", "-Infinity", "NaN")
 KEPT = ("nn_module_stack", "stack_trace")  # of the facts about a node; the others name functions
-DROPPED: dict[str, Any] = {"guards_code": [], "metadata": {}}  # torch compiles guards
+DROPPED: JsonObject = {"guards_code": [], "metadata": {}}  # torch compiles guards
 Form = Callable[[str], bool]
 
 
@@ -81,7 +82,7 @@ class Texts:
         self.refused: list[str] = []
         self.pickled: set[str] = set()
         self.unknown: list[str] = []
-        self.payloads: list[dict[str, Any]] = []
+        self.payloads: list[JsonObject] = []
         self.operators = registered()
         self.depth = 0
 
@@ -94,7 +95,7 @@ class Texts:
         program = json.loads(content.decode("utf-8"))
         return json.dumps(self._value(whole, program, whole.__name__))
 
-    def _value(self, hint: Any, value: Any, place: str) -> Any:
+    def _value(self, hint: object, value: object, place: str) -> object:
         self.depth += 1
         if self.depth > DEEPEST:
             raise ValueError("it is nested deeper than any program")
@@ -102,30 +103,35 @@ class Texts:
         self.depth -= 1
         return result
 
-    def _typed(self, hint: Any, value: Any, place: str) -> Any:
+    def _typed(self, hint: object, value: object, place: str) -> object:
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
         if origin in (typing.Union, types.UnionType):
             return None if value is None else self._value(inner[0], value, place)
         if origin is list:
-            _check(isinstance(value, list), place, value)
+            if not isinstance(value, list):
+                raise _unlike(place, value)
             return [self._value(inner[0], part, place) for part in value]
         if origin is dict:
-            _check(isinstance(value, dict), place, value)
+            if not isinstance(value, dict):
+                raise _unlike(place, value)
             return {self._shaped(k, place): self._value(inner[1], v, place + "[]")
                     for k, v in value.items()}  # fmt: skip
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self._fields(hint, value, place)
         if hint is str:
             return self._shaped(value, place)
         return _number(hint, value, place)
 
-    def _fields(self, hint: Any, value: Any, place: str) -> dict[str, Any]:
-        _check(isinstance(value, dict), place, value)
+    def _fields(self, hint: type, value: object, place: str) -> JsonObject:
+        if not isinstance(value, dict):
+            raise _unlike(place, value)
         known = _hints(hint)
         if issubclass(hint, _Union):
             _check(len(value) == 1 and set(value) <= set(known), place, value)
         name = hint.__name__
-        cleaned = {k: self._field(name, k, known[k], v) for k, v in value.items() if k in known}
+        cleaned: JsonObject = {
+            k: self._field(name, k, known[k], v) for k, v in value.items() if k in known
+        }
         if hint is schema.PayloadMeta:
             self._payload(cleaned)
         elif hint is schema.Node:
@@ -138,16 +144,17 @@ class Texts:
                 self._quoted(argument.get("as_string"))
         return cleaned
 
-    def _field(self, owner: str, name: str, hint: Any, value: Any) -> Any:
+    def _field(self, owner: str, name: str, hint: object, value: object) -> object:
         if owner == "Node" and name == "metadata" and isinstance(value, dict):
             return {k: v for k, v in value.items() if k in KEPT and isinstance(v, str) and _text(v)}
         if name in DROPPED and owner != "Node":
             return DROPPED[name]
         return self._value(hint, value, f"{owner}.{name}")
 
-    def _shaped(self, text: Any, place: str) -> str:
+    def _shaped(self, text: object, place: str) -> str:
         """`text`, or what it was understood as."""
-        _check(isinstance(text, str), place, text)
+        if not isinstance(text, str):
+            raise _unlike(place, text)
         field = place.rpartition(".")[2]
         if place in ("Node.target", "Argument.as_operator"):
             self._target(text)
@@ -157,7 +164,7 @@ class Texts:
             return self._read(lambda t: spec_text(t, field == "in_spec"), text, "tree spec")
         elif not FORMS.get(place, is_name)(text):
             self.refused.append(f"the name {_short(text)}")
-        return str(text)
+        return text
 
     def _read(self, reader: Callable[[str], str], text: str, what: str) -> str:
         try:
@@ -179,7 +186,7 @@ class Texts:
         elif reason:
             self.refused.append(_short(reason))
 
-    def _node(self, node: dict[str, Any]) -> None:
+    def _node(self, node: JsonObject) -> None:
         """Are its arguments named and written as what it calls takes them?"""
         target, inputs = node.get("target"), node.get("inputs", ())
         if not isinstance(target, str) or self.refused or self.unknown:
@@ -192,22 +199,22 @@ class Texts:
         if unfit := unfit_argument(target, given):
             raise ValueError(f"`{_short(target)}` takes no `{_short(unfit)}`")
 
-    def _payload(self, payload: dict[str, Any]) -> None:
+    def _payload(self, payload: JsonObject) -> None:
         self.payloads.append(payload)
         if payload.get("use_pickle"):
             self.pickled.add(payload.get("path_name", ""))
 
 
 @cache
-def _hints(owner: Any) -> dict[str, Any]:
+def _hints(owner: type) -> dict[str, object]:
     return typing.get_type_hints(owner, vars(schema))
 
 
-def _number(hint: Any, value: Any, place: str) -> Any:
+def _number(hint: object, value: object, place: str) -> object:
     if hint is bool:
         _check(type(value) is bool, place, value)
     elif hint is float:
-        plain = type(value) in (int, float) and abs(value) < 1 << 1000
+        plain = isinstance(value, (int, float)) and type(value) is not bool and abs(value) < LARGE
         odd = value in INFINITE or (type(value) is float and not isfinite(value))
         _check(plain or odd, place, value)
     else:  # an int, or the number of an enum
@@ -218,10 +225,14 @@ def _number(hint: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _check(good: bool, place: str, value: Any) -> None:
+def _check(good: bool, place: str, value: object) -> None:
     if not good:
-        raise ValueError(f"`{place}` can't be {_short(value)!r}")
+        raise _unlike(place, value)
 
 
-def _short(value: Any) -> str:
+def _unlike(place: str, value: object) -> ValueError:
+    return ValueError(f"`{place}` can't be {_short(value)!r}")
+
+
+def _short(value: object) -> str:
     return " ".join(str(value)[:60].split())

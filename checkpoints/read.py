@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -40,7 +39,7 @@ def read(
     path: Path,
     *,
     factory: Factory | None = None,
-    args: Mapping[str, Any] | None = None,
+    args: Mapping[str, object] | None = None,
     trust_pickle: bool = False,
     ignore: Sequence[str] = (),
 ) -> Source:
@@ -62,7 +61,7 @@ def read(
     return Source(path, content.kind, module.eval(), None, content.sha256, notes)
 
 
-def arch_arguments(content: Contents) -> dict[str, Any]:
+def arch_arguments(content: Contents) -> dict[str, int]:
     """The number of classes: the rows of the last weight, where a classifier ends in one."""
     matrices = [
         v for k, v in (content.weights or {}).items()
@@ -90,7 +89,7 @@ def _names_in(spec: str, content: Contents) -> set[str]:
         return set()
 
 
-def _built(content: Contents, factory: Factory | None, args: Mapping[str, Any]) -> nn.Module:
+def _built(content: Contents, factory: Factory | None, args: Mapping[str, object]) -> nn.Module:
     if factory is None:
         return _by_arch(content)
     module = factory(**args)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..core.errors import UsageError
+from ..core.json_values import JsonObject
 from ..core.model_io import Inputs, leaves
 from ..profiling.closeness import TOLERANCE
 
@@ -17,7 +17,7 @@ SAMPLE_VALUES = 256
 FLOOR = 1e-7  # a sample of zeros has no largest value
 
 
-def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> Inputs:
+def draw_inputs(specs: Iterable[JsonObject], seed: int) -> Inputs:
     """One CPU tensor per {shape, dtype, name?, range?}: normal floats, integers within `range`.
 
     `range` is [lowest, highest], 0 and 1 where it is not given. An entry with a name is passed as
@@ -35,7 +35,7 @@ def draw_inputs(specs: Iterable[Mapping[str, Any]], seed: int) -> Inputs:
     return Inputs(tuple(args), kwargs)
 
 
-def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+def _draw(spec: JsonObject, generator: torch.Generator) -> Tensor:
     shape = [int(n) for n in spec["shape"]]
     dtype = getattr(torch, str(spec["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
@@ -46,20 +46,20 @@ def _draw(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
     return torch.randint(int(low), int(high) + 1, shape, generator=generator).to(dtype)
 
 
-def specs_of(inputs: Inputs) -> list[dict[str, Any]]:
+def specs_of(inputs: Inputs) -> list[JsonObject]:
     """Specifications from which `draw_inputs` draws others like `inputs`; integers within the range
     seen."""
     return [_spec(x, name) for x, name in zip(inputs, inputs.names, strict=True)]
 
 
-def specs_of_program(program: ExportedProgram) -> list[dict[str, Any]]:
+def specs_of_program(program: ExportedProgram) -> list[JsonObject]:
     """Specifications of an exported program's example inputs; empty if it has none."""
     shown = program.example_inputs
     return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
 
 
-def _spec(tensor: Tensor, name: str | None) -> dict[str, Any]:
-    spec: dict[str, Any] = {"name": name} if name else {}
+def _spec(tensor: Tensor, name: str | None) -> JsonObject:
+    spec: JsonObject = {"name": name} if name else {}
     spec |= {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     if not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor.numel():
         spec["range"] = [int(tensor.min()), int(tensor.max())]
@@ -86,7 +86,7 @@ def sample_of(outputs: object) -> Tensor:
     return torch.cat(parts)[:SAMPLE_VALUES] if parts else torch.zeros(0)
 
 
-def sample_calls(sample: Mapping[str, Any]) -> list[Tensor]:
+def sample_calls(sample: JsonObject) -> list[Tensor]:
     """Calls in a row that a manifest's sample describes: two, in artifacts of the first days
     one."""
     return [torch.tensor(sample[key]) for key in ("outputs", "again") if key in sample]

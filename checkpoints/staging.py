@@ -22,6 +22,7 @@ from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError
 from ..core.files import PACKAGE
+from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import FORMAT_VERSION, Record
@@ -52,7 +53,7 @@ class Staged:
     """
 
     space: Workspace
-    facts: Mapping[str, Any]
+    facts: JsonObject
 
     @property
     def folder(self) -> Path:
@@ -101,7 +102,7 @@ def stage(
     folder: Path,
     *,
     program: ExportedProgram,
-    edits: list[dict[str, Any]],
+    edits: list[JsonObject],
     inputs: Inputs,
     record: Record,
     runtime: str,
@@ -148,11 +149,11 @@ def write_program(path: Path, program: ExportedProgram) -> None:
 def _written(
     folder: Path,
     program: ExportedProgram,
-    edits: list[dict[str, Any]],
+    edits: list[JsonObject],
     inputs: Inputs,
     record: Record,
     package: bytes | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     weights = _write_weights(folder / WEIGHTS, program)
     write_program(folder / PROGRAM, program)
     hashes = {"weights_sha256": weights, "program_sha256": sha256(folder / PROGRAM)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 # By full name: dicts of settings, whose values are worth having.
 DICTS = {
@@ -34,28 +33,28 @@ NAMES = {
 class StandIn:
     """In place of an object of another class: holds its state and does nothing."""
 
-    state: Any = None  # of the class: unpickling may skip `__init__`
+    state: object = None  # of the class: unpickling may skip `__init__`
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
-def settings(value: Any) -> Mapping[str, Any]:
+def settings(value: object) -> Mapping[str, object]:
     """The items of a dict, an `argparse.Namespace` or the stand-in of one; empty for the rest."""
     state = value.state if isinstance(value, StandIn) else value
     state = vars(state) if isinstance(state, Namespace) else state
     return state if isinstance(state, Mapping) else {}
 
 
-def some_dict(*_: Any) -> OrderedDict[Any, Any]:
+def some_dict(*_: object) -> OrderedDict[object, object]:
     """In place of a `defaultdict`, whose factory is not kept."""
     return OrderedDict()
 
 
-def stand_in_for(name: str) -> Any:
+def stand_in_for(name: str) -> Callable[..., object] | None:
     """The class to read in place of `module.name`; None if that would hide what a file holds."""
     if name == "collections.defaultdict":
         return some_dict

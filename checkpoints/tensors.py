@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE
 from torch.nn.parameter import is_lazy
+
+from ..core.json_values import JsonObject
 
 MAX_DIMENSIONS = 64  # more than any operator of torch takes
 EXPANDED = 1 << 28  # bytes that a tensor may claim beyond those it has (`expand`)
@@ -45,7 +46,7 @@ def unfit(tensor: Tensor) -> str:
     return ""
 
 
-def check_layout(meta: Mapping[str, Any], size: int) -> None:
+def check_layout(meta: JsonObject, size: int) -> None:
     """Do shape, strides and dtype in a program's JSON lie within `size` bytes? Else ValueError."""
     dtype = _SERIALIZE_TO_TORCH_DTYPE.get(meta.get("dtype"))
     if dtype is None or meta.get("layout") != STRIDED:
@@ -65,14 +66,14 @@ def check_layout(meta: Mapping[str, Any], size: int) -> None:
         raise ValueError(f"a weight of it claims {count} values, but has {size} bytes")
 
 
-def _whole(number: Any) -> int:
+def _whole(number: object) -> int:
     value = number.get("as_int") if isinstance(number, Mapping) else None
     if type(value) is not int or value < 0:
         raise ValueError("a weight of it has a shape that is not of whole numbers")
     return value
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: object) -> Iterator[Tensor]:
     """Those within dicts, lists and tuples. Raises ValueError where there is no end of them.
 
     Lists that hold another twice, again and again, make few bytes an endless tree.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from .wrappings import state_dicts_in
 
 
 def state_dict_of(
-    path: Path, content: Any, ignore: Sequence[str] = ()
+    path: Path, content: object, ignore: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The finite tensors in `content` by name, and what was left out of them.
 
@@ -103,15 +102,16 @@ def _check_plain(path: Path, weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def check_finite(path: Path, weights: Mapping[str, Any]) -> None:
+def check_finite(path: Path, weights: Mapping[str, object]) -> None:
     """Raises CheckpointError naming the first tensor that holds NaN or infinity."""
-    bad = {k: n for k, v in weights.items() if isinstance(v, Tensor) and (n := _not_finite(v))}
+    tensors = {k: v for k, v in weights.items() if isinstance(v, Tensor)}
+    bad = {k: n for k, v in tensors.items() if (n := _not_finite(v))}
     if bad:
         first = next(iter(bad))
-        tensors = "1 tensor" if len(bad) == 1 else f"{len(bad)} tensors"
+        number = "1 tensor" if len(bad) == 1 else f"{len(bad)} tensors"
         raise CheckpointError(
-            f"`{path}` holds NaN or infinity in {tensors}, first `{first}` ({bad[first]} of "
-            f"{weights[first].numel()} values); a model that diverged can't be tuned."
+            f"`{path}` holds NaN or infinity in {number}, first `{first}` ({bad[first]} of "
+            f"{tensors[first].numel()} values); a model that diverged can't be tuned."
         )
 
 
@@ -135,5 +135,5 @@ def _optional(key: str, wanted: Mapping[str, Tensor], weights: Mapping[str, Tens
     )
 
 
-def _some(names: list[Any]) -> str:
+def _some(names: Sequence[object]) -> str:
     return ", ".join(f"`{n}`" for n in names[:3]) + (", ..." if len(names) > 3 else "")

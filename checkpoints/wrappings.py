@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,8 +25,8 @@ MAX_PLAIN = 1000  # values of one setting; lists that hold another twice, again 
 class Unwrapped:
     """`content` is a state dict, a module or what was found instead; `facts` what lay around it."""
 
-    content: Any
-    facts: dict[str, Any] = field(default_factory=dict)
+    content: object
+    facts: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -38,7 +37,7 @@ class Unwrapped:
         return named if isinstance(named, str) and named.isprintable() else None
 
     @property
-    def hyper_parameters(self) -> dict[str, Any]:
+    def hyper_parameters(self) -> dict[str, object]:
         """Lightning's plain ones: numbers, texts, and lists of them."""
         values = settings(self.facts.get(SETTINGS))
         return {str(k): v for k, v in values.items() if _plain(v) and not str(k).startswith("_")}
@@ -48,9 +47,9 @@ class Unwrapped:
         return "pytorch-lightning_version" in self.facts
 
 
-def unwrap(content: Any) -> Unwrapped:
+def unwrap(content: object) -> Unwrapped:
     """The innermost state dict or module under the usual keys."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, object] = {}
     notes: list[str] = []
     for _ in range(DEEPEST):
         if not isinstance(content, Mapping):
@@ -75,11 +74,11 @@ def unwrap(content: Any) -> Unwrapped:
     return Unwrapped(content, facts, tuple(notes))
 
 
-def state_dicts_in(content: Mapping[Any, Any]) -> list[str]:
+def state_dicts_in(content: Mapping[object, object]) -> list[str]:
     return [str(k) for k, v in content.items() if isinstance(v, Mapping) and _has_tensors(v)]
 
 
-def _chosen(inner: Mapping[str, Any]) -> str | None:
+def _chosen(inner: Mapping[str, object]) -> str | None:
     plain = next((k for k in PLAIN if k in inner), None)
     averaged = next((k for k in AVERAGED if k in inner), None)
     if averaged is not None and (plain is None or _alike(inner[averaged], inner[plain])):
@@ -87,9 +86,9 @@ def _chosen(inner: Mapping[str, Any]) -> str | None:
     return plain
 
 
-def _model_like(value: Any) -> bool:
+def _model_like(value: object) -> bool:
     """Each dict is looked at once: a few that hold each other make an endless tree."""
-    waiting, seen = deque([(value, 0)]), set[int]()
+    waiting, seen = deque[tuple[object, int]]([(value, 0)]), set[int]()
     while waiting:
         part, depth = waiting.popleft()
         if isinstance(part, nn.Module):
@@ -103,19 +102,19 @@ def _model_like(value: Any) -> bool:
     return False
 
 
-def _has_tensors(value: Mapping[Any, Any]) -> bool:
+def _has_tensors(value: Mapping[object, object]) -> bool:
     # Optimizers keep tensors by number; weights have names.
     return any(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
-def _alike(a: Any, b: Any) -> bool:
+def _alike(a: object, b: object) -> bool:
     if not isinstance(a, Mapping) or not isinstance(b, Mapping):
         return type(a) is type(b)
     left, right = ({bare(k) for k, v in x.items() if isinstance(v, Tensor)} for x in (a, b))
     return left - {"n_averaged"} == right
 
 
-def bare(name: Any) -> str:
+def bare(name: object) -> str:
     """Without the prefixes that wrappers put before all names."""
     text = str(name)
     for prefix in PREFIXES:
@@ -123,8 +122,9 @@ def bare(name: Any) -> str:
     return text
 
 
-def _plain(value: Any) -> bool:
-    waiting, count = [(value, 0)], 0
+def _plain(value: object) -> bool:
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    count = 0
     while waiting:
         part, depth = waiting.pop()
         count += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..configs.entries import GOALS, set_values
 from ..configs.flags import MINUTES, RETRIES, WORKERS
@@ -17,6 +17,7 @@ from ..core.errors import UsageError
 if TYPE_CHECKING:
     from ..batch.plan import Options
 
+T = TypeVar("T")
 MACHINE = ("device", "threads", "runtime", "percentile", "batch", "seed")
 
 
@@ -62,5 +63,5 @@ def options_for(
     return Options(folder.absolute(), memory=memory, keep_going=keep_going, resume=resume, **usual)
 
 
-def only(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def only(values: dict[str, T], names: Sequence[str]) -> dict[str, T]:
     return {name: values[name] for name in names if name in values}

@@ -5,11 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from ..configs.presets import read_preset
 from ..core.errors import UsageError
 from ..core.files import write_whole
+from ..core.json_values import JsonObject
 from ..core.workspace import recover
 from . import options as o
 from .errors import shown
@@ -89,7 +90,7 @@ def _inputs(inspection: Inspection) -> str:
     return text if sure else f"# {text}   # a guess: what it takes"
 
 
-def _flow(values: dict[str, Any]) -> str:
+def _flow(values: JsonObject) -> str:
     """A mapping on one line, read by YAML as it was."""
     return "{" + ", ".join(f"{_key(k)}: {json.dumps(v)}" for k, v in values.items()) + "}"
 

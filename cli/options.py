@@ -11,7 +11,7 @@ from ..configs.flags import IGNORE, IMPORTS, MODEL_PANEL, OUTPUT_PANEL, TRUST_PI
 from ..configs.machine import AUTO_THREADS
 
 
-def option(flag: Flag) -> Any:
+def option(flag: Flag) -> object:
     """`flag` as a typer option. The settings check its bounds, so that errors read like ours."""
     more: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {}
     if flag.metavar == "N|auto":
@@ -27,7 +27,7 @@ def _threads(text: str) -> int:
     return int(text)
 
 
-def output(name: str, help: str) -> Any:
+def output(name: str, help: str) -> object:
     """A flag about what is written or printed."""
     return typer.Option(name, help=help, rich_help_panel=OUTPUT_PANEL)
 

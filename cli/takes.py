@@ -25,7 +25,7 @@ class Given:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def make(self, kind: type[T], **more: Any) -> T:
+    def make(self, kind: type[T], **more: object) -> T:
         """The dataclass with these values; `more` wins. Raises what `kind` does of bad ones."""
         names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
         own = {n: v for n, v in self.values.items() if n in names and v is not None}
@@ -51,7 +51,7 @@ def takes(
         name = next(n for n, p in own.items() if p.annotation is Given)
         listed = [q for p in own.values() for q in (offered.values() if p.name == name else (p,))]
 
-        def run(**values: Any) -> None:
+        def run(**values: object) -> None:
             given = {n: _plain(values.pop(n)) for n in offered}
             command(**values, **{name: Given(given)})
 
@@ -82,12 +82,12 @@ def _offered(
         default = field.default
         if isinstance(default, tuple) or (unset and not isinstance(default, bool)):
             default = None
-        typed: Any = Annotated[_accepted(hint), option(flag)]
+        typed: object = Annotated[_accepted(hint), option(flag)]
         place = inspect.Parameter.POSITIONAL_OR_KEYWORD
         yield field.name, inspect.Parameter(field.name, place, default=default, annotation=typed)
 
 
-def _flags(kind: type) -> Iterator[tuple[Flag, Field[Any], Any]]:
+def _flags(kind: type) -> Iterator[tuple[Flag, Field[object], object]]:
     """The fields of a dataclass that carry a flag, with the type they are declared with."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
@@ -107,5 +107,5 @@ def _accepted(hint: Any) -> Any:
     return hint if hint is bool else hint | None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def setting(flag: Flag, default: Any = None) -> Any:
+def setting(flag: Flag, default: object = None) -> Any:
     """The field of a file that says the same as `flag`: its description and its bound."""
     bound = flag.bound
     limits: dict[str, Any] = {}
@@ -63,7 +63,7 @@ class ByLayer(Settings):
         named = any(fnmatchcase(layer, pattern) for pattern in self.match)
         return named and not any(fnmatchcase(layer, pattern) for pattern in self.skip)
 
-    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
+    def restricted_to(self, layers: Iterable[str], **changes: object) -> Self:
         """The same for just these layers, with other settings changed."""
         match = tuple(map(escape, sorted(layers)))
         return self.model_copy(update={"match": match, **changes})

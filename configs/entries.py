@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import UsageError
+from ..core.json_values import JsonObject
 from .discovery import matching_files, names_for
 from .jobs import JobEntry, JobSettings, JobsFile, load_jobs
 
 GOALS = ("target_ms", "target_speedup", "fastest")
 _FACTORIES = ("model", "data")
-_Settings = dict[str, Any]
+_Settings = JsonObject
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ recipes and jobs files take description and bound from them. Standard library on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..core.bounds import BATCH as BATCH_BOUND
 from ..core.bounds import DEVICE as DEVICE_BOUND
@@ -34,7 +33,7 @@ class Flag:
     description: str = ""
     metavar: str | None = None
 
-    def check(self, value: Any) -> None:
+    def check(self, value: object) -> None:
         """Raises UsageError where `value` is out of bounds; None is a flag that was not given."""
         if value is None or self.bound is None or not (meant := self.bound.unlike(value)):
             return

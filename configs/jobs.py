@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -36,7 +36,7 @@ def _sized(text: str) -> str:
     return text
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     # `memory_limit: 1000000` is a number to YAML.
     return str(value) if type(value) is int else value
 
@@ -110,7 +110,7 @@ def load_jobs(path: Path) -> JobsFile:
     """Raises ConfigError with every problem of the file."""
     tree = read_tree(text_of(path), path.name)
     problems = list(tree.problems)
-    jobs_file: JobsFile | None = validate(JobsFile, tree.value, (), tree, problems)
+    jobs_file = validate(JobsFile, tree.value, (), tree, problems)
     if jobs_file is not None:
         _goals(jobs_file, tree, problems)
     if problems or jobs_file is None:

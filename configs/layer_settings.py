@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -108,7 +108,7 @@ class Quantize(ByLayer):
         default=0, ge=0, description="How many layers, the most sensitive ones, stay in float."
     )
 
-    def restricted_to(self, layers: Iterable[str], **changes: Any) -> Self:
+    def restricted_to(self, layers: Iterable[str], **changes: object) -> Self:
         return super().restricted_to(layers, keep_float=0, **changes)
 
     def rough(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from .sentences import as_text, nearest, place, sentence, tick, unknown_key
 from .settings import SETTINGS
 from .yaml_tree import MAX_BYTES, RULES, Tree, read_tree
 
+M = TypeVar("M", bound=BaseModel)
 _TOP = [name for name, f in Recipe.model_fields.items() if not f.exclude]
 
 
@@ -53,7 +54,7 @@ def parse_recipe(text: str, name: str, base: Path) -> Recipe:
             problems.append((tree.line((key,)), unknown_key((key,), _TOP)))
     if "version" not in tree.value:
         problems.append((1, "`version` is missing; write `version: 1`."))
-    recipe: Recipe | None = validate(Recipe, rest, (), tree, problems)
+    recipe = validate(Recipe, rest, (), tree, problems)
     if problems or recipe is None:
         # One problem may be met on two ways (a refused tag leaves a null behind it).
         unique = dict.fromkeys(sorted(problems))
@@ -73,7 +74,7 @@ def _steps(tree: Tree, problems: list[tuple[int, str]]) -> tuple[Step, ...]:
     return tuple(step for step in steps if step is not None)
 
 
-def _step(tree: Tree, index: int, item: Any, problems: list[tuple[int, str]]) -> Step | None:
+def _step(tree: Tree, index: int, item: object, problems: list[tuple[int, str]]) -> Step | None:
     path = ("adjust", index)
     line = tree.line(path)
     if isinstance(item, str):
@@ -95,12 +96,12 @@ def _step(tree: Tree, index: int, item: Any, problems: list[tuple[int, str]]) ->
 
 
 def validate(
-    model: type[BaseModel],
-    value: Any,
+    model: type[M],
+    value: object,
     prefix: tuple[str | int, ...],
     tree: Tree,
     problems: list[tuple[int, str]],
-) -> Any:
+) -> M | None:
     """`value` as a `model`, or None with its problems added as (line, sentence)."""
     try:
         # By way of JSON, because strict mode takes a list for a tuple only there.
@@ -113,7 +114,7 @@ def validate(
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -130,8 +131,8 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.dump(_plain(whole), Dumper=_Dumper, sort_keys=False, width=100)
 
 
-def _plain(model: BaseModel) -> dict[str, Any]:
-    data: dict[str, Any] = {}
+def _plain(model: BaseModel) -> dict[str, object]:
+    data: dict[str, object] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         # Null where null is the default says nothing; anywhere else it would be needed.
@@ -140,7 +141,7 @@ def _plain(model: BaseModel) -> dict[str, Any]:
     return data
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     if isinstance(value, Step):
         return _plain_step(value)
     if isinstance(value, BaseModel):
@@ -148,6 +149,6 @@ def _value(value: Any) -> Any:
     return [_value(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
-def _plain_step(step: Step) -> Any:
+def _plain_step(step: Step) -> object:
     settings = _plain(step.settings)
     return {step.name: settings} if settings else step.name

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from ..core.json_values import JsonObject
 from . import flags as f
 from .base_settings import CONFIG, Settings, setting
 from .references import DATA, FILE, MODELS, allowed, parse_reference, regular_expression
@@ -40,7 +41,7 @@ def _data(text: str) -> str:
     return text
 
 
-def _whole_number(value: Any) -> Any:
+def _whole_number(value: object) -> object:
     # To Python `True == 1 == 1.0`, and a Literal takes all three.
     if type(value) is not int:
         raise ValueError("it must be 1")
@@ -62,9 +63,7 @@ class ModelSpec(BaseModel):
 
     model_config = CONFIG
     factory: Annotated[str, AfterValidator(_model)] = setting(f.MODEL, ...)
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments of the factory."
-    )
+    args: JsonObject = Field(default_factory=dict, description="Keyword arguments of the factory.")
 
 
 class InputSpec(BaseModel):
@@ -266,6 +265,6 @@ class Recipe(BaseModel):
         return tuple(steps)
 
 
-def make_step(name: str, **settings: Any) -> Step:
+def make_step(name: str, **settings: object) -> Step:
     """A step from Python values; raises KeyError or pydantic's ValidationError."""
     return Step(name=name, settings=SETTINGS[name](**settings))

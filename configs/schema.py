@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..core.json_values import JsonObject
 from .base_settings import Settings
 from .recipe import Recipe
 from .settings import SETTINGS
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonObject:
     schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
     # `base` and `source` are where a recipe came from, not something to write in it.
     for name, field in Recipe.model_fields.items():
@@ -26,7 +25,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _bare_names() -> dict[str, Any]:
+def _bare_names() -> JsonObject:
     return {"enum": [name for name, model in SETTINGS.items() if not _needs_settings(model)]}
 
 
@@ -34,8 +33,8 @@ def _needs_settings(model: type[Settings]) -> bool:
     return any(field.is_required() for field in model.model_fields.values())
 
 
-def _with_settings(name: str) -> dict[str, Any]:
-    settings: dict[str, Any] = {"$ref": f"#/$defs/{name}"}
+def _with_settings(name: str) -> JsonObject:
+    settings: JsonObject = {"$ref": f"#/$defs/{name}"}
     if not _needs_settings(SETTINGS[name]):
         # `- prune:` with nothing after it is null to YAML and means the defaults.
         settings = {"anyOf": [settings, {"type": "null"}]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
 
 _KINDS = {
     "int_type": "a whole number",
@@ -52,7 +53,7 @@ def place(path: Sequence[str | int]) -> str:
     return f"`{text}`" if text else "the recipe"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A value as the user would write it, shortened."""
     if isinstance(value, dict):
         return "a mapping"
@@ -71,7 +72,7 @@ def tick(name: str) -> str:
 
 
 def sentence(
-    model: type[BaseModel], error: Mapping[str, Any], prefix: tuple[str | int, ...]
+    model: type[BaseModel], error: ErrorDetails, prefix: tuple[str | int, ...]
 ) -> tuple[tuple[str | int, ...], str]:
     """The path of one pydantic error, for its line, and its sentence."""
     path, kind, value = (*prefix, *error["loc"]), error["type"], error["input"]
@@ -91,7 +92,7 @@ def unknown_key(path: Sequence[str | int], allowed: Iterable[str]) -> str:
     return f"{place(path[:-1])} has the unknown key {tick(key)}; {nearest(key, allowed)}"
 
 
-def _allowed(error: Mapping[str, Any], value: Any) -> str:
+def _allowed(error: ErrorDetails, value: object) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
@@ -118,7 +119,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     return [name for name, f in model.model_fields.items() if not f.exclude]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: object) -> type[BaseModel] | None:
     from pydantic import BaseModel  # not for `--help`
 
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

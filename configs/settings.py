@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
@@ -11,11 +11,10 @@ from .facts import Facts
 from .layer_settings import LowRank, Precision, Quantize, SparsityTwoFour
 
 
-def _skip_or_ratio(value: Any) -> Any:
+def _skip_or_ratio(value: object) -> float | str:
     if value == "skip":
-        return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and 0 <= value < 1:
+        return "skip"
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1:
         return float(value)
     raise ValueError("it must be `skip` or a ratio from 0 to less than 1")
 

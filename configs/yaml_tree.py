@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
 
 from ..core.errors import ConfigError
+from ..core.json_values import JsonObject
 from .sentences import as_text, tick
 
 MAX_BYTES = 1_000_000
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
     nodes = 0
     depth = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self.aliases += self.check_event(yaml.AliasEvent)
         self.nodes += 1
@@ -70,7 +70,7 @@ class Tree:
     """The values, the line (from 1) of each path, and what was wrong, as (line, text)."""
 
     name: str
-    value: Any = None
+    value: JsonObject = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
     nodes: int = 0
@@ -90,14 +90,15 @@ def read_tree(text: str, name: str) -> Tree:
     if node is None:
         raise ConfigError([f"`{name}` is empty; start with `version: 1` and an `adjust` list."])
     tree = Tree(name)
-    tree.value = _build(tree, node, (), ())
-    if not isinstance(tree.value, dict):
-        kind = "a list" if isinstance(tree.value, list) else "a single value"
+    value = _build(tree, node, (), ())
+    if not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else "a single value"
         raise ConfigError([f"`{name}` holds {kind}; a recipe is a mapping such as `version: 1`."])
+    tree.value = value
     return tree
 
 
-def _compose(text: str, name: str) -> Any:
+def _compose(text: str, name: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -112,7 +113,7 @@ def _compose(text: str, name: str) -> Any:
         raise ConfigError([f"`{name}`: not valid YAML: {error}."]) from error
 
 
-def _build(tree: Tree, node: Any, path: Path, open_nodes: tuple[int, ...]) -> Any:
+def _build(tree: Tree, node: yaml.Node, path: Path, open_nodes: tuple[int, ...]) -> object:
     tree.nodes += 1
     line = node.start_mark.line + 1
     tree.lines.setdefault(path, line)
@@ -133,8 +134,8 @@ def _build(tree: Tree, node: Any, path: Path, open_nodes: tuple[int, ...]) -> An
     return _mapping(tree, node, path, inside)
 
 
-def _mapping(tree: Tree, node: Any, path: Path, inside: tuple[int, ...]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _mapping(tree: Tree, node: yaml.Node, path: Path, inside: tuple[int, ...]) -> JsonObject:
+    result: JsonObject = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
@@ -151,7 +152,7 @@ def _mapping(tree: Tree, node: Any, path: Path, inside: tuple[int, ...]) -> dict
     return result
 
 
-def _scalar(tree: Tree, node: Any, line: int) -> Any:
+def _scalar(tree: Tree, node: yaml.Node, line: int) -> object:
     kind, text = node.tag.removeprefix(_TAG), _text(tree, node.value, line)
     rule = next((pattern for name, pattern, _ in RULES if name == kind), None)
     if kind == "str":

@@ -61,7 +61,7 @@ class Like:
     pattern: str
     meant: str
 
-    def unlike(self, value: Any) -> str:
+    def unlike(self, value: object) -> str:
         good = isinstance(value, str) and re.fullmatch(self.pattern, value, re.ASCII)
         return "" if good else self.meant
 
@@ -81,14 +81,14 @@ Positive = Annotated[float, Within(0.0, above=True)]
 Percentile = Annotated[float, PERCENTILE]
 
 
-def foreign_json(value: Any, depth: int = 0) -> str:
+def foreign_json(value: object, depth: int = 0) -> str:
     """The reason why `value` can't be written and shown as the JSON it came from; empty if it
     can."""
     if depth > MAX_DEPTH:
         return f"values nested deeper than {MAX_DEPTH}"
     if isinstance(value, int) and value.bit_length() > 1024:
         return f"a number of {value.bit_length()} bits"
-    inner: Any = value.values() if isinstance(value, dict) else value
     if not isinstance(value, (dict, list, tuple)):
         return ""
+    inner = value.values() if isinstance(value, dict) else value
     return next((reason for v in inner if (reason := foreign_json(v, depth + 1))), "")

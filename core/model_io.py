@@ -1,64 +1,69 @@
 """Calls of a model and their results: arguments, keywords, nested outputs.
 
-Standard library only, so that every room can share it; tensors are `Any` here.
+Standard library only when it runs, so that every room can share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-# (inputs, targets): inputs are a tensor, a tuple of tensors or tensors by keyword.
-Batches = Iterable[tuple[Any, Any]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+AnyInputs: TypeAlias = "Inputs | Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]"
+# (inputs, targets) of each batch.
+Batches: TypeAlias = "Iterable[tuple[AnyInputs, Tensor]]"
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Tensors a model is called with: by place, then by name. Iterates over all of them."""
 
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    args: tuple[Tensor, ...] = ()
+    kwargs: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, value: Any) -> Inputs:
+    def of(cls, value: AnyInputs) -> Inputs:
         """A tensor, a tuple or list of tensors, or tensors by name, as users write them."""
-        if isinstance(value, cls):
+        if isinstance(value, Inputs):
             return value
         if isinstance(value, Mapping):
             return cls((), dict(value))
         return cls(tuple(value)) if isinstance(value, (tuple, list)) else cls((value,))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         yield from self.args
         yield from self.kwargs.values()
 
     def __len__(self) -> int:
         return len(self.args) + len(self.kwargs)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Tensor:
         return tuple(self)[index]
 
     @property
     def names(self) -> tuple[str | None, ...]:
         return (*(None for _ in self.args), *self.kwargs)
 
-    def map(self, change: Callable[[Any], Any]) -> Inputs:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         return Inputs(
             tuple(change(x) for x in self.args), {k: change(x) for k, x in self.kwargs.items()}
         )
 
-    def call(self, model: Callable[..., Any]) -> Any:
+    def call(self, model: Callable[..., T]) -> T:
         return model(*self.args, **self.kwargs)
 
-    def in_order(self, names: Sequence[str]) -> list[Any]:
+    def in_order(self, names: Sequence[str]) -> list[Tensor]:
         """The tensors in the order of a graph's placeholders, which bear the keywords' names."""
         rest = names[len(self.args) :]
         by_name = set(rest) == set(self.kwargs)
         return [*self.args, *(self.kwargs[n] for n in rest)] if by_name else list(self)
 
 
-def plain(outputs: Any) -> Any:
+def plain(outputs: object) -> object:
     """Outputs without the user's classes: a dataclass or other mapping becomes a dict.
 
     What is None or holds no tensor (a cache that is not asked for) is left out of dicts.
@@ -75,7 +80,7 @@ def plain(outputs: Any) -> Any:
     return {k: v for k, v in kept.items() if leaves(v)}
 
 
-def leaves(outputs: Any) -> list[Any]:
+def leaves(outputs: Any) -> list[Tensor]:
     """All tensors of nested outputs, in order."""
     if isinstance(outputs, Mapping):
         return [leaf for value in outputs.values() for leaf in leaves(value)]
@@ -84,7 +89,7 @@ def leaves(outputs: Any) -> list[Any]:
     return [outputs] if hasattr(outputs, "is_floating_point") else []
 
 
-def primary(outputs: Any) -> Any:
+def primary(outputs: object) -> Any:
     """The output that metrics and losses look at: `logits` where there is one, else the first."""
     outputs = plain(outputs)
     if isinstance(outputs, dict) and "logits" in outputs:

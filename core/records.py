@@ -5,8 +5,8 @@ Units: times in ms unless the name says seconds, sizes in bytes, ratios and accu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 from .bounds import (
     DEVICE,
@@ -21,6 +21,7 @@ from .bounds import (
     Time,
     Within,
 )
+from .json_values import JsonObject
 from .runtimes import DEFAULT_RUNTIME, Runtime
 
 FORMAT_VERSION = 1
@@ -156,7 +157,7 @@ class StepRecord:
     """One adjustment as it went. Latencies (ms) and accuracies are measured, or None."""
 
     adjuster: str
-    settings: dict[str, Any]
+    settings: JsonObject
     status: Literal["kept", "rolled back", "skipped"]
     reason: str
     latency_before: Finite | None = None
@@ -188,6 +189,17 @@ class Candidate:
     def latency(self) -> Latency:
         """Without percentile and samples: what a search needs of it."""
         return Latency(50.0, self.latency_ms, self.latency_low_ms, self.latency_high_ms)
+
+    def scaled(self, factor: float) -> Candidate:
+        """Its latencies on another machine's scale, such as this one's when it is quiet."""
+        predicted = self.predicted_ms
+        return replace(
+            self,
+            latency_ms=factor * self.latency_ms,
+            latency_low_ms=factor * self.latency_low_ms,
+            latency_high_ms=factor * self.latency_high_ms,
+            predicted_ms=None if predicted is None else factor * predicted,
+        )
 
 
 @dataclass(frozen=True)

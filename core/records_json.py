@@ -14,7 +14,7 @@ from .errors import ArtifactError
 T = TypeVar("T")
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """A dataclass (nested) as plain JSON types."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
@@ -25,7 +25,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(cls: type[T], data: Any, where: str = "record") -> T:
+def from_json(cls: type[T], data: object, where: str = "record") -> T:
     """Inverse of `to_json`. Raises ArtifactError naming the first field that does not fit."""
     if not isinstance(data, dict):
         raise ArtifactError(f"`{where}` must be a JSON object; found {type(data).__name__}.")
@@ -42,7 +42,7 @@ def from_json(cls: type[T], data: Any, where: str = "record") -> T:
         raise ArtifactError(f"`{where}` is incomplete: {error}.") from error
 
 
-def _decode(hint: Any, value: Any, where: str) -> Any:
+def _decode(hint: object, value: object, where: str) -> object:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         decoded = _decode(args[0], value, where)
@@ -71,35 +71,35 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     return _decode_plain(hint, value, where)
 
 
-def _decode_plain(hint: Any, value: Any, where: str) -> Any:
+def _decode_plain(hint: object, value: object, where: str) -> object:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError as error:
             raise ArtifactError(f"`{where}` is a number of {value.bit_length()} bits.") from error
-    if hint in (int, float, str, bool) and (
-        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
-    ):
-        raise ArtifactError(f"`{where}` must be {hint.__name__}; found {type(value).__name__}.")
+    for kind in (int, float, str, bool):
+        good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if hint is kind and not good:
+            raise ArtifactError(f"`{where}` must be {kind.__name__}; found {type(value).__name__}.")
     return value
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "a number of many digits" if _vast(value) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _vast(value: Any) -> bool:
+def _vast(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() > 128
 
 
-def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+def _decode_tuple(args: tuple[object, ...], value: object, where: str) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise ArtifactError(f"`{where}` must be a list; found {type(value).__name__}.")
     return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
 
 
-def _decode_mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
+def _decode_mapping(hint: object, value: object, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ArtifactError(f"`{where}` must be a JSON object; found {type(value).__name__}.")
     return {k: _decode(hint, v, f"{where}.{k}") for k, v in value.items()}

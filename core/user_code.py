@@ -35,7 +35,7 @@ def load_factory(spec: str, base: Path) -> Callable[..., Any]:
     if not callable(factory):
         raise UsageError(f"`{path.name}` has no function `{name}`; {_nearest(name, module)}.")
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         try:
             return factory(*args, **kwargs)
         except ModelspeedError:

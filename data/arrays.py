@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +13,14 @@ from torch.utils.data import Dataset
 from ..checkpoints.shards import load_safetensors
 from ..configs.recipe import DataSpec
 from ..core.errors import CheckpointError, DataError
-from .loaders import Loaders, loaders, split_indices
+from .loaders import Example, Loaders, loaders, split_indices
 
 NAMES = "`inputs` (or `inputs.KEYWORD`), `targets`, and perhaps `eval_inputs` and `eval_targets`"
 EVAL = "eval_"
 KNOWN = re.compile(rf"(?:{EVAL})?(?:inputs(?:\..+)?|targets)")
 
 
-class Examples(Dataset[tuple[Any, Tensor]]):
+class Examples(Dataset[Example]):
     """Rows of arrays. Inputs are one tensor, or tensors by keyword."""
 
     def __init__(self, inputs: dict[str, Tensor], targets: Tensor, indices: list[int]) -> None:
@@ -30,7 +29,7 @@ class Examples(Dataset[tuple[Any, Tensor]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+    def __getitem__(self, index: int) -> Example:
         row = self.indices[index]
         inputs = {name: values[row] for name, values in self.inputs.items()}
         return inputs[""] if "" in inputs else inputs, self.targets[row]

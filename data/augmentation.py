@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ class Augmented:
         # Of its own: processes of a group draw the order of batches from torch's, in step.
         self.random = torch.Generator().manual_seed(seed)
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
         for inputs, targets in self.batches:
             if targets.dim() > 1:  # a mask or a box would have to move with its image
                 raise DataError(

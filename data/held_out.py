@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -30,7 +29,7 @@ class TrainHeldOut:
     batches: int
 
 
-def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
+def hold_out(train: Batches, seed: int = 0) -> TrainHeldOut:
     """Examples that a DataLoader gives, batches of a list; else the first batches of a pass.
 
     Examples that its sampler leaves out are not used: they may be the evaluation data.
@@ -45,12 +44,12 @@ def hold_out(train: Any, seed: int = 0) -> TrainHeldOut:
     return TrainHeldOut(train, first, False, total)
 
 
-def _divisible(loader: DataLoader[Any]) -> bool:
+def _divisible(loader: DataLoader[object]) -> bool:
     indices = example_indices(loader)
     return indices is not None and len(indices) >= FEWEST_BATCHES * (loader.batch_size or 1)
 
 
-def _of_loader(loader: DataLoader[Any], seed: int) -> TrainHeldOut:
+def _of_loader(loader: DataLoader[object], seed: int) -> TrainHeldOut:
     indices, size = example_indices(loader) or [], loader.batch_size or 1
     order = permutation(len(indices), seed)
     # Whole batches: a model of a fixed batch takes no others.

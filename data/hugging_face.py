@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from ..core.extras import extra
 from .arrays import Examples
 from .image_folder import EVALUATION, TRAINING, Images
 from .loaders import Loaders, loaders, split_indices
-from .local_files import load_folder
+from .local_files import Split, load_folder
 from .preprocessing import Preprocessing
 
 TARGETS = ("label", "labels", "target", "targets", "y")
@@ -61,7 +62,7 @@ def dataset_loaders(spec: DataSpec, where: Path | str, inputs: tuple[InputSpec, 
     return loaders(parts[0], parts[1], spec.batch)
 
 
-def _loaded(shown: str, where: Path | str) -> Any:
+def _loaded(shown: str, where: Path | str) -> Split | Mapping[str, Split]:
     library = extra("datasets", "datasets:NAME")
     if tuple(map(int, library.__version__.split(".")[:2])) < NEEDED:
         raise MissingExtra(
@@ -79,7 +80,7 @@ def _loaded(shown: str, where: Path | str) -> Any:
         raise DataError(f"{shown} can't be loaded: {first_line(error)}") from error
 
 
-def _from_hub(library: Any, where: str, shown: str) -> Any:
+def _from_hub(library: ModuleType, where: str, shown: str) -> Split | Mapping[str, Split]:
     owner, _, rest = where.partition("/")
     name, _, config = rest.partition("/")
     if not name and find_spec(f"{library.__name__}.packaged_modules.{owner}"):
@@ -90,10 +91,11 @@ def _from_hub(library: Any, where: str, shown: str) -> Any:
         )
     # Said so, it is not looked for in the working folder.
     place = f"hf://datasets/{owner}/{name}" if name else f"hf://datasets/{owner}"
-    return library.load_dataset(place, config or None)
+    loaded: Split | Mapping[str, Split] = library.load_dataset(place, config or None)
+    return loaded
 
 
-def _splits(shown: str, loaded: Any) -> tuple[Any, Any | None]:
+def _splits(shown: str, loaded: Split | Mapping[str, Split]) -> tuple[Split, Split | None]:
     """Splits to train on and to evaluate on; None if the second is to be taken from the first."""
     if not isinstance(loaded, Mapping):
         return loaded, None
@@ -110,7 +112,7 @@ def _splits(shown: str, loaded: Any) -> tuple[Any, Any | None]:
 
 
 def _columns(
-    shown: str, features: Mapping[str, Any], spec: DataSpec, takes: tuple[InputSpec, ...]
+    shown: str, features: Mapping[str, object], spec: DataSpec, takes: tuple[InputSpec, ...]
 ) -> Columns:
     said = spec.columns
     asked = [*(said.inputs if said else ()), *([said.target] if said and said.target else [])]
@@ -131,7 +133,7 @@ def _columns(
     return Columns({name: name for name in names}, target)
 
 
-def _target(shown: str, features: Mapping[str, Any]) -> str:
+def _target(shown: str, features: Mapping[str, object]) -> str:
     classes = [n for n, f in features.items() if hasattr(f, "names")]
     known = classes if len(classes) == 1 else [n for n in TARGETS if n in features]
     if not known:
@@ -142,7 +144,7 @@ def _target(shown: str, features: Mapping[str, Any]) -> str:
     return known[0]
 
 
-def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -> Sequence[str]:
+def _inputs(shown: str, rest: Mapping[str, object], takes: tuple[InputSpec, ...]) -> Sequence[str]:
     """Columns with the names of the model's inputs, else the image, else tokens, else the one
     array."""
     wanted = [t.name for t in takes if t.name]
@@ -166,8 +168,8 @@ def _inputs(shown: str, rest: Mapping[str, Any], takes: tuple[InputSpec, ...]) -
 
 
 def _part(
-    shown: str, part: Any, columns: Columns, spec: DataSpec, takes: tuple[InputSpec, ...]
-) -> Images | Examples:
+    shown: str, part: Split, columns: Columns, spec: DataSpec, takes: tuple[InputSpec, ...]
+) -> Images[Row] | Examples:
     targets = _tensor(shown, part, columns.target)
     if hasattr(part.features[columns.target], "names") and bool((targets < 0).any()):
         raise DataError(f"{shown}: some of `{columns.target}` are hidden (-1); use another split.")
@@ -182,7 +184,7 @@ def _part(
     return Images(items, lambda row: samples[row.number][row.column], pixels)
 
 
-def _tensor(shown: str, part: Any, name: str) -> Tensor:
+def _tensor(shown: str, part: Split, name: str) -> Tensor:
     """A whole column: float32, whole numbers as int64. Nested images would be opened unseen."""
     known = _is_numeric(part.features[name]) or _is_image(part.features[name])
     try:
@@ -197,11 +199,11 @@ def _tensor(shown: str, part: Any, name: str) -> Tensor:
     return values
 
 
-def _is_image(feature: Any) -> bool:
+def _is_image(feature: object) -> bool:
     return type(feature).__name__ == "Image"
 
 
-def _is_numeric(feature: Any) -> bool:
+def _is_numeric(feature: object) -> bool:
     while isinstance(feature, list) or hasattr(feature, "feature"):  # a list of them
         feature = feature[0] if isinstance(feature, list) else feature.feature
     return str(getattr(feature, "dtype", "")).startswith(("int", "uint", "float", "bool"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..configs.recipe import DataSpec, InputSpec
 from ..core.errors import DataError, first_line
-from .loaders import Loaders, loaders, split_indices
+from .loaders import Example, Loaders, loaders, split_indices
 from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TRAINING = ("train", "training", "trn")
@@ -20,15 +23,19 @@ EVALUATION = (
     "val", "valid", "validation", "dev", "eval", "evaluation", "holdout", "test", "testing",
 )  # fmt: skip
 KEPT_BYTES = 512 << 20  # decoded images are kept up to here: a search passes over them many times
-Item = tuple[Any, Any]
+P = TypeVar("P")
+Item = tuple[Path, int]
 
 
-class Images(Dataset[tuple[Any, Any]]):
+class Images(Dataset[Example], Generic[P]):
     """(pixels, target) of each item, a place that `opened` opens with its target; by keyword
     where the model's input has one."""
 
     def __init__(
-        self, items: list[Item], opened: Callable[[Any], Any], pixels: Preprocessing
+        self,
+        items: Sequence[tuple[P, Tensor | int]],
+        opened: Callable[[P], Image],
+        pixels: Preprocessing,
     ) -> None:
         self.items, self.opened, self.pixels = items, opened, pixels
         self._kept: dict[int, Tensor] = {}
@@ -36,7 +43,7 @@ class Images(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> Example:
         place, target = self.items[index]
         image = self._kept.get(index)
         if image is None:
@@ -46,7 +53,7 @@ class Images(Dataset[tuple[Any, Any]]):
         name = self.pixels.name
         return {name: image} if name else image, target
 
-    def _read(self, place: Any) -> Tensor:
+    def _read(self, place: P) -> Tensor:
         try:
             with self.opened(place) as image:
                 return self.pixels.of(image)
@@ -67,7 +74,7 @@ def image_loaders(spec: DataSpec, folder: Path, inputs: tuple[InputSpec, ...]) -
     return loaders(datasets[0], datasets[1], spec.batch)
 
 
-def classes_in(batches: Any) -> int:
+def classes_in(batches: object) -> int:
     """The number of classes of the images behind these batches; 0 if there are none."""
     dataset = getattr(batches, "dataset", None)
     items = dataset.items if isinstance(dataset, Images) else []

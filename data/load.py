@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from ..configs.recipe import METRICS, DataSpec, InputSpec, Recipe
 from ..configs.references import DATA, FILE, HUB, parse_reference
 from ..core.errors import DataError
-from ..core.model_io import Batches, Inputs
+from ..core.json_values import JsonObject
+from ..core.model_io import AnyInputs, Batches, Inputs
 from ..core.user_code import load_factory
 from ..profiling.accuracy import AnyMetric, evaluate
 from ..profiling.side_by_side import agreement
@@ -25,7 +25,7 @@ from .metrics import library_metric
 CALIBRATION = 256  # examples
 
 
-def several(batches: Batches) -> Iterator[tuple[Any, Tensor]]:
+def several(batches: Batches) -> Iterator[tuple[AnyInputs, Tensor]]:
     """Batches without a last one of a single example: it has no variance for a batch norm."""
     first = 0
     for inputs, targets in batches:
@@ -68,7 +68,7 @@ class Data:
         return evaluate(module, self.held_out, self.metric, device)[0]
 
 
-def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data | None:
+def load_data(recipe: Recipe, takes: Sequence[JsonObject] = ()) -> Data | None:
     """The data that `data.factory` returns, checked. Raises DataError naming what was found
     instead.
 
@@ -100,7 +100,7 @@ def load_data(recipe: Recipe, takes: Sequence[Mapping[str, Any]] = ()) -> Data |
     )  # fmt: skip
 
 
-def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]) -> Any:
+def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[JsonObject]) -> object:
     """The data behind the name: data on disk or the hub, or what a function of the user's
     returns."""
     reference = parse_reference(spec.factory, DATA)
@@ -117,7 +117,7 @@ def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[Mapping[str, Any]]
     return array_loaders(spec, path)
 
 
-def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
+def _some(batches: Batches, examples: int) -> list[tuple[AnyInputs, Tensor]]:
     taken, count = [], 0
     for inputs, targets in several(batches):
         taken.append((inputs, targets))
@@ -127,7 +127,7 @@ def _some(batches: Batches, examples: int) -> list[tuple[Any, Tensor]]:
     return taken
 
 
-def _first(batches: Any, where: str) -> None:
+def _first(batches: Iterable[object], where: str) -> None:
     try:
         iterator = iter(batches)
     except TypeError as error:

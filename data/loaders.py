@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import DataError
 
 SCATTER = 2654435761  # Knuth's multiplicative hash: spreads neighbors, the same on every machine
-Loaders = tuple[DataLoader[Any], DataLoader[Any]]
+# Inputs, by keyword where they have names, and the target.
+Example = tuple[Tensor | dict[str, Tensor], Tensor | int]
+Loaders = tuple[DataLoader[Example], DataLoader[Example]]
 
 
-def loaders(train: Dataset[Any], evaluation: Dataset[Any], batch: int) -> Loaders:
+def loaders(train: Dataset[Example], evaluation: Dataset[Example], batch: int) -> Loaders:
     """Shuffled batches to train on and batches in order to evaluate on."""
     return (
         DataLoader(train, batch_size=batch, shuffle=True),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 from ..core.errors import DataError
 from .image_folder import EVALUATION, SUFFIXES, TRAINING
@@ -24,16 +25,34 @@ OWN = ("dataset_infos.json", "dataset_info.json")  # written by the library; the
 _PATTERN = re.compile(r"[*?\[\]]|::")  # a path with these would mean others to the library
 
 
-def load_folder(library: Any, folder: Path, shown: str) -> Any:
+class Split(Protocol):
+    """A `datasets.Dataset`; `data` is its arrow table."""
+
+    features: Mapping[str, object]
+    data: Any
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: int | slice) -> dict[str, Any]: ...
+
+    def select(self, indices: Sequence[int]) -> Split: ...
+
+    def select_columns(self, names: list[str]) -> Split: ...
+
+    def with_format(self, kind: str) -> Split: ...
+
+
+def load_folder(library: ModuleType, folder: Path, shown: str) -> Split | Mapping[str, Split]:
     """The data set or its splits. Raises DataError where there is none or it leaves the folder."""
     folder = folder.absolute()
+    loaded: Split | Mapping[str, Split]
     if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         _check_saved(folder, shown)
         loaded = library.load_from_disk(folder)
     else:
         kind, files = _files(folder, shown)
         loaded = library.load_dataset(kind, data_files=files)
-    for part in loaded.values() if isinstance(loaded, dict) else [loaded]:
+    for part in loaded.values() if isinstance(loaded, Mapping) else [loaded]:
         _check_images(part, folder, shown)
     return loaded
 
@@ -90,7 +109,7 @@ def _check_listed(folder: Path, shown: str) -> None:
             _inside(part / str(entry["filename"]), folder, shown)
 
 
-def _check_images(part: Any, folder: Path, shown: str) -> None:
+def _check_images(part: Split, folder: Path, shown: str) -> None:
     """An image is in its row, or in a file of the folder that the row names."""
     for name, feature in part.features.items():
         if type(feature).__name__ == "Image":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from ..configs.recipe import ImageSpec, InputSpec
 from ..core.errors import DataError
 from ..core.extras import extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published models take it
 SIDE = 224
@@ -45,10 +48,10 @@ class Preprocessing:
     def bytes(self) -> int:
         return 4 * self.height * self.width * len(self.mean)
 
-    def of(self, image: Any) -> Tensor:
+    def of(self, image: Image) -> Tensor:
         return (self._scaled(image) - self.mean) / self.std
 
-    def _scaled(self, image: Any) -> Tensor:
+    def _scaled(self, image: Image) -> Tensor:
         """[channels, height, width] from 0 to 1."""
         if image.mode.startswith("I"):  # gray of 16 bits, which turning into 8 would clip
             gray = self._cropped(image.convert("I").convert("F"))
@@ -59,7 +62,7 @@ class Preprocessing:
             values = torch.frombuffer(pixels, dtype=torch.uint8).float() / 255
         return values.view(self.height, self.width, -1).permute(2, 0, 1)
 
-    def _cropped(self, image: Any) -> Any:
+    def _cropped(self, image: Image) -> Image:
         """The middle of the image, as wide and high as asked for, resized in one step."""
         height, width = self.height, self.width
         # So that the crop is `crop` of the shorter side after resizing.

@@ -28,14 +28,14 @@ class Block:
 def residual_blocks(module: GraphModule) -> tuple[Block, ...]:
     """Blocks in graph order whose removal keeps every shape."""
     ancestors = _ancestors(module)
-    found = []
+    blocks = []
     for node in module.graph.nodes:
         skip = _skip_of(node, ancestors)
         if skip is not None and not _overwrites(node, skip, branch_of(node, skip)):
             params = tuple(_params_of_branch(node, skip))
             if params:
-                found.append(Block(_name(params), node.name, skip.name, params))
-    return tuple(found)
+                blocks.append(Block(_name(params), node.name, skip.name, params))
+    return tuple(blocks)
 
 
 def innermost(module: GraphModule, blocks: Iterable[Block]) -> tuple[Block, ...]:
@@ -91,10 +91,10 @@ def _in_place(node: Node) -> bool:
 
 
 def _ancestors(module: GraphModule) -> dict[Node, set[Node]]:
-    found: dict[Node, set[Node]] = {}
+    ancestors: dict[Node, set[Node]] = {}
     for node in module.graph.nodes:
-        found[node] = set().union(*({i, *found[i]} for i in node.all_input_nodes))
-    return found
+        ancestors[node] = set().union(*({i, *ancestors[i]} for i in node.all_input_nodes))
+    return ancestors
 
 
 def _computed(node: Node) -> list[Node]:

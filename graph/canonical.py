@@ -50,8 +50,8 @@ def _inline(module: GraphModule, node: Node) -> None:
     inner = getattr(module, str(region.target)).graph
     if any(n.op == "get_attr" for n in inner.nodes):  # it would be looked up in the wrong module
         return
-    places = [n for n in inner.nodes if n.op == "placeholder"]
-    copies: dict[Node, Any] = dict(zip(places, inputs, strict=True))
+    placeholders = [n for n in inner.nodes if n.op == "placeholder"]
+    copies: dict[Node, Any] = dict(zip(placeholders, inputs, strict=True))
     with module.graph.inserting_before(node):
         results = module.graph.graph_copy(inner, copies)
     for user in list(node.users):

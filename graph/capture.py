@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +16,10 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from ..core.errors import CaptureError, text_line
-from ..core.model_io import Inputs, plain
+from ..core.model_io import AnyInputs, Inputs, plain
 from ..core.naming import with_names_inside
 from .canonical import canonicalize
 from .functional import functional
-
-AnyInputs: TypeAlias = Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
@@ -95,9 +92,9 @@ def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
 
 def moved(program: ExportedProgram, device: str) -> ExportedProgram:
     """`program` on `device`, sizes and constants that it makes itself included. Changes it."""
-    held = [*program.state_dict.values(), *program.constants.values()]
+    tensors = [*program.state_dict.values(), *program.constants.values()]
     wanted = torch.device(device).type
-    if all(x.device.type == wanted for x in held if isinstance(x, Tensor)):
+    if all(x.device.type == wanted for x in tensors if isinstance(x, Tensor)):
         return program
     with without_warnings():
         return move_to_device_pass(program, device)
@@ -156,8 +153,8 @@ def replace_tensor(module: GraphModule, name: str, value: torch.Tensor) -> None:
     new = nn.Parameter(value, requires_grad=old.requires_grad) if is_parameter else value
     for owner in module.modules():
         for table in (owner._parameters, owner._buffers):
-            for key, held in list(table.items()):
-                if held is old:
+            for key, current in list(table.items()):
+                if current is old:
                     table[key] = new  # type: ignore[assignment]
 
 

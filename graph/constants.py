@@ -87,16 +87,16 @@ def _private(computed: list[Node], steps: set[Node]) -> bool:
 
 
 def _value(module: GraphModule, steps: list[Node]) -> Tensor:
-    held: dict[Node, Any] = {}
+    results: dict[Node, Any] = {}
     with torch.no_grad():
         for step in steps:
             if step.op == "get_attr":
-                held[step] = _tensor(module, step)
+                results[step] = _tensor(module, step)
             else:
                 assert callable(step.target)
-                args, kwargs = map_arg((step.args, step.kwargs), lambda n: held[n])
-                held[step] = step.target(*args, **kwargs)
-    value = held[steps[-1]]
+                args, kwargs = map_arg((step.args, step.kwargs), lambda n: results[n])
+                results[step] = step.target(*args, **kwargs)
+    value = results[steps[-1]]
     assert isinstance(value, Tensor)
     return value.detach().clone()
 

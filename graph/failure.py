@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node
@@ -24,10 +22,10 @@ def failure(model: nn.Module, inputs: Inputs) -> str:
     handles = []
     for path, module in model.named_modules():
 
-        def enter(_m: nn.Module, _a: Any, path: str = path) -> None:
+        def enter(_m: nn.Module, _a: object, path: str = path) -> None:
             open_calls.append(path)
 
-        def leave(_m: nn.Module, _a: Any, _o: Any) -> None:
+        def leave(_m: nn.Module, _a: object, _o: object) -> None:
             open_calls.pop()
 
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
@@ -54,7 +52,7 @@ def _failing_node(module: GraphModule, inputs: Inputs) -> str:
 
 
 class _Last(Recorder):
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         self.last = n
         return super().run_node(n)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
+from torch.fx.node import Argument, map_arg
 
 from .mutation import Aliases, hazards, is_last_write
 from .operators import aten
@@ -41,18 +41,18 @@ def functional(program: ExportedProgram, module: GraphModule) -> GraphModule:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            made = program.run_decompositions({}).module(check_guards=False)
+            rewritten = program.run_decompositions({}).module(check_guards=False)
     except Exception:
         return module
-    assert isinstance(made, GraphModule)
-    _give_values(made)
-    for node in list(made.graph.nodes):
+    assert isinstance(rewritten, GraphModule)
+    _give_values(rewritten)
+    for node in list(rewritten.graph.nodes):
         if rewrite := _REWRITES.get(node.target):
             rewrite(node)
-    _write_last(made)
-    made.graph.eliminate_dead_code(lambda n: n.op != "call_function" or n.is_impure())
-    made.recompile()
-    return made
+    _write_last(rewritten)
+    rewritten.graph.eliminate_dead_code(lambda n: n.op != "call_function" or n.is_impure())
+    rewritten.recompile()
+    return rewritten
 
 
 def _give_values(module: GraphModule) -> None:
@@ -165,15 +165,15 @@ def _size(node: Node, axis: int) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _called(before: Node, target: Any, *arguments: Any) -> Node:
+def _called(before: Node, target: Callable[..., object], *arguments: Argument) -> Node:
     """A new call ahead of `before`, which it comes from, with its example value."""
     with before.graph.inserting_before(before):
-        made = before.graph.call_function(target, arguments)
-    made.meta = {k: v for k, v in before.meta.items() if k != "val"}
+        call = before.graph.call_function(target, arguments)
+    call.meta = {k: v for k, v in before.meta.items() if k != "val"}
     values = map_arg(arguments, lambda n: n.meta.get("val"))
     with enable_python_dispatcher(), torch.no_grad():
-        made.meta["val"] = target(*values)
-    return made
+        call.meta["val"] = target(*values)
+    return call
 
 
 def _replace(node: Node, instead: Node) -> None:
@@ -181,7 +181,7 @@ def _replace(node: Node, instead: Node) -> None:
     node.graph.erase_node(node)
 
 
-_REWRITES: dict[Any, Callable[[Node], None]] = {
+_REWRITES: dict[object, Callable[[Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten._native_batch_norm_legit.no_stats: _batch_norm,
     aten.slice.Tensor: _slice,

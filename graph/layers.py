@@ -23,12 +23,12 @@ CONVOLUTIONS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One use of a weight [out, in / groups, *kernel] by `node`; `space` is the kernel's rank."""
+    """One use of a weight [out, in / groups, *kernel] by `node`; `spatial_dims`: of the kernel."""
 
     node: Node
     weight: str
     bias: str | None
-    space: int
+    spatial_dims: int
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
@@ -38,9 +38,9 @@ class Layer:
     @property
     def source(self) -> Node:
         """Where its input comes from."""
-        found = self.node.args[0]
-        assert isinstance(found, Node)
-        return found
+        source = self.node.args[0]
+        assert isinstance(source, Node)
+        return source
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Layer:
     @property
     def channel_axis(self) -> int:
         """Of inputs and outputs: channels come after the batch, features last."""
-        return 1 if self.space else -1
+        return 1 if self.spatial_dims else -1
 
 
 def layers_of(module: GraphModule) -> Iterator[Layer]:
@@ -63,23 +63,24 @@ def layers_of(module: GraphModule) -> Iterator[Layer]:
 
 
 def _layer(module: GraphModule, node: Node) -> Layer | None:
-    space = CONVOLUTIONS.get(node.target, 0)
-    if not space and node.target is not aten.linear.default:
+    spatial_dims = CONVOLUTIONS.get(node.target, 0)
+    if not spatial_dims and node.target is not aten.linear.default:
         return None
     weight = parameter_argument(node, 1, "weight")
     if weight is None:
         return None
     bias = parameter_argument(node, 2, "bias")
-    if not space:
+    if not spatial_dims:
         return Layer(node, weight, bias, 0, (), (), (), 1)
     kernel = tensor_at(module, weight).shape[2:]
-    stride, dilation = _each(node, 3, "stride", space), _each(node, 5, "dilation", space)
+    stride = _each(node, 3, "stride", spatial_dims)
+    dilation = _each(node, 5, "dilation", spatial_dims)
     groups = int(call_argument(node, 6, "groups", 1))
-    padding = _padding(node, space, kernel, dilation)
-    return Layer(node, weight, bias, space, stride, padding, dilation, groups)
+    padding = _padding(node, spatial_dims, kernel, dilation)
+    return Layer(node, weight, bias, spatial_dims, stride, padding, dilation, groups)
 
 
-def call_argument(node: Node, place: int, name: str, default: Any) -> Any:
+def call_argument(node: Node, place: int, name: str, default: object) -> Any:
     """An argument of a call, by its place or its name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
@@ -91,60 +92,60 @@ def parameter_argument(node: Node, place: int, name: str) -> str | None:
     return str(value.target) if constant else None
 
 
-def _each(node: Node, place: int, name: str, space: int) -> tuple[int, ...]:
+def _each(node: Node, place: int, name: str, spatial_dims: int) -> tuple[int, ...]:
     value = call_argument(node, place, name, 1)
     items = [value] if isinstance(value, int) else list(value)
-    return tuple(int(i) for i in (items * space if len(items) == 1 else items))
+    return tuple(int(i) for i in (items * spatial_dims if len(items) == 1 else items))
 
 
 def _padding(
-    node: Node, space: int, kernel: Sequence[int], dilation: Sequence[int]
+    node: Node, spatial_dims: int, kernel: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
     value = call_argument(node, 4, "padding", 0)
     if value == "valid":
-        return ((0, 0),) * space
+        return ((0, 0),) * spatial_dims
     if value == "same":  # an odd total leaves the larger half at the end
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
     items = [value] if isinstance(value, int) else list(value)
-    sizes = items * space if len(items) == 1 else items
+    sizes = items * spatial_dims if len(items) == 1 else items
     return tuple((int(p), int(p)) for p in sizes)
 
 
-def sample_positions(layer: Layer, output: Tensor, rows: int, seed: int) -> Tensor:
-    """About `rows` random places of an output, as [rows, 1 + space]: example and position.
+def sample_positions(layer: Layer, output: Tensor, samples: int, seed: int) -> Tensor:
+    """About `samples` random positions of an output, as [samples, 1 + spatial dims]: example first.
 
     Features-last outputs count everything before the features as examples.
     """
     generator = torch.Generator().manual_seed(seed)
-    if not layer.space:
+    if not layer.spatial_dims:
         total = output.numel() // output.shape[-1]
-        chosen = torch.randperm(total, generator=generator)[:rows].sort().values
+        chosen = torch.randperm(total, generator=generator)[:samples].sort().values
         return chosen.unsqueeze(1).to(output.device)
     sizes = [output.shape[0], *output.shape[2:]]
     total = int(torch.tensor(sizes).prod())
-    flat = torch.randperm(total, generator=generator)[:rows].sort().values
+    flat = torch.randperm(total, generator=generator)[:samples].sort().values
     return torch.stack(torch.unravel_index(flat, tuple(sizes)), 1).to(output.device)
 
 
 def outputs_at(layer: Layer, output: Tensor, where: Tensor) -> Tensor:
-    """[rows, out]: the output's channels at `sample_positions`."""
-    if not layer.space:
+    """[samples, out]: the output's channels at `sample_positions`."""
+    if not layer.spatial_dims:
         return output.reshape(-1, output.shape[-1])[where[:, 0]]
     return output.movedim(1, -1)[tuple(where.T)]
 
 
 def patches_at(layer: Layer, value: Tensor, kernel: Sequence[int], where: Tensor) -> Tensor:
-    """[rows, in, taps]: what the layer reads of its input `value` to make those outputs."""
-    if not layer.space:
+    """[samples, in, kernel positions]: what the layer reads of `value` to make those outputs."""
+    if not layer.spatial_dims:
         return value.reshape(-1, value.shape[-1])[where[:, 0]].unsqueeze(-1)
     pads = [p for pair in reversed(layer.padding) for p in pair]
     wide = torch.nn.functional.pad(value, pads).movedim(1, -1)
-    taps = []
-    for tap in product(*(range(k) for k in kernel)):
+    kernel_positions = []
+    for offset in product(*(range(k) for k in kernel)):
         at = [
-            where[:, 1 + axis] * layer.stride[axis] + tap[axis] * layer.dilation[axis]
-            for axis in range(layer.space)
+            where[:, 1 + axis] * layer.stride[axis] + offset[axis] * layer.dilation[axis]
+            for axis in range(layer.spatial_dims)
         ]
-        taps.append(wide[(where[:, 0], *at)])
-    return torch.stack(taps, -1)
+        kernel_positions.append(wide[(where[:, 0], *at)])
+    return torch.stack(kernel_positions, -1)

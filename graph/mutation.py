@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter, getitem
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,11 +46,11 @@ class Aliases:
     def __init__(self, module: GraphModule) -> None:
         self._parent: dict[Node, Node] = {}
         self.nodes = list(module.graph.nodes)
-        held: dict[int, Node] = {}
+        by_memory: dict[int, Node] = {}
         for node in self.nodes:
             if node.op == "get_attr":
                 tensor = attrgetter(str(node.target))(module)
-                self._join(held.setdefault(_memory(tensor), node), node)
+                self._join(by_memory.setdefault(_memory(tensor), node), node)
             elif node.op == "call_function":
                 for other in _shares(node):
                     self._join(other, node)
@@ -145,7 +144,7 @@ def _is_seen(node: Node, sharing: list[Node], place: dict[Node, int]) -> bool:
     return later or (lasting and not is_last_write(node))
 
 
-def _memory(tensor: Any) -> int:
+def _memory(tensor: object) -> int:
     if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
         return int(tensor.untyped_storage()._cdata)
     return -id(tensor)
@@ -164,7 +163,7 @@ def _shares(node: Node) -> Iterator[Node]:
             yield from values
 
 
-def _arguments(node: Node) -> Iterator[tuple[Any, list[Node]]]:
+def _arguments(node: Node) -> Iterator[tuple[torch.Argument, list[Node]]]:
     """The schema's arguments with the nodes that are given for them."""
     schema = node.target._schema  # type: ignore[union-attr]
     for place, argument in enumerate(schema.arguments):
@@ -177,7 +176,7 @@ def _arguments(node: Node) -> Iterator[tuple[Any, list[Node]]]:
 def _written_inside(node: Node) -> tuple[Node, ...]:
     """All operands of a region (autocast, no_grad) that may write into one of them."""
     owner = node.graph.owning_module
-    held = [n for n in node.all_input_nodes if n.op == "get_attr"]
-    regions = [getattr(owner, str(n.target), None) for n in held]
+    attributes = [n for n in node.all_input_nodes if n.op == "get_attr"]
+    regions = [getattr(owner, str(n.target), None) for n in attributes]
     inside = any(hazards(r) for r in regions if isinstance(r, GraphModule))
     return tuple(node.all_input_nodes) if inside else ()

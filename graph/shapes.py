@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -47,7 +45,7 @@ class _Shapes(Interpreter):
         super().__init__(module, garbage_collect_values=True)
         self._mode = mode
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         if n.op == "call_module":  # torch.export's input checks, not part of the model
             return None
         # Composite operators written in C++ would make a number of the batch.

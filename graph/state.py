@@ -19,9 +19,9 @@ def written_buffers(module: GraphModule) -> tuple[str, ...]:
     if not targets:
         return ()
     aliases = Aliases(module)
-    found = {m: None for value in targets for m in aliases.of(value) if m.op == "get_attr"}
-    held = [str(n.target) for n in module.graph.nodes if n in found]
-    return tuple(n for n in dict.fromkeys(held) if isinstance(attrgetter(n)(module), Tensor))
+    attributes = {m: None for value in targets for m in aliases.of(value) if m.op == "get_attr"}
+    names = [str(n.target) for n in module.graph.nodes if n in attributes]
+    return tuple(n for n in dict.fromkeys(names) if isinstance(attrgetter(n)(module), Tensor))
 
 
 @contextmanager
@@ -35,15 +35,15 @@ def preserved_state(module: nn.Module) -> Iterator[None]:
         names = list(written_buffers(module))
     else:
         names = [name for name, _ in module.named_buffers(remove_duplicate=False)]
-    saved = [(name, held, held.detach().clone()) for name, held in _dense(module, names)]
+    saved = [(name, tensor, tensor.detach().clone()) for name, tensor in _dense(module, names)]
     try:
         yield
     finally:
         # Tensors that were made in inference mode can be written there alone, others everywhere.
         with torch.inference_mode():
-            for name, held, value in saved:
-                _put(module, name, held)
-                held.copy_(value)
+            for name, tensor, value in saved:
+                _put(module, name, tensor)
+                tensor.copy_(value)
 
 
 def _dense(module: nn.Module, names: list[str]) -> Iterator[tuple[str, Tensor]]:
@@ -53,10 +53,10 @@ def _dense(module: nn.Module, names: list[str]) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def _put(module: nn.Module, name: str, held: Tensor) -> None:
+def _put(module: nn.Module, name: str, tensor: Tensor) -> None:
     """A module may have put another tensor in place of the one it held (`self.n = self.n + 1`)."""
     owner, _, leaf = name.rpartition(".")
     holder = module.get_submodule(owner)
     table = holder._parameters if leaf in holder._parameters else holder._buffers
-    if table.get(leaf, held) is not held:
-        table[leaf] = held  # type: ignore[assignment]
+    if table.get(leaf, tensor) is not tensor:
+        table[leaf] = tensor  # type: ignore[assignment]

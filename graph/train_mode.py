@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from .operators import aten
 
 ALWAYS = "modelspeed_always_training"
 STATE = "modelspeed_writes_state"
-_TRAINING_ARGUMENT: dict[Any, int] = {
+_TRAINING_ARGUMENT: dict[object, int] = {
     aten.batch_norm.default: 5,
     aten.dropout.default: 2,
     aten.dropout_.default: 2,
@@ -54,15 +53,21 @@ def gradients() -> Iterator[None]:
 
 
 def norm_of_several(
-    x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *rest: Any
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
+    *rest: float | bool,
 ) -> Tensor:
     """A batch norm in training, which keeps its statistics where it sees one value per channel:
     that has no variance, and the running one would become NaN."""
     several = x.numel() > x.shape[1]
-    found: Tensor = aten.batch_norm.default(
+    output: Tensor = aten.batch_norm.default(
         x, weight, bias, mean, variance, training and several, *rest
     )
-    return found
+    return output
 
 
 NORMS = (aten.batch_norm.default, norm_of_several)

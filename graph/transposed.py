@@ -41,17 +41,17 @@ def groups_of(node: Node) -> int:
 def transposed_layers_of(module: GraphModule) -> Iterator[Layer]:
     """In the order they run; `padding` of a Layer is what the operator takes off its output."""
     for node in module.graph.nodes:
-        space = TRANSPOSED.get(node.target)
-        weight = parameter_argument(node, 1, "weight") if space else None
-        if space and weight is not None:
-            stride, dilation = _each(node, 3, 1, space), _each(node, 7, 1, space)
-            padding = tuple((p, p) for p in _each(node, 4, 0, space))
+        spatial_dims = TRANSPOSED.get(node.target)
+        weight = parameter_argument(node, 1, "weight") if spatial_dims else None
+        if spatial_dims and weight is not None:
+            stride, dilation = _each(node, 3, 1, spatial_dims), _each(node, 7, 1, spatial_dims)
+            padding = tuple((p, p) for p in _each(node, 4, 0, spatial_dims))
             bias = parameter_argument(node, 2, "bias")
             yield Layer(
                 node,
                 weight,
                 bias,
-                space,
+                spatial_dims,
                 stride,
                 padding,
                 dilation,
@@ -60,11 +60,11 @@ def transposed_layers_of(module: GraphModule) -> Iterator[Layer]:
             )
 
 
-def _each(node: Node, place: int, default: int, space: int) -> tuple[int, ...]:
+def _each(node: Node, place: int, default: int, spatial_dims: int) -> tuple[int, ...]:
     names = {3: "stride", 4: "padding", 7: "dilation"}
     value = call_argument(node, place, names[place], default)
     items = [value] if isinstance(value, int) else list(value)
-    return tuple(int(i) for i in (items * space if len(items) == 1 else items))
+    return tuple(int(i) for i in (items * spatial_dims if len(items) == 1 else items))
 
 
 def forward_weight(module: GraphModule, layer: Layer) -> Tensor:
@@ -76,21 +76,23 @@ def forward_weight(module: GraphModule, layer: Layer) -> Tensor:
 def transposed_patches_at(
     layer: Layer, value: Tensor, kernel: Sequence[int], where: Tensor
 ) -> Tensor:
-    """[rows, in, taps]: what the layer reads of its input `value` to make those outputs."""
+    """[samples, in, kernel positions]: what the layer reads of `value` to make those outputs."""
     last, sizes = value.movedim(1, -1), value.shape[2:]
-    taps = []
-    for tap in product(*(range(k) for k in kernel)):
+    kernel_positions = []
+    for offset in product(*(range(k) for k in kernel)):
         at, inside = [], torch.ones(len(where), dtype=torch.bool, device=where.device)
-        for axis in range(layer.space):
-            place = where[:, 1 + axis] + layer.padding[axis][0] - tap[axis] * layer.dilation[axis]
+        for axis in range(layer.spatial_dims):
+            place = (
+                where[:, 1 + axis] + layer.padding[axis][0] - offset[axis] * layer.dilation[axis]
+            )
             source = place.div(layer.stride[axis], rounding_mode="floor")
             inside &= (
                 (source * layer.stride[axis] == place) & (source >= 0) & (source < sizes[axis])
             )
             at.append(source.clamp(0, sizes[axis] - 1))
         read = last[(where[:, 0], *at)]
-        taps.append(torch.where(inside[:, None], read, torch.zeros_like(read)))
-    return torch.stack(taps, -1)
+        kernel_positions.append(torch.where(inside[:, None], read, torch.zeros_like(read)))
+    return torch.stack(kernel_positions, -1)
 
 
 def outputs_left(

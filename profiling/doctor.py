@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ..core.checks import Examination, Finding
 from ..core.records import Latency
 from . import notices
+from .clocks import Clock, clock_for
 from .gate import alone
 from .machine import fingerprint, usable_cores
 from .statistics import compare_samples
-from .timer import Clock, clock_for, measure_interleaved
+from .timer import measure_interleaved
 
 RUNS = 3
 SLOW_SUBNORMALS = 2.0

@@ -11,10 +11,10 @@ from torch.fx import GraphModule, Interpreter, Node
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import LayerCost
+from .clocks import Clock, clock_for
 from .gate import alone
 from .macs import bytes_of, macs_of, op_name, shape_of
 from .peak import peak_flops
-from .timer import Clock, clock_for
 
 GUARDS = "_guards_fn"  # torch.export's input checks, not part of the model
 

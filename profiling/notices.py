@@ -21,6 +21,7 @@ CODES = (
     "threads_over_cores",
     "cpu_contention",
     "disturbed",
+    "fewer_threads",
     "subnormal_weights",
     "other_machine",
     "no_compiler",
@@ -58,7 +59,7 @@ def read_load() -> Load | None:
 
 
 def noisy(
-    samples: Sequence[float], interval: tuple[float, float, float], p: float
+    samples: Sequence[float], interval: tuple[float, float, float], p: float, threads: int = 1
 ) -> Notice | None:
     width = half_width(*interval)
     if width <= WIDTH:
@@ -70,12 +71,26 @@ def noisy(
         f"The 95 % interval of p{p:g} is ±{width:.1%}, wider than ±1 % "
         f"({len(samples)} samples, coefficient of variation {spread:.0%}).",
         "Other work on this machine, frequency scaling or too little time.",
-        "Close other programs or lower `--threads`."
+        f"Close other programs{_lower(threads)}."
         + ("" if p == 50 else " The median (`--percentile 50`) needs fewer samples."),
     )
 
 
-def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
+def _lower(threads: int) -> str:
+    return ", or lower `--threads`" if threads > 1 else ""
+
+
+def cheaper(p: float, batch: int) -> str:
+    """The flags that make a measurement need less time; empty where there is none left."""
+    flags = ["a smaller `--batch`"] if batch > 1 else []
+    if p != 50:
+        flags.append("`--percentile 50`")
+    return f"Use {' or '.join(flags)}." if flags else ""
+
+
+def time_bound(
+    samples: int, seconds: float, limit: float, p: float = 50.0, batch: int = 1
+) -> Notice | None:
     if seconds < limit:
         return None
     return Notice(
@@ -83,7 +98,7 @@ def time_bound(samples: int, seconds: float, limit: float) -> Notice | None:
         f"Sampling stopped after {seconds:.1f} s with {samples} samples, before the interval was "
         "within 1 %.",
         "The model is slow, the machine noisy or the percentile far in the tail.",
-        "Use a smaller `--batch`, or `--percentile 50` if another one was asked for.",
+        cheaper(p, batch) or "Run again when the machine is quiet.",
     )
 
 
@@ -98,7 +113,7 @@ def cold(steady: bool, seconds: float) -> Notice | None:
     )
 
 
-def drift(samples: Sequence[float], p: float) -> Notice | None:
+def drift(samples: Sequence[float], p: float, threads: int = 1) -> Notice | None:
     half = len(samples) // 2
     if half < 10:
         return None
@@ -109,7 +124,7 @@ def drift(samples: Sequence[float], p: float) -> Notice | None:
         "drift",
         f"p{p:g} went from {first:.3g} ms in the first half to {last:.3g} ms in the second.",
         "Heat, frequency scaling or other work that came or went.",
-        "Run again when the machine is cool and idle, or lower `--threads`.",
+        f"Run again when the machine is cool and idle{_lower(threads)}.",
     )
 
 
@@ -124,7 +139,7 @@ def threads_over_cores(threads: int, cores: int) -> Notice | None:
     )
 
 
-def cpu_contention(before: Load | None, after: Load | None) -> Notice | None:
+def cpu_contention(before: Load | None, after: Load | None, threads: int = 1) -> Notice | None:
     """Seen when other processes keep a full machine busy while we sample."""
     if before is None or after is None:
         return None
@@ -139,7 +154,18 @@ def cpu_contention(before: Load | None, after: Load | None) -> Notice | None:
         "cpu_contention",
         f"Other processes kept {others:.1f} of {after.cores} cores busy while sampling.",
         "Other programs or other guests of the same host.",
-        "Close them, or lower `--threads`.",
+        f"Close them{_lower(threads)}.",
+    )
+
+
+def fewer_threads(before: int, after: int, before_ms: float, after_ms: float, who: str) -> Notice:
+    """Seen when a busy machine made threads that wait for each other too slow to be used."""
+    return Notice(
+        "fewer_threads",
+        f"With {before} threads a call took {before_ms:.3g} ms, with {after} {after_ms:.3g} ms: "
+        f"everything in this run is measured with {after}.",
+        f"The machine is busy: {who}." if who else "Other programs or other guests of the host.",
+        f"Run again when the machine is quiet, or give `--threads {before}` to keep them.",
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .clocks import Clock, clock_for
 from .gate import alone
-from .timer import Clock, clock_for
 
 SIZE = 768
 _measured: dict[tuple[str, torch.dtype, int], float] = {}

@@ -8,32 +8,54 @@ every candidate, shows the state the machine was in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..core.records import Latency
 from . import notices
+from .patience import FIRST_PAUSE, LONGEST_PAUSE, Waiting
 
-SLOWER = 1.1
-ATTEMPTS = 3
+SLOWER = 1.05
+ATTEMPTS = 4
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The attempt that counts, and whether the machine stayed slow through all of them."""
+
+    rows: list[Latency]
+    disturbed: bool = False
 
 
 def undisturbed(
-    attempt: Callable[[], list[Latency]], usual_ms: float, attempts: int = ATTEMPTS
-) -> list[Latency]:
+    attempt: Callable[[], list[Latency]],
+    usual_ms: float,
+    attempts: int = ATTEMPTS,
+    seconds: float = SECONDS,
+    waiting: Waiting | None = None,
+) -> Attempts:
     """The rows of the attempt whose first row, the original, was fastest.
 
-    Measures again, `attempts` times in all at most, while the original is over 10 % slower than
-    `usual_ms`. Only the original decides which attempt counts, so the choice can't favor a
-    candidate. A notice says so where the machine stayed slow.
+    Measures again while the original is over 5 % slower than `usual_ms`, after pauses that double:
+    `attempts` times in all at most, and none that would end after `seconds`. Only the original
+    decides which attempt counts, so the choice can't favor a candidate. A notice says so where the
+    machine stayed slow.
     """
+    waiting = waiting or Waiting()
+    start = waiting.now()
     best = attempt()
+    once = waiting.now() - start
+    pause = FIRST_PAUSE
     for _ in range(attempts - 1):
-        if best[0].value_ms <= SLOWER * usual_ms:
-            return best
+        late = waiting.now() - start + pause + once > seconds
+        if best[0].value_ms <= SLOWER * usual_ms or late:
+            break
+        waiting.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
         again = attempt()
         if again[0].value_ms < best[0].value_ms:
             best = again
     notice = notices.disturbed(best[0].value_ms, usual_ms, SLOWER)
     if notice is None:
-        return best
-    return [replace(row, notices=(*row.notices, notice)) for row in best]
+        return Attempts(best)
+    return Attempts([replace(row, notices=(*row.notices, notice)) for row in best], True)

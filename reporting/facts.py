@@ -9,6 +9,7 @@ from statistics import median
 from ..core.records import Closeness, Latency, Record
 from .pareto import front
 
+DRIFTED = 0.01  # of the original's time: two readings that differ by more are both stated
 FRACTIONS = ("accuracy", "top5", "agreement")
 VERDICTS = {
     "met": "target met",
@@ -47,6 +48,8 @@ def interval(latency: Latency | None) -> str:
 
 def headline(record: Record) -> str:
     verdict = VERDICTS[record.verdict]
+    if record.limit_broken:
+        verdict = f"{verdict}, accuracy limit broken"
     return f"{verdict}: {record.summary}" if record.summary else verdict
 
 
@@ -86,6 +89,7 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
     rows.append(("original", interval(record.baseline)))
     if record.final is not None:
         rows.append(("result", interval(record.final)))
+        rows.extend(_when_quiet(record))
         rows.append(("speed-up", speed(record)))
         rows.extend(_quality(record))
         if record.closeness is not None:
@@ -101,8 +105,19 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
     if (error := prediction_error(record)) is not None:
         rows.append(("predicted latencies", f"off by {percent(error)} (median of what was tried)"))
+    rows.extend(("what would be accepted", line) for line in record.advice)
     rows.append(("time taken", f"{record.seconds:.0f} s"))
     return tuple(rows)
+
+
+def _when_quiet(record: Record) -> list[tuple[str, str]]:
+    """The verdict's own reading, where the machine was slower when the result was measured."""
+    whole, judged = record.reference_ms, record.judged
+    if not whole or judged is None or record.baseline.value_ms <= (1 + DRIFTED) * whole:
+        return []
+    slower = f"{record.baseline.value_ms / whole:.2f}x"
+    text = f"original {ms(whole)}, result {interval(judged)}: the verdict goes by the ratio"
+    return [("on the quiet machine", f"{text}; it ran {slower} as slow when this was measured")]
 
 
 def prediction_error(record: Record) -> float | None:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -42,6 +41,7 @@ from ..core.errors import (
     UsageError,
     first_line,
 )
+from ..core.json_values import JsonObject
 from ..core.model_io import Inputs, plain
 from ..core.records import Closeness, Machine, Notice
 from ..core.records_json import from_json as record_from_json
@@ -187,7 +187,7 @@ def _compiled_before(
     return used, ready, [notice for notice in notices if notice is not None]
 
 
-def _machine(manifest: dict[str, Any]) -> Machine | None:
+def _machine(manifest: JsonObject) -> Machine | None:
     record = manifest.get("record")
     try:
         return record_from_json(Machine, record["machine"], "machine")  # type: ignore[index]
@@ -239,7 +239,7 @@ def _onto(model: nn.Module, folder: Path) -> nn.Module:
         ) from error
 
 
-def _edits(manifest: dict[str, Any], folder: Path) -> list[Edit]:
+def _edits(manifest: JsonObject, folder: Path) -> list[Edit]:
     try:
         return edits_from_json(manifest["edits"])
     except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
@@ -247,7 +247,7 @@ def _edits(manifest: dict[str, Any], folder: Path) -> list[Edit]:
 
 
 def _reproduces(
-    model: nn.Module, sample: dict[str, Any], inputs: Inputs, tolerance: float = TOLERANCE
+    model: nn.Module, sample: JsonObject, inputs: Inputs, tolerance: float = TOLERANCE
 ) -> bool:
     """Called twice in a row, since a model may keep something from one call to the next."""
     wanted = sample_calls(sample)

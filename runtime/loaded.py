@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MethodType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..graph.capture import module_of, moved, without_warnings
 from ..graph.lowering.live import function_on_tables, put, tensors_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KEPT = "_modelspeed"
 TRAINS = "`modelspeed.load(folder, model=...)` puts its weights on your own class, which trains"
@@ -52,17 +55,17 @@ class Kept:
     runner: nn.Module  # what runs
 
 
-class Fixed(dict[str, Any]):
+class Fixed(dict[str, object]):
     """Tensors that what runs was made from."""
 
-    def __setitem__(self, name: str, value: Any) -> NoReturn:
+    def __setitem__(self, name: str, value: object) -> NoReturn:
         raise UsageError(WEIGHTS)
 
 
 class Part(nn.Module):
     """Holds weights of a loaded module under the name that the user's module had."""
 
-    def _apply(self, *_: Any, **__: Any) -> NoReturn:
+    def _apply(self, *_: object, **__: object) -> NoReturn:
         raise UsageError(
             "one part of a loaded module can't be moved or converted; do so with the whole module."
         )
@@ -102,18 +105,18 @@ class Loaded(nn.Module):
         name, runner = first_ready(module, origin.inputs, (origin.runtime,), said.append)
         self._become(replace(origin, runtime=name), module, runner)
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         if mode:
             raise UsageError(f"a loaded module is for inference and can't be trained; {TRAINS}.")
         return super().train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         if requires_grad and _kept(self).origin.runtime != PLAIN:
             raise UsageError(f"a loaded module has no gradients for its weights; {TRAINS}.")
         return super().requires_grad_(requires_grad)
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, object], strict: bool = True, assign: bool = False
     ) -> Any:
         """As of every module; the new weights are packed again. They are copied in any case."""
         keys = super().load_state_dict(state_dict, strict)
@@ -122,7 +125,7 @@ class Loaded(nn.Module):
             self._again(kept.origin, tensors_of(kept.module))
         return keys
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         kept = _kept(self)
         before = tensors_of(kept.module)
         try:
@@ -143,7 +146,7 @@ class Loaded(nn.Module):
             ) from error
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Loaded:
+    def __deepcopy__(self, memo: dict[int, object]) -> Loaded:
         kept = _kept(self)
         tensors = copy.deepcopy(tensors_of(kept.module), memo)
         copied = object.__new__(Loaded)
@@ -153,7 +156,7 @@ class Loaded(nn.Module):
         nn.Module.train(copied, False)
         return copied
 
-    def __reduce_ex__(self, _protocol: Any) -> Any:
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[object, ...]:
         kept, file = _kept(self), io.BytesIO()
         with without_warnings():
             torch.export.save(kept.origin.program, file)
@@ -177,7 +180,11 @@ def _kept(module: nn.Module) -> Kept:
 
 
 def _unpickled(
-    program: bytes, weights: Any, inputs: Any, runtime: str, package: bytes | None
+    program: bytes,
+    weights: dict[str, tuple[Tensor, bool]],
+    inputs: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    runtime: str,
+    package: bytes | None,
 ) -> Loaded:
     with without_warnings():
         opened = torch.export.load(io.BytesIO(program))

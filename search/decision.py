@@ -12,7 +12,7 @@ from ..adjusters.registry import ADJUSTERS
 from ..configs.base_settings import ByLayer
 from ..configs.layer_settings import LowRank, Quantize
 from ..configs.recipe import Step
-from ..configs.settings import DropBlocks
+from ..configs.settings import DropBlocks, Prune
 from ..core.records import LeftAlone
 from ..graph.analysis.groups import Group, keep_units, units_in
 from ..graph.blocks import Block
@@ -97,6 +97,7 @@ class Decision:
     def _prune(self, step: Step, context: Context) -> Plan:
         if self.removes_nothing:
             return Plan((), (LeftAlone("channels", NOTHING),))
+        assert isinstance(step.settings, Prune)
         context = seen_by(context, step.settings)
         dropped: dict[str, list[int]] = {}
         for group, units in self.dropped.items():
@@ -115,7 +116,7 @@ def _able(layer: Layer, settings: ByLayer) -> bool:
     if isinstance(settings, LowRank):
         return not factorable(layer)
     dynamic = isinstance(settings, Quantize) and settings.scheme == "int8_dynamic"
-    return quantizable(layer.node) and not (dynamic and layer.space)
+    return quantizable(layer.node) and not (dynamic and layer.spatial_dims)
 
 
 def _joined(plans: Sequence[tuple[set[str], Plan]], able: set[str]) -> Plan:

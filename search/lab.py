@@ -40,6 +40,10 @@ class Lab(Protocol):
     @property
     def reference(self) -> Latency: ...
     @property
+    def quiet_ms(self) -> float:
+        """The original's time in the quietest phase of the run so far."""
+
+    @property
     def runtime(self) -> str: ...
     @property
     def has_data(self) -> bool: ...

@@ -27,8 +27,8 @@ from ..graph.capture import tensor_at
 from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering.fusing import activation_of
+from ..profiling.clocks import Clock, clock_for
 from ..profiling.gate import alone
-from ..profiling.timer import Clock, clock_for
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
 BLOCKS, BLOCK_MS = 5, 0.4
@@ -66,7 +66,7 @@ class Shape:
         words = [str(p).replace(" ", "") for p in parts]
         kind = "depthwise" if self.depthwise else "dense" if layer.groups == 1 else "grouped"
         act = str(self.act.target) if self.act is not None else "none"
-        return "|".join(["conv" if layer.space else "linear", kind, *words, act])
+        return "|".join(["conv" if layer.spatial_dims else "linear", kind, *words, act])
 
 
 def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
@@ -79,7 +79,7 @@ def shapes_of(module: GraphModule, inputs: Inputs) -> dict[str, Shape]:
         size = seen.sizes[layer.node.name]
         weight = tensor_at(module, layer.weight).shape
         act = activation_of(layer.node)
-        batch, spatial_size = (size[:1], size[2:]) if layer.space else (size[:-1], ())
+        batch, spatial_size = (size[:1], size[2:]) if layer.spatial_dims else (size[:-1], ())
         shapes[layer.node.name] = Shape(
             layer, tuple(batch), tuple(spatial_size), tuple(weight[2:]),
             (weight[1] * layer.groups, weight[0]), act.node if act else None,
@@ -162,7 +162,7 @@ class LatencyTables:
 
     def _time(self, shape: Shape, point: Point) -> float:
         generator = torch.Generator().manual_seed(0)
-        size = (*shape.batch, point[0], *shape.spatial_size) if shape.layer.space else (
+        size = (*shape.batch, point[0], *shape.spatial_size) if shape.layer.spatial_dims else (
             *shape.batch, point[0])  # fmt: skip
         x = torch.randn(size, generator=generator).to(self.device)
         layer, given = one_layer(shape, point, x), Inputs((x,))
@@ -209,7 +209,7 @@ def one_layer(shape: Shape, point: Point, x: Tensor) -> GraphModule:
     data.meta["val"] = x
     row: list[object] = [data, graph.get_attr("weight"), graph.get_attr("bias")]
     given = list(layer.node.args[3:])
-    if layer.space:
+    if layer.spatial_dims:
         row += [*given[:3], groups] if len(given) >= 4 else given
     output = graph.call_function(layer.node.target, tuple(row))  # type: ignore[arg-type]
     output.meta["val"] = _shape_only(layer.node.target, row, root, x)

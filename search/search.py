@@ -27,7 +27,8 @@ TRIALS = 8
 OTHER_TRIALS = 4
 RECOVER_SECONDS = 15.0  # for the shortlist of a format; a large model takes as long for one
 OUT_OF_REACH = (
-    "the target is out of reach with this recipe; building the fastest variant it can reach"
+    "the target is out of reach with this recipe; building what comes nearest to it within "
+    "the accuracy limit"
 )
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 
@@ -49,6 +50,11 @@ class Search:
     @property
     def problem(self) -> Problem:
         return self.space.problem
+
+    @property
+    def budget_ms(self) -> float:
+        """The target on the scale of the reference, by what is known of the machine by now."""
+        return budget_ms(self.lab.target, self.lab.reference, self.lab.quiet_ms)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -233,6 +239,15 @@ class Search:
         """The original's metric on held-out training data."""
         return self.lab.held_out(None).score
 
+    def is_judged(self, trial: Trial) -> bool:
+        """True if data has told what the trial costs; lossless work costs nothing."""
+        known = trial is self.trials[0] or trial.held is not None
+        return known or not self.lab.has_data
+
+    def drop(self, trial: Trial) -> float:
+        """Of the metric on held-out training data, after what recovers quickly."""
+        return 0.0 if trial is self.trials[0] else self.start - self.held_out_score(trial)
+
     def distance(self, trial: Trial) -> float:
         """From the original on held-out training data, after what recovers quickly."""
         self._recover(trial)
@@ -249,6 +264,9 @@ class Search:
         if trial.held is not None:
             return
         lab = self.lab
+        if trial is self.trials[0]:
+            trial.distance, trial.held = 0.0, self.start
+            return
         try:
             measured: HeldOut = lab.held_out(lab.build(self.decision(trial), recover=True))
         except Exception as error:
@@ -262,10 +280,11 @@ class Search:
 
     def say_feasible(self, smallest: Trial) -> None:
         """Before the long work: where the target lies between what is known to be possible."""
-        target, whole, note = self.lab.target, self.lab.reference, self.lab.progress.note
-        note(feasibility(target, whole, self.trials[0].latency, smallest.latency))
-        if is_set(target) and smallest.latency.value_ms > budget_ms(target, whole):
-            note(OUT_OF_REACH)
+        lab, lossless = self.lab, self.trials[0].latency
+        rows = (lossless, smallest.latency)
+        lab.progress.note(feasibility(lab.target, lab.reference, lab.quiet_ms, *rows))
+        if is_set(lab.target) and smallest.latency.value_ms > self.budget_ms:
+            lab.progress.note(OUT_OF_REACH)
 
     def _best(self, budget_ms: float) -> Trial | None:
         """Of those that fit, and promise not much less than the best of them."""

@@ -105,6 +105,7 @@ class SearchSpace:
     @classmethod
     def of(cls, lab: Lab, step: Step) -> SearchSpace:
         """For the model as it stands when the recipe reaches the pruning step."""
+        assert isinstance(step.settings, Prune)
         start = lab.start(step)
         context = seen_by(start, step.settings)
         lab.progress.stage("ranking channel groups")
@@ -139,10 +140,10 @@ class Ranking:
 
     @classmethod
     def of(cls, lab: Lab, context: Context, step: Step) -> Ranking:
+        assert isinstance(step.settings, Prune)
         pruner = Pruner.of(context, step.settings, multiple=rewarded_multiple(context.device))
         groups = [g for g in context.analysis.prunable if pruner.limit(g) > 0]
         depth = DroppableBlocks.of(context, groups, _open_drop(lab))
-        assert isinstance(step.settings, Prune)
         if depth.blocks and (pruner.instead or step.settings.importance == "magnitude"):
             depth = DroppableBlocks(reason="weight norms can't compare blocks with channels")
         return cls(pruner.scores, pruner.costs, pruner.multiple, depth, pruner.instead)

@@ -14,27 +14,35 @@ def is_set(target: Target) -> bool:
     return target.ms is not None or target.speedup is not None
 
 
-def budget_ms(target: Target, reference: Latency) -> float:
-    """The latency to search for, where the original takes `reference`."""
+def budget_ms(target: Target, reference: Latency, quiet_ms: float) -> float:
+    """The latency to search for, on the scale on which the original takes `reference`; all of that
+    where no target is set.
+
+    `quiet_ms`: what the original takes in the quietest phase that is known, to which a target in
+    ms refers. A reference that was measured in a slow phase makes no budget tighter.
+    """
     if target.speedup is not None:
         return reference.value_ms / target.speedup
-    assert target.ms is not None
-    return target.ms
+    return reference.value_ms * (1.0 if target.ms is None else target.ms / quiet_ms)
 
 
 def feasibility(
-    target: Target, reference: Latency, lossless: Latency, smallest: Latency | None = None
+    target: Target,
+    reference: Latency,
+    quiet_ms: float,
+    lossless: Latency,
+    smallest: Latency | None = None,
 ) -> str:
     """One line before the long work; `smallest` is the narrowest variant, once it was measured."""
-    goal = "none"
+    goal, scale = "none", quiet_ms / reference.value_ms
     if is_set(target):
-        goal = f"{budget_ms(target, reference):.3g} ms"
+        goal = f"{scale * budget_ms(target, reference, quiet_ms):.3g} ms"
     elif target.fastest:
         goal = "as fast as the accuracy limit allows"
-    text = f"baseline {reference.value_ms:.3g} ms, lossless {lossless.value_ms:.3g} ms, "
+    text = f"baseline {quiet_ms:.3g} ms, lossless {scale * lossless.value_ms:.3g} ms, "
     if smallest is None:
         return f"{text}target {goal}"
-    return f"{text}smallest reachable about {smallest.value_ms:.3g} ms, target {goal}"
+    return f"{text}smallest reachable about {scale * smallest.value_ms:.3g} ms, target {goal}"
 
 
 def share_of_target(target: Target, checked: Verification) -> float:
@@ -42,7 +50,7 @@ def share_of_target(target: Target, checked: Verification) -> float:
     if target.speedup is not None:
         return target.speedup / checked.comparison.low
     assert target.ms is not None
-    return checked.final.high_ms / target.ms
+    return checked.judged.high_ms / target.ms
 
 
 def original_share(target: Target, checked: Verification) -> float:
@@ -50,12 +58,12 @@ def original_share(target: Target, checked: Verification) -> float:
     if target.speedup is not None:
         return target.speedup
     assert target.ms is not None
-    return checked.baseline.high_ms / target.ms
+    return checked.reference_ms / target.ms
 
 
 def summary(record: Record, smallest_ms: float) -> str:
     """One sentence that says how the verified result lies to the target."""
-    target, final, speedup = record.target, record.final, record.speedup
+    target, final, speedup = record.target, record.judged, record.speedup
     assert final is not None and speedup is not None
     if target.speedup is not None:
         got, goal = f"{speedup.speedup:.2f}x as fast", f"{target.speedup:g}x"

@@ -20,7 +20,8 @@ class Trial:
 
     `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
     measured in this format by then. `formats`: the steps of those that
-    all of it or layers of it take, which `name` says in words. `failed`: why it can't be had.
+    all of it or layers of it take, which `name` says in words. `share`: the part of the target
+    that its artifact uses in a fresh process. `failed`: why it can't be had.
     """
 
     picks: Picks
@@ -34,6 +35,7 @@ class Trial:
     number_format: int = FLOAT
     formats: tuple[int, ...] = ()
     name: str = "float32"
+    share: float | None = None
     failed: str = ""
 
     def fail(self, reason: str) -> None:

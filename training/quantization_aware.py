@@ -44,8 +44,10 @@ def trainable(module: GraphModule) -> GraphModule:
         with trained.graph.inserting_before(node):
             weight = trained.graph.get_attr(packed.integers)
         ranges = [packs.add(t.contiguous(), node) for t in (grid.scale, grid.minimum)]
-        arguments = (weight, *ranges, grid.qmin, grid.qmax)
-        node.replace_all_uses_with(insert_call(trained, node, weight_through, arguments))
+        through = insert_call(
+            trained, node, weight_through, (weight, *ranges, grid.qmin, grid.qmax)
+        )
+        node.replace_all_uses_with(through)
     for node in trained.graph.nodes:
         if rounded(node) is not None or rounded_dynamic(node) is not None:
             node.args[0].args[0].target = round_through

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from ..backends.registry import PLAIN, first_ready, prepare, ready
 from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
+from ..profiling.quiet import quiet_ms
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples, paired_ratio
 from ..profiling.timer import measure, measure_interleaved
@@ -25,11 +26,20 @@ RUNS = 3
 
 @dataclass
 class Baseline:
-    """`latency` is the one reference of a run; `undisturbed_ms` the least seen in any measurement,
-    by which a disturbed moment is told."""
+    """`latency` is the one reference of a run; `seen` holds every median (ms, of the target's
+    percentile) that the original has had in it."""
 
     latency: Latency = UNMEASURED
-    undisturbed_ms: float = math.inf
+    seen: list[float] = field(default_factory=list)
+
+    @property
+    def quiet_ms(self) -> float:
+        """Time of the original in the quietest phase seen; infinity before any measurement."""
+        return quiet_ms(self.seen) if self.seen else math.inf
+
+    def note(self, ms: float) -> None:
+        """Remember what the original took in one more measurement, here or in a fresh process."""
+        self.seen.append(ms)
 
     def relative_latency(
         self,
@@ -53,19 +63,21 @@ class Baseline:
         seconds = 0.4 * least_seconds(target.percentile)
 
         def attempt() -> list[Latency]:
-            return measure_interleaved(
+            timed = measure_interleaved(
                 [runner(m, inputs) for m in (original, *runs.values())],
                 percentile=target.percentile,
                 max_seconds=seconds,
                 min_seconds=0.3,
                 device=target.device,
+                batch=target.batch,
             )
+            self.note(timed[0].value_ms)
+            return timed
 
         # Measured again if the original is slower than it has been here: the ratio cancels a slower
         # clock, but other disturbances (busy cores, slow thread syncs) hit variants unequally.
         with kept_state(original):
-            first, *rows = undisturbed(attempt, self.undisturbed_ms, attempts=2)
-        self.undisturbed_ms = min(self.undisturbed_ms, first.value_ms)
+            first, *rows = undisturbed(attempt, self.quiet_ms, attempts=2).rows
         best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
         ratio, low, high = paired_ratio(first.samples_ms, rows[best].samples_ms, target.percentile)
         whole = self.latency.value_ms
@@ -74,11 +86,23 @@ class Baseline:
         return latency, list(runs)[best]
 
 
-def measured_baseline(model: nn.Module, inputs: Inputs, target: Target) -> Latency:
-    """The fastest of three runs, which shows the machine undisturbed."""
+@dataclass(frozen=True)
+class BaselineRuns:
+    """The original measured several times: the fastest run, and the medians of all."""
+
+    fastest: Latency
+    medians: tuple[float, ...]
+
+    def baseline(self) -> Baseline:
+        return Baseline(self.fastest, list(self.medians))
+
+
+def measured_baseline(model: nn.Module, inputs: Inputs, target: Target) -> BaselineRuns:
+    """Three runs, the fastest of which shows the machine undisturbed."""
     with kept_state(model):
         runs = [latency_of(model, inputs, target, 1.5) for _ in range(RUNS)]
-    return min(runs, key=lambda run: run.value_ms)
+    fastest = min(runs, key=lambda run: run.value_ms)
+    return BaselineRuns(fastest, tuple(run.value_ms for run in runs))
 
 
 def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:
@@ -88,6 +112,7 @@ def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float
         max_seconds=max(seconds, least_seconds(target.percentile)),
         min_seconds=0.2,
         device=target.device,
+        batch=target.batch,
     )
 
 
@@ -106,6 +131,7 @@ def compared(
         max_seconds=least_seconds(target.percentile),
         min_seconds=0.3,
         device=target.device,
+        batch=target.batch,
     )
     return first, second, compare_samples(first.samples_ms, second.samples_ms, target.percentile)
 

@@ -165,7 +165,7 @@ def _measured(module: nn.Module, inputs: Inputs, target: Target) -> tuple[list[L
             seconds = 2.0 if samples_needed(target.percentile) < 100 else 20.0
             runs.append(measure(runner(module, inputs), percentile=target.percentile,
                                 max_seconds=seconds, min_seconds=0.3,
-                                device=target.device))  # fmt: skip
+                                device=target.device, batch=target.batch))  # fmt: skip
         samples = tuple(chain(*(run.samples_ms for run in runs)))
         interval = percentile_interval(samples, target.percentile)
         notices = {n.code: n for run in reversed(runs) for n in run.notices}

@@ -90,6 +90,7 @@ def measure_runtimes(
         percentile=session.job.target.percentile,
         max_seconds=SECONDS if session.job.target.percentile <= 90 else 20.0,
         device=session.device,
+        batch=session.job.target.batch,
     )
     return {
         name: Measured(row, took, error)

@@ -5,7 +5,7 @@ The folder that the fresh process loaded and measured is the one that gets the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -20,7 +20,7 @@ from ..backends.trust import trust
 from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
-from ..core.errors import MeasureError, OutputsDiffer
+from ..core.errors import OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, Quality, Record, Target, Verification
 from ..graph.capture import export_program, moved
 from ..graph.edits.apply import edits_to_json
@@ -29,18 +29,14 @@ from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
-from ..search.target import is_set, original_share
 from ..search.variant import Variant
-from .compare_backends import compile_where_faster
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
 from .stages import VERIFYING
-from .steps import StepRunner
 from .verification import verify
 
 Kind = Literal["tune", "apply", "profile"]
 EXACT = ("original", "lossless")  # candidates with the original's accuracy
-Finish = Callable[[Variant, Verification], Record | None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,9 @@ def final_record(
         )
     return replace(
         record,
-        verdict=verdict(target, checked.final, checked.comparison),
+        verdict=verdict(target, checked.judged, checked.comparison),
+        reference_ms=checked.reference_ms,
+        max_drop=session.recipe.limits.max_drop,
         baseline=checked.baseline,
         final=checked.final,
         speedup=checked.comparison,
@@ -171,7 +169,7 @@ def verified(
     loaded under the next one, and in the end as the plain graph.
     """
     session.progress.stage(VERIFYING)
-    recipe, usual_ms = dump_recipe(session.recipe), session.baseline.undisturbed_ms
+    recipe, usual_ms = dump_recipe(session.recipe), session.quiet_ms
     while True:
         try:
             with session.verifying() as spent:
@@ -180,6 +178,7 @@ def verified(
                     session.last_word,
                 )  # fmt: skip
                 spent.append(checked.judging_seconds)
+            session.baseline.note(checked.baseline.value_ms)
             return artifact, variant, checked
         except OutputsDiffer as error:
             if variant.runtime == PLAIN:
@@ -188,44 +187,6 @@ def verified(
             variant = variant.under(session.trusted(variant.runtime))
             artifact = artifact.without_package()
             artifact.describe(record, variant.runtime, recipe)
-
-
-def ship(
-    session: Session, variant: Variant, record: Record, out: Path, force: bool, finish: Finish
-) -> Outcome | None:
-    """Put the variant at `out` with the record that `finish` makes of what was measured; where it
-    gives none, nothing is written and the result is None.
-
-    A variant that measures slower than the original is never shipped: lossless work takes its
-    place. Raises MeasureError where that is slower, too.
-    """
-    checked: Verification | None = None
-    for attempt in (variant, None):
-        if attempt is None:
-            attempt, session = _lossless(session)
-        with session.ledger.spends(MEASURING):
-            attempt = compile_where_faster(session, attempt)
-        with staged(session, attempt, record, out) as artifact:
-            artifact, attempt, checked = verified(session, artifact, attempt, record)
-            if checked.comparison.finding != "slower":
-                final = finish(attempt, checked)
-                if final is None:
-                    return None
-                return sealed(session, artifact, attempt, final, out, force)
-    assert checked is not None
-    target = session.job.target
-    meets = is_set(target) and original_share(target, checked) <= 1.0
-    raise MeasureError(
-        "every variant measured slower than the original on this machine, so nothing was "
-        f"written; the original takes {checked.baseline.value_ms:.3g} ms"
-        + (", which meets the target as it is." if meets else ".")
-    )
-
-
-def _lossless(session: Session) -> tuple[Variant, Session]:
-    session.progress.note("measured slower than the original: falling back to the lossless steps")
-    session = session.with_kernels(session.original)
-    return StepRunner(session, None, lossless=True).all(), session
 
 
 def sealed(

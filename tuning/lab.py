@@ -52,6 +52,10 @@ class SessionLab:
         return self.session.reference
 
     @property
+    def quiet_ms(self) -> float:
+        return self.session.quiet_ms
+
+    @property
     def runtime(self) -> str:
         return self.session.trusted(self.usual)
 

@@ -36,7 +36,7 @@ from ..profiling.machine import fingerprint
 from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
 from ..search.lab import HeldOut
-from .baseline import Baseline, latency_of, measured_baseline
+from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
 from .evaluation import Drop, Evaluation
 from .exclusions import Exclusions
 from .job import (
@@ -52,6 +52,7 @@ from .ledger import EVALUATING, JUDGING, MEASURING, OPENING, VERIFYING, Ledger
 from .planning import costs_of, work_of
 from .probes import probes
 from .quality import EvaluationPart
+from .spinning import without_spinning
 from .targets import check_targets
 from .threads import with_fastest
 from .time_plan import Sizes, TimePlan, plan_lines, planned_seconds
@@ -90,6 +91,7 @@ class Session:
     evaluation: Evaluation | None = None
     baseline: Baseline = field(default_factory=Baseline)
     kernels: Kernels = field(default_factory=Kernels)
+    remarks: tuple[Notice, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -118,6 +120,11 @@ class Session:
         return self.baseline.latency
 
     @property
+    def quiet_ms(self) -> float:
+        """Time of the original in the quietest phase that this run has seen."""
+        return self.baseline.quiet_ms
+
+    @property
     def runtimes(self) -> tuple[str, ...]:
         """Worth trying, the fastest first."""
         return tuple(n for n in self.kernels.runtimes if self.exclusions.allows(n)) or (PLAIN,)
@@ -130,12 +137,12 @@ class Session:
     def with_baseline(self) -> Session:
         """The original in three runs, the fastest of which shows the machine undisturbed."""
 
-        def measured() -> Latency:
+        def measured() -> BaselineRuns:
             return measured_baseline(self.source.module, self.inputs, self.job.target)
 
         with self.ledger.spends(MEASURING):
-            latency = self.journal.kept("baseline", Latency, measured)
-        return replace(self, baseline=Baseline(latency, latency.value_ms))
+            runs = self.journal.kept("baseline", BaselineRuns, measured)
+        return replace(self, baseline=runs.baseline())
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
@@ -277,7 +284,7 @@ class Session:
             subnormal_weights(dict(self.source.module.state_dict())),
             keeps_state(self.state),
         )
-        return tuple(notice for notice in notices if notice is not None)
+        return (*self.remarks, *(notice for notice in notices if notice is not None))
 
     def macs(self, module: GraphModule) -> int:
         return count_macs(module, self.inputs)
@@ -316,9 +323,12 @@ def _opened(job: Job, recipe: Recipe, progress: Progress) -> Session:
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    job = replace(job, target=with_fastest(job.target, original, inputs, progress))
+    target = with_fastest(job.target, original, inputs, progress)
+    with kept_state(source.module):
+        target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
-        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
+        replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
+        Exclusions(progress), remarks=remarks,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..profiling.gate import working
 from .baseline import latency_of
 from .delivery import Outcome, source_record
 from .job import Job, check_runs, example_inputs, prepare_machine
+from .spinning import without_spinning
 from .threads import with_fastest
 
 WHY = "a TorchScript archive holds no graph: nothing is known of its layers, MACs and groups"
@@ -28,10 +29,12 @@ def profile_script(job: Job, progress: Progress) -> Outcome:
     inputs = example_inputs(job, source)
     check_runs(source, inputs)
     target = with_fastest(job.target, source.module, inputs, progress)
+    target, remarks = without_spinning(target, source.module, inputs, progress)
     progress.stage("measuring")
     record = source_record(
         source, "profile", target, latency_of(source.module, inputs, target, 10.0)
     )
     left = (LeftAlone("the model", WHY),)
     seconds = round(working() - started, 2)
+    record = replace(record, notices=(*remarks, *record.notices))
     return Outcome(replace(record, left_alone=left, seconds=seconds, summary="run as it is"), None)

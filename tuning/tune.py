@@ -10,15 +10,16 @@ from ..checkpoints.artifact import check_writable
 from ..configs.recipe import Recipe, Step
 from ..core.errors import UsageError
 from ..core.progress import Progress
-from ..core.records import Record
+from ..core.records import Latency, Record
 from ..search.target import budget_ms, feasibility, is_set
 from ..search.trials import candidate
 from ..search.variant import Variant
 from .candidates import build
+from .conclusion import conclude
+from .contest import Contest, Lossless
 from .delivery import Outcome, baseline_record
 from .job import Job
 from .ledger import BUILDING
-from .routes import Lossless, Routes
 from .session import Session, open_session
 from .stages import OPENING, expected
 
@@ -59,10 +60,13 @@ def tune(
     if session.job.target.fastest and session.data is None:
         raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
     if dry_run:
-        progress.note(feasibility(session.job.target, session.reference, lossless.latency))
+        progress.note(_feasible(session, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
+    progress.note(_feasible(session, lossless.latency))
+    session = _planned(session, lossless.latency)
+    contest = Contest(session, record, lossless, out, _prunes(recipe), _trades(recipe))
     with session.ledger.spends(BUILDING):
-        outcome = _reach(session, record, lossless, out, force)
+        outcome = conclude(contest, out, force)
     session.journal.remove()
     return outcome
 
@@ -74,21 +78,21 @@ def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
     return Lossless(free, runtime, tried)
 
 
-def _reach(session: Session, record: Record, lossless: Lossless, out: Path, force: bool) -> Outcome:
-    """The route that the target, the recipe and what lossless work brings call for."""
+def _planned(session: Session, lossless: Latency) -> Session:
+    """With a plan of the time for what the target calls for, as far as that can be told."""
     recipe, target = session.recipe, session.job.target
-    budget = budget_ms(target, session.reference) if is_set(target) else None
-    more = target.fastest or (budget is not None and lossless.latency.high_ms > budget)
-    step = _prunes(recipe)
-    wanted = budget if more and budget is not None else lossless.latency.value_ms
-    share = min(1.0, wanted / session.reference.value_ms)
-    session = session.with_plan(searches=more and step is not None, trains=more, share=share)
-    routes = Routes(session, record, lossless, out, force)
-    if not more:
-        return routes.lossless_only(step)
-    if step is not None:
-        return routes.fastest(step) if target.fastest else routes.search(step)
-    return routes.whole_recipe() if _trades(recipe) else routes.lossless_only(None)
+    budget = budget_ms(target, session.reference, session.quiet_ms) if is_set(target) else None
+    more = target.fastest or (budget is not None and lossless.high_ms > budget)
+    wanted = budget if more and budget is not None else lossless.value_ms
+    return session.with_plan(
+        searches=more and _prunes(recipe) is not None,
+        trains=more,
+        share=min(1.0, wanted / session.reference.value_ms),
+    )
+
+
+def _feasible(session: Session, lossless: Latency) -> str:
+    return feasibility(session.job.target, session.reference, session.quiet_ms, lossless)
 
 
 def _prunes(recipe: Recipe) -> Step | None:

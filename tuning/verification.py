@@ -36,7 +36,7 @@ from ..profiling.closeness import plain_outputs
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples
 from ..profiling.timer import measure_interleaved
-from ..profiling.undisturbed import undisturbed
+from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .judgements import Judgements
@@ -110,10 +110,12 @@ def verify_here(request: VerificationRequest) -> Verification:
         modules, manifest = (original, variant.module), artifact.manifest
         quality = _quality(request, recipe, manifest, modules, inputs, data)
     judging_seconds = round(time.monotonic() - begun, 3)
-    baseline, final = _timed(request, original, variant.module, inputs)
+    timed = _timed(request, original, variant.module, inputs)
+    baseline, final = timed.rows
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
+    quieter = min(request.usual_ms, baseline.value_ms)
     return Verification(
-        baseline, final, comparison, closeness, quality, judging_seconds=judging_seconds
+        baseline, final, comparison, closeness, quality, quieter, timed.disturbed, judging_seconds
     )
 
 
@@ -138,7 +140,7 @@ def _quality(
 
 def _timed(
     request: VerificationRequest, original: nn.Module, variant: nn.Module, inputs: Inputs
-) -> tuple[Latency, Latency]:
+) -> Attempts:
     def attempt() -> list[Latency]:
         return measure_interleaved(
             [runner(original, inputs), runner(variant, inputs)],
@@ -146,11 +148,11 @@ def _timed(
             max_seconds=request.seconds,
             device=request.job.target.device,
             seed=request.job.seed,
+            batch=request.job.target.batch,
         )
 
     with kept_state(original), kept_state(variant):
-        baseline, final = undisturbed(attempt, request.usual_ms)
-    return baseline, final
+        return undisturbed(attempt, request.usual_ms)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ graph every layer also runs as it will in int8, on the same inputs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,17 +67,17 @@ class _Both(Recorder):
         self.weights: dict[Node, Tensor] = {}
         self.gaps: dict[Node, tuple[Tensor, int]] = {}
 
-    def run_node(self, n: Node) -> Any:
-        found = super().run_node(n)
+    def run_node(self, n: Node) -> object:
+        output = super().run_node(n)
         layer = self.layers.get(n)
         if layer is not None:
             (read, _, *rest), kwargs = self.fetch_args_kwargs_from_env(n)
             assert isinstance(read, Tensor) and callable(n.target)
             beside = n.target(self._rounded(read, layer.source), self.weights[n], *rest, **kwargs)
-            gap = (found - beside).movedim(layer.channel_axis, -1).flatten(0, -2)
+            gap = (output - beside).movedim(layer.channel_axis, -1).flatten(0, -2)
             total, count = self.gaps.get(n, (torch.zeros_like(gap[0]), 0))
             self.gaps[n] = (total + gap.sum(0), count + len(gap))
-        return found
+        return output
 
     def _rounded(self, value: Tensor, source: Node) -> Tensor:
         if source.name not in self.steps:
@@ -94,6 +93,6 @@ class _Both(Recorder):
 
 def _near(integer: GraphModule, name: str) -> Tensor:
     node = node_named(integer, name)
-    held = integer_weight(node.args[1]) if node is not None else None
-    assert held is not None
-    return held.floats(integer)
+    weight = integer_weight(node.args[1]) if node is not None else None
+    assert weight is not None
+    return weight.floats(integer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ...graph.interpreter import Recorder
 from ...graph.layers import layers_of
 from ...graph.train_mode import gradients
 from ..plan import Context
-from .moments import EXAMPLES, ROWS, asked, direction, enough
+from .moments import EXAMPLES, SAMPLES, asked, direction, enough
 
 RIDGE = 1e-3
 WIDEST = 1024  # channels; of wider sums the first ones stand for all
@@ -32,25 +32,23 @@ WIDEST = 1024  # channels; of wider sums the first ones stand for all
 
 @dataclass
 class _Sums:
-    """Over rows z = [x, f(x)] of a block: z z^T and z; the squared gradient of each channel."""
+    """Over samples z = [x, f(x)] of a block: z z^T and z; the squared gradient of each channel."""
 
     outer: Tensor
     total: Tensor
     fisher: Tensor
-    rows: int = 0
+    samples: int = 0
     examples: int = 0
 
     @classmethod
-    def empty(cls, channels: int, device: Any) -> _Sums:
-        new = {"dtype": torch.float64, "device": device}
+    def empty(cls, channels: int, device: torch.device) -> _Sums:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         size = 2 * channels
-        return cls(
-            torch.zeros(size, size, **new), torch.zeros(size, **new), torch.zeros(channels, **new)
-        )
+        return cls(zeros(size, size), zeros(size), zeros(channels))
 
     def loss(self) -> float:
-        mean = self.total / max(1, self.rows)
-        covariance = self.outer / max(1, self.rows) - torch.outer(mean, mean)
+        mean = self.total / max(1, self.samples)
+        covariance = self.outer / max(1, self.samples) - torch.outer(mean, mean)
         half = len(mean) // 2
         xx, xf, ff = covariance[:half, :half], covariance[:half, half:], covariance[half:, half:]
         scale = float(xx.diagonal().mean().clamp_min(1e-30))
@@ -93,7 +91,7 @@ class _Watched(Recorder):
         axes = {layer.weight: layer.channel_axis for layer in layers_of(module)}
         self._axes = {b.total: next((axes[p] for p in b.params if p in axes), -1) for b in blocks}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         block = self._blocks.get(n.name)
         if block is None:
             return super().run_node(n)
@@ -103,25 +101,25 @@ class _Watched(Recorder):
         before, change = (x.detach().clone() for x in (sides if first else sides[::-1]))
         result = asked(super().run_node(n))
         axis = self._axes[n.name]
-        self._add(n.name, *(_rows(x, axis) for x in (before, change)))
-        result.register_hook(lambda g: self._matters(n.name, _rows(g, axis)))  # type: ignore[no-untyped-call]
+        self._add(n.name, *(_samples(x, axis) for x in (before, change)))
+        result.register_hook(lambda g: self._matters(n.name, _samples(g, axis)))  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, name: str, before: Tensor, change: Tensor) -> None:
-        found = self.sums.get(name)
-        if found is None:
-            found = self.sums[name] = _Sums.empty(before.shape[1], before.device)
-        step = max(1, len(before) // (ROWS * self.examples // EXAMPLES + 1))
+        sums = self.sums.get(name)
+        if sums is None:
+            sums = self.sums[name] = _Sums.empty(before.shape[1], before.device)
+        step = max(1, len(before) // (SAMPLES * self.examples // EXAMPLES + 1))
         both = torch.cat([before[::step], change[::step]], 1).double()
-        found.outer += both.T @ both
-        found.total += both.sum(0)
-        found.rows += len(both)
-        found.examples += self.examples
+        sums.outer += both.T @ both
+        sums.total += both.sum(0)
+        sums.samples += len(both)
+        sums.examples += self.examples
 
     def _matters(self, name: str, grad: Tensor) -> None:
         self.sums[name].fisher += grad.square().sum(0).double()
 
 
-def _rows(value: Tensor, axis: int) -> Tensor:
-    """[rows, channels], of channels no more than `WIDEST`: it bounds memory, 34 MB a block."""
+def _samples(value: Tensor, axis: int) -> Tensor:
+    """[samples, channels], of channels no more than `WIDEST`: it bounds memory, 34 MB a block."""
     return value.movedim(axis, -1).flatten(0, -2)[:, :WIDEST]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import GraphModule, Interpreter, Node
 
 from ...core.model_io import Batches, Inputs
 from ..plan import Context
@@ -71,20 +70,20 @@ def batches(context: Context, examples: int) -> Iterable[Inputs]:
 
 def one_batch(train: Batches, examples: int) -> Inputs:
     """The same as one batch, on the CPU."""
-    rows: list[Inputs] = []
+    parts: list[Inputs] = []
     count = 0
     for inputs, _ in train:
-        rows.append(Inputs.of(inputs))
-        count += len(rows[-1][0])
+        parts.append(Inputs.of(inputs))
+        count += len(parts[-1][0])
         if count >= examples:
             break
-    first = rows[0]
-    args = tuple(torch.cat([r.args[i] for r in rows]) for i in range(len(first.args)))
-    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in rows]) for k in first.kwargs})
+    first = parts[0]
+    args = tuple(torch.cat([r.args[i] for r in parts]) for i in range(len(first.args)))
+    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in parts]) for k in first.kwargs})
 
 
 def observe(
-    context: Context, module: Any, reads: Mapping[Node, set[int]], examples: int
+    context: Context, module: GraphModule, reads: Mapping[Node, set[int]], examples: int
 ) -> dict[str, ObservedRange]:
     """By the name of its node: what passed through each argument that `reads` names."""
     watched = _Watched(module, reads, context.seed)
@@ -97,13 +96,13 @@ def observe(
 
 
 class _Watched(Interpreter):
-    def __init__(self, module: Any, reads: Mapping[Node, set[int]], seed: int) -> None:
+    def __init__(self, module: GraphModule, reads: Mapping[Node, set[int]], seed: int) -> None:
         super().__init__(module, garbage_collect_values=True)
         self.reads, self.seen = reads, dict[str, ObservedRange]()
         self.seen_now: set[str] = set()
         self.generator = torch.Generator().manual_seed(seed)
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         if n.op == "call_module":  # torch.export's input checks, not part of the model
             return None
         for place in self.reads.get(n, ()):

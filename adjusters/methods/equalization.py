@@ -8,7 +8,6 @@ activations, which have one for all channels: with training data it is their own
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,8 +32,8 @@ def equalization_edits(context: Context, module: GraphModule, examples: int) -> 
     factors = [torch.ones_like(made_by_weights(trial, pair)) for pair in pairs]
     for _ in range(ROUNDS):
         for pair, factor in zip(pairs, factors, strict=True):
-            made = _made(pair, seen) / factor if seen else made_by_weights(trial, pair)
-            change = balancing(trial, pair, made)
+            ranges = _made(pair, seen) / factor if seen else made_by_weights(trial, pair)
+            change = balancing(trial, pair, ranges)
             rescale(trial, pair, change)
             factor *= change
     return [
@@ -64,7 +63,7 @@ class _Ranges(Recorder):
         self.layers = {layer.node: layer for layer in layers}
         self.largest: dict[Node, Tensor] = {}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.layers.get(n)
         if layer is not None:
             read = self.env[layer.source].movedim(layer.channel_axis, -1)

@@ -50,25 +50,29 @@ def bias_name(layer: Layer, last: str) -> str:
 
 
 def by_outputs(
-    module: GraphModule, layer: Layer, found: Spectrum, ranks: Iterable[int]
+    module: GraphModule, layer: Layer, decomposition: Spectrum, ranks: Iterable[int]
 ) -> list[Factorization]:
     """To few channels, then 1x1 to all (graph/edits/factoring.py)."""
     weight, _ = weight_and_bias(module, layer)
-    made = []
+    splits = []
     for rank in ranks:
         cost = rank * (weight[0].numel() + len(weight))
         if 0 < rank < full_rank(weight) and cost < weight.numel():
-            values = partial(_factored, module, layer, found, rank)
+            values = partial(_factored, module, layer, decomposition, rank)
             edit = Factor(layer.node.name, rank)
-            made.append(
-                Factorization(f"channels, rank {rank}", edit, found.error(rank), cost, values)
+            splits.append(
+                Factorization(
+                    f"channels, rank {rank}", edit, decomposition.error(rank), cost, values
+                )
             )
-    return made
+    return splits
 
 
-def _factored(module: GraphModule, layer: Layer, found: Spectrum, rank: int) -> dict[str, Tensor]:
+def _factored(
+    module: GraphModule, layer: Layer, decomposition: Spectrum, rank: int
+) -> dict[str, Tensor]:
     weight, bias = weight_and_bias(module, layer)
     second = new_name(module, layer.weight)
-    first, other = factors(weight, found.basis[:, :rank])
-    shift = found.bias(rank, bias).to(weight.dtype)
+    first, other = factors(weight, decomposition.basis[:, :rank])
+    shift = decomposition.bias(rank, bias).to(weight.dtype)
     return {layer.weight: first, second: other, bias_name(layer, second): shift}

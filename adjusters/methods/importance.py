@@ -125,8 +125,8 @@ def compensated_scores(context: Context) -> Scores:
 
 def _reader(context: Context, member: Member, moment: Moment) -> Consumer:
     features = torch.tensor([i for unit in member.indices for i in unit])
-    held = tensor_at(context.module, member.param).detach().double()
-    weight = held.reshape(*held.shape[:2], -1)[:, features]
+    tensor = tensor_at(context.module, member.param).detach().double()
+    weight = tensor.reshape(*tensor.shape[:2], -1)[:, features]
     covariance = moment.covariance()
     curvature = moment.sensitivity() / 2
     if covariance.dim() == 1:

@@ -35,31 +35,32 @@ SHARES = 12  # input ranks that are looked at for each layer
 class Encoded:
     """W[o, p, t] ~ sum_r K[o, r, t] P[r, p] for every rank at once: codes come in order.
 
-    `weight` [out, p, t]; `seen` holds rows of p x t numbers, None: all count alike.
+    `weight` [out, p, t]; `seen` holds samples of p x t numbers, None: all count alike.
     """
 
     def __init__(self, weight: Tensor, seen: OuterSums | None, most: int) -> None:
-        out, parts, taps = weight.shape
+        _, parts, kernel_positions = weight.shape
         self.weight = wide = weight.double()
-        self.mean = None if seen is None else seen.mean().double().reshape(parts, taps)
-        square = None if seen is None else seen.covariance().reshape(parts, taps, parts, taps)
+        kernel = (parts, kernel_positions)
+        self.mean = None if seen is None else seen.mean().double().reshape(kernel)
+        square = None if seen is None else seen.covariance().reshape(*kernel * 2)
         metric = None if square is None else square.diagonal(dim1=1, dim2=3).mean(-1)
         codes, plain = encoder(weight, metric)
         self.codes, self.plain = codes[:most], plain[:, :most]
         if square is None:
-            eye = torch.eye(taps, dtype=wide.dtype, device=wide.device)
+            eye = torch.eye(kernel_positions, dtype=wide.dtype, device=wide.device)
             self.gram = torch.einsum("rs,tu->rtsu", self.codes @ self.codes.T, eye)
             read = wide
         else:
             few = self.codes.to(square.dtype)
             self.gram = torch.einsum("rtqu,sq->rtsu", torch.tensordot(few, square, 1), few).double()
-            read = (wide.flatten(1).to(square.dtype) @ square.reshape(parts * taps, -1)).double()
-            read = read.reshape(out, parts, taps)
+            flat = square.reshape(parts * kernel_positions, -1)
+            read = (wide.flatten(1).to(square.dtype) @ flat).double().reshape(weight.shape)
         self.cross = torch.einsum("opt,rp->ort", read, self.codes)
         self.total = float((read * wide).sum())
 
     def fitted(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-        """K, and what codes share with each other and with the outputs, taps flattened."""
+        """K, and what codes share with each other and with the outputs; kernels are flattened."""
         size = rank * self.plain.shape[2]
         gram = self.gram[:rank, :, :rank].reshape(size, size)
         cross, plain = self.cross[:, :rank].flatten(1), self.plain[:, :rank].flatten(1)
@@ -81,7 +82,7 @@ class Encoded:
         return basis, 1.0 - shares.cumsum(0) / max(self.total, 1e-30)
 
     def bias(self, bias: Tensor, decoder: Tensor) -> Tensor:
-        """[out]: `bias` and the mean of what `decoder` [out, codes x taps] loses."""
+        """[out]: `bias` and the mean of what `decoder` [out, codes x kernel positions] loses."""
         if self.mean is None:
             return bias
         codes = self.codes[: decoder.shape[1] // self.mean.shape[1]] @ self.mean
@@ -97,26 +98,26 @@ def spatial_splits(
     out, ins, rows, columns = weight.shape
     each = ins * rows * layer.stride[1] + out * columns
     most = min(ins * rows, out * columns, (weight.numel() - 1) // each)
-    found = Encoded(by_rows(weight), seen, most)
-    least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -found.error(r)) + 1
+    encoded = Encoded(by_rows(weight), seen, most)
+    least = bisect_left(range(1, most + 1), -max_error, key=lambda r: -encoded.error(r)) + 1
     return [
         Factorization(
             f"spatial, rank {rank}",
             SpatialFactor(layer.node.name, rank),
-            found.error(rank),
+            encoded.error(rank),
             rank * each,
-            partial(_spatial, module, layer, found, rank),
+            partial(_spatial, module, layer, encoded, rank),
         )
         for rank in (stepped(least, most) if least <= most else ())
     ]
 
 
-def _spatial(module: GraphModule, layer: Layer, found: Encoded, rank: int) -> dict[str, Tensor]:
+def _spatial(module: GraphModule, layer: Layer, encoded: Encoded, rank: int) -> dict[str, Tensor]:
     weight, bias = weight_and_bias(module, layer)
-    decoder, _, _ = found.fitted(rank)
+    decoder, _, _ = encoded.fitted(rank)
     second = decoder.reshape(len(weight), rank, -1)
-    parts = spatial_weights(found.codes[:rank], second, weight.shape[2])
-    return _named(module, layer, parts, found.bias(bias, decoder))
+    parts = spatial_weights(encoded.codes[:rank], second, weight.shape[2])
+    return _named(module, layer, parts, encoded.bias(bias, decoder))
 
 
 def tucker_splits(
@@ -125,29 +126,29 @@ def tucker_splits(
     """1x1, k x k, 1x1 at the ranks within `max_error` that multiply least, and steps above them."""
     weight, _ = weight_and_bias(module, layer)
     out, ins = weight.shape[:2]
-    found = Encoded(by_channels(weight), seen, ins)
+    encoded = Encoded(by_channels(weight), seen, ins)
 
     def split(first: int, second: int, error: float) -> Factorization:
         cost = first * (ins * prod(layer.stride) + second * prod(weight.shape[2:])) + second * out
-        values = partial(_tucker, module, layer, found, (first, second))
+        values = partial(_tucker, module, layer, encoded, (first, second))
         edit = TuckerFactor(layer.node.name, (first, second))
         return Factorization(f"tucker, ranks {first} and {second}", edit, error, cost, values)
 
     best: Factorization | None = None
     for first in sorted({-(-ins * share // SHARES) for share in range(1, SHARES)}):
-        lost = found.directions(first)[1]
+        lost = encoded.directions(first)[1]
         second = int((lost > max_error).sum()) + 1
         if second > out:
             continue
-        made = split(first, second, float(lost[second - 1]))
-        if best is not None and made.cost >= best.cost:
+        candidate = split(first, second, float(lost[second - 1]))
+        if best is not None and candidate.cost >= best.cost:
             break
-        best = made
+        best = candidate
     if best is None or best.cost >= weight.numel():
         return []
     first, second = best.edit.ranks  # type: ignore[union-attr]
     pairs = {(_up(first, step, ins), _up(second, step, out)) for step in STEPS} - {(first, second)}
-    more = (split(a, b, float(found.directions(a)[1][b - 1])) for a, b in sorted(pairs))
+    more = (split(a, b, float(encoded.directions(a)[1][b - 1])) for a, b in sorted(pairs))
     return [best, *(w for w in more if w.cost < weight.numel())]
 
 
@@ -156,16 +157,16 @@ def _up(rank: int, step: int, most: int) -> int:
 
 
 def _tucker(
-    module: GraphModule, layer: Layer, found: Encoded, ranks: tuple[int, int]
+    module: GraphModule, layer: Layer, encoded: Encoded, ranks: tuple[int, int]
 ) -> dict[str, Tensor]:
     weight, bias = weight_and_bias(module, layer)
-    last = found.directions(ranks[0])[0][:, : ranks[1]]
-    core = last.T @ found.fitted(ranks[0])[0]
+    last = encoded.directions(ranks[0])[0][:, : ranks[1]]
+    core = last.T @ encoded.fitted(ranks[0])[0]
     kernel = tuple(weight.shape[2:])
     parts = tucker_weights(
-        found.codes[: ranks[0]], core.reshape(ranks[1], ranks[0], -1), last, kernel
+        encoded.codes[: ranks[0]], core.reshape(ranks[1], ranks[0], -1), last, kernel
     )
-    return _named(module, layer, parts, found.bias(bias, last @ core))
+    return _named(module, layer, parts, encoded.bias(bias, last @ core))
 
 
 def _named(

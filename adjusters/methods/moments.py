@@ -26,14 +26,14 @@ from ..plan import Context
 
 EXAMPLES = 256
 FEW, SECONDS = 64, 6.0  # a large model has told enough with fewer examples after this time
-ROWS = 6144
+SAMPLES = 6144
 WIDEST = 4096  # above this many input features only the diagonal is kept: it bounds memory
 TEMPERATURE = 4.0
 
 
 @dataclass
 class Moment:
-    """Of one layer: `gram` [in, in] or [in] sums x x^T over `rows`; `mean` [in] sums x.
+    """Of one layer: `gram` [in, in] or [in] sums x x^T over `samples`; `mean` [in] sums x.
 
     `fisher` [out] sums the squared loss gradient of each output channel over `examples`.
     """
@@ -42,14 +42,14 @@ class Moment:
     gram: Tensor
     mean: Tensor
     fisher: Tensor
-    rows: int = 0
+    samples: int = 0
     examples: int = 0
 
     def covariance(self) -> Tensor:
         """[in, in] or [in] in float64, about the mean."""
-        mean = self.mean / max(1, self.rows)
+        mean = self.mean / max(1, self.samples)
         outer = torch.outer(mean, mean) if self.gram.dim() == 2 else mean * mean
-        return self.gram / max(1, self.rows) - outer
+        return self.gram / max(1, self.samples) - outer
 
     def sensitivity(self) -> Tensor:
         """[out]: d^2 loss / d output^2 of a channel, summed over its places."""
@@ -68,8 +68,8 @@ def collect(context: Context) -> dict[str, Moment]:
     seen, started = 0, time.monotonic()
     for inputs, targets in context.train if watched.layers else ():
         given = Inputs.of(inputs).map(lambda x: x.to(context.device))
-        rows = len(given[0])
-        watched.begin(rows, ROWS * rows // EXAMPLES + 1, context.seed + seen)
+        examples = len(given[0])
+        watched.begin(examples, SAMPLES * examples // EXAMPLES + 1, context.seed + seen)
         with gradients():
             outputs = primary(watched.of(given))
             if not bool(torch.isfinite(outputs).all()):
@@ -77,7 +77,7 @@ def collect(context: Context) -> dict[str, Moment]:
                     "the outputs on the training data are not finite (NaN or infinity)."
                 )
             (outputs * direction(outputs.detach(), targets, generator)).sum().backward()
-        seen += rows
+        seen += examples
         if enough(seen, started):
             break
     if not seen and watched.layers:
@@ -124,7 +124,7 @@ def asked(value: Tensor) -> Tensor:
 @dataclass
 class _Pass:
     examples: int = 0
-    rows: int = 0
+    samples: int = 0
     seed: int = 0
 
 
@@ -137,10 +137,10 @@ class _Watched(Recorder):
         self.moments: dict[str, Moment] = {}
         self._pass = _Pass()
 
-    def begin(self, examples: int, rows: int, seed: int) -> None:
-        self._pass = _Pass(examples, rows, seed)
+    def begin(self, examples: int, samples: int, seed: int) -> None:
+        self._pass = _Pass(examples, samples, seed)
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)
@@ -155,26 +155,26 @@ class _Watched(Recorder):
 
     def _first(self, name: str, layer: Layer, read: Tensor) -> Moment:
         width = read.shape[layer.channel_axis]
-        held = self.module.get_parameter(layer.weight)
+        weight = self.module.get_parameter(layer.weight)
         shape = (width, width) if width <= WIDEST else (width,)
         new = {"dtype": torch.float64, "device": read.device}
-        made = Moment(
+        moment = Moment(
             layer, torch.zeros(shape, **new), torch.zeros(width, **new),  # type: ignore[call-overload]
-            torch.zeros(held.shape[0], **new),  # type: ignore[call-overload]
+            torch.zeros(weight.shape[0], **new),  # type: ignore[call-overload]
         )  # fmt: skip
-        self.moments[name] = made
-        return made
+        self.moments[name] = moment
+        return moment
 
     def _note(self, moment: Moment, read: Tensor) -> None:
         flat = read.movedim(moment.layer.channel_axis, -1).reshape(-1, len(moment.mean))
         generator = torch.Generator().manual_seed(self._pass.seed)
-        if len(flat) > self._pass.rows:
-            chosen = torch.randint(len(flat), (self._pass.rows,), generator=generator)
+        if len(flat) > self._pass.samples:
+            chosen = torch.randint(len(flat), (self._pass.samples,), generator=generator)
             flat = flat[chosen.to(flat.device)]
         square = flat.T @ flat if moment.gram.dim() == 2 else flat.square().sum(0)
         moment.gram += square.double()
         moment.mean += flat.sum(0).double()
-        moment.rows += len(flat)
+        moment.samples += len(flat)
 
     @staticmethod
     def _matters(moment: Moment, grad: Tensor, axis: int) -> None:

@@ -11,7 +11,6 @@ by gradients (Nagel et al. 2020) left 0.016 of the MLP's after 800 steps, and to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from ...graph.layers import Layer, layers_of, outputs_at, patches_at, sample_pos
 from ..plan import Context
 from .calibration import one_batch
 
-ROWS_PER_FEATURE = 4
+SAMPLES_PER_FEATURE = 4
 NUMBERS = 16_000_000  # of the sampled inputs of one layer: 64 MB
 WIDEST = 8192  # input features; the Gram matrix of more takes too much room and time
 RIDGE, DAMPING = 0.1, 0.01  # of the mean of the Gram matrix's diagonal
@@ -54,7 +53,7 @@ def gptq_rounding(
         shown.of(given)
         fitted = _Fitted(integer, shown)
         fitted.of(given)
-    return fitted.found
+    return fitted.tensors
 
 
 class _Shown(Recorder):
@@ -66,13 +65,13 @@ class _Shown(Recorder):
         self.weights = {n: tensor_at(module, layer.weight) for n, layer in layers.items()}
         self.at: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         result = super().run_node(n)
         layer = self.layers.get(n.name)
         if layer is not None:
             features = self.weights[n.name][0].numel() * layer.groups
-            rows = min(max(1024, ROWS_PER_FEATURE * features), NUMBERS // features + 1)
-            where = sample_positions(layer, result, rows, self.seed + len(self.at))
+            samples = min(max(1024, SAMPLES_PER_FEATURE * features), NUMBERS // features + 1)
+            where = sample_positions(layer, result, samples, self.seed + len(self.at))
             self.at[n.name] = where, outputs_at(layer, result, where).clone()
         return result
 
@@ -83,41 +82,41 @@ class _Fitted(Recorder):
     def __init__(self, module: GraphModule, shown: _Shown) -> None:
         super().__init__(module)
         self.graph_module, self.shown = module, shown
-        self.found: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
         self.uses = [str(n.target) for n in self.graph.nodes if n.op == "get_attr" for _ in n.users]
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.shown.layers.get(n.name)
-        held = integer_weight(n.args[1]) if layer is not None else None
-        if layer is not None and held is not None:
-            self._fit(n, layer, held)
+        integer = integer_weight(n.args[1]) if layer is not None else None
+        if layer is not None and integer is not None:
+            self._fit(n, layer, integer)
         return super().run_node(n)
 
-    def _fit(self, n: Node, layer: Layer, held: IntegerWeight) -> None:
+    def _fit(self, n: Node, layer: Layer, integer: IntegerWeight) -> None:
         module, (where, wanted) = self.graph_module, self.shown.at[n.name]
         weight = self.shown.weights[n.name]
         read = patches_at(layer, self.env[n.args[0]], weight.shape[2:], where)  # type: ignore[index]
-        x = read.reshape(len(read), layer.groups, -1).transpose(0, 1)  # [groups, rows, features]
+        x = read.reshape(len(read), layer.groups, -1).transpose(0, 1)  # [groups, samples, features]
         y = wanted.reshape(len(read), layer.groups, -1).transpose(0, 1)
         bias = layer.bias if layer.bias and self.uses.count(layer.bias) == 1 else None
         constant = tensor_at(module, layer.bias).view(len(x), 1, -1) if layer.bias else 0.0
         # A bias of its own takes the mean, so that the weights need only follow what varies.
         means = [t.mean(1, keepdim=True) * (bias is not None) for t in (x, y - constant)]
         best, gram = _solved(weight, x - means[0], y - constant - means[1])
-        integers = _together(best, gram, held.grid(module))
-        self._set(held.integers, held.stored(integers.reshape(weight.shape)))
-        floats = self.env[n.args[1]] = held.floats(module)  # type: ignore[index]
+        integers = _together(best, gram, integer.grid(module))
+        self._set(integer.integers, integer.stored(integers.reshape(weight.shape)))
+        floats = self.env[n.args[1]] = integer.floats(module)  # type: ignore[index]
         if bias is not None:
             offset = means[1] - means[0] @ floats.reshape(len(x), -1, x.shape[2]).transpose(1, 2)
             self._set(bias, tensor_at(module, bias) + offset.flatten())
 
     def _set(self, name: str, value: Tensor) -> None:
         tensor_at(self.graph_module, name).data.copy_(value)
-        self.found[name] = value.detach()
+        self.tensors[name] = value.detach()
 
 
 def _solved(weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [groups, out, features] that give `y` [groups, rows, out] of `x` [groups, rows,
+    """Weights [groups, out, features] that give `y` [groups, samples, out] of `x` [groups, samples,
     features] best, drawn to what they are, and the Gram matrix [groups, features, features]."""
     old = weight.reshape(len(x), -1, x.shape[2])
     gram = (x.transpose(1, 2) @ x).double() / x.shape[1]
@@ -138,14 +137,14 @@ def _together(weight: Tensor, gram: Tensor, grid: Grid) -> Tensor:
     gram = gram.gather(1, order.transpose(1, 2).expand_as(gram)).gather(2, order.expand_as(gram))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     upper = torch.linalg.cholesky(inverse).transpose(1, 2).to(weight.dtype)
-    found, gaps = torch.empty_like(left), torch.empty_like(left)
+    integers, gaps = torch.empty_like(left), torch.empty_like(left)
     for start in range(0, left.shape[2], BLOCK):
         end = min(left.shape[2], start + BLOCK)
         for at in range(start, end):
             steps = (left[..., at] - least[..., at]) / step[..., at]
-            found[..., at] = steps.round_().clamp_(grid.qmin, grid.qmax)
-            rounded = found[..., at] * step[..., at] + least[..., at]
+            integers[..., at] = steps.round_().clamp_(grid.qmin, grid.qmax)
+            rounded = integers[..., at] * step[..., at] + least[..., at]
             gaps[..., at] = (left[..., at] - rounded) / upper[:, at, at, None]
             left[..., at:end] -= gaps[..., at, None] * upper[:, None, at, at:end]
         left[..., end:] -= gaps[..., start:end] @ upper[:, start:end, end:]
-    return torch.empty_like(found).scatter_(2, by_place, found)
+    return torch.empty_like(integers).scatter_(2, by_place, integers)

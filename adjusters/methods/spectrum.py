@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +16,17 @@ from ...graph.layers import Layer, outputs_at, patches_at, sample_positions
 from ..plan import Context
 from .calibration import batches
 
-ROWS = 8192
+SAMPLES = 8192
 WIDE = 1024
 
 
 @dataclass
 class OuterSums:
-    """Sums of rows [n] and their outer products [n, n]: of a layer's outputs, or of its inputs
+    """Sums of samples [n] and their outer products [n, n]: of a layer's outputs, or of its inputs
     where those are fewer numbers or are what is wanted."""
 
     of_outputs: bool
-    rows: int
+    samples: int
     total: Tensor
     square: Tensor
 
@@ -40,16 +39,16 @@ class OuterSums:
         outputs = not inputs and outs <= features
         return cls(outputs, 0, torch.zeros(size, **new), torch.zeros(size, size, **new))  # type: ignore[call-overload]
 
-    def note(self, rows: Tensor) -> None:
-        self.rows += len(rows)
-        self.total += rows.sum(0)
-        self.square += rows.T @ rows
+    def note(self, samples: Tensor) -> None:
+        self.samples += len(samples)
+        self.total += samples.sum(0)
+        self.square += samples.T @ samples
 
     def mean(self) -> Tensor:
-        return self.total / max(1, self.rows)
+        return self.total / max(1, self.samples)
 
     def covariance(self) -> Tensor:
-        return self.square / max(1, self.rows) - torch.outer(self.mean(), self.mean())
+        return self.square / max(1, self.samples) - torch.outer(self.mean(), self.mean())
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Spectrum:
 def spectrum(weight: Tensor, bias: Tensor, seen: OuterSums | None) -> Spectrum:
     """Of the layer with `weight` [out, in, *kernel]; all inputs count alike without `seen`."""
     wide, shift = weight.detach().double().flatten(1), bias.double()
-    if seen is None or not seen.rows:
+    if seen is None or not seen.samples:
         basis, values, _ = torch.linalg.svd(wide, full_matrices=False)
         return Spectrum(basis, values.square(), shift)
     if seen.of_outputs:
@@ -110,7 +109,7 @@ def observe_layers(
     watched = _Watched(context, layers, inputs)
     with torch.no_grad():
         for given in batches(context, examples):
-            watched.rows = ROWS * len(given[0]) // examples + 1
+            watched.samples = SAMPLES * len(given[0]) // examples + 1
             watched.of(given)
     return watched.seen
 
@@ -121,22 +120,22 @@ class _Watched(Recorder):
         self.layers = {layer.node: layer for layer in layers}
         self.weights = {n: tensor_at(context.module, o.weight) for n, o in self.layers.items()}
         self.seen: dict[Node, OuterSums] = {}
-        self.rows, self.number, self.inputs = ROWS, 0, inputs
+        self.samples, self.number, self.inputs = SAMPLES, 0, inputs
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         layer = self.layers.get(n)
         if layer is None:
             return super().run_node(n)
         read, weight = self.env[layer.source], self.weights[n]
         seen = self.seen.get(n) or self.seen.setdefault(n, OuterSums.of(weight, n in self.inputs))
-        found = super().run_node(n)
+        output = super().run_node(n)
         self.number += 1
-        where = sample_positions(layer, found, self.rows, seed=self.number)
+        where = sample_positions(layer, output, self.samples, seed=self.number)
         if seen.of_outputs:
-            seen.note(outputs_at(layer, found, where))
+            seen.note(outputs_at(layer, output, where))
         else:
             seen.note(patches_at(layer, read, weight.shape[2:], where).flatten(1))
-        return found
+        return output
 
 
 def layer_inputs(context: Context, layers: Iterable[Layer]) -> dict[Node, Tensor]:

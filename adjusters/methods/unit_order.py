@@ -20,8 +20,8 @@ DAMPING = 1e-3
 class Consumer:
     """One layer that reads the units, in the units' order.
 
-    `metric` [D, D] is W^T diag(F) W / 2 summed over taps, `covariance` [D, D] (or [D]) that of its
-    inputs; D = units x features of a unit.
+    `metric` [D, D] is W^T diag(F) W / 2 summed over kernel positions, `covariance` [D, D] (or [D])
+    that of its inputs; D = units x features of a unit.
     """
 
     metric: Tensor

@@ -43,29 +43,29 @@ def varying(module: GraphModule, group: Group) -> dict[str, UnitMask]:
         id(tensor_at(module, m.param)): zero_slices(module, m) for m in group.members if m.dim == 0
     }
     layers = {layer.node: layer for layer in layers_of(module)}
-    found: dict[Node, UnitMask | None] = {}
+    masks: dict[Node, UnitMask | None] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr":
             own = id(tensor_at(module, str(node.target))) in cut
-            found[node] = np.zeros(group.size, bool) if own else None
+            masks[node] = np.zeros(group.size, bool) if own else None
         elif node in layers:
-            found[node] = _after_layer(module, layers[node], cut, found)
+            masks[node] = _after_layer(module, layers[node], cut, masks)
         else:
-            found[node] = _after(module, node, cut, found, group.size)
-    return {n.name: units for n, units in found.items() if units is not None}
+            masks[node] = _after(module, node, cut, masks, group.size)
+    return {n.name: units for n, units in masks.items() if units is not None}
 
 
 def _after_layer(
     module: GraphModule,
     layer: Layer,
     cut: Mapping[int, UnitMask],
-    found: Mapping[Node, UnitMask | None],
+    masks: Mapping[Node, UnitMask | None],
 ) -> UnitMask | None:
     weight = tensor_at(module, layer.weight)
     zero = cut.get(id(weight))
     if zero is None:
         return None
-    source = found[layer.source]
+    source = masks[layer.source]
     # Depthwise: what a unit gets is its own past alone.
     alone = layer.groups > 1 and layer.groups >= weight.shape[1] and source is not None
     return ~zero & source if alone and source is not None else ~zero
@@ -75,20 +75,20 @@ def _after(
     module: GraphModule,
     node: Node,
     cut: Mapping[int, UnitMask],
-    found: Mapping[Node, UnitMask | None],
+    masks: Mapping[Node, UnitMask | None],
     size: int,
 ) -> UnitMask | None:
-    inputs = [found[n] for n in node.all_input_nodes]
-    held = [units for units in inputs if units is not None]
+    inputs = [masks[n] for n in node.all_input_nodes]
+    known = [units for units in inputs if units is not None]
     if node.target is aten.batch_norm.default and isinstance(node.args[1], Node):
         scale = cut.get(id(tensor_at(module, str(node.args[1].target))))
-        source = found[node.args[0]]  # type: ignore[index]
+        source = masks[node.args[0]]  # type: ignore[index]
         return source if scale is None or source is None else source & ~scale
-    if not held:
+    if not known:
         return None
     rule = RULES.get(node.target)
     # In a concatenation other groups stand beside this one; elsewhere they mix with it.
-    if rule in _PASS and (rule is shape.cat or len(held) == len(inputs)):
-        either: UnitMask = np.logical_or.reduce(held)
+    if rule in _PASS and (rule is shape.cat or len(known) == len(inputs)):
+        either: UnitMask = np.logical_or.reduce(known)
         return either
     return np.ones(size, bool)

@@ -59,14 +59,14 @@ class Analysis:
         return tuple(g for g in self.groups if g.frozen is None and g.size > 1)
 
 
-def analyze(module: GraphModule, through_norms: bool = False) -> Analysis:
+def analyze(module: GraphModule, prune_normalized_dims: bool = False) -> Analysis:
     """All channel groups of a captured graph, prunable or frozen with the reason.
 
-    With `through_norms` also those that layer norms and means run over, such as the width of a
-    transformer's residual stream: without the dropped channels their statistics are others.
+    With `prune_normalized_dims` also those that layer norms and means run over, such as the width
+    of a transformer's residual stream: without the dropped channels their statistics are others.
     """
     refresh(module)
-    state = walk(module, through_norms)
+    state = walk(module, prune_normalized_dims)
     axes = {
         (name, dim): state.labels.roots(labels)
         for name, dims in state.parameters.items()
@@ -86,7 +86,7 @@ def analyze(module: GraphModule, through_norms: bool = False) -> Analysis:
 def _carriers(state: Walk, groups: Iterable[Group]) -> dict[str, tuple[str, ...]]:
     """A few labels of each dimension tell whose they are."""
     owner = {root: g.name for g in groups if g.frozen is None for root in g.roots}
-    found = {}
+    carriers = {}
     for node, dims in state.dims.items():
         names = {
             owner.get(state.labels.find(int(labels[at])), "")
@@ -95,8 +95,8 @@ def _carriers(state: Walk, groups: Iterable[Group]) -> dict[str, tuple[str, ...]
             for at in np.linspace(0, len(labels) - 1, min(SAMPLED, len(labels))).astype(int)
         }
         if names - {""}:
-            found[node.name] = tuple(sorted(names - {""}))
-    return found
+            carriers[node.name] = tuple(sorted(names - {""}))
+    return carriers
 
 
 def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group, ...]:
@@ -106,8 +106,8 @@ def _groups(state: Walk, axes: Mapping[tuple[str, int], Labels]) -> tuple[Group,
             homes[root].setdefault(axis, []).append(index)
     # In the order of the walk, so that a group is named after the first layer that makes it.
     by_signature: dict[tuple[Signature, str | None], list[int]] = defaultdict(list)
-    for root, places in homes.items():
-        by_signature[(tuple(places), state.labels.frozen(root))].append(root)
+    for root, home in homes.items():
+        by_signature[(tuple(home), state.labels.frozen(root))].append(root)
     groups = []
     for (signature, reason), units in by_signature.items():
         if reason is None and len(signature) == 1:
@@ -171,8 +171,8 @@ def units_in(
                          and set(m.indices) & set(member.indices)), None)  # fmt: skip
             if same is not None:
                 place = {indices: unit for unit, indices in enumerate(same.indices)}
-                found = (place.get(member.indices[u]) for u in units)
-                return other.name, [unit for unit in found if unit is not None]
+                matches = (place.get(member.indices[u]) for u in units)
+                return other.name, [unit for unit in matches if unit is not None]
     return None
 
 

@@ -17,27 +17,27 @@ from .walk import ReshapeSplit, RuleError, Walk, attribute_at
 ROUNDS = 3
 
 
-def walk(module: GraphModule, through_norms: bool = False) -> Walk:
+def walk(module: GraphModule, prune_normalized_dims: bool = False) -> Walk:
     """Label the whole graph; splits whose choice ends frozen are walked again with their next."""
     choices: dict[str, int] = {}
-    state = _walk_once(module, choices, through_norms)
+    state = _walk_once(module, choices, prune_normalized_dims)
     for _ in range(ROUNDS):
         stuck = [s for s in _stuck(state) if choices.get(s.node, 0) + 1 < s.options]
         if not stuck:
             break
         for split in stuck:
             choices[split.node] = choices.get(split.node, 0) + 1
-        state = _walk_once(module, choices, through_norms)
+        state = _walk_once(module, choices, prune_normalized_dims)
     lost = [s.node for s in _stuck(state) if choices.pop(s.node, 0)]
-    return _walk_once(module, choices, through_norms) if lost else state
+    return _walk_once(module, choices, prune_normalized_dims) if lost else state
 
 
 def _stuck(state: Walk) -> list[ReshapeSplit]:
     return [s for s in state.splits if state.labels.frozen(int(s.labels[0])) is not None]
 
 
-def _walk_once(module: GraphModule, choices: dict[str, int], through_norms: bool) -> Walk:
-    state = Walk(module, choices=dict(choices), through_norms=through_norms)
+def _walk_once(module: GraphModule, choices: dict[str, int], prune_normalized_dims: bool) -> Walk:
+    state = Walk(module, choices=dict(choices), prune_normalized_dims=prune_normalized_dims)
     for node in module.graph.nodes:
         if node.op == "get_attr":
             value = node.meta.get("val")

@@ -55,7 +55,8 @@ class Walk:
     """State of one pass: labels of all nodes and parameters so far.
 
     `choices` says by node name which of its options a reshape takes, the first unless given.
-    `through_norms` lets norms and means run over fewer channels, which changes their statistics.
+    `prune_normalized_dims` lets norms and means run over fewer channels, which changes their
+    statistics.
     """
 
     module: GraphModule
@@ -64,7 +65,7 @@ class Walk:
     parameters: dict[str, Dims] = field(default_factory=dict)
     patches: dict[tuple[Node, tuple[int, ...]], Patch] = field(default_factory=dict)
     size_users: dict[Node, set[Node]] = field(default_factory=dict)
-    through_norms: bool = False
+    prune_normalized_dims: bool = False
     parts: dict[Node, Parts] = field(default_factory=dict)
     choices: dict[str, int] = field(default_factory=dict)
     splits: list[ReshapeSplit] = field(default_factory=list)

@@ -24,7 +24,7 @@ def cast(module: GraphModule, name: str, keep: Sequence[Node] = ()) -> None:
         raise EditError(f"`{name}` is not a half-precision dtype; known: {', '.join(HALVES)}.")
     if state := float_state(module):
         raise EditError(f"`{state}` is written in each call; in `{name}` its errors would add up.")
-    dtype, kept = HALVES[name], {str(n.target) for node in keep for n in _held(node)}
+    dtype, kept = HALVES[name], {str(n.target) for node in keep for n in _parameters(node)}
     for path, holder in module.named_modules():
         for key, parameter in holder._parameters.items():
             if _goes(parameter, f"{path}.{key}".lstrip("."), kept):
@@ -55,7 +55,7 @@ def float_state(module: GraphModule) -> str | None:
     return next((n for n in names if tensor_at(module, n).is_floating_point()), None)
 
 
-def _held(node: Node) -> list[Node]:
+def _parameters(node: Node) -> list[Node]:
     return [n for n in node.all_input_nodes if n.op == "get_attr"]
 
 
@@ -65,9 +65,9 @@ def _goes(tensor: Tensor | None, name: str, kept: set[str]) -> bool:
 
 def _float(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
     """Layer `node` alone in float32, half precision around it."""
-    for made in (node, *_held(node)):
-        if isinstance(value := made.meta.get("val"), Tensor):
-            made.meta["val"] = value.to(torch.float32)
+    for kept in (node, *_parameters(node)):
+        if isinstance(value := kept.meta.get("val"), Tensor):
+            kept.meta["val"] = value.to(torch.float32)
     source = node.args[0]
     assert isinstance(source, Node)
     with module.graph.inserting_before(node):
@@ -76,9 +76,9 @@ def _float(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
         narrow = module.graph.call_function(aten.to.dtype, (node, dtype))
     node.replace_all_uses_with(narrow, delete_user_cb=lambda user: user is not narrow)
     node.args = (wide, *node.args[1:])
-    for made, value, kind in ((wide, source, torch.float32), (narrow, node, dtype)):
+    for cast, value, kind in ((wide, source, torch.float32), (narrow, node, dtype)):
         if isinstance(value.meta.get("val"), Tensor):
-            made.meta["val"] = value.meta["val"].to(kind)
+            cast.meta["val"] = value.meta["val"].to(kind)
 
 
 def _join(node: Node) -> None:
@@ -102,20 +102,20 @@ def _at_border(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
         return
     node = resized(node) or node  # CPUs have no half-precision kernel that resizes
     with module.graph.inserting_after(node):
-        made = module.graph.call_function(aten.to.dtype, (node, dtype))
-    made.meta["val"] = node.meta["val"].to(dtype)
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+        cast = module.graph.call_function(aten.to.dtype, (node, dtype))
+    cast.meta["val"] = node.meta["val"].to(dtype)
+    node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
 
 
 def _back(module: GraphModule, node: Node) -> None:
-    def widened(found: Node) -> Node:
-        value = found.meta.get("val")
+    def widened(read: Node) -> Node:
+        value = read.meta.get("val")
         if not isinstance(value, Tensor) or value.dtype not in HALVES.values():
-            return found
+            return read
         with module.graph.inserting_before(node):
-            made = module.graph.call_function(aten.to.dtype, (found, torch.float32))
-        made.meta["val"] = value.to(torch.float32)
-        return made
+            wide = module.graph.call_function(aten.to.dtype, (read, torch.float32))
+        wide.meta["val"] = value.to(torch.float32)
+        return wide
 
     node.args = torch.fx.map_arg(node.args, widened)
 

@@ -38,11 +38,11 @@ class _Detaching(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Sequence[type],
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if func is Tensor.__deepcopy__ and not args[0].is_leaf:
             tensor, memo = args
             if id(tensor) not in memo:
@@ -51,10 +51,10 @@ class _Detaching(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _shared(model: nn.Module) -> dict[int, Any]:
+def _shared(model: nn.Module) -> dict[int, object]:
     """Attributes that can't be copied, as deepcopy's memo: they stay the model's own."""
     modules = {id(module): module for module in model.modules()}
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for module in modules.values():
         for value in vars(module).values():
             if value is module._modules:

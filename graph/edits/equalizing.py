@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +42,8 @@ class Joint:
 def joints(module: GraphModule) -> list[Joint]:
     """In graph order; layers whose weight or bias something else reads too are not among them."""
     layers = {layer.node: layer for layer in layers_of(module)}
-    found = (_joint(module, layer, layers) for layer in layers.values())
-    return [joint for joint in found if joint is not None]
+    candidates = (_joint(module, layer, layers) for layer in layers.values())
+    return [joint for joint in candidates if joint is not None]
 
 
 def _joint(module: GraphModule, maker: Layer, layers: Mapping[Node, Layer]) -> Joint | None:
@@ -56,8 +55,8 @@ def _joint(module: GraphModule, maker: Layer, layers: Mapping[Node, Layer]) -> J
 
 
 def _biased_alone(layer: Layer) -> bool:
-    held = [n for n in layer.node.graph.nodes if n.op == "get_attr" and n.target == layer.bias]
-    return sum(len(n.users) for n in held) <= 1
+    reads = [n for n in layer.node.graph.nodes if n.op == "get_attr" and n.target == layer.bias]
+    return sum(len(n.users) for n in reads) <= 1
 
 
 def _readers(maker: Layer, layers: Mapping[Node, Layer]) -> list[Layer]:
@@ -78,22 +77,24 @@ def _readers(maker: Layer, layers: Mapping[Node, Layer]) -> list[Layer]:
 
 def _aligned(maker: Layer, reader: Layer, value: Node) -> bool:
     """Channels stand where the reader looks for its inputs: in [batch, channels] for both kinds."""
-    return bool(maker.space) == bool(reader.space) or len(_shape(value)) == 2
+    return bool(maker.spatial_dims) == bool(reader.spatial_dims) or len(_shape(value)) == 2
 
 
 def _passes(maker: Layer, user: Node, value: Node) -> bool:
     shape = _shape(value)
     if user.target in _FLATTENING:  # [batch, channels, 1, 1]
-        return bool(maker.space) and len(_shape(user)) == 2 and all(n == 1 for n in shape[2:])
+        return (
+            bool(maker.spatial_dims) and len(_shape(user)) == 2 and all(n == 1 for n in shape[2:])
+        )
     if user.target is aten.mean.dim:
         dims = {d % len(shape) for d in user.args[1]}  # type: ignore[union-attr, operator]
-        return bool(maker.space) and dims == {*range(2, len(shape))}
+        return bool(maker.spatial_dims) and dims == {*range(2, len(shape))}
     if user.target in _POOLS:  # of a linear layer's features, or of [channels, length], none
-        return maker.space == _POOLS[user.target]
+        return maker.spatial_dims == _POOLS[user.target]
     return user.target in _HOMOGENEOUS
 
 
-def _shape(node: Node) -> Sequence[Any]:
+def _shape(node: Node) -> Sequence[int | torch.SymInt]:
     value = node.meta.get("val")
     return value.shape if isinstance(value, Tensor) else ()
 
@@ -103,16 +104,16 @@ def made_by_weights(module: GraphModule, joint: Joint) -> Tensor:
     return tensor_at(module, joint.maker.weight).detach().abs().flatten(1).amax(1)
 
 
-def balancing(module: GraphModule, joint: Joint, made: Tensor) -> Tensor:
-    """[channels]: sqrt(range `made` / range of the weights that read it): it makes them equal."""
+def balancing(module: GraphModule, joint: Joint, ranges: Tensor) -> Tensor:
+    """[channels]: sqrt(`ranges` / ranges of the weights that read it): it makes them equal."""
     read = torch.stack([_by_input(module, r).abs().amax((1, 3)).flatten() for r in joint.readers])
-    ratio = made / read.amax(0)
+    ratio = ranges / read.amax(0)
     usable = ratio.isfinite() & (ratio > 0)  # a channel of zeros has no range
     return torch.where(usable, ratio, 1.0).sqrt()
 
 
 def _by_input(module: GraphModule, layer: Layer) -> Tensor:
-    """A view [groups, out / groups, in / groups, taps] of the layer's weight."""
+    """A view [groups, out / groups, in / groups, kernel positions] of the layer's weight."""
     weight = tensor_at(module, layer.weight).detach()
     return weight.view(layer.groups, len(weight) // layer.groups, weight.shape[1], -1)
 

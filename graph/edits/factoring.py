@@ -25,20 +25,20 @@ def factorable(layer: Layer) -> str | None:
     """The reason why the layer can't be split, or None."""
     module = layer.node.graph.owning_module
     assert module is not None
-    held = tensor_at(module, layer.weight)
+    weight = tensor_at(module, layer.weight)
     if layer.groups > 1:
         return "grouped and depthwise convolutions have no rank to lower"
-    if held.dtype != torch.float32:
-        return f"its weight is {str(held.dtype).removeprefix('torch.')}, not float32"
-    tied = sum(p is held for _, p in module.named_parameters(remove_duplicate=False))
+    if weight.dtype != torch.float32:
+        return f"its weight is {str(weight.dtype).removeprefix('torch.')}, not float32"
+    tied = sum(p is weight for _, p in module.named_parameters(remove_duplicate=False))
     if tied > 1 or any(_uses(layer.node, n) > 1 for n in (layer.weight, layer.bias) if n):
         return "its weight or bias is shared"
     return None
 
 
 def _uses(node: Node, name: str) -> int:
-    held = [n for n in node.graph.nodes if n.op == "get_attr" and n.target == name]
-    return sum(len(n.users) for n in held)
+    reads = [n for n in node.graph.nodes if n.op == "get_attr" and n.target == name]
+    return sum(len(n.users) for n in reads)
 
 
 def full_rank(weight: Tensor) -> int:
@@ -82,25 +82,25 @@ def factor(module: GraphModule, node: Node, rank: int) -> None:
     reason = "it is not a layer" if layer is None else factorable(layer)
     if layer is None or reason:
         raise EditError(f"`{node.name}` can't be split in two: {reason}.")
-    held = tensor_at(module, layer.weight).detach()
-    if not 0 < rank <= full_rank(held):
-        raise EditError(f"`{layer.weight}` has rank {full_rank(held)}, so it can't have {rank}.")
-    wide = held.double().flatten(1)
-    parts = factors(held, leading_eigenvectors(wide @ wide.T, rank))
+    whole = tensor_at(module, layer.weight).detach()
+    if not 0 < rank <= full_rank(whole):
+        raise EditError(f"`{layer.weight}` has rank {full_rank(whole)}, so it can't have {rank}.")
+    wide = whole.double().flatten(1)
+    parts = factors(whole, leading_eigenvectors(wide @ wide.T, rank))
     name = new_name(module, layer.weight)
     holder, _, leaf = layer.weight.rpartition(".")
     setattr(module.get_submodule(holder), leaf, nn.Parameter(parts[0], requires_grad=False))
     hold(module, name, parts[1])
-    bias = bias_of(module, layer, name, len(held))
-    target = _POINTWISE[layer.space] if node.target in CONVOLUTIONS else node.target
+    bias = bias_of(module, layer, name, len(whole))
+    target = _POINTWISE[layer.spatial_dims] if node.target in CONVOLUTIONS else node.target
     graph = module.graph
     with graph.inserting_after(node):
-        made = graph.call_function(target, (node,))  # type: ignore[arg-type]
-    with graph.inserting_before(made):
+        second = graph.call_function(target, (node,))  # type: ignore[arg-type]
+    with graph.inserting_before(second):
         weight = graph.get_attr(name)
-        made.args = (node, weight, graph.get_attr(bias))
-    _note(layer, made, rank)
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+        second.args = (node, weight, graph.get_attr(bias))
+    _note(layer, second, rank)
+    node.replace_all_uses_with(second, delete_user_cb=lambda user: user is not second)
     node.args = tuple(None if at == 2 else value for at, value in enumerate(node.args))
     node.kwargs = {k: v for k, v in node.kwargs.items() if k != "bias"}
 
@@ -124,11 +124,11 @@ def bias_of(module: GraphModule, layer: Layer, second: str, size: int) -> str:
     return name
 
 
-def _note(layer: Layer, made: Node, rank: int) -> None:
+def _note(layer: Layer, second: Node, rank: int) -> None:
     """Later passes look at what a node gives."""
     value = layer.node.meta.get("val")
     if isinstance(value, Tensor):
-        made.meta["val"] = value
+        second.meta["val"] = value
         shape = list(value.shape)
         shape[layer.channel_axis] = rank
         layer.node.meta["val"] = value.new_empty(shape)

@@ -6,11 +6,10 @@ channel, computed in float64 (Jacob et al. 2018, section 3.2).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ...core.errors import EditError
 from ..capture import tensor_at
@@ -62,8 +61,8 @@ def fold_batchnorm(module: GraphModule, node: Node) -> None:
     layer = node.args[0]
     assert isinstance(layer, Node) and isinstance(layer.args[1], Node)
     bias_node = layer.args[2] if len(layer.args) > 2 else None
-    bias = _held(module, bias_node)
-    norm = tuple(_held(module, v) for v in node.args[1:5])
+    bias = _tensor(module, bias_node)
+    norm = tuple(_tensor(module, v) for v in node.args[1:5])
     name = str(layer.args[1].target)
     groups = groups_of(layer) if layer.target in TRANSPOSED else 0
     start = tensor_at(module, name)
@@ -95,8 +94,8 @@ def _drop(module: GraphModule, vector: Node) -> None:
     delattr(module.get_submodule(owner), leaf)
 
 
-def _held(module: GraphModule, node: Any) -> Tensor | None:
-    return None if node is None else tensor_at(module, str(node.target))
+def _tensor(module: GraphModule, node: Argument) -> Tensor | None:
+    return tensor_at(module, str(node.target)) if isinstance(node, Node) else None
 
 
 def _set(module: GraphModule, name: str, value: Tensor) -> None:

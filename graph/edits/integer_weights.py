@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +87,10 @@ def quantize_weight(module: GraphModule, node: Node, group: int | None = None) -
     weight = node.args[1]
     assert isinstance(weight, Node)
     name = str(weight.target)
-    held = tensor_at(module, name).detach()
-    if group is not None and group_of(held, group) != group:
+    floats = tensor_at(module, name).detach()
+    if group is not None and group_of(floats, group) != group:
         raise EditError(f"the weight of `{node.name}` does not divide into groups of {group}.")
-    integers, *ranges = rounded_weight(held) if group is None else rounded_groups(held, group)
+    integers, *ranges = rounded_weight(floats) if group is None else rounded_groups(floats, group)
     owner, _, leaf = name.rpartition(".")
     holder = module.get_submodule(owner)
     setattr(holder, leaf, nn.Parameter(integers, requires_grad=False))
@@ -100,9 +99,11 @@ def quantize_weight(module: GraphModule, node: Node, group: int | None = None) -
         for suffix, value in zip(("scale", "least"), ranges, strict=False):
             holder.register_buffer(f"{leaf}_{suffix}", value)
             read.append(module.graph.get_attr(f"{name}_{suffix}"))
-        product = _floats8(weight, *read) if group is None else _floats4(weight, read, held, group)
+        product = (
+            _floats8(weight, *read) if group is None else _floats4(weight, read, floats, group)
+        )
     weight.meta["val"] = torch.empty_like(integers, device="meta")
-    product.meta["val"] = torch.empty_like(held, device="meta")
+    product.meta["val"] = torch.empty_like(floats, device="meta")
     node.args = (node.args[0], product, *node.args[2:])
 
 
@@ -111,15 +112,15 @@ def _floats8(weight: Node, scale: Node) -> Node:
     return call(aten.mul.Tensor, (call(aten.to.dtype, (weight, torch.float32)), scale))
 
 
-def _floats4(weight: Node, ranges: list[Node], held: Tensor, group: int) -> Node:
+def _floats4(weight: Node, ranges: list[Node], floats: Tensor, group: int) -> Node:
     call, (scale, least) = weight.graph.call_function, ranges
     low = call(aten.bitwise_and.Scalar, (weight, FOUR_BITS))
     high = call(aten.bitwise_right_shift.Tensor_Scalar, (weight, 4))
     both = call(aten.cat.default, ([low, high], 1))
-    grouped = call(aten.view.default, (both, [len(held), -1, group]))
+    grouped = call(aten.view.default, (both, [len(floats), -1, group]))
     scaled = call(aten.mul.Tensor, (call(aten.to.dtype, (grouped, torch.float32)), scale))
     shifted = call(aten.add.Tensor, (scaled, least))
-    return call(aten.view.default, (shifted, list(held.shape)))
+    return call(aten.view.default, (shifted, list(floats.shape)))
 
 
 def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +155,7 @@ def unpacked(pairs: Tensor) -> Tensor:
     return torch.cat([pairs & FOUR_BITS, pairs >> 4], 1)
 
 
-def integer_weight(node: Any) -> IntegerWeight | None:
+def integer_weight(node: object) -> IntegerWeight | None:
     """The integers that `node` is multiplied out from; None if it is not such a weight."""
     steps = _steps_to(node, *_STEPS8) or _steps_to(node, *_STEPS4)
     if steps is None:
@@ -168,13 +169,15 @@ def integer_weight(node: Any) -> IntegerWeight | None:
         read, dtype = [first.args[0], scaled.args[1], shifted.args[1]], torch.uint8  # type: ignore[union-attr]
     if not all(isinstance(n, Node) and n.op == "get_attr" for n in read):
         return None
-    found = IntegerWeight(*(str(n.target) for n in read))  # type: ignore[union-attr]
-    return found if tensor_at(node.graph.owning_module, found.integers).dtype == dtype else None
+    weight = IntegerWeight(*(str(n.target) for n in read))  # type: ignore[union-attr]
+    module = steps[0].graph.owning_module
+    assert module is not None
+    return weight if tensor_at(module, weight.integers).dtype == dtype else None
 
 
-def int8_weight(node: Any) -> IntegerWeight | None:
-    found = integer_weight(node)
-    return found if found is not None and found.minimum is None else None
+def int8_weight(node: object) -> IntegerWeight | None:
+    weight = integer_weight(node)
+    return weight if weight is not None and weight.minimum is None else None
 
 
 _VIEWS = (aten.view.default, aten.reshape.default)  # lowering makes the one the other
@@ -184,7 +187,7 @@ _STEPS4 = (
 )  # fmt: skip
 
 
-def _steps_to(node: Any, *targets: tuple[Any, ...]) -> list[Node] | None:
+def _steps_to(node: object, *targets: tuple[object, ...]) -> list[Node] | None:
     """`node` and what it is made of in turn, the last first, where those are the operators."""
     steps: list[Node] = []
     for allowed in targets:

@@ -47,7 +47,7 @@ def by_rows(weight: Tensor) -> Tensor:
 
 
 def by_channels(weight: Tensor) -> Tensor:
-    """[out, in, taps] of [out, in, *kernel]."""
+    """[out, in, kernel positions] of [out, in, *kernel]."""
     return weight.flatten(2)
 
 
@@ -56,7 +56,7 @@ def encoder(weight: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tenso
 
     `metric` [p, p] is the covariance of what is read, the same at each t; None: all counts alike.
     """
-    out, parts, taps = weight.shape
+    out, parts, kernel_positions = weight.shape
     wide = weight.double().transpose(1, 2).reshape(-1, parts)
     read = wide if metric is None else wide @ metric.double()
     if len(wide) <= parts:
@@ -67,7 +67,7 @@ def encoder(weight: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tenso
             values, vectors = torch.linalg.eigh(metric.double())
             root = vectors * values.clamp_min(0).sqrt()
         basis = torch.linalg.svd(wide @ root, full_matrices=False)[0]
-    return basis.T @ wide, basis.reshape(out, taps, -1).transpose(1, 2)
+    return basis.T @ wide, basis.reshape(out, kernel_positions, -1).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,11 @@ def tucker_weights(
 
 def factor_spatial(module: GraphModule, node: Node, rank: int) -> None:
     """Split convolution `node` in place along the axes of its kernel, by its weight alone."""
-    layer, held = _checked(module, node, spatial)
-    _check_ranks(layer, (rank,), (min(held.shape[1] * held.shape[2], len(held) * held.shape[3]),))
-    codes, decoder = encoder(by_rows(held))
-    parts = spatial_weights(codes[:rank], decoder[:, :rank], held.shape[2])
+    layer, weight = _checked(module, node, spatial)
+    out, ins, height, width = weight.shape
+    _check_ranks(layer, (rank,), (min(ins * height, out * width),))
+    codes, decoder = encoder(by_rows(weight))
+    parts = spatial_weights(codes[:rank], decoder[:, :rank], height)
     (sy, sx), ((py, _), (px, _)), (dy, dx) = layer.stride, layer.padding, layer.dilation
     _chain(module, layer, [
         Link(parts[0], ((sy, 1), (py, 0), (dy, 1))), Link(parts[1], ((1, sx), (0, px), (1, dx)))
@@ -109,13 +110,13 @@ def factor_spatial(module: GraphModule, node: Node, rank: int) -> None:
 
 def factor_tucker(module: GraphModule, node: Node, ranks: tuple[int, ...]) -> None:
     """Put 1x1 convolutions around `node` in place, by its weight alone; `ranks`: in and out."""
-    layer, held = _checked(module, node, tucker)
-    _check_ranks(layer, ranks, (held.shape[1], len(held)))
-    codes, decoder = encoder(by_channels(held))
+    layer, weight = _checked(module, node, tucker)
+    _check_ranks(layer, ranks, (weight.shape[1], len(weight)))
+    codes, decoder = encoder(by_channels(weight))
     decoder = decoder[:, : ranks[0]]
     last = torch.linalg.svd(decoder.flatten(1), full_matrices=False)[0][:, : ranks[1]]
     core = torch.einsum("os,ort->srt", last, decoder)
-    kernel = tuple(held.shape[2:])
+    kernel = tuple(weight.shape[2:])
     parts = tucker_weights(codes[: ranks[0]], core, last, kernel)
     own = layer.stride, tuple(p for p, _ in layer.padding), layer.dilation
     _chain(module, layer, [Link(parts[0]), Link(parts[1], own), Link(parts[2])])
@@ -132,10 +133,10 @@ def _checked(module: GraphModule, node: Node, allows: Allows) -> tuple[Layer, Te
     reason = "it is not a layer" if layer is None else factorable(layer)
     if layer is None or reason:
         raise EditError(f"`{node.name}` can't be split: {reason}.")
-    held = tensor_at(module, layer.weight).detach()
-    if not allows(layer, tuple(held.shape[2:])):
+    weight = tensor_at(module, layer.weight).detach()
+    if not allows(layer, tuple(weight.shape[2:])):
         raise EditError(f"`{node.name}` has no kernel that can be split so.")
-    return layer, held
+    return layer, weight
 
 
 def _check_ranks(layer: Layer, ranks: tuple[int, ...], most: tuple[int, ...]) -> None:
@@ -146,11 +147,11 @@ def _check_ranks(layer: Layer, ranks: tuple[int, ...], most: tuple[int, ...]) ->
 def _chain(module: GraphModule, layer: Layer, links: list[Link]) -> None:
     """The first link keeps the node and its names, the last one gets the bias."""
     node, graph = layer.node, module.graph
-    held = tensor_at(module, layer.weight)
+    whole = tensor_at(module, layer.weight)
     called = names(module, layer.weight, len(links))
-    bias = bias_of(module, layer, called[-1], len(held))
+    bias = bias_of(module, layer, called[-1], len(whole))
     holder, _, leaf = layer.weight.rpartition(".")
-    ready = [link.weight.to(held.dtype).contiguous() for link in links]
+    ready = [link.weight.to(whole.dtype).contiguous() for link in links]
     setattr(module.get_submodule(holder), leaf, nn.Parameter(ready[0], requires_grad=False))
     last, weight = node, node.args[1]
     users = list(node.users)
@@ -159,31 +160,32 @@ def _chain(module: GraphModule, layer: Layer, links: list[Link]) -> None:
     for name, value, link in zip(called[1:], ready[1:], links[1:], strict=True):
         hold(module, name, value)
         with graph.inserting_after(last):
-            made = graph.call_function(node.target, ())  # type: ignore[arg-type]
-        with graph.inserting_before(made):
-            made.args = (last, graph.get_attr(name), None, *_sizes(layer, link))
-        last, read = made, _note(made, read, value)
+            added = graph.call_function(node.target, ())  # type: ignore[arg-type]
+        with graph.inserting_before(added):
+            added.args = (last, graph.get_attr(name), None, *_sizes(layer, link))
+        last, read = added, _note(added, read, value)
     with graph.inserting_before(last):
         last.args = (*last.args[:2], graph.get_attr(bias), *last.args[3:])
     for user in users:
         user.replace_input_with(node, last)
 
 
-def _note(node: Node, read: Any, weight: Tensor) -> Any:
+def _note(node: Node, read: object, weight: Tensor) -> Tensor | None:
     """Later passes look at what a node gives; `read` is what the one before it gives."""
     if not isinstance(read, Tensor):
         return None
     arguments: Any = node.args
-    space = [
+    sizes = [
         (n + 2 * pad - hole * (k - 1) - 1) // step + 1
         for n, k, step, pad, hole in zip(
             read.shape[2:], weight.shape[2:], *arguments[3:6], strict=True
         )
     ]
-    node.meta["val"] = read.new_empty([read.shape[0], len(weight), *space])
-    return node.meta["val"]
+    value = read.new_empty([read.shape[0], len(weight), *sizes])
+    node.meta["val"] = value
+    return value
 
 
 def _sizes(layer: Layer, link: Link) -> tuple[list[int], ...]:
-    ones, none = [1] * layer.space, [0] * layer.space
+    ones, none = [1] * layer.spatial_dims, [0] * layer.spatial_dims
     return (ones, none, ones) if link.sizes is None else tuple(list(s) for s in link.sizes)

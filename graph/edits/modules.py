@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Absent(nn.Module):
         super().__init__()
         self.last, self.pair = last, pair
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Any:
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor | tuple[Tensor, None]:
         out = torch.zeros_like(x) if self.last else x.clone()
         return (out, None) if self.pair else out
 
@@ -35,7 +34,7 @@ class Absent(nn.Module):
         return "zeros" if self.last else "copy"
 
 
-def put_tensors(model: nn.Module, held: Mapping[str, Tensor]) -> set[str]:
+def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> set[str]:
     """Put the tensors under their names and set the sizes of torch's modules that hold them.
 
     Tied parameters stay tied; one of their names is enough. Returns the names of modules whose
@@ -43,21 +42,21 @@ def put_tensors(model: nn.Module, held: Mapping[str, Tensor]) -> set[str]:
     """
     new: dict[int, list[tuple[Tensor, Tensor]]] = {}
     changed: set[str] = set()
-    named = _by_tensor(model, held)
+    named = _by_tensor(model, tensors)
     names = _names_of(model)
     for path, module in model.named_modules():
         for table in (module._parameters, module._buffers):
             for leaf, old in list(table.items()):
-                own = (held.get(_dotted(name, leaf)) for name in names[module])
-                found = next((x for x in own if x is not None), None)
-                if old is not None and found is None:
-                    found = named.get(id(old))
-                if found is None or (old is not None and not _fits(module, old, found)):
-                    _refuse_lost(path, module, leaf, old, found)
+                own = (tensors.get(_dotted(name, leaf)) for name in names[module])
+                tensor = next((x for x in own if x is not None), None)
+                if old is not None and tensor is None:
+                    tensor = named.get(id(old))
+                if tensor is None or (old is not None and not _fits(module, old, tensor)):
+                    _refuse_lost(path, module, leaf, old, tensor)
                     continue
-                if old is not None and old.shape != found.shape:
+                if old is not None and old.shape != tensor.shape:
                     changed.add(path)
-                table[leaf] = _like(old, found, new, parameter=table is module._parameters)
+                table[leaf] = _like(old, tensor, new, parameter=table is module._parameters)
         if path in changed:
             _set_sizes(path, module)
     return changed
@@ -71,60 +70,62 @@ def _names_of(model: nn.Module) -> dict[nn.Module, list[str]]:
     return names
 
 
-def _by_tensor(model: nn.Module, held: Mapping[str, Tensor]) -> dict[int, Tensor]:
+def _by_tensor(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
     """The entry for each tensor of the model, under any of its names."""
-    found: dict[int, Tensor] = {}
+    entries: dict[int, Tensor] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for leaf, old in (*module._parameters.items(), *module._buffers.items()):
             name = _dotted(path, leaf)
-            if old is not None and name in held:
-                found.setdefault(id(old), held[name])
-    return found
+            if old is not None and name in tensors:
+                entries.setdefault(id(old), tensors[name])
+    return entries
 
 
 def _dotted(path: str, leaf: str) -> str:
     return f"{path}.{leaf}" if path else leaf
 
 
-def _fits(module: nn.Module, old: Tensor, found: Tensor) -> bool:
-    return old.dim() == found.dim() and (old.shape == found.shape or not isinstance(module, RIGID))
+def _fits(module: nn.Module, old: Tensor, tensor: Tensor) -> bool:
+    return old.dim() == tensor.dim() and (
+        old.shape == tensor.shape or not isinstance(module, RIGID)
+    )
 
 
 def _refuse_lost(
-    path: str, module: nn.Module, leaf: str, old: Tensor | None, found: Tensor | None
+    path: str, module: nn.Module, leaf: str, old: Tensor | None, tensor: Tensor | None
 ) -> None:
     if old is None or leaf == "num_batches_tracked":
         return
     kind = type(module).__name__
-    if found is None:
+    if tensor is None:
         raise EditError(f"`{path}` ({kind}) has `{leaf}`, which the artifact does not have")
     raise EditError(
-        f"`{path}` ({kind}) can't take `{leaf}` of {list(found.shape)} in place of "
+        f"`{path}` ({kind}) can't take `{leaf}` of {list(tensor.shape)} in place of "
         f"{list(old.shape)}"
     )
 
 
 def _like(
     old: Tensor | None,
-    found: Tensor,
+    tensor: Tensor,
     new: dict[int, list[tuple[Tensor, Tensor]]],
     *,
     parameter: bool,
-) -> Any:
+) -> Tensor:
     """The tensor made for one name, for its other names too, unless the artifact parts them."""
-    for held, made in new.get(id(old), ()) if old is not None else ():
-        if held is found or (held.shape == found.shape and torch.equal(held, found)):
-            return made
-    made = found.detach().clone() if old is None else found.detach().to(old).clone()
+    for source, own in new.get(id(old), ()) if old is not None else ():
+        if source is tensor or (source.shape == tensor.shape and torch.equal(source, tensor)):
+            return own
+    own = tensor.detach().clone() if old is None else tensor.detach().to(old).clone()
     if parameter:
-        floating = made.is_floating_point()
-        made = nn.Parameter(made, requires_grad=floating and (old is None or old.requires_grad))
+        floating = own.is_floating_point()
+        own = nn.Parameter(own, requires_grad=floating and (old is None or old.requires_grad))
     if old is not None:
-        new.setdefault(id(old), []).append((found, made))
-    return made
+        new.setdefault(id(old), []).append((tensor, own))
+    return own
 
 
-def _set_sizes(path: str, module: Any) -> None:
+def _set_sizes(path: str, module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
     shape = list(weight.shape) if isinstance(weight, Tensor) else []
     if isinstance(module, nn.Linear):
@@ -147,7 +148,7 @@ def _set_sizes(path: str, module: Any) -> None:
         raise EditError(f"`{path}` ({type(module).__name__}) can't change its widths")
 
 
-def _set_channels(conv: Any) -> None:
+def _set_channels(conv: _ConvNd) -> None:
     """For the groups it has; called again where those change."""
     first, second = conv.weight.shape[:2]
     if isinstance(conv, _ConvTransposeNd):
@@ -156,7 +157,7 @@ def _set_channels(conv: Any) -> None:
         conv.out_channels, conv.in_channels = first, second * conv.groups
 
 
-def set_groups(module: Any, groups: int) -> bool:
+def set_groups(module: nn.Module, groups: int) -> bool:
     """Set the groups of a convolution or group norm; False where `module` is neither."""
     if isinstance(module, _ConvNd):
         module.groups = groups

@@ -45,9 +45,9 @@ def quantizable(node: Node) -> bool:
     shared = [n for n in weight.graph.nodes if n.op == "get_attr" and n.target == name]
     if module is None or len(shared) != 1:
         return False
-    held = tensor_at(module, name)
-    tied = sum(p is held for _, p in module.named_parameters(remove_duplicate=False))
-    return held.dtype == torch.float32 and tied <= 1
+    tensor = tensor_at(module, name)
+    tied = sum(p is tensor for _, p in module.named_parameters(remove_duplicate=False))
+    return tensor.dtype == torch.float32 and tied <= 1
 
 
 def quantize_input(
@@ -106,18 +106,18 @@ def quantize_dynamic(module: GraphModule, node: Node, place: int, half: int) -> 
     node.args = (*node.args[:place], value, *node.args[place + 1 :])
 
 
-def rounded_dynamic(node: Any) -> RoundedDynamic | None:
+def rounded_dynamic(node: object) -> RoundedDynamic | None:
     """The rounding by its own largest value that ends in `node`, if it is one."""
-    found = _steps_to(node)
-    if found is None:
+    steps = _steps_to(node)
+    if steps is None or not isinstance(node, Node):
         return None
-    value, ((scale,), (_, half), _, (divisor,)) = found
+    value, ((scale,), (_, half), _, (divisor,)) = steps
     if scale is not divisor or not isinstance(scale, Node) or not isinstance(value, Node):
         return None
     return RoundedDynamic(node, value, int(half))
 
 
-def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
+def _steps_to(node: object) -> tuple[Any, list[tuple[Any, ...]]] | None:
     """The value that div, round, clamp and mul before `node` start from, and their arguments, last
     first."""
     value, steps = node, []
@@ -129,12 +129,12 @@ def _steps_to(node: Any) -> tuple[Any, list[tuple[Any, ...]]] | None:
     return value, steps
 
 
-def rounded(node: Any) -> Rounded | None:
+def rounded(node: object) -> Rounded | None:
     """The rounding that ends in `node`, if it is one."""
-    found = _steps_to(node)
-    if found is None:
+    steps = _steps_to(node)
+    if steps is None or not isinstance(node, Node):
         return None
-    value, ((scale,), ends, _, (divisor,)) = found
+    value, ((scale,), ends, _, (divisor,)) = steps
     if scale != divisor or not isinstance(scale, float) or not isinstance(value, Node):
         return None
     low, high = (int(e) for e in ends)

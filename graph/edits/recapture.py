@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,24 +23,25 @@ def sizes_between(before: GraphModule, after: GraphModule) -> tuple[Constant, ..
     old, new = list(before.graph.nodes), list(after.graph.nodes)
     if [(n.name, n.target) for n in old] != [(n.name, n.target) for n in new]:
         raise EditError(OTHER_PATH)
-    found: list[Constant] = []
+    edits: list[Constant] = []
     for a, b in zip(old, new, strict=True):
         if a.op == "get_attr":
             _same_tensor(attrgetter(str(a.target))(before), attrgetter(str(b.target))(after), a)
         elif a.op == "call_function":
-            found += _changed(a, (), a.args, b.args)
+            edits += _changed(a, (), a.args, b.args)
             if str(a.kwargs) != str(b.kwargs):
                 raise EditError(OTHER_PATH)
-    return tuple(found)
+    return tuple(edits)
 
 
-def _same_tensor(old: Any, new: Any, node: Node) -> None:
-    same = isinstance(old, Tensor) and isinstance(new, Tensor) and old.shape == new.shape
-    if isinstance(old, Tensor) and not (same and torch.equal(old, new)):
+def _same_tensor(old: object, new: object, node: Node) -> None:
+    if not isinstance(old, Tensor):
+        return
+    if not isinstance(new, Tensor) or old.shape != new.shape or not torch.equal(old, new):
         raise EditError(f"`{node.target}` is made for one input size")
 
 
-def _changed(node: Node, path: tuple[int, ...], old: Any, new: Any) -> Iterator[Constant]:
+def _changed(node: Node, path: tuple[int, ...], old: object, new: object) -> Iterator[Constant]:
     if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)) and len(old) == len(new):
         for at, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _changed(node, (*path, at), a, b)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ from .modules import Absent, neutral, put_tensors, set_groups, without_norm
 from .split_weights import plain_weights
 
 TRIALS = 64
-GROUPS: dict[Any, tuple[int, ...]] = {torch.ops.aten.group_norm.default: (1,)}
+GROUPS: dict[object, tuple[int, ...]] = {torch.ops.aten.group_norm.default: (1,)}
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ def replayed(
     model: nn.Module,
     inputs: Inputs,
     edits: Iterable[Edit],
-    held: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     accepts: Callable[[nn.Module], bool],
 ) -> nn.Module:
-    """A copy of `model` with the edits carried out, `held` as its tensors.
+    """A copy of `model` with the edits carried out and `tensors` in it.
 
     The first version that `accepts`. Raises EditError naming the first module that can't follow.
     """
@@ -72,19 +71,19 @@ def replayed(
     edits = list(edits)
     folded = _folded(graph, edits)
     sizes = _follow(graph, base, edits)
-    put_tensors(base, plain_weights(base, held))
+    put_tensors(base, plain_weights(base, tensors))
     for path, weight in folded:
-        neutral(_at(base, path), len(held[outside(weight)]))
+        neutral(_at(base, path), len(tensors[outside(weight)]))
     open_sizes = [s for s in sizes if not (s.groups and set_groups(_at(base, s.modules[0]), s.new))]
     problem = ""
     for settings in islice(_settings(base, open_sizes), TRIALS):
-        made = copied(base)
+        candidate = copied(base)
         for path, name, old, new in settings:
-            _set(_at(made, path), name, old, new)
-        with preserved_state(made):
-            problem = failure(made, inputs)
-        if not problem and accepts(made):
-            return made
+            _set(_at(candidate, path), name, old, new)
+        with preserved_state(candidate):
+            problem = failure(candidate, inputs)
+        if not problem and accepts(candidate):
+            return candidate
     unsettled = (s for s in open_sizes if not _candidates(base, s.modules, s.old)[1])
     raise EditError(_unlike(next(unsettled, None), base) or problem or "it computes something else")
 
@@ -156,7 +155,7 @@ def _leave_out(base: nn.Module, graph: GraphModule, total: Node, skip: str) -> N
 
 
 def _argument(node: Node, path: tuple[int, ...]) -> int:
-    value: Any = node.args
+    value: object = node.args
     for index in path:
         value = value[index] if isinstance(value, (list, tuple)) and index < len(value) else None
     return value if isinstance(value, int) else -1
@@ -194,7 +193,7 @@ def _candidates(base: nn.Module, modules: tuple[str, ...], value: int) -> tuple[
     return "", []
 
 
-def _holds(value: Any, number: int) -> bool:
+def _holds(value: object, number: int) -> bool:
     if isinstance(value, (tuple, list)):
         return any(type(v) is int and v == number for v in value)
     return type(value) is int and value == number

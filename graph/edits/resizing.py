@@ -6,11 +6,13 @@ user's own data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ...core.errors import EditError, text_line
 from ..operators import aten
@@ -25,8 +27,8 @@ _HALVES = (torch.float16, torch.bfloat16)  # CPUs have no such kernel that resiz
 def smaller(value: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images [N, C, H, W] at `size` (height, width); of sequences [N, T] the first (length,)."""
     wide = value.float() if value.dtype in _HALVES else value
-    made: Tensor = _call(len(size))(wide, *_arguments(size))
-    return made.to(value.dtype)
+    small: Tensor = _call(len(size))(wide, *_arguments(size))
+    return small.to(value.dtype)
 
 
 def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> None:
@@ -39,9 +41,9 @@ def resize(module: GraphModule, inputs: list[Node], size: tuple[int, ...]) -> No
         value = node.meta.get("val")
         half = value.dtype if isinstance(value, Tensor) and value.dtype in _HALVES else None
         source = _behind(node, aten.to.dtype, torch.float32) if half else node
-        made = _behind(source, _call(len(size)), *_arguments(size))
+        small = _behind(source, _call(len(size)), *_arguments(size))
         if half:
-            _behind(made, aten.to.dtype, half)
+            _behind(small, aten.to.dtype, half)
     try:
         renew(module)
     except Exception as error:
@@ -55,13 +57,13 @@ def resized(node: Node) -> Node | None:
     return user if user is not None and user.target is RESIZE else None
 
 
-def _behind(node: Node, target: Any, *arguments: Any) -> Node:
+def _behind(node: Node, target: Callable[..., object], *arguments: Argument) -> Node:
     """A new call on `node`, which all readers of `node` read instead."""
     with node.graph.inserting_after(node):
-        made = node.graph.call_function(target, (node, *arguments))
-    made.meta["val"] = node.meta.get("val")
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
-    return made
+        call = node.graph.call_function(target, (node, *arguments))
+    call.meta["val"] = node.meta.get("val")
+    node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+    return call
 
 
 def _call(dims: int) -> Any:

@@ -31,7 +31,7 @@ def sparsifiable(module: GraphModule, layer: Layer) -> str | None:
     weight = tensor_at(module, layer.weight)
     uses = sum(n.op == "get_attr" and n.target == layer.weight for n in module.graph.nodes)
     tied = sum(p is weight for _, p in module.named_parameters(remove_duplicate=False))
-    if layer.space:
+    if layer.spatial_dims:
         return "only linear layers have 2:4 kernels"
     if uses > 1 or tied > 1 or len(layer.node.all_input_nodes[1].users) > 1:
         return "its weight is used in more than one place"

@@ -17,29 +17,29 @@ ENDINGS = ("_orig", "_v", "_g", "_mask", "_u")  # the one that has the weight's 
 HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
 
 
-def plain_weights(base: nn.Module, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`held` by the names of plain weights where it holds them folded. Changes `base`.
+def plain_weights(base: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` by the names of plain weights where it holds them folded. Changes `base`.
 
     A weight whose halves are all held stays in halves.
     """
-    renamed = dict(held)
+    renamed = dict(tensors)
     for path, module in list(base.named_modules()):
         start = f"{path}." if path else ""
         split = {leaf: list(_halves(module, leaf)) for leaf in _split(module)}
         for leaf, halves in split.items():
-            there = [start + half for half in halves if start + half in held]
+            there = [start + half for half in halves if start + half in tensors]
             # Folding a batch norm names the new bias after what it takes for the weight.
-            bias = [f"{name}_bias" for name in there if f"{name}_bias" in held]
-            split_there = not bias and _in_halves(halves, start, held)
+            bias = [f"{name}_bias" for name in there if f"{name}_bias" in tensors]
+            split_there = not bias and _in_halves(halves, start, tensors)
             if not there or split_there or leaf not in _split(module):
                 continue
             _make_plain(module, leaf, halves)
             renamed = {k: v for k, v in renamed.items() if k not in there}
-            renamed[start + leaf] = held[there[0]]
+            renamed[start + leaf] = tensors[there[0]]
             if bias:
                 if "bias" in split:
                     _make_plain(module, "bias", split["bias"])
-                renamed[f"{start}bias"] = held[bias[0]]
+                renamed[f"{start}bias"] = tensors[bias[0]]
     return renamed
 
 
@@ -71,11 +71,11 @@ def _halves(module: nn.Module, leaf: str) -> Iterator[str]:
     yield from (leaf + ending for ending in ENDINGS if tables.get(leaf + ending) is not None)
 
 
-def _in_halves(halves: list[str], start: str, held: Mapping[str, Tensor]) -> bool:
+def _in_halves(halves: list[str], start: str, tensors: Mapping[str, Tensor]) -> bool:
     """Does the artifact compute the weight too? A mask may be left over that it does not read."""
-    found = [held.get(start + half) for half in halves]
-    shapes = {x.shape for x in found if x is not None}
-    return all(x is not None for x in found) and (
+    entries = [tensors.get(start + half) for half in halves]
+    shapes = {x.shape for x in entries if x is not None}
+    return all(x is not None for x in entries) and (
         not halves[-1].endswith("_mask") or len(shapes) == 1
     )
 
@@ -99,7 +99,7 @@ def _make_plain(module: nn.Module, leaf: str, halves: list[str]) -> None:
     module.register_parameter(leaf, nn.Parameter(value.detach().clone()))
 
 
-def _of(hook: Any, leaf: str) -> bool:
+def _of(hook: object, leaf: str) -> bool:
     hook = getattr(hook, "hook", hook)  # torch wraps those that load
     hook = getattr(hook, "fn", hook)
     return isinstance(hook, HOOKS) and leaf in (

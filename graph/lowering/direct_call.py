@@ -64,10 +64,10 @@ def holding(module: GraphModule) -> GraphModule:
     For lowered graphs: their weights are laid out for this device, and nobody puts others in place.
     """
     named = {n.name: attrgetter(str(n.target)) for n in module.graph.nodes if n.op == "get_attr"}
-    held = {name: get(module) for name, get in named.items() if isinstance(get(module), Tensor)}
+    tensors = {name: get(module) for name, get in named.items() if isinstance(get(module), Tensor)}
     code = module.graph.python_code("self")
-    names = {**code.globals, **{f"_held_{name}": tensor for name, tensor in held.items()}}
-    source = LOOKUP.sub(lambda m: f"{m[1]} = _held_{m[1]}" if m[1] in held else m[0], code.src)
+    names = {**code.globals, **{f"_held_{name}": tensor for name, tensor in tensors.items()}}
+    source = LOOKUP.sub(lambda m: f"{m[1]} = _held_{m[1]}" if m[1] in tensors else m[0], code.src)
     exec(compile(source, "<graph>", "exec"), names)
     kind: Any = type(module)  # torch.fx makes a class for each graph
     kind.forward, kind._apply, kind.load_state_dict = names["forward"], _apply, _load
@@ -82,9 +82,9 @@ def _apply(self: Any, *arguments: Any, **options: Any) -> Any:
 
 def _load(self: Any, *arguments: Any, **options: Any) -> Any:
     """With `assign` other tensors come in place of all."""
-    found = torch.nn.Module.load_state_dict(self, *arguments, **options)
+    result = torch.nn.Module.load_state_dict(self, *arguments, **options)
     holding(self)
-    return found
+    return result
 
 
 def _unwrap(graph: torch.fx.Graph, wrapping: _PyTreeCodeGen) -> None:
@@ -95,14 +95,14 @@ def _unwrap(graph: torch.fx.Graph, wrapping: _PyTreeCodeGen) -> None:
     for node, name in zip(inputs, info.orig_args, strict=True):
         node.target = name
     output = graph.output_node()
-    flat: Any = output.args[0]
+    flat = output.args[0]
     leaves = list(flat) if isinstance(flat, (list, tuple)) else [flat]
     if info.out_spec is not None:
         output.args = (pytree.tree_unflatten(leaves, info.out_spec),)
     graph.set_codegen(CodeGen())
 
 
-def _binding(target: object) -> Callable[..., Any] | None:
+def _binding(target: object) -> Callable[..., object] | None:
     if not isinstance(target, OpOverload) or target.namespace != "aten":
         return None
     name = target._schema.name.removeprefix("aten::")

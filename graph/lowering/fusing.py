@@ -6,14 +6,13 @@ Names and arguments of the oneDNN post-operations are those of torch/_inductor's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
 
 from ..operators import aten
 
-Scalars = tuple[Any, ...]
+Scalars = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,9 @@ def activation_of(node: Node) -> Activation | None:
     if user.target in _SIMPLE:
         return Activation(user, _SIMPLE[user.target], (), "")
     if user.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        ends = (*user.args[1:3], *(-1.0, 1.0)[len(user.args) - 1 :])
-        known = not user.kwargs and all(isinstance(end, (int, float)) for end in ends)
+        given = (*user.args[1:3], *(-1.0, 1.0)[len(user.args) - 1 :])
+        ends = tuple(end for end in given if isinstance(end, (int, float)))
+        known = not user.kwargs and len(ends) == len(given)
         return Activation(user, "hardtanh", ends, "") if known else None
     if user.target in (aten.relu6.default, aten.relu6_.default):
         return Activation(user, "hardtanh", (0.0, 6.0), "")

@@ -18,13 +18,13 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
-from ..operators import aten
+from ..operators import Arguments, Operator, aten, onednn
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
 
-onednn: Any = getattr(torch.ops, "onednn", None)
-pooled: Any = torch.ops.quantized.max_pool2d.default
+pooled = torch.ops.quantized.max_pool2d.default
+_JOINED: Operator = aten.cat.default
 _RELUS = (aten.relu.default, aten.relu_.default)
 _PASSING = (
     aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
@@ -51,10 +51,10 @@ def dequantize(x: Tensor, scale: float | Tensor, zero_point: int) -> Tensor:
     return x.to(torch.float32).sub_(zero_point).mul_(scale)
 
 
-def lower_int8(module: GraphModule, rows: int) -> None:
+def lower_int8(module: GraphModule, samples: int) -> None:
     """In place: layers with int8 weights and inputs run on integers, the rest stays as it is.
 
-    `rows` is the batch that kernels are laid out for.
+    `samples` is the batch that kernels are laid out for.
     """
     layers = [n for n in module.graph.nodes if n.target in _LAYERS and int8_weight(n.args[1])]
     if layers and runs_here(module):
@@ -65,7 +65,7 @@ def lower_int8(module: GraphModule, rows: int) -> None:
         packs = Packs(module)
         for node in layers:
             if _reads_integers(node) and _takes(node):
-                _lower(module, node, packs, rows)
+                _lower(module, node, packs, samples)
         tidy(module)
         _keep_accumulated(module)
 
@@ -86,35 +86,35 @@ def largest_level() -> int:
 
 def _split(module: GraphModule) -> None:
     """Every rounding as quantize and dequantize; one quantize for all that read the same value."""
-    made: dict[tuple[Node, float, int, int], Node] = {}
+    quantized: dict[tuple[Node, float, int, int], Node] = {}
     for node in list(module.graph.nodes):
-        found = rounded(node)
-        if found is None:
+        rounding = rounded(node)
+        if rounding is None:
             continue
-        key = (found.source, found.scale, found.zero_point, found.levels)
-        integers = None if _mutated(found.source) else made.get(key)
+        key = (rounding.source, rounding.scale, rounding.zero_point, rounding.levels)
+        integers = None if _mutated(rounding.source) else quantized.get(key)
         if integers is None:
-            integers = made[key] = insert_call(module, node, quantize, key)
-        arguments = (integers, found.scale, found.zero_point)
+            integers = quantized[key] = insert_call(module, node, quantize, key)
+        arguments = (integers, rounding.scale, rounding.zero_point)
         replace(module, node, dequantize, arguments)
     _split_dynamic(module)
     tidy(module)
 
 
 def _split_dynamic(module: GraphModule) -> None:
-    made: dict[tuple[Node, int], tuple[Node, Node]] = {}
+    quantized: dict[tuple[Node, int], tuple[Node, Node]] = {}
     for node in list(module.graph.nodes):
-        found = rounded_dynamic(node)
-        if found is None:
+        rounding = rounded_dynamic(node)
+        if rounding is None:
             continue
-        key = (found.source, found.half)
-        if key not in made or _mutated(found.source):
+        key = (rounding.source, rounding.half)
+        if key not in quantized or _mutated(rounding.source):
             both = insert_call(module, node, quantize_now, key)
-            made[key] = (
+            quantized[key] = (
                 insert_call(module, node, operator.getitem, (both, 0)),
                 insert_call(module, node, operator.getitem, (both, 1)),
             )
-        replace(module, node, dequantize, (*made[key], found.half))
+        replace(module, node, dequantize, (*quantized[key], rounding.half))
 
 
 def _mutated(node: Node) -> bool:
@@ -140,17 +140,18 @@ def _move_up(module: GraphModule, node: Node) -> None:
         moved = insert_call(module, source, *_on_integers(source, first))
         _put(module, node, moved)
         _move_up(module, first)
-    elif source.target is aten.cat.default:
+    elif source.target is _JOINED:
         parts = [insert_call(module, source, quantize, (p, *rest)) for p in source.args[0]]  # type: ignore[union-attr]
-        moved = insert_call(module, source, aten.cat.default, (parts, *source.args[1:]))
+        moved = insert_call(module, source, _JOINED, (parts, *source.args[1:]))
         _put(module, node, moved)
         for part in parts:
             _move_up(module, part)
 
 
-def _on_integers(node: Node, read: Node) -> tuple[Any, tuple[Any, ...]]:
+def _on_integers(node: Node, read: Node) -> tuple[Operator, Arguments]:
     """Operator and arguments of one of `_PASSING` on uint8 `read`."""
     if node.target is not aten.max_pool2d.default:
+        assert callable(node.target)
         return node.target, (read, *node.args[1:])
     # aten's own counts places in uint8 and refuses images of more than 255 pixels (torch 2.13).
     given = dict(enumerate(node.args))
@@ -179,7 +180,7 @@ def _reads_integers(node: Node) -> bool:
     return isinstance(read, Node) and read.target is dequantize and not padded
 
 
-def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
+def _lower(module: GraphModule, node: Node, packs: Packs, samples: int) -> None:
     is_conv, signal = node.target in _CONVOLUTIONS, node.target is aten.conv1d.default
     other, add, act = _fused(node)
     tail = act.node if act else add or node
@@ -187,23 +188,23 @@ def _lower(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
     out = user if user is not None and user.target is quantize else None
     name, numbers, algorithm = post_of(act)
     scalars = list(numbers)
-    start, last = _inputs(module, node, tail, packs, rows), out or tail
+    start, last = _inputs(module, node, tail, packs, samples), out or tail
     output = (*out.args[1:3], torch.uint8) if out else (1.0, 0, torch.float32)
     if other is not None:
         scale, zero = (other.args[1], other.args[2]) if out else (1.0, 0)
         start = (*start[:6], other.args[0] if out else other, *start[6:])
         rest = (*output, scale, zero, "sum", 1.0, name, scalars, algorithm)
-        made = insert_call(module, tail, onednn.qconv2d_pointwise.binary, (*start, *rest))
+        call = insert_call(module, tail, onednn.qconv2d_pointwise.binary, (*start, *rest))
     else:
         kernel = onednn.qconv2d_pointwise if is_conv else onednn.qlinear_pointwise
         overload = kernel.tensor if isinstance(start[1], Node) else kernel.default
-        made = insert_call(module, tail, overload, (*start, *output, name, scalars, algorithm))
-    made.meta[LAYER] = node.name
+        call = insert_call(module, tail, overload, (*start, *output, name, scalars, algorithm))
+    call.meta[LAYER] = node.name
     if signal:
-        made = insert_call(module, tail, aten.squeeze.dim, (made, HEIGHT))
+        call = insert_call(module, tail, aten.squeeze.dim, (call, HEIGHT))
     if out is not None and out.args[3] < 255:  # type: ignore[operator]  # the kernel ends there
-        made = insert_call(module, tail, aten.clamp_max.default, (made, out.args[3]))
-    last.replace_all_uses_with(made)
+        call = insert_call(module, tail, aten.clamp_max.default, (call, out.args[3]))
+    last.replace_all_uses_with(call)
 
 
 def _fused(node: Node) -> tuple[Node | None, Node | None, Activation | None]:
@@ -227,21 +228,19 @@ def _fused(node: Node) -> tuple[Node | None, Node | None, Activation | None]:
 def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> bool:
     if node.target not in _CONVOLUTIONS:
         return multiplies_int8(post_of(act))
-    held, module = int8_weight(node.args[1]), node.graph.owning_module
-    assert held is not None and module is not None
-    channels = len(tensor_at(module, held.integers))
+    weight, module = int8_weight(node.args[1]), node.graph.owning_module
+    assert weight is not None and module is not None
+    channels = len(tensor_at(module, weight.integers))
     groups = groups_like(conv_arguments(node)[-1], channels)
     return convolves_int8(groups, post_of(act), summed)
 
 
-def _inputs(
-    module: GraphModule, node: Node, before: Node, packs: Packs, rows: int
-) -> tuple[Any, ...]:
+def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples: int) -> Arguments:
     """The kernels' first arguments: integers, scales, packed weight, bias, strides."""
-    read, held = node.args[0], int8_weight(node.args[1])
-    assert isinstance(read, Node) and held is not None
+    read, int8 = node.args[0], int8_weight(node.args[1])
+    assert isinstance(read, Node) and int8 is not None
     integers, scale, zero_point = read.args
-    weight, scales = (tensor_at(module, n).detach() for n in (held.integers, held.scale))
+    weight, scales = (tensor_at(module, n).detach() for n in (int8.integers, int8.scale))
     weight, scales = weight.contiguous(), scales.reshape(-1)
     signal = node.target is aten.conv1d.default  # runs as an image of height 1
     if signal:
@@ -249,7 +248,7 @@ def _inputs(
         weight, integers = weight.unsqueeze(2), as_image(module, integers, before)
     if node.target in _CONVOLUTIONS:
         bias, *strides = conv_arguments(node)[2:]
-        shape = shape_read(read, rows, 1, weight.shape[1] * strides[-1])
+        shape = shape_read(read, samples, 1, weight.shape[1] * strides[-1])
         if signal and shape is not None:
             shape = [*shape[:2], 1, *shape[2:]]
         stride, padding, dilation, groups = strides
@@ -258,7 +257,7 @@ def _inputs(
         )
     else:
         bias, strides = (node.args[2] if len(node.args) > 2 else None), []
-        packed = onednn.qlinear_prepack(weight, shape_read(read, rows, -1, weight.shape[1]))
+        packed = onednn.qlinear_prepack(weight, shape_read(read, samples, -1, weight.shape[1]))
     if isinstance(scale, Node):  # known at the call only, and then both are tensors
         zero_point = packs.add(torch.tensor(zero_point), before)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
@@ -266,12 +265,12 @@ def _inputs(
     return (integers, scale, zero_point, *added, bias, *strides)
 
 
-def shape_read(node: Node, rows: int, axis: int, channels: int) -> list[int] | None:
+def shape_read(node: Node, samples: int, axis: int, channels: int) -> list[int] | None:
     """Of a layer's input. Example values are those of the capture, before channels were pruned."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return None
-    shape = [size if isinstance(size, int) else rows for size in value.shape]
+    shape = [size if isinstance(size, int) else samples for size in value.shape]
     shape[axis] = channels
     return shape
 
@@ -282,15 +281,15 @@ def _keep_accumulated(module: GraphModule) -> None:
     for node in order:
         if node.target is not onednn.qconv2d_pointwise.binary:
             continue
-        held = node.args[6]
-        assert isinstance(held, Node)
-        later = any(order[user] > order[node] for user in held.users)
-        fresh = held.target in (quantize, dequantize, pooled, aten.clamp_max.default)
-        fresh = fresh or "pointwise" in str(held.target)
-        viewed = any(user.target in _PASSING for user in held.users)
-        if later or viewed or not fresh or held is node.args[0]:
+        residual = node.args[6]
+        assert isinstance(residual, Node)
+        later = any(order[user] > order[node] for user in residual.users)
+        fresh = residual.target in (quantize, dequantize, pooled, aten.clamp_max.default)
+        fresh = fresh or "pointwise" in str(residual.target)
+        viewed = any(user.target in _PASSING for user in residual.users)
+        if later or viewed or not fresh or residual is node.args[0]:
             with module.graph.inserting_before(node):
                 copied = module.graph.call_function(
-                    aten.clone.default, (held,), {"memory_format": torch.channels_last}
+                    aten.clone.default, (residual,), {"memory_format": torch.channels_last}
                 )
             node.args = (*node.args[:6], copied, *node.args[7:])

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..operators import mkldnn, onednn
 from .fusing import Activation, Scalars
 
-mkldnn: Any = getattr(torch.ops, "mkldnn", None)
-onednn: Any = getattr(torch.ops, "onednn", None)
 Post = tuple[str, Scalars, str]  # name, numbers and algorithm of an activation, as kernels take it
 NONE: Post = ("none", (), "")
 SOME, EACH = 4, 16  # groups that stand for all counts, and for one of each channel
@@ -106,9 +105,9 @@ def convolves_int8(groups: int, post: Post = NONE, summed: bool = False) -> bool
         end = (post[0], list(post[1]), post[2])
         if not summed:
             return onednn.qconv2d_pointwise(*start, None, *sizes, *output, *end)
-        held = other.clone() if integers else _floats(other)
+        residual = other.clone() if integers else _floats(other)
         rest = (*output, *((_SCALE, _ZERO) if integers else (1.0, 0)), "sum", 1.0, *end)
-        return onednn.qconv2d_pointwise.binary(*start, held, None, *sizes, *rest)
+        return onednn.qconv2d_pointwise.binary(*start, residual, None, *sizes, *rest)
 
     wanted = F.conv2d(_floats(x), weight.float() * _STEP, padding=1, groups=groups)
     wanted = _plain(wanted + _floats(other) if summed else wanted, post)
@@ -123,7 +122,7 @@ def multiplies_int8(post: Post = NONE) -> bool:
     x, weight = _integers(_BATCH, _IN), _weights(_OUT, _IN)
     scales, zeros = torch.full((_OUT,), _STEP), torch.zeros(_OUT, dtype=torch.int64)
 
-    def called(*output: Any) -> Any:
+    def called(*output: object) -> Any:
         packed = onednn.qlinear_prepack(weight, list(x.shape))
         start, end = (x, _SCALE, _ZERO, packed, scales, zeros), (post[0], list(post[1]), post[2])
         return onednn.qlinear_pointwise(*start, None, *output, *end)
@@ -159,13 +158,13 @@ def sums_whole_bytes() -> bool:
     return _gives(linear, wanted, 1.0) and _gives(convolution, wanted, 1.0)
 
 
-def _gives(called: Callable[[], Any], wanted: Tensor, close: float) -> bool:
+def _gives(called: Callable[[], Tensor], wanted: Tensor, close: float) -> bool:
     try:
         with torch.inference_mode(False), torch.no_grad():
-            found: Tensor = called().float()
+            result: Tensor = called().float()
     except Exception:  # kernels refuse in words of their own, each in others
         return False
-    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= close)
+    return result.shape == wanted.shape and bool((result - wanted).abs().max() <= close)
 
 
 def _plain(x: Tensor, post: Post) -> Tensor:

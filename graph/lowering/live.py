@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -27,7 +26,7 @@ def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         table[leaf] = tensor  # type: ignore[assignment]
 
 
-def function_on_tables(module: nn.Module, names: Mapping[str, str]) -> Any:
+def function_on_tables(module: nn.Module, names: Mapping[str, str]) -> Callable[..., object]:
     """The graph's `forward`, which looks its tensors up in the tables of the module it is bound to.
 
     `names`: what each tensor is called there, by its name in `module`. Tables take any name, where
@@ -35,22 +34,23 @@ def function_on_tables(module: nn.Module, names: Mapping[str, str]) -> Any:
     """
     assert isinstance(module, GraphModule)
     lookups: dict[str, str] = {}
-    held: dict[str, Any] = {}
+    regions: dict[str, object] = {}
     for node in module.graph.nodes:
         if node.op != "get_attr":
             continue
         if str(node.target) in names:
             lookups[node.name] = _lookup(module, str(node.target), names[str(node.target)])
         else:  # a region of the graph
-            held[f"_held_{node.name}"] = attrgetter(str(node.target))(module)
+            regions[f"_held_{node.name}"] = attrgetter(str(node.target))(module)
             lookups[node.name] = f"_held_{node.name}"
     code = module.graph.python_code("self")
-    scope = {**code.globals, **held}
+    scope = {**code.globals, **regions}
     source = LOOKUP.sub(
         lambda m: f"{m[1]} = {lookups[m[1]]}" if m[1] in lookups else m[0], code.src
     )
     exec(compile(source, "<graph>", "exec"), scope)
-    return scope["forward"]
+    forward: Callable[..., object] = scope["forward"]
+    return forward
 
 
 def _lookup(module: nn.Module, inner: str, name: str) -> str:

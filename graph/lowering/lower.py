@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from ...core.model_io import Inputs
 from ..capture import clone, tensor_at
 from ..edits.folding import fold_batchnorm, foldable
 from ..mutation import hazards, is_written, write_alone
-from ..operators import aten
+from ..operators import Arguments, aten, mkldnn
 from .fusing import Activation, Residual, activation_of, residual_of
 from .int8 import lower_int8
 from .kernels import convolves, groups_like, multiplies, post_of
@@ -32,14 +31,13 @@ from .packing import (
     back_to_signal,
     conv_arguments,
     is_pointwise,
-    places_of,
+    positions_of,
     replace,
     tidy,
 )
 from .sparse import sparse_weights
 from .weight_only import float_weights, lower_weights
 
-mkldnn: Any = getattr(torch.ops, "mkldnn", None)
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
 _IMAGE_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
 _NOTHING = (aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
@@ -58,17 +56,17 @@ def lowerings(module: GraphModule, inputs: Inputs) -> dict[str, Callable[[], Gra
     def folded() -> GraphModule:
         return sparse_weights(float_weights(folded_copy(module)))
 
-    found: dict[str, Callable[[], GraphModule]] = {"folded": folded}
+    options: dict[str, Callable[[], GraphModule]] = {"folded": folded}
     images = any(x.dim() == 4 for x in inputs)
     if images:
-        found["channels_last"] = lambda: channels_last(folded())
+        options["channels_last"] = lambda: channels_last(folded())
     if can_prepack(inputs):
-        found["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
+        options["onednn"] = lambda: prepacked(folded_copy(module), inputs, nhwc=False)
         if images:
-            found["onednn_channels_last"] = lambda: prepacked(
+            options["onednn_channels_last"] = lambda: prepacked(
                 channels_last(folded_copy(module)), inputs, nhwc=True
             )
-    return found
+    return options
 
 
 def lower(module: GraphModule, inputs: Inputs) -> GraphModule:
@@ -91,19 +89,19 @@ def can_prepack(inputs: Inputs) -> bool:
 
 def folded_copy(module: GraphModule) -> GraphModule:
     """A copy without dropout and foldable batch norms, for inference."""
-    made = clone(module)
-    write_alone(made)
-    for node in list(made.graph.nodes):
+    copied = clone(module)
+    write_alone(copied)
+    for node in list(copied.graph.nodes):
         if node.target in _NOTHING and not node.args[2]:
             node.replace_all_uses_with(node.args[0])
-            made.graph.erase_node(node)
+            copied.graph.erase_node(node)
         elif foldable(node):
-            fold_batchnorm(made, node)
+            fold_batchnorm(copied, node)
         elif node.target is aten.view.default:  # kernels give other layouts than the model's own
             node.target = aten.reshape.default
-    for parameter in made.parameters():
+    for parameter in copied.parameters():
         parameter.requires_grad_(False)
-    return tidy(made)
+    return tidy(copied)
 
 
 def channels_last(module: GraphModule) -> GraphModule:
@@ -135,19 +133,19 @@ def prepacked(module: GraphModule, inputs: Inputs, *, nhwc: bool) -> GraphModule
 
     `nhwc`: images run channels-last.
     """
-    rows = inputs[0].shape[0] if inputs[0].dim() else 1
-    lower_int8(module, rows)
-    lower_weights(module, rows)
+    samples = inputs[0].shape[0] if inputs[0].dim() else 1
+    lower_int8(module, samples)
+    lower_weights(module, samples)
     float_weights(module)
     packs = Packs(module)
     for node in list(module.graph.nodes):
         if node.target in _CONVOLUTIONS and _fits(node):
             if nhwc and is_pointwise(node):
-                _lower_pointwise(module, node, packs, rows)
+                _lower_pointwise(module, node, packs, samples)
             else:
                 _lower_convolution(module, node, packs)
         elif node.target is aten.linear.default and _fits(node):
-            _lower_linear(module, node, packs, rows)
+            _lower_linear(module, node, packs, samples)
     return tidy(module)
 
 
@@ -158,13 +156,13 @@ def _fits(node: Node) -> bool:
         return False
     if is_written(weight):
         return False
-    held, value = tensor_at(module, str(weight.target)), node.meta.get("val")
-    if held.dim() > 2 and isinstance(value, Tensor) and value.dim() != held.dim():
+    tensor, value = tensor_at(module, str(weight.target)), node.meta.get("val")
+    if tensor.dim() > 2 and isinstance(value, Tensor) and value.dim() != tensor.dim():
         return False
     if node.target is aten.linear.default:
-        return multiplies(held.dtype)
+        return multiplies(tensor.dtype)
     written = not isinstance(dict(enumerate(node.args)).get(4, [0]), str)
-    return written and convolves(held.dtype, groups_like(conv_arguments(node)[-1], len(held)))
+    return written and convolves(tensor.dtype, groups_like(conv_arguments(node)[-1], len(tensor)))
 
 
 def _weight(node: Node) -> Tensor:
@@ -176,10 +174,12 @@ def _weight(node: Node) -> Tensor:
 def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
     data, weight, bias, stride, padding, dilation, groups = conv_arguments(node)
     signal = node.target is aten.conv1d.default  # runs as an image of height 1
-    held = tensor_at(module, str(weight.target)).detach()
+    kernel = tensor_at(module, str(weight.target)).detach()
     sizes = (padding, stride, dilation, groups)
     with torch.no_grad():
-        packed = mkldnn._reorder_convolution_weight(held.unsqueeze(2) if signal else held, *sizes)
+        packed = mkldnn._reorder_convolution_weight(
+            kernel.unsqueeze(2) if signal else kernel, *sizes
+        )
     residual, act = _fused_into_convolution(node)
     tail = act.node if act is not None else residual.add if residual is not None else node
 
@@ -188,7 +188,7 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
 
     if residual is not None:
         target = mkldnn._convolution_pointwise.binary
-        arguments: tuple[Any, ...] = (
+        arguments: Arguments = (
             image(data), image(residual.other), packs.add(packed, tail), bias, *sizes,
             "add", 1.0, act.name if act else None, list(act.scalars) if act else [],
             act.algorithm if act else None,
@@ -199,10 +199,10 @@ def _lower_convolution(module: GraphModule, node: Node, packs: Packs) -> None:
         arguments = (
             image(data), packs.add(packed, tail), bias, *sizes, name, list(scalars), algorithm,
         )  # fmt: skip
-    made = replace(module, tail, target, arguments)
-    made.meta[LAYER] = node.name
+    call = replace(module, tail, target, arguments)
+    call.meta[LAYER] = node.name
     if signal:
-        back_to_signal(module, made)
+        back_to_signal(module, call)
 
 
 def _fused_into_convolution(node: Node) -> tuple[Residual | None, Activation | None]:
@@ -228,7 +228,7 @@ def _fused_into_linear(node: Node) -> tuple[Residual | None, Activation | None]:
     return None, act if act is not None and multiplies(dtype, post_of(act)) else None
 
 
-def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
+def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, samples: int) -> None:
     """A 1x1 convolution on an NHWC image is a linear layer on its places, whose kernels are faster
     (on an AMX machine in bfloat16, 160 channels to 960 at 7x7: 170 times)."""
     both = _fused_into_convolution(node)
@@ -237,31 +237,31 @@ def _lower_pointwise(module: GraphModule, node: Node, packs: Packs, rows: int) -
     residual, act = _fused_into_linear(node)
     tail = residual.add if residual is not None else act.node if act is not None else node
     data, weight, bias = conv_arguments(node)[:3]
-    held = tensor_at(module, str(weight.target)).detach().flatten(1).contiguous()
+    tensor = tensor_at(module, str(weight.target)).detach().flatten(1).contiguous()
     with torch.no_grad():
-        packed = mkldnn._reorder_linear_weight(held, places_of(node, rows))
+        packed = mkldnn._reorder_linear_weight(tensor, positions_of(node, samples))
     source, weights = as_rows(module, data, tail), packs.add(packed, tail)
     if residual is not None:
         target = mkldnn._linear_pointwise.binary
         other = as_rows(module, residual.other, tail)
-        arguments: tuple[Any, ...] = (source, other, weights, bias, "add")
+        arguments: Arguments = (source, other, weights, bias, "add")
     else:
         target, (name, scalars, algorithm) = mkldnn._linear_pointwise.default, post_of(act)
         arguments = (source, weights, bias, name, list(scalars), algorithm)
-    made = replace(module, tail, target, arguments)
-    made.meta[LAYER] = node.name
-    back_to_image(module, made)
+    call = replace(module, tail, target, arguments)
+    call.meta[LAYER] = node.name
+    back_to_image(module, call)
 
 
-def _lower_linear(module: GraphModule, node: Node, packs: Packs, rows: int) -> None:
+def _lower_linear(module: GraphModule, node: Node, packs: Packs, samples: int) -> None:
     act = activation_of(node)
     if act is not None and not multiplies(_weight(node).dtype, post_of(act)):
         act = None
     tail = act.node if act else node
     name, scalars, algorithm = post_of(act)
     with torch.no_grad():
-        packed = mkldnn._reorder_linear_weight(_weight(node).detach(), rows)
+        packed = mkldnn._reorder_linear_weight(_weight(node).detach(), samples)
     bias = node.args[2] if len(node.args) > 2 else None
     arguments = (node.args[0], packs.add(packed, tail), bias, name, list(scalars), algorithm)
-    made = replace(module, tail, mkldnn._linear_pointwise.default, arguments)
-    made.meta[LAYER] = node.name
+    call = replace(module, tail, mkldnn._linear_pointwise.default, arguments)
+    call.meta[LAYER] = node.name

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 from ..capture import tensor_at
 from ..mutation import is_last_write
+from ..operators import Arguments, Operator
 
 HEIGHT = -2
-View = tuple[Any, Any]  # an operator and its second argument
+View = tuple[Operator, Argument]  # an operator and its second argument
 _UNSQUEEZED: View = (torch.ops.aten.unsqueeze.default, HEIGHT)
 _SQUEEZED: View = (torch.ops.aten.squeeze.dim, HEIGHT)
 _TO_ROWS: View = (torch.ops.aten.permute.default, [0, 2, 3, 1])
@@ -73,7 +75,7 @@ def is_pointwise(node: Node) -> bool:
     return one_each and tensor_at(module, str(weight.target)).shape[2:] == (1, 1)
 
 
-def places_of(node: Node, batch: int) -> int:
+def positions_of(node: Node, batch: int) -> int:
     """The number of positions in an image layer's output, the batch included."""
     value = node.meta.get("val")
     sizes = value.shape[2:] if isinstance(value, Tensor) else ()
@@ -102,25 +104,30 @@ def _into(module: GraphModule, value: Node, before: Node, view: View, back: View
 def _back(module: GraphModule, inner: Node, back: View) -> None:
     """`back` of `inner` for all that read it; the kernel keeps the name of its layer alone."""
     with module.graph.inserting_after(inner):
-        made = module.graph.call_function(back[0], (inner, back[1]))
-    made.meta = dict(inner.meta)
-    inner.meta = {LAYER: made.meta.pop(LAYER, "")}
-    inner.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+        outer = module.graph.call_function(back[0], (inner, back[1]))
+    outer.meta = dict(inner.meta)
+    inner.meta = {LAYER: outer.meta.pop(LAYER, "")}
+    inner.replace_all_uses_with(outer, delete_user_cb=lambda user: user is not outer)
 
 
-def insert_call(module: GraphModule, before: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+def insert_call(
+    module: GraphModule,
+    before: Node,
+    target: Operator,
+    arguments: Arguments,
+) -> Node:
     """A new call ahead of `before`, with its example value."""
     with module.graph.inserting_before(before):
-        made = module.graph.call_function(target, arguments)
+        call = module.graph.call_function(target, arguments)
     if "val" in before.meta:
-        made.meta["val"] = before.meta["val"]
-    return made
+        call.meta["val"] = before.meta["val"]
+    return call
 
 
-def replace(module: GraphModule, tail: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
-    made = insert_call(module, tail, target, arguments)
-    tail.replace_all_uses_with(made)
-    return made
+def replace(module: GraphModule, tail: Node, target: Operator, arguments: Arguments) -> Node:
+    call = insert_call(module, tail, target, arguments)
+    tail.replace_all_uses_with(call)
+    return call
 
 
 def tidy(module: GraphModule) -> GraphModule:

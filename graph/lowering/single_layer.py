@@ -15,8 +15,8 @@ from .fusing import activation_of
 def single_layer(module: GraphModule, layer: Layer, example: Tensor) -> GraphModule:
     """The layer with copies of its weights; `example` is an input. Nodes keep their names."""
     root, graph = nn.Module(), Graph()
-    held = {"weight": layer.weight} | ({"bias": layer.bias} if layer.bias else {})
-    for name, source in held.items():
+    parameters = {"weight": layer.weight} | ({"bias": layer.bias} if layer.bias else {})
+    for name, source in parameters.items():
         value = tensor_at(module, source).detach().clone()
         setattr(root, name, nn.Parameter(value, requires_grad=False))
     data = graph.placeholder("x")
@@ -26,9 +26,9 @@ def single_layer(module: GraphModule, layer: Layer, example: Tensor) -> GraphMod
         if node not in copies:
             bias = layer.bias is not None and node.target == layer.bias
             copies[node] = graph.get_attr("bias" if bias else "weight")
-    made = graph.node_copy(layer.node, lambda n: copies[n])
-    made.meta = copy.copy(layer.node.meta)
+    call = graph.node_copy(layer.node, lambda n: copies[n])
+    call.meta = copy.copy(layer.node.meta)
     act = activation_of(layer.node)
-    end = graph.node_copy(act.node, lambda _: made) if act is not None else made
+    end = graph.node_copy(act.node, lambda _: call) if act is not None else call
     graph.output(end)
     return GraphModule(root, graph)

@@ -27,8 +27,8 @@ def sparse_weights(
         weight = tensor_at(module, layer.weight).detach()
         able = convert is not None or lacks_sparse_kernels(weight.device) is None
         if able and sparsifiable(module, layer) is None and is_two_of_four(weight):
-            held = packs.add((convert or _converted)(weight), layer.node)
-            layer.node.update_arg(1, held)
+            packed = packs.add((convert or _converted)(weight), layer.node)
+            layer.node.update_arg(1, packed)
     return tidy(module)
 
 

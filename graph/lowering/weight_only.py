@@ -7,8 +7,8 @@ torch 2.13), so that activations are rounded to its 8 bits on the way in and out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
-from ..operators import aten
+from ..operators import Arguments, aten
 from .int8 import shape_read
 from .packing import LAYER, Packs, replace, tidy
 
@@ -27,8 +27,8 @@ MIDDLE = (FOUR_BITS + 1) // 2  # its values are (integer - middle) * scale + zer
 
 def linear8(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """x [..., in] in float32, int8 [out, in], bfloat16 [out]."""
-    found = aten._weight_int8pack_mm(x.flatten(0, -2).to(torch.bfloat16), integers, scale)
-    return _finished(found, x, bias)
+    product = aten._weight_int8pack_mm(x.flatten(0, -2).to(torch.bfloat16), integers, scale)
+    return _finished(product, x, bias)
 
 
 def linear4(
@@ -36,46 +36,46 @@ def linear4(
 ) -> Tensor:
     """x [..., in] in float32, torch's packing, bfloat16 [in / group, out, 2]."""
     rows = x.flatten(0, -2).to(torch.bfloat16)
-    found = aten._weight_int4pack_mm_for_cpu(rows, packed, group, scales_and_zeros)
-    return _finished(found, x, bias)
+    product = aten._weight_int4pack_mm_for_cpu(rows, packed, group, scales_and_zeros)
+    return _finished(product, x, bias)
 
 
-def _finished(found: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    found = found.to(torch.float32).view(*x.shape[:-1], -1)
-    return found if bias is None else found.add_(bias)
+def _finished(product: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    product = product.to(torch.float32).view(*x.shape[:-1], -1)
+    return product if bias is None else product.add_(bias)
 
 
-def lower_weights(module: GraphModule, rows: int) -> None:
-    """In place: large linear layers that read few rows run on integers. `rows` is the batch."""
+def lower_weights(module: GraphModule, samples: int) -> None:
+    """In place: large linear layers that read few rows run on integers. `samples` is the batch."""
     if not torch.cpu._is_avx512_supported():  # the rest was not measured
         return
     packs = Packs(module)
     for node in list(module.graph.nodes):
-        held = integer_weight(node.args[1]) if node.target is aten.linear.default else None
-        if held is None or not _few(node, rows):
+        weight = integer_weight(node.args[1]) if node.target is aten.linear.default else None
+        if weight is None or not _few(node, samples):
             continue
-        lower = _lower8 if held.minimum is None else _lower4
-        lower(module, node, held, packs)
+        lower = _lower8 if weight.minimum is None else _lower4
+        lower(module, node, weight, packs)
     tidy(module)
 
 
-def _few(node: Node, rows: int) -> bool:
+def _few(node: Node, samples: int) -> bool:
     read, value = node.args[0], node.args[1].meta.get("val")  # type: ignore[union-attr]
     if not isinstance(read, Node) or not isinstance(value, Tensor) or value.numel() < LARGE:
         return False
-    shape = shape_read(read, rows, -1, 1)
+    shape = shape_read(read, samples, -1, 1)
     return shape is not None and len(shape) > 1 and prod(shape) <= FEW
 
 
-def _lower8(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) -> None:
-    integers, scale = (tensor_at(module, n).detach() for n in (held.integers, held.scale))
+def _lower8(module: GraphModule, node: Node, weight: IntegerWeight, packs: Packs) -> None:
+    integers, scale = (tensor_at(module, n).detach() for n in (weight.integers, weight.scale))
     both = (integers.contiguous(), scale.flatten().to(torch.bfloat16))
     _put(module, node, linear8, tuple(packs.add(t, node) for t in both))
 
 
-def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) -> None:
+def _lower4(module: GraphModule, node: Node, weight: IntegerWeight, packs: Packs) -> None:
     pairs, scale, least = (
-        tensor_at(module, str(n)).detach() for n in (held.integers, held.scale, held.minimum)
+        tensor_at(module, str(n)).detach() for n in (weight.integers, weight.scale, weight.minimum)
     )
     integers = unpacked(pairs)
     group = integers.shape[1] // scale.shape[1]
@@ -89,19 +89,21 @@ def _lower4(module: GraphModule, node: Node, held: IntegerWeight, packs: Packs) 
     _put(module, node, linear4, (both[0], group, both[1]))
 
 
-def _put(module: GraphModule, node: Node, kernel: Any, weights: tuple[Any, ...]) -> None:
+def _put(
+    module: GraphModule, node: Node, kernel: Callable[..., Tensor], weights: Arguments
+) -> None:
     bias = node.args[2] if len(node.args) > 2 else None
-    made = replace(module, node, kernel, (node.args[0], *weights, bias))
-    made.meta[LAYER] = node.name
+    call = replace(module, node, kernel, (node.args[0], *weights, bias))
+    call.meta[LAYER] = node.name
 
 
 def float_weights(module: GraphModule) -> GraphModule:
     """In place: integer weights that no kernel reads are multiplied out once, not on every call."""
     packs = Packs(module)
     for node in list(module.graph.nodes):
-        held = integer_weight(node)
-        if held is not None:
-            value = packs.add(held.floats(module), node)
+        weight = integer_weight(node)
+        if weight is not None:
+            value = packs.add(weight.floats(module), node)
             value.meta = dict(node.meta)
             node.replace_all_uses_with(value)
     return tidy(module)

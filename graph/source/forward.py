@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from .values import arguments_of, value_text
 from .variables import Variables
 
 INDENT = " " * 8
-_SCALARS: dict[Any, str] = {
+_SCALARS: dict[object, str] = {
     operator.mul: "*", operator.add: "+", operator.sub: "-", operator.floordiv: "//",
     operator.truediv: "/", operator.mod: "%", operator.pow: "**",
 }  # fmt: skip
@@ -45,7 +44,7 @@ class Forward:
         self._block = ""
         self._open: tuple[str, Call] | None = None  # a statement that may be continued
 
-    def lines(self, inputs: Mapping[Node, str], outputs: Any) -> list[str]:
+    def lines(self, inputs: Mapping[Node, str], outputs: object) -> list[str]:
         """All statements; `inputs` maps placeholders to names, `outputs` is what is returned."""
         for node, name in inputs.items():
             self._names.give(node, name)
@@ -75,7 +74,7 @@ class Forward:
             node = self._same[node]  # type: ignore[assignment]
         return node
 
-    def _show(self, value: Any) -> Piece:
+    def _show(self, value: object) -> Piece:
         return value_text(value, self._name)
 
     def _name(self, node: Node) -> str:
@@ -100,9 +99,9 @@ class Forward:
     def _size(self, node: Node) -> None:
         v = arguments_of(node)
         expression = f"{self._show(v['self'])}.shape[{self._show(v['dim'])}]"
-        held = next((n for n in self._text if _same_size(n, node)), None)
-        if held is not None:
-            self._text[node] = self._text[held]
+        same = next((n for n in self._text if _same_size(n, node)), None)
+        if same is not None:
+            self._text[node] = self._text[same]
             return
         self._text[node] = self._names.keep("batch" if v["dim"] == 0 else "size")
         self._put(f"{self._text[node]} = {expression}")
@@ -159,9 +158,9 @@ class Forward:
             return ""
         parts = node.meta.get("val")
         items = [u for u in node.users if u.target is operator.getitem]
-        places = [u.args[1] for u in items]
-        if isinstance(parts, (tuple, list)) and len(items) == len(node.users) == len(set(places)):
-            by_place = dict(zip(places, items, strict=True))
+        indices = [u.args[1] for u in items]
+        if isinstance(parts, (tuple, list)) and len(items) == len(node.users) == len(set(indices)):
+            by_place = dict(zip(indices, items, strict=True))
             names = []
             for place in range(len(parts)):
                 item = by_place.get(place)
@@ -177,8 +176,8 @@ class Forward:
 
     def _block_of(self, node: Node, layer: SourceLayer | None) -> str | None:
         """The block of modules a statement belongs to, None where it may belong to any."""
-        held = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
-        names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in held]
+        targets = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+        names = [layer.name] if layer is not None else [n.rpartition(".")[0] or n for n in targets]
         if not names:
             return None
         parts = outside(names[0]).split(".")[:-1]
@@ -198,7 +197,7 @@ class Forward:
     def _put(self, piece: Piece) -> None:
         self._written += lines(piece, INDENT)
 
-    def _output(self, value: Any) -> Piece:
+    def _output(self, value: object) -> Piece:
         if isinstance(value, dict):
             items = [prefixed(f"{_quoted(k)}: ", self._output(v)) for k, v in value.items()]
             return Call("{", tuple(items), "}")

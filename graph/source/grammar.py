@@ -79,45 +79,45 @@ class Grammar:
         for statement in forward.body:
             self._statement(statement, scope, self.heads)
 
-    def _statement(self, found: ast.stmt, scope: set[str], heads: Iterable[str]) -> None:
-        if isinstance(found, ast.Assign) and len(found.targets) == 1:
-            if not _is_target(found.targets[0]):
-                raise _strange(found)
-        elif not isinstance(found, (ast.Expr, ast.Return)):
-            raise _strange(found)
-        if found.value is not None:
-            self._expression(found.value, scope, frozenset(heads) | _NUMBERS)
+    def _statement(self, statement: ast.stmt, scope: set[str], heads: Iterable[str]) -> None:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            if not _is_target(statement.targets[0]):
+                raise _strange(statement)
+        elif not isinstance(statement, (ast.Expr, ast.Return)):
+            raise _strange(statement)
+        if statement.value is not None:
+            self._expression(statement.value, scope, frozenset(heads) | _NUMBERS)
 
-    def _expression(self, found: ast.AST, scope: set[str], heads: frozenset[str]) -> None:
-        if isinstance(found, ast.Name):
-            if found.id not in scope:
-                raise _strange(found)
+    def _expression(self, node: ast.AST, scope: set[str], heads: frozenset[str]) -> None:
+        if isinstance(node, ast.Name):
+            if node.id not in scope:
+                raise _strange(node)
             return
-        reached = isinstance(found, (ast.Attribute, ast.Subscript, ast.Call))
-        if reached and ast.dump(found) in self.paths:
+        reached = isinstance(node, (ast.Attribute, ast.Subscript, ast.Call))
+        if reached and ast.dump(node) in self.paths:
             return
-        if isinstance(found, ast.Call):
-            self._function(found.func, scope, heads)
-            inner: Iterable[ast.AST] = [*found.args, *(k.value for k in found.keywords)]
-        elif isinstance(found, ast.Attribute):
-            if _is_type(found):
+        if isinstance(node, ast.Call):
+            self._function(node.func, scope, heads)
+            inner: Iterable[ast.AST] = [*node.args, *(k.value for k in node.keywords)]
+        elif isinstance(node, ast.Attribute):
+            if _is_type(node):
                 return
-            if found.attr not in _PROPERTIES:
-                raise _strange(found)
-            inner = [found.value]
-        elif isinstance(found, (ast.Subscript, *_WHOLE)):
-            inner = ast.iter_child_nodes(found)
+            if node.attr not in _PROPERTIES:
+                raise _strange(node)
+            inner = [node.value]
+        elif isinstance(node, (ast.Subscript, *_WHOLE)):
+            inner = ast.iter_child_nodes(node)
         else:
-            raise _strange(found)
+            raise _strange(node)
         for part in inner:
             self._expression(part, scope, heads)
 
-    def _function(self, found: ast.expr, scope: set[str], heads: frozenset[str]) -> None:
-        if ast.dump(found) in self.paths or ast.unparse(found) in heads:
+    def _function(self, node: ast.expr, scope: set[str], heads: frozenset[str]) -> None:
+        if ast.dump(node) in self.paths or ast.unparse(node) in heads:
             return
-        if not (isinstance(found, ast.Attribute) and found.attr in self.methods):
-            raise _strange(found)
-        self._expression(found.value, scope, heads)
+        if not (isinstance(node, ast.Attribute) and node.attr in self.methods):
+            raise _strange(node)
+        self._expression(node.value, scope, heads)
 
 
 def _split(text: str) -> list[ast.stmt]:
@@ -154,28 +154,29 @@ def _path(text: str) -> str:
     return ast.dump(whole)
 
 
-def _bare(found: ast.FunctionDef) -> ast.FunctionDef:
+def _bare(function: ast.FunctionDef) -> ast.FunctionDef:
     """Without its body: decorators, defaults and annotations are what is left."""
     return ast.FunctionDef(
-        found.name, found.args, [ast.Pass()], found.decorator_list, found.returns, lineno=1
-    )
+        function.name, function.args, [ast.Pass()], function.decorator_list, function.returns,
+        lineno=1,
+    )  # fmt: skip
 
 
 def _bared(text: str) -> str:
     return ast.unparse(ast.parse(text))
 
 
-def _is_target(found: ast.expr) -> bool:
-    if isinstance(found, ast.Tuple):
-        return all(isinstance(part, ast.Name) for part in found.elts)
-    own = isinstance(found, ast.Attribute) and ast.unparse(found.value) == "self"
-    return own or isinstance(found, ast.Name)
+def _is_target(node: ast.expr) -> bool:
+    if isinstance(node, ast.Tuple):
+        return all(isinstance(part, ast.Name) for part in node.elts)
+    own = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+    return own or isinstance(node, ast.Name)
 
 
-def _is_type(found: ast.Attribute) -> bool:
-    of_torch = isinstance(found.value, ast.Name) and found.value.id == "torch"
-    return of_torch and isinstance(getattr(torch, found.attr, None), NAMED_TYPES)
+def _is_type(node: ast.Attribute) -> bool:
+    of_torch = isinstance(node.value, ast.Name) and node.value.id == "torch"
+    return of_torch and isinstance(getattr(torch, node.attr, None), NAMED_TYPES)
 
 
-def _strange(found: ast.AST) -> EditError:
-    return EditError(f"its source would hold `{ast.unparse(found)[:60]}`, which is not of a model")
+def _strange(node: ast.AST) -> EditError:
+    return EditError(f"its source would hold `{ast.unparse(node)[:60]}`, which is not of a model")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
@@ -12,7 +11,7 @@ from torch.fx import Node
 from .layout import Call, call_piece
 from .literals import literal
 from .spelling import operator_of
-from .values import arguments_of, single
+from .values import Arguments, arguments_of, single
 
 # Which argument of the operator a module holds under which name.
 _PLAIN = {"weight": "weight", "bias": "bias"}
@@ -27,7 +26,7 @@ class SourceLayer:
     name: str
     build: str
     data: Node
-    held: tuple[str, ...]
+    tensors: tuple[str, ...]
 
 
 def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> SourceLayer | None:
@@ -35,32 +34,32 @@ def layer_of(node: Node, tensors: Mapping[str, Tensor]) -> SourceLayer | None:
     kind = _KINDS.get(operator_of(node))
     if kind is None or str(node.target).endswith("_"):
         return None
-    held, build, data = kind
+    leaves, build, data = kind
     values = arguments_of(node)
-    found = {leaf: values[name] for name, leaf in held.items() if values[name] is not None}
-    if not found or not all(isinstance(n, Node) and n.op == "get_attr" for n in found.values()):
+    nodes = {leaf: values[name] for name, leaf in leaves.items() if values[name] is not None}
+    if not nodes or not all(isinstance(n, Node) and n.op == "get_attr" for n in nodes.values()):
         return None
-    names = {leaf: str(n.target) for leaf, n in found.items()}
+    names = {leaf: str(n.target) for leaf, n in nodes.items()}
     owners = {name.rpartition(".")[0] for name in names.values()}
     if any(not full.endswith(f".{leaf}") for leaf, full in names.items()) or len(owners) != 1:
         return None
     own = {leaf: tensors[full] for leaf, full in names.items()}
     if len({t.dtype for t in own.values()}) != 1:
         return None
-    made = build(values, own)
-    if made is None:
+    call = build(values, own)
+    if call is None:
         return None
     (owner,) = owners
-    return SourceLayer(owner, str(_typed(made, own)), values[data], tuple(sorted(names.values())))
+    return SourceLayer(owner, str(_typed(call, own)), values[data], tuple(sorted(names.values())))
 
 
-def _typed(made: Call, own: Mapping[str, Tensor]) -> Call:
+def _typed(call: Call, own: Mapping[str, Tensor]) -> Call:
     dtype = str(next(iter(own.values())).dtype)
     extra = () if dtype == "torch.float32" else (f"dtype={dtype}",)
-    return Call(made.head, (*made.items, *extra), made.close)
+    return Call(call.head, (*call.items, *extra), call.close)
 
 
-def _named(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def _named(values: Arguments, defaults: Mapping[str, object]) -> list[str]:
     """Settings that are not the module's defaults, as keywords."""
     settings = {k: single(values[k]) for k in defaults}
     return [f"{k}={literal(v)}" for k, v in settings.items() if v != defaults[k] and v != []]
@@ -70,12 +69,12 @@ def _bias(own: Mapping[str, Tensor]) -> list[str]:
     return [] if "bias" in own else ["bias=False"]
 
 
-def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | None]:
-    kind = f"nn.ConvTranspose{space}d" if transposed else f"nn.Conv{space}d"
+def _convolution(spatial_dims: int, transposed: bool = False) -> Callable[..., Call | None]:
+    kind = f"nn.ConvTranspose{spatial_dims}d" if transposed else f"nn.Conv{spatial_dims}d"
     defaults = {"stride": 1, "padding": 0} | ({"output_padding": 0} if transposed else {})
     defaults |= {"dilation": 1, "groups": 1}
 
-    def build(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+    def build(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
         if "weight" not in own:
             return None
         first, second = own["weight"].shape[:2]
@@ -90,25 +89,27 @@ def _convolution(space: int, transposed: bool = False) -> Callable[..., Call | N
     return build
 
 
-def _linear(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _linear(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if "weight" not in own or own["weight"].dim() != 2:
         return None
     outputs, inputs = own["weight"].shape
     return call_piece("nn.Linear", [str(inputs), str(outputs), *_bias(own)])
 
 
-def _batch_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _batch_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = getattr(values["input"].meta.get("val"), "shape", None)
-    space = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
+    spatial_dims = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shape)) if shape is not None else None
     both = {"running_mean", "running_var"} <= set(own)
-    if values["training"] or space is None or not both or ("weight" in own) != ("bias" in own):
+    half_affine = ("weight" in own) != ("bias" in own)
+    if values["training"] or spatial_dims is None or not both or half_affine:
         return None
     settings = _named(values, {"eps": 1e-5, "momentum": 0.1})
     affine = [] if "weight" in own else ["affine=False"]
-    return call_piece(f"nn.BatchNorm{space}d", [str(len(own["running_mean"])), *settings, *affine])
+    width = str(len(own["running_mean"]))
+    return call_piece(f"nn.BatchNorm{spatial_dims}d", [width, *settings, *affine])
 
 
-def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _layer_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
     if "weight" not in own or list(own["weight"].shape) != shape:
         return None
@@ -116,27 +117,27 @@ def _layer_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | 
     return call_piece("nn.LayerNorm", [size, *_named(values, {"eps": 1e-5}), *_bias(own)])
 
 
-def _rms_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _rms_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     shape = list(values["normalized_shape"])
     size = literal(single(shape) if len(shape) == 1 else shape)
     return call_piece("nn.RMSNorm", [size, *_named(values, {"eps": None})])
 
 
-def _group_norm(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _group_norm(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if set(own) != {"weight", "bias"}:
         return None
     sizes = [literal(values["num_groups"]), literal(len(own["weight"]))]
     return call_piece("nn.GroupNorm", [*sizes, *_named(values, {"eps": 1e-5})])
 
 
-def _embedding(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _embedding(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     if values["scale_grad_by_freq"] or values["sparse"]:
         return None
     rows, width = own["weight"].shape
     return call_piece("nn.Embedding", [str(rows), str(width), *_named(values, {"padding_idx": -1})])
 
 
-def _prelu(values: Mapping[str, Any], own: Mapping[str, Tensor]) -> Call | None:
+def _prelu(values: Arguments, own: Mapping[str, Tensor]) -> Call | None:
     return call_piece("nn.PReLU", [] if len(own["weight"]) == 1 else [str(len(own["weight"]))])
 
 
@@ -167,14 +168,14 @@ def modules_of(
     layers = {n: layer for n in nodes if (layer := layer_of(n, tensors)) is not None}
     builds: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
     for layer in layers.values():
-        builds.setdefault(layer.name, set()).add((layer.build, layer.held))
-    whole = {name: next(iter(made)) for name, made in builds.items() if len(made) == 1}
+        builds.setdefault(layer.name, set()).add((layer.build, layer.tensors))
+    whole = {name: next(iter(variants)) for name, variants in builds.items() if len(variants) == 1}
     for node in nodes:
         if node.op != "get_attr":
             continue
         for user in node.users:
             layer = layers.get(user)
-            if layer is None or str(node.target) not in layer.held or layer.data is node:
+            if layer is None or str(node.target) not in layer.tensors or layer.data is node:
                 whole.pop(_owner(str(node.target), whole), None)
     for name in list(whole):
         inside = {t for t in tensors if t.startswith(f"{name}.")}

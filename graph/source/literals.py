@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ def string_literal(text: str) -> str:
     return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     """Raises EditError for what is neither a number, a text, None, a name nor a tuple of such."""
     if value is None or type(value) in (bool, int):
         return repr(value)

@@ -60,8 +60,8 @@ def spelled(node: Node, show: Show) -> Piece:
     if name in INFIX and len(node.args) == 2 and not node.kwargs:
         left, right = (_operand(show(a)) for a in node.args)
         # `x**2`, as formatters have it, where nothing else is in it.
-        space = "" if name == "pow" and re.fullmatch(r"-?[\w.]+", left + right) else " "
-        return f"{left}{space}{INFIX[name]}{space}{right}"
+        gap = "" if name == "pow" and re.fullmatch(r"-?[\w.]+", left + right) else " "
+        return f"{left}{gap}{INFIX[name]}{gap}{right}"
     if special := SPECIAL.get(name):
         return special(node, show)
     function = _function(name)
@@ -82,11 +82,11 @@ def heads_of(node: Node) -> set[str]:
     """All functions that `spelled` may call a node by; methods aside."""
     name = operator_of(node)
     overload = str(node.target).removeprefix("aten.")
-    found = {f"torch.{name}", FALLBACK + overload, *_SPECIAL_HEADS}
+    heads = {f"torch.{name}", FALLBACK + overload, *_SPECIAL_HEADS}
     if name.endswith("_") and name[:-1] in NEURAL:
-        found.add(f"F.{name[:-1]}")
+        heads.add(f"F.{name[:-1]}")
     function = _function(name)
-    return found | ({function} if function else set())
+    return heads | ({function} if function else set())
 
 
 def _operand(piece: Piece) -> str:
@@ -165,8 +165,8 @@ def _at(node: Node, show: Show, place: str) -> str:
 
 def _index(node: Node, show: Show) -> Piece:
     v = arguments_of(node)
-    places = ", ".join(":" if i is None else str(show(i)) for i in v["indices"])
-    return f"{show(v['self'])}[{places}]"
+    indices = ", ".join(":" if i is None else str(show(i)) for i in v["indices"])
+    return f"{show(v['self'])}[{indices}]"
 
 
 def _attribute(text: str) -> Callable[[Node, Show], Piece]:

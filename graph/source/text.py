@@ -62,9 +62,9 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     where the graph holds what can't be written, or has nested inputs. `module` stays as it is.
     """
     nodes = needed(list(module.graph.nodes))
-    held = _tensors(module, nodes)
-    modules, layers = modules_of(nodes, held)
-    root = tree(_outside(_in_order(modules, nodes)), _outside(held))
+    tensors = _tensors(module, nodes)
+    modules, layers = modules_of(nodes, tensors)
+    root = tree(_outside(_in_order(modules, nodes)), _outside(tensors))
     inputs, outputs = _signature(module, nodes)
     body = Forward(nodes, layers, root).lines(inputs, outputs)
     init = [f"{INDENT}super().__init__()", *init_lines(root, INDENT)]
@@ -83,21 +83,21 @@ def source_of(module: GraphModule, title: str, weights: str = "model.safetensors
     text = "\n\n".join([head, *groups, model, LOAD])
     frame = HEAD.format(title="", inputs="", functional=used, weights=weights)
     empty = "class Model(nn.Module):\n    pass\n"
-    reach = [outside(name) for name in (*modules, *held) if _is_reached(name, modules)]
+    reach = [outside(name) for name in (*modules, *tensors) if _is_reached(name, modules)]
     Grammar.of(nodes, ["self.training", *(reached(root, name) for name in reach)]).check(
         text, "\n\n".join([frame, *groups, empty, LOAD])
     )
-    return SourceText(text, _outside(held | _counters(modules, module)))
+    return SourceText(text, _outside(tensors | _counters(modules, module)))
 
 
 def _outside(named: Mapping[str, T]) -> dict[str, T]:
     """Under the user's names: a class may hold any. Raises EditError for two that are one."""
-    found: dict[str, T] = {}
+    renamed: dict[str, T] = {}
     for name, value in named.items():
-        if (own := outside(name)) in found:
+        if (own := outside(name)) in renamed:
             raise EditError(f"the graph holds `{own}` under two names")
-        found[own] = value
-    return found
+        renamed[own] = value
+    return renamed
 
 
 def _is_reached(name: str, modules: Mapping[str, str]) -> bool:
@@ -125,18 +125,18 @@ def _counters(modules: Mapping[str, str], module: GraphModule) -> dict[str, Tens
 
 def _signature(module: GraphModule, nodes: list[Node]) -> tuple[dict[Node, str], object]:
     """Placeholders with their names, and the outputs in the structure the caller sees."""
-    places = [n for n in nodes if n.op == "placeholder"]
+    inputs = [n for n in nodes if n.op == "placeholder"]
     outputs = module.graph.output_node().args[0]
     codegen = module.graph._codegen
     if not isinstance(codegen, _PyTreeCodeGen):
-        return {n: parameter_name(str(n.target)) for n in places}, outputs
+        return {n: parameter_name(str(n.target)) for n in inputs}, outputs
     info = codegen.pytree_info
-    if len(info.orig_args) != len(places) or info.in_spec.num_leaves != len(places):
+    if len(info.orig_args) != len(inputs) or info.in_spec.num_leaves != len(inputs):
         raise EditError("its inputs are nested, which a plain signature can't say")
     leaves = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     if info.out_spec is not None:
         outputs = pytree.tree_unflatten(leaves, info.out_spec)
-    return {n: parameter_name(a) for n, a in zip(places, info.orig_args, strict=True)}, outputs
+    return {n: parameter_name(a) for n, a in zip(inputs, info.orig_args, strict=True)}, outputs
 
 
 def _described(node: Node) -> str:

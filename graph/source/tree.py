@@ -75,13 +75,13 @@ def _sort(branch: Branch) -> None:
 def _empty(tensor: Tensor) -> Call:
     sizes = [str(n) for n in tensor.shape] or ["()"]
     dtype = str(tensor.dtype)
-    made = call_piece(
+    empty = call_piece(
         "torch.empty", sizes + ([] if dtype == "torch.float32" else [f"dtype={dtype}"])
     )
     if not isinstance(tensor, nn.Parameter):
-        return made
+        return empty
     frozen = [] if tensor.is_floating_point() else ["requires_grad=False"]
-    return call_piece("nn.Parameter", [made, *frozen])
+    return call_piece("nn.Parameter", [empty, *frozen])
 
 
 def plain_name(name: str) -> bool:
@@ -108,17 +108,21 @@ def reached(root: Branch, name: str) -> str:
     return text
 
 
-def made(branch: Branch) -> Piece:
+def expression(branch: Branch) -> Piece:
     """The expression that makes a branch."""
     if branch.make is not None:
         return branch.make
     if branch.style == "list":
-        return call_piece("nn.ModuleList", [listed(made(m) for m in branch.members.values())])
+        return call_piece("nn.ModuleList", [listed(expression(m) for m in branch.members.values())])
     if branch.style == "tensors":
-        return call_piece("nn.ParameterList", [listed(made(m) for m in branch.members.values())])
+        return call_piece(
+            "nn.ParameterList", [listed(expression(m) for m in branch.members.values())]
+        )
     if all(plain_name(name) for name in branch.members):
-        return call_piece("Group", [prefixed(f"{n}=", made(m)) for n, m in branch.members.items()])
-    items = [prefixed(f"{string_literal(n)}: ", made(m)) for n, m in branch.members.items()]
+        return call_piece(
+            "Group", [prefixed(f"{n}=", expression(m)) for n, m in branch.members.items()]
+        )
+    items = [prefixed(f"{string_literal(n)}: ", expression(m)) for n, m in branch.members.items()]
     entries = Call("{", tuple(items), "}")
     return call_piece("nn.ModuleDict", [entries]) if branch.style == "dict" else Call(
         "Group(**{", entries.items, "})"
@@ -131,16 +135,16 @@ def init_lines(root: Branch, indent: str) -> list[str]:
     for name, member in root.members.items():
         text = string_literal(name)
         if member.kind == "buffer":
-            piece: Piece = call_piece("self.register_buffer", [text, made(member)])
+            piece: Piece = call_piece("self.register_buffer", [text, expression(member)])
         elif plain_name(name):
-            piece = prefixed(f"self.{name} = ", made(member))
+            piece = prefixed(f"self.{name} = ", expression(member))
         elif member.kind == "module":
-            piece = call_piece("self.add_module", [text, made(member)])
+            piece = call_piece("self.add_module", [text, expression(member)])
         else:
-            piece = call_piece("self.register_parameter", [text, made(member)])
+            piece = call_piece("self.register_parameter", [text, expression(member)])
         written += lines(piece, indent)
     return written
 
 
 def uses_groups(root: Branch) -> bool:
-    return any("Group(" in str(made(member)) for member in root.members.values())
+    return any("Group(" in str(expression(member)) for member in root.members.values())

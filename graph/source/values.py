@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
@@ -12,11 +12,12 @@ from ...core.errors import EditError
 from .layout import Piece, listed
 from .literals import literal
 
-Show = Callable[[Any], Piece]
+Show = Callable[[object], Piece]
+Arguments: TypeAlias = dict[str, Any]  # of an operator, by the schema's names
 DEVICE = "device"
 
 
-def value_text(value: Any, name: Callable[[Node], str]) -> Piece:
+def value_text(value: object, name: Callable[[Node], str]) -> Piece:
     """`value` as it is written; `name` gives the expression for a node.
 
     Devices are written as that of the first input, so that the model can be moved.
@@ -28,12 +29,12 @@ def value_text(value: Any, name: Callable[[Node], str]) -> Piece:
     return DEVICE if isinstance(value, torch.device) else literal(value)
 
 
-def single(value: Any) -> Any:
+def single(value: object) -> object:
     """[3, 3] as 3, for sizes that hold for every axis; all else as it is."""
-    whole = isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, str)
-    if whole and all(isinstance(v, int) and v == value[0] for v in value):
-        return value[0]
-    return value
+    if not isinstance(value, Sequence) or isinstance(value, str) or not len(value):
+        return value
+    alike = all(isinstance(v, int) and v == value[0] for v in value)
+    return value[0] if alike else value
 
 
 def keywords(node: Node, show: Show, without: Collection[str] = ()) -> list[str]:
@@ -44,10 +45,10 @@ def keywords(node: Node, show: Show, without: Collection[str] = ()) -> list[str]
     return [f"{k}={show(v)}" for k, v in node.kwargs.items() if k not in without]
 
 
-def arguments_of(node: Node) -> dict[str, Any]:
+def arguments_of(node: Node) -> Arguments:
     """All arguments of an operator by the schema's names, defaults filled in."""
     schema = node.target._schema  # type: ignore[union-attr]
-    values: dict[str, Any] = {}
+    values: Arguments = {}
     for place, argument in enumerate(schema.arguments):
         default = argument.default_value if argument.has_default_value() else None
         positional = place < len(node.args)

@@ -91,11 +91,11 @@ def test_a_package_made_here_loads_without_compiling_and_gives_the_same(tmp_path
     module = capture(net(), ONE)
     package = aoti.build_package(module, ONE)
     trust(package)
-    made = modelspeed.load(save(tmp_path / "fast", package))
-    assert isinstance(running(made), ShapeGuarded)
-    running(made).usual = None
+    loaded = modelspeed.load(save(tmp_path / "fast", package))
+    assert isinstance(running(loaded), ShapeGuarded)
+    running(loaded).usual = None
     x = torch.randn(1, 3)
-    torch.testing.assert_close(made(x), module(x))
+    torch.testing.assert_close(loaded(x), module(x))
     with pytest.warns(MachineWarning, match="does not reproduce the stored sample"):
         other = loaded(save(tmp_path / "other", package, model=net(bias=9.0)))
     assert isinstance(other, Bare)

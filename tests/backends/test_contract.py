@@ -49,8 +49,8 @@ def blob(name):
 def prepared(name):
     """Once per name, with two threads; and the thread count after it."""
     torch.set_num_threads(2)
-    made = registry.prepare(graph(), ONE, name)
-    return made, torch.get_num_threads()
+    runnable = registry.prepare(graph(), ONE, name)
+    return runnable, torch.get_num_threads()
 
 
 def needs_compiler(name):
@@ -59,12 +59,12 @@ def needs_compiler(name):
         pytest.skip(f"`{name}` {reason}")
 
 
-def same(made, batches=BATCHES, module=None):
+def same(runnable, batches=BATCHES, module=None):
     module = module or graph()
     for inputs in batches:
         with torch.inference_mode():
-            wanted, found = inputs.call(module), [inputs.call(made) for _ in range(2)]
-        for answer in found:
+            wanted, answers = inputs.call(module), [inputs.call(runnable) for _ in range(2)]
+        for answer in answers:
             torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -95,13 +95,13 @@ def test_a_user_can_ask_for_what_the_registry_offers_and_for_nothing_else():
 
 def test_every_back_end_in_the_folder_is_a_row():
     folder = Path(registry.__file__).parent
-    found = {
+    classes = {
         node.name
         for path in folder.glob("*.py") if path.stem != "protocol"
         for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
         if {"lacks", "prepare"} & {f.name for f in node.body if isinstance(f, ast.FunctionDef)}
     }  # fmt: skip
-    assert found == {type(b).__name__ for b in BACKENDS}
+    assert classes == {type(b).__name__ for b in BACKENDS}
 
 
 @ROWS
@@ -109,9 +109,9 @@ def test_every_back_end_in_the_folder_is_a_row():
 def test_names_worth_timing_are_names_of_the_row(backend, shape):
     model = pico.net([]) if len(shape) == 4 else nn.Linear(4, 4).eval()
     inputs = Inputs.of((torch.ones(shape),))
-    found = backend.names(capture(model, tuple(inputs)), inputs)
-    assert set(found) <= set(backend.known) and len(set(found)) == len(found)
-    assert found or backend.lacks("cpu")
+    names = backend.names(capture(model, tuple(inputs)), inputs)
+    assert set(names) <= set(backend.known) and len(set(names)) == len(names)
+    assert names or backend.lacks("cpu")
 
 
 # What runs
@@ -128,18 +128,18 @@ def test_prepared_gives_the_same_twice_and_for_another_batch(name):
 
 @EVERY_NAME
 def test_the_graph_of_a_name_is_a_copy_that_gives_the_same(name):
-    made = registry.lowered(graph(), ONE, name)
-    assert made is not graph()
-    same(made)
+    runnable = registry.lowered(graph(), ONE, name)
+    assert runnable is not graph()
+    same(runnable)
 
 
 @EVERY_NAME
 def test_threads_stay_as_they_were_and_one_is_enough(name):
     needs_compiler(name)
-    made, after = prepared(name)
+    runnable, after = prepared(name)
     assert after == 2
     torch.set_num_threads(1)
-    same(made, BATCHES[:1])
+    same(runnable, BATCHES[:1])
     assert torch.get_num_threads() == 1
 
 
@@ -149,14 +149,14 @@ def test_the_blob_gives_the_same_and_quick_ones_have_none(name, monkeypatch):
         assert blob(name) is None
         return
     needs_compiler(name)
-    held = blob(name)
-    assert isinstance(held, bytes) and held
+    compiled = blob(name)
+    assert isinstance(compiled, bytes) and compiled
     # It runs where nothing can be compiled.
     monkeypatch.setattr(type(backend_of(name)), "lacks", lambda self, device: "needs a compiler")
-    same(registry.prepare(graph(), ONE, name, held))
+    same(registry.prepare(graph(), ONE, name, compiled))
     # Its weights are in it: beside another net's graph it still gives what it was made from.
     other = capture(pico.net(["residual", "depthwise"], seed=5), tuple(ONE))
-    same(registry.prepare(other, ONE, name, held), BATCHES[:2])
+    same(registry.prepare(other, ONE, name, compiled), BATCHES[:2])
 
 
 # What fails
@@ -165,8 +165,8 @@ def test_the_blob_gives_the_same_and_quick_ones_have_none(name, monkeypatch):
 @EVERY_NAME
 def test_a_kernel_that_refuses_is_a_sentence_and_never_an_error_of_its_own(name):
     two_channels = Inputs.of((torch.ones(1, 2, 12, 12),))
-    found = registry.ready(graph(), two_channels, name)
-    assert isinstance(found, str) and found and "\n" not in found
+    reason = registry.ready(graph(), two_channels, name)
+    assert isinstance(reason, str) and reason and "\n" not in reason
     with pytest.raises(MeasureError):
         agreeing(graph(), two_channels, name, plain_outputs(graph(), (ONE,)))
 
@@ -180,9 +180,9 @@ def test_whatever_a_back_end_raises_the_plain_graph_runs(backend, kind, monkeypa
     if backend.name != PLAIN:  # there is nothing behind the plain graph
         monkeypatch.setattr(type(backend), "prepare", fails)
         said = []
-        name, made = registry.first_ready(graph(), ONE, (backend.name,), said.append)
+        name, runnable = registry.first_ready(graph(), ONE, (backend.name,), said.append)
         assert name == PLAIN and "no kernel for this" in said[0] and "trace" not in said[0]
-        same(made)
+        same(runnable)
     monkeypatch.setattr(type(backend), "prepare", fails)
     with pytest.raises(MeasureError, match="no kernel for this"):
         agreeing(graph(), ONE, backend.name, plain_outputs(graph(), (ONE,)))
@@ -239,15 +239,15 @@ def test_an_artifact_for_what_is_missing_here_still_runs(backend, bare):
 
 
 def test_a_search_times_no_name_that_compiles_and_plain_stands_apart():
-    found = registry.candidate_names(graph(), ONE)
-    assert found and PLAIN not in found
-    assert not any(registry.is_compiled(name) for name in found)
+    names = registry.candidate_names(graph(), ONE)
+    assert names and PLAIN not in names
+    assert not any(registry.is_compiled(name) for name in names)
     assert registry.is_compiled("inductor") and registry.COMPILED == ("inductor",)
 
 
 def test_the_furthest_lowering_is_the_last_packed_one_that_runs(monkeypatch):
-    found = registry.candidate_names(graph(), ONE)
-    packed = [n for n in found if n in backend_of(n).packed]
+    names = registry.candidate_names(graph(), ONE)
+    packed = [n for n in names if n in backend_of(n).packed]
     assert registry.furthest_lowering(graph(), ONE) == (packed[-1] if packed else None)
     lowered = type(backend_of(DEFAULT_RUNTIME))
     monkeypatch.setattr(lowered, "packed", ())

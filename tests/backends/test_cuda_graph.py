@@ -44,13 +44,13 @@ def taken(monkeypatch):
         if len(flat[0]) == 5:
             raise MeasureError("CUDA can't record this model as one graph")
         memory = [x.clone() for x in flat]
-        held = [x.clone() for x in leaves(usual(*memory))]
+        outputs = [x.clone() for x in leaves(usual(*memory))]
 
         def replay():
-            for mine, value in zip(held, leaves(usual(*memory)), strict=True):
+            for mine, value in zip(outputs, leaves(usual(*memory)), strict=True):
                 mine.copy_(value)
 
-        return Recording(replay, memory, held)
+        return Recording(replay, memory, outputs)
 
     monkeypatch.setattr(cuda_graph, "record", record)
     return shapes
@@ -58,15 +58,15 @@ def taken(monkeypatch):
 
 def test_every_shape_is_recorded_once_and_outputs_are_the_callers_own(taken):
     module = capture(Keyed().eval(), given())
-    made = recorded(clone(module), module, given())
+    runnable = recorded(clone(module), module, given())
     pairs = []
     for rows, mode in ((1, torch.inference_mode), (3, torch.inference_mode), (1, torch.no_grad)):
         with mode():
             inputs = given(rows)
-            pairs.append((inputs.call(made), inputs.call(module)))
-    for found, wanted in pairs:  # compared at the end: a later call may not have changed them
-        assert found.keys() == wanted.keys()
-        torch.testing.assert_close(leaves(found), leaves(wanted))
+            pairs.append((inputs.call(runnable), inputs.call(module)))
+    for answer, wanted in pairs:  # compared at the end: a later call may not have changed them
+        assert answer.keys() == wanted.keys()
+        torch.testing.assert_close(leaves(answer), leaves(wanted))
     assert [len(shape) and shape[0] for shape in taken] == [1, 3]
     assert not pairs[-1][0]["y"].requires_grad
 
@@ -76,23 +76,23 @@ def test_what_is_not_recorded_runs_as_usual(taken):
     with pytest.raises(MeasureError, match="can't record"):
         recorded(clone(module), module, given(5))
     taken.clear()
-    made = recorded(clone(module), module, given())
+    runnable = recorded(clone(module), module, given())
     with torch.no_grad():
         for rows in (5, 5, *range(10, 10 + MOST)):
             inputs = given(rows)
-            torch.testing.assert_close(leaves(inputs.call(made)), leaves(inputs.call(module)))
+            torch.testing.assert_close(leaves(inputs.call(runnable)), leaves(inputs.call(module)))
     assert len(taken) == MOST and taken.count((5, 4)) == 1
-    assert made.pick([x.to("meta") for x in given()]) is None
+    assert runnable.pick([x.to("meta") for x in given()]) is None
 
 
 def test_moved_or_cast_weights_are_recorded_anew(taken):
     module = capture(pico.net(["residual"]), (pico.images(1),))
-    made = recorded(clone(module), module, Inputs((pico.images(1),)))
-    assert set(made.double().usual.state_dict()) == set(module.state_dict())
+    runnable = recorded(clone(module), module, Inputs((pico.images(1),)))
+    assert set(runnable.double().usual.state_dict()) == set(module.state_dict())
     x = pico.images(1).double()
-    assert made(x).dtype == made(x).dtype == torch.float64 and len(taken) == 2
-    made.to("cpu")
-    assert made(x).dtype == torch.float64 and len(taken) == 3
+    assert runnable(x).dtype == runnable(x).dtype == torch.float64 and len(taken) == 2
+    runnable.to("cpu")
+    assert runnable(x).dtype == torch.float64 and len(taken) == 3
 
 
 def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
@@ -100,8 +100,8 @@ def test_only_a_gpu_has_them_and_an_artifact_made_for_one_runs_elsewhere():
     assert not set(LOWERINGS) & set(runtimes.candidate_names(module, Inputs((pico.images(1),))))
     with FakeTensorMode():
         shown = Inputs((torch.empty(1, 1, 12, 12, device="cuda"),))
-        found = runtimes.candidate_names(module, shown)
-    assert found == ("folded", "channels_last", *LOWERINGS)
+        names = runtimes.candidate_names(module, shown)
+    assert names == ("folded", "channels_last", *LOWERINGS)
     ready = runtimes.prepare(module, Inputs((pico.images(1),)), "cuda_graph")
     assert torch.equal(ready(pico.images(2)), module(pico.images(2)))
 
@@ -110,9 +110,9 @@ def test_a_program_is_moved_with_the_constants_that_it_makes():
     program = export_program(Keyed().eval(), given())
     assert moved(program, "cpu") is program
     assert "device(type='cpu')" in module_of(program).code
-    made = module_of(moved(program, "meta"))
-    assert "'cpu'" not in made.code and {p.device.type for p in made.parameters()} == {"meta"}
-    assert made(*(x.to("meta") for x in given().args), mask=given().kwargs["mask"].to("meta"))
+    program = module_of(moved(program, "meta"))
+    assert "'cpu'" not in program.code and {p.device.type for p in program.parameters()} == {"meta"}
+    assert program(*(x.to("meta") for x in given().args), mask=given().kwargs["mask"].to("meta"))
 
 
 @pytest.mark.parametrize("kind", [MeasureError, RuntimeError, AssertionError, KeyError])
@@ -143,15 +143,15 @@ def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, k
 def test_on_a_gpu_recordings_give_the_same_for_every_batch(name):
     inputs = Inputs((pico.images(1).cuda(),))
     module = capture(pico.net(["residual", "depthwise"]).cuda(), inputs)
-    made = runtimes.prepare(module, inputs, name)
+    runnable = runtimes.prepare(module, inputs, name)
     with torch.inference_mode():
         first, again = pico.images(1).cuda(), pico.images(1).cuda() + 1
-        found = [made(first), made(again), made(pico.images(3).cuda())]
+        answers = [runnable(first), runnable(again), runnable(pico.images(3).cuda())]
         wanted = [module(first), module(again), module(pico.images(3).cuda())]
-    for mine, right in zip(found, wanted, strict=True):
+    for mine, right in zip(answers, wanted, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-2, atol=1e-3)
     with pytest.raises(RuntimeError):
-        made(pico.images(1))
+        runnable(pico.images(1))
 
 
 @gpu

@@ -42,17 +42,17 @@ def made(tmp_path_factory):
 def measured(made, monkeypatch):
     """Sets what each go measures, in ms; the last one is repeated."""
     monkeypatch.chdir(made)
-    state = {"goes": [1.0], "count": 0}
+    state = {"runs": [1.0], "count": 0}
 
     def measure(run, *, percentile, **_):
         run()
-        ms = state["goes"][min(state["count"], len(state["goes"]) - 1)]
+        ms = state["runs"][min(state["count"], len(state["runs"]) - 1)]
         state["count"] += 1
         samples = tuple(ms * (1 + 0.0001 * (i % 5)) for i in range(50))
         return Latency(percentile, ms, ms, ms, samples)
 
-    def set_to(*goes):
-        state.update(goes=list(goes), count=0)
+    def set_to(*runs):
+        state.update(runs=list(runs), count=0)
         return state
 
     monkeypatch.setattr(checking, "measure", measure)
@@ -106,9 +106,9 @@ def stored(made, tmp_path, ms, **machine):
 
 
 def test_a_regression_is_what_repeated_measurements_do_not_explain(measured, made, tmp_path):
-    goes = (1.0, 1.01, 0.99, 1.0, 1.005)
+    runs = (1.0, 1.01, 0.99, 1.0, 1.005)
     for before, code, outcome in ((0.7, 3, "failed"), (0.99, 0, "passed"), (1.4, 0, "passed")):
-        measured(*goes)
+        measured(*runs)
         path = stored(made, tmp_path, before)
         found = run("check", "fast", "--target-ms", "9", "--against", path, "--json")
         assert (found[0], outcomes(found[1])["regression"]) == (code, outcome), before

@@ -38,9 +38,9 @@ def test_the_panels_of_help_stand_in_one_order(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     for command in COMMANDS:
         text = CliRunner().invoke(app, [command, "--help"]).stdout
-        places = [text.find(f"─ {panel} ─") for panel in f.PANELS]
-        places = [place for place in places if place >= 0]
-        assert places and places == sorted(places), command
+        positions = [text.find(f"─ {panel} ─") for panel in f.PANELS]
+        positions = [at for at in positions if at >= 0]
+        assert positions and positions == sorted(positions), command
 
 
 def test_a_command_has_the_defaults_of_the_dataclass_and_a_batch_has_none():

@@ -34,8 +34,8 @@ def test_flips_mirror_whole_images_and_some_of_them():
 
 def test_shifts_move_images_up_to_so_far_and_repeat_the_border():
     first, _ = passes(shift=1)
-    places = [tuple((row[0] == 15.0).nonzero()[0].tolist()) for row in first]  # (2, 2) at rest
-    assert {y for y, _ in places} == {x for _, x in places} == {1, 2, 3}
+    positions = [tuple((row[0] == 15.0).nonzero()[0].tolist()) for row in first]  # (2, 2) at rest
+    assert {y for y, _ in positions} == {x for _, x in positions} == {1, 2, 3}
     assert torch.equal(first[:, 0], first[:, 1]) and first.shape == IMAGES.shape
     assert first.min() == 1.0 and first.max() == 36.0
 

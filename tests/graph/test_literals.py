@@ -81,7 +81,7 @@ def test_a_net_with_texts_is_written_as_it_was():
     assert 'padding="same"' in assert_same(net(), Inputs((IMAGES,))).text
 
 
-def places():
+def argument_positions():
     return [
         (i, key)
         for i, node in enumerate(net().graph.nodes)
@@ -92,7 +92,7 @@ def places():
 
 @pytest.mark.parametrize("evil", [EVIL, CALL, "x\n    import os", Shout(), [CALL], ["a", EVIL]])
 def test_an_argument_that_is_code_stays_a_text_or_is_refused(evil):
-    for index, key in places():
+    for index, key in argument_positions():
         module = net()
         node = list(module.graph.nodes)[index]
         if isinstance(key, int):
@@ -104,7 +104,7 @@ def test_an_argument_that_is_code_stays_a_text_or_is_refused(evil):
 
 @pytest.mark.parametrize("name", ["x=1), print('MARKER'", "__class__", "a-b"])
 def test_a_keyword_that_is_code_is_refused(name):
-    for index in {i for i, _ in places()}:
+    for index in {i for i, _ in argument_positions()}:
         module = net()
         node = list(module.graph.nodes)[index]
         node.kwargs = {**node.kwargs, name: 1}

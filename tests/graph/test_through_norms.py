@@ -51,7 +51,7 @@ def test_layer_norms_hold_the_width_fast_unless_asked():
     module = capture(PreNorm(), tokens())
     names = {g.name for g in analyze(module).prunable}
     assert names == {"qkv", "up"}
-    group = residual(analyze(module, through_norms=True))
+    group = residual(analyze(module, prune_normalized_dims=True))
     assert group.size == WIDTH
     assert {m.param for m in group.members} >= {
         "cls",
@@ -66,7 +66,7 @@ def test_layer_norms_hold_the_width_fast_unless_asked():
 def test_a_narrower_residual_stream_equals_the_class_built_narrower(drop):
     torch.manual_seed(0)
     module = capture(PreNorm(), tokens())
-    analysis = analyze(module, through_norms=True)
+    analysis = analyze(module, prune_normalized_dims=True)
     made = pruned(module, analysis, {residual(analysis).name: drop})
     narrow = PreNorm(WIDTH - len(drop)).eval()
     narrow.load_state_dict(made.state_dict())
@@ -88,7 +88,7 @@ def test_a_hugging_face_llama_is_narrowed_through_its_written_out_norm():
     ids = {"input_ids": torch.arange(12).reshape(2, 6)}
     module = capture(llama(32), ids)
     assert not any(g.size == 32 and len(g.members) > 9 for g in analyze(module).prunable)
-    analysis = analyze(module, through_norms=True)
+    analysis = analyze(module, prune_normalized_dims=True)
     made = pruned(module, analysis, {residual(analysis).name: range(0, 32, 4)})
     narrow = llama(24)
     narrow.load_state_dict(made.state_dict(), strict=False)

@@ -24,6 +24,9 @@ class Clock:
     def now(self):
         return self.seconds
 
+    def sleep(self, seconds):
+        self.seconds += seconds
+
     def load(self):
         return Load(self.seconds, 0.0, 2.0 * self.seconds if self.busy else 0.0, 2)
 
@@ -41,31 +44,31 @@ def examined(tmp_path, clock=None, **files):
     return examine(1.0, clock or Clock(), cpu=tmp_path, cgroup=tmp_path)
 
 
-def states(found):
-    return {f.what: f.state for f in found.findings}
+def states(examination):
+    return {f.what: f.state for f in examination.findings}
 
 
 def test_a_quiet_machine_is_good_and_what_is_not_visible_is_said(tmp_path):
-    found = examined(tmp_path)
-    rows = states(found)
+    examination = examined(tmp_path)
+    rows = states(examination)
     assert rows["threads"] == rows["noise floor"] == rows["other programs"] == "good"
-    assert rows["frequency governor"] == "good" and found.floor == 0.0
+    assert rows["frequency governor"] == "good" and examination.floor == 0.0
     assert not {"turbo", "CPU quota", "hyper-threading"} & set(rows)
-    assert from_json(Examination, to_json(found), "examination") == found
+    assert from_json(Examination, to_json(examination), "examination") == examination
 
 
 def test_each_thing_that_disturbs_is_found_with_what_helps(tmp_path):
     torch.set_num_threads(2)
     (tmp_path / "cpu.max").write_text("100000 100000\n")
-    found = examined(
+    examination = examined(
         tmp_path, Clock(busy=True), cpu0__cpufreq__scaling_governor="powersave\n",
         intel_pstate__no_turbo="0\n", smt__active="1\n",
     )  # fmt: skip
-    rows = states(found)
+    rows = states(examination)
     assert rows["CPU quota"] == rows["other programs"] == "bad"
     assert rows["frequency governor"] == rows["turbo"] == rows["hyper-threading"] == "watch"
-    assert all(f.remedy for f in found.findings if f.state != "good")
-    remedy = next(f.remedy for f in found.findings if f.what == "CPU quota")
+    assert all(f.remedy for f in examination.findings if f.state != "good")
+    remedy = next(f.remedy for f in examination.findings if f.what == "CPU quota")
     assert "`--threads 1`" in remedy
 
 

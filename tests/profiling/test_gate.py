@@ -44,18 +44,18 @@ def gate(tmp_path, monkeypatch):
 @pytest.fixture
 def start(gate):
     """Start a program as a group of its own, enrolled; all are ended afterwards."""
-    made = []
+    started = []
 
     def begin(code):
         child = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
-        made.append((child, Enrolment(gate, child.pid)))
-        return made[-1]
+        started.append((child, Enrolment(gate, child.pid)))
+        return started[-1]
 
     yield begin
-    for child, enrolled in made:
+    for child, enrolled in started:
         child.kill()
         child.communicate()
         enrolled.close()
@@ -107,6 +107,9 @@ class Watching:
 
     def now(self):
         return self.seconds
+
+    def sleep(self, seconds):
+        self.seconds += seconds
 
     def load(self):
         return None

@@ -15,14 +15,14 @@ def session(chance, ms, drift, count=200):
     return [level * (1 + abs(chance.gauss(0, 0.01))) for _ in range(count)]
 
 
-def findings(factor, drift, goes=5, trials=100):
-    found = []
+def findings(factor, drift, runs=5, trials=100):
+    results = []
     for seed in range(trials):
         chance = random.Random(seed)
         stored = session(chance, 2.0, drift)
-        now = [session(chance, 2.0 * factor, drift) for _ in range(goes)]
-        found.append(against(stored, now, 50.0)[0].finding)
-    return found
+        now = [session(chance, 2.0 * factor, drift) for _ in range(runs)]
+        results.append(against(stored, now, 50.0)[0].finding)
+    return results
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.03, 0.1])
@@ -41,12 +41,12 @@ def test_a_change_within_the_drift_is_not_claimed():
 
 def test_what_is_stated_is_stored_by_now_with_the_margin_of_today():
     stored, now = [1.0] * 50, [[2.0] * 50, [2.02] * 50, [1.98] * 50]
-    found, margin = against(stored, now, 50.0)
-    assert found.speedup == pytest.approx(0.5) and found.finding == "slower"
-    assert found.low < 0.5 < found.high < 1.0 and 0.05 < margin < 0.2
+    change, margin = against(stored, now, 50.0)
+    assert change.speedup == pytest.approx(0.5) and change.finding == "slower"
+    assert change.low < 0.5 < change.high < 1.0 and 0.05 < margin < 0.2
 
 
-def test_two_goes_or_too_few_samples_are_refused():
+def test_two_runs_or_too_few_samples_are_refused():
     with pytest.raises(MeasureError, match="at least 3"):
         against([1.0] * 50, [[1.0] * 50] * 2, 50.0)
     with pytest.raises(MeasureError, match="samples"):

@@ -57,12 +57,12 @@ def test_the_interval_holds_the_true_percentile_in_95_percent_of_cases(
     p: float, true: float
 ) -> None:
     chance = random.Random(0)
-    held = 0
+    covered = 0
     for _ in range(400):
         value, low, high = percentile_interval([chance.random() for _ in range(150)], p)
         assert low <= value <= high
-        held += low <= true <= high
-    assert 370 <= held < 400
+        covered += low <= true <= high
+    assert 370 <= covered < 400
 
 
 @pytest.mark.parametrize(("degrees", "t"), [(1, 63.657), (4, 4.604), (29, 2.756), (60, 2.660)])
@@ -106,8 +106,8 @@ def test_rows_of_different_length_are_compared() -> None:
 def test_a_verdict_needs_the_whole_interval_on_one_side(
     target: float | None, expected: str
 ) -> None:
-    found = Comparison(2.0, 1.9, 2.1, "faster")
-    assert verdict(Target(ms=target), Latency(50, 5.0, 4.9, 5.05), found) == expected
+    comparison = Comparison(2.0, 1.9, 2.1, "faster")
+    assert verdict(Target(ms=target), Latency(50, 5.0, 4.9, 5.05), comparison) == expected
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(
 def test_a_wanted_speed_up_is_judged_by_the_interval_of_the_ratio(
     wanted: float, expected: str
 ) -> None:
-    found = Comparison(2.0, 1.9, 2.1, "faster")
-    assert verdict(Target(speedup=wanted), Latency(50, 5.0, 4.9, 5.05), found) == expected
+    comparison = Comparison(2.0, 1.9, 2.1, "faster")
+    assert verdict(Target(speedup=wanted), Latency(50, 5.0, 4.9, 5.05), comparison) == expected
 
 
 def test_the_paired_ratio_ignores_the_smaller_part_of_a_run_in_another_state() -> None:

@@ -8,8 +8,11 @@ from itertools import pairwise
 import pytest
 import torch
 from modelspeed.core.errors import MeasureError
+from modelspeed.profiling import warm_up
+from modelspeed.profiling.clocks import WallClock, clock_for
 from modelspeed.profiling.notices import CODES, Load
-from modelspeed.profiling.timer import WallClock, clock_for, measure, measure_interleaved
+from modelspeed.profiling.patience import Patience
+from modelspeed.profiling.timer import measure, measure_interleaved
 
 
 class FakeClock:
@@ -18,6 +21,7 @@ class FakeClock:
     def __init__(self, loads: list[Load] | None = None) -> None:
         self.seconds = 0.0
         self.loads = loads or []
+        self.pauses: list[float] = []
 
     def time(self, run: Callable[[], object]) -> float:
         ms = float(run())  # type: ignore[arg-type]
@@ -30,6 +34,10 @@ class FakeClock:
     def load(self) -> Load | None:
         return self.loads.pop(0) if self.loads else None
 
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.seconds += seconds
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
@@ -37,9 +45,9 @@ def one_thread() -> None:
 
 
 def codes(latency: object) -> set[str]:
-    found = {n.code for n in latency.notices}  # type: ignore[attr-defined]
-    assert found <= set(CODES)
-    return found
+    seen = {n.code for n in latency.notices}  # type: ignore[attr-defined]
+    assert seen <= set(CODES)
+    return seen
 
 
 def test_a_steady_call_is_measured_exactly_and_briefly() -> None:
@@ -70,9 +78,16 @@ def test_a_model_that_never_stops_warming_up_is_called_cold() -> None:
 def test_noise_stops_at_the_time_bound_and_says_so() -> None:
     chance = random.Random(0)
     clock = FakeClock()
-    latency = measure(lambda: chance.choice([10.0, 20.0]), clock=clock, max_seconds=2.0)
+    latency = measure(lambda: chance.gauss(10.0, 0.6), clock=clock, max_seconds=2.0)
     assert {"noisy", "time_bound"} <= codes(latency)
     assert 2.0 <= clock.seconds < 3.0
+
+
+def test_a_machine_that_cannot_give_one_percent_is_not_asked_to_the_bound() -> None:
+    chance = random.Random(0)
+    clock = FakeClock()
+    latency = measure(lambda: chance.choice([10.0, 20.0]), clock=clock, max_seconds=8.0)
+    assert "noisy" in codes(latency) and clock.seconds < 4.0
 
 
 def test_moderate_noise_is_sampled_until_the_interval_is_within_one_percent() -> None:
@@ -150,7 +165,8 @@ def test_a_failing_call_leaves_garbage_collection_on() -> None:
 
 
 def test_other_work_on_the_machine_is_reported() -> None:
-    clock = FakeClock([Load(0.0, 0.0, 0.0, 2), Load(10.0, 10.0, 19.5, 2)])
+    idle = Load(0.0, 0.0, 0.0, 2)
+    clock = FakeClock([idle, idle, idle, Load(10.0, 10.0, 19.5, 2)])
     assert "cpu_contention" in codes(measure(lambda: 5.0, clock=clock))
 
 
@@ -159,3 +175,79 @@ def test_the_wall_clock_measures_forward() -> None:
     assert isinstance(clock, WallClock)
     assert clock.time(lambda: None) >= 0.0
     assert clock.now() <= clock.now()
+
+
+def crowded(seconds: float) -> Load:
+    """Others take all that two cores have."""
+    return Load(seconds, 0.0, 2.0 * seconds, 2)
+
+
+class BusyClock(FakeClock):
+    """Until `quiet_at` (s) others keep both cores busy, and a call takes 800 times as long."""
+
+    def __init__(self, quiet_at: float) -> None:
+        super().__init__()
+        self.quiet_at = quiet_at
+
+    def time(self, run: Callable[[], object]) -> float:
+        ms = float(run()) * (800.0 if self.seconds < self.quiet_at else 1.0)  # type: ignore[arg-type]
+        self.seconds += ms / 1e3
+        return ms
+
+    def load(self) -> Load:
+        return crowded(min(self.seconds, self.quiet_at) + 1e-6 * self.seconds)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> Patience:
+    patience = Patience(30.0)
+    monkeypatch.setattr(warm_up, "OF_THIS_PROCESS", patience)
+    monkeypatch.setattr(warm_up, "by_whom", lambda: "`make` (process 7) takes 98 % of a core")
+    return patience
+
+
+def test_it_waits_for_a_busy_machine(patient: Patience) -> None:
+    clock = BusyClock(quiet_at=50.0)
+    latency = measure(lambda: 5.0, clock=clock)
+    assert latency.value_ms == 5.0 and clock.pauses == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_machine_that_stays_too_busy_is_refused_by_name(patient: Patience) -> None:
+    clock = BusyClock(quiet_at=1e9)
+    with pytest.raises(MeasureError, match=r"too busy: `make` \(process 7\)") as found:
+        measure(lambda: 5.0, clock=clock)
+    assert sum(clock.pauses) <= 30.0 and "--batch" not in str(found.value)
+    assert "--threads" not in str(found.value), "there is one already"
+
+
+def test_the_budget_of_a_process_is_spent_once(patient: Patience) -> None:
+    for _ in range(2):
+        clock = BusyClock(quiet_at=1e9)
+        with pytest.raises(MeasureError, match="too busy"):
+            measure(lambda: 5.0, clock=clock)
+    assert sum(clock.pauses) < 4.0
+
+
+def test_calls_that_are_slow_but_countable_are_measured_on_a_busy_machine(
+    patient: Patience,
+) -> None:
+    """835 ms a call at batch 1, as two spinning threads had beside two busy processes."""
+    clock = BusyClock(quiet_at=1e9)
+    latency = measure(lambda: 835.0 / 800, clock=clock, max_seconds=2.0)
+    assert latency.value_ms == pytest.approx(835.0) and clock.pauses == []
+    assert "cpu_contention" in codes(latency)
+
+
+@pytest.mark.parametrize(
+    ("p", "batch", "advice"),
+    [
+        (50.0, 1, "allowed."),
+        (50.0, 8, "allowed. Use a smaller `--batch`."),
+        (99.0, 1, "allowed. Use `--percentile 50`."),
+        (99.0, 8, "allowed. Use a smaller `--batch` or `--percentile 50`."),
+    ],
+)
+def test_advice_is_only_what_can_help(p: float, batch: int, advice: str) -> None:
+    with pytest.raises(MeasureError) as found:
+        measure(lambda: 20_000.0, percentile=p, clock=FakeClock(), batch=batch)
+    assert str(found.value).endswith(advice)

@@ -39,24 +39,24 @@ def written(*texts):
 @QUICK
 @given(json_of(Record), json_of(Record))
 def test_any_record_that_is_read_is_shown_in_every_form(data, other):
-    found, second = accepted(data), accepted(other)
+    first, second = accepted(data), accepted(other)
     out = io.StringIO()
-    console.render(found, Console(file=out, width=200))
-    print_table(comparison_table(found, second), Console(file=out, width=200))
-    written(out.getvalue(), markdown.render(found), html.render(found), pareto.render(found))
-    assert record_json.loads(record_json.dumps(found)) == found
+    console.render(first, Console(file=out, width=200))
+    print_table(comparison_table(first, second), Console(file=out, width=200))
+    written(out.getvalue(), markdown.render(first), html.render(first), pareto.render(first))
+    assert record_json.loads(record_json.dumps(first)) == first
 
 
 @QUICK
 @given(json_of(Index))
 def test_any_index_that_is_read_is_shown_in_every_form(data):
-    found = accepted(data, Index)
-    written(batch_index.page(found), batch_index.markdown(found), batch_index.index_to_json(found))
+    shown = accepted(data, Index)
+    written(batch_index.page(shown), batch_index.markdown(shown), batch_index.index_to_json(shown))
 
 
 def test_a_name_that_no_file_can_hold_and_a_terminal_obeys_is_marked():
-    found = record(source="\ud800\x1b[31mx.pt")
-    for text in (markdown.render(found), html.render(found)):
+    shown = record(source="\ud800\x1b[31mx.pt")
+    for text in (markdown.render(shown), html.render(shown)):
         written(text)
         assert "��[31mx.pt" in text
 

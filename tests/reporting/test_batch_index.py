@@ -11,13 +11,13 @@ from sample_record import record
 
 
 def index():
-    made = record()
+    one = record()
     items = (
-        Item("a&b", "a.pt", "k", "met", seconds=12.0).measured(made),
+        Item("a&b", "a.pt", "k", "met", seconds=12.0).measured(one),
         Item("lost", "b.pt", "l", "killed", reason="<script>alert(1)</script> | x", code=-9),
-        Item("near", "c.pt", "m", "missed", code=3, reused=True).measured(made),
+        Item("near", "c.pt", "m", "missed", code=3, reused=True).measured(one),
     )
-    return Index("2026-11-24T00:00:00+00:00", "0.1.0", made.machine, items, 30.0)
+    return Index("2026-11-24T00:00:00+00:00", "0.1.0", one.machine, items, 30.0)
 
 
 def test_json_comes_back_as_it_was():

@@ -17,8 +17,8 @@ CASES = (
 
 
 def check():
-    made = record()
-    return Check("out", "2026-11-24", "0.1.0", made.machine, made.target, CASES, made.baseline)
+    one = record()
+    return Check("out", "2026-11-24", "0.1.0", one.machine, one.target, CASES, one.baseline)
 
 
 def test_json_comes_back_as_it_was():

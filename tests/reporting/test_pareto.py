@@ -26,9 +26,9 @@ def test_accuracies_on_other_data_are_not_compared():
 
 
 def test_all_that_was_tried_is_a_row():
-    found = record()
-    rows = list(csv.DictReader(io.StringIO(pareto.render(found))))
-    assert [r["label"] for r in rows] == [c.label for c in found.candidates]
+    shown = record()
+    rows = list(csv.DictReader(io.StringIO(pareto.render(shown))))
+    assert [r["label"] for r in rows] == [c.label for c in shown.candidates]
     assert {r["accuracy_on"] for r in rows} == {"held-out training data"}
     assert [r["on_front"] for r in rows] == ["True"] * 5
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from sample_record import latency, record
 
 
-def all_forms(found):
+def all_forms(shown):
     out = io.StringIO()
-    console.render(found, Console(file=out, width=200))
-    return [out.getvalue(), markdown.render(found), html.render(found)]
+    console.render(shown, Console(file=out, width=200))
+    return [out.getvalue(), markdown.render(shown), html.render(shown)]
 
 
 def test_every_form_shows_verdict_speed_steps_and_what_was_left_alone():
@@ -28,25 +28,25 @@ def test_every_form_shows_verdict_speed_steps_and_what_was_left_alone():
 
 
 def test_no_significant_change_and_unknown_accuracy_are_said_plainly():
-    found = record(
+    shown = record(
         speedup=Comparison(1.0, 0.99, 1.01, "no significant change"),
         quality=Quality("agreement", False, agreement=0.97),
     )
-    for text in all_forms(found):
+    for text in all_forms(shown):
         assert "no significant change" in text
         assert "unknown (no data); agreement with the original 97.00 %" in text
 
 
 def test_a_metric_that_is_no_fraction_is_no_percentage():
-    found = record(quality=Quality("mse", True, -0.5, -0.625, 0.97, 100))
-    for text in all_forms(found):
+    shown = record(quality=Quality("mse", True, -0.5, -0.625, 0.97, 100))
+    for text in all_forms(shown):
         assert "-0.5 -> -0.625 (drop 0.125, 100 examples)" in text.replace("&gt;", ">")
 
 
 def test_a_bare_profile_renders():
-    found = record(kind="profile", verdict="none", final=None, speedup=None, quality=None, steps=(),
+    shown = record(kind="profile", verdict="none", final=None, speedup=None, quality=None, steps=(),
                    candidates=(), layers_after=(), left_alone=(), notices=())  # fmt: skip
-    assert all("original" in text for text in all_forms(found))
+    assert all("original" in text for text in all_forms(shown))
 
 
 def test_a_record_survives_json_and_a_damaged_one_is_refused():

@@ -71,10 +71,10 @@ def test_without_data_no_block_goes_and_it_is_said_why():
 
 
 def test_a_block_knows_the_groups_that_live_in_it_alone():
-    found = depth(context(stack(Block, Block, Block)), max_share=0.7)
-    assert [d.inner for d in found.blocks] == [("1.up",), ("2.up",), ("3.up",)]
-    assert found.most == 2 and all(d.loss > 0 for d in found.blocks)
-    assert all(d.block.total in d.nodes and d.block.skip not in d.nodes for d in found.blocks)
+    droppable = depth(context(stack(Block, Block, Block)), max_share=0.7)
+    assert [d.inner for d in droppable.blocks] == [("1.up",), ("2.up",), ("3.up",)]
+    assert droppable.most == 2 and all(d.loss > 0 for d in droppable.blocks)
+    assert all(d.block.total in d.nodes and d.block.skip not in d.nodes for d in droppable.blocks)
 
 
 def test_of_nested_blocks_the_innermost_counts():

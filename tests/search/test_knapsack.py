@@ -40,10 +40,10 @@ def test_the_solver_finds_what_trying_everything_finds(seed, share):
     problem = random_problem(seed)
     low, high = problem.ms(problem.fastest()), problem.ms(problem.whole())
     budget = low + share * (high - low)
-    found = problem.solve(budget)
-    assert found is not None and found.ms <= budget + 1e-9
-    assert found.loss == pytest.approx(brute(problem, budget), abs=2e-3)
-    assert found.loss == pytest.approx(problem.loss(found.picks))
+    solution = problem.solve(budget)
+    assert solution is not None and solution.ms <= budget + 1e-9
+    assert solution.loss == pytest.approx(brute(problem, budget), abs=2e-3)
+    assert solution.loss == pytest.approx(problem.loss(solution.picks))
 
 
 @pytest.mark.parametrize("barred", [{}, {"g1 runs": (0,)}, {"g1 runs": (1,), "g2": (3,)}])
@@ -60,10 +60,10 @@ def test_a_layer_runs_another_way_where_that_costs_less(barred):
     fastest = problem.ms(problem.fastest())
     assert fastest == pytest.approx(min(map(problem.ms, every)), rel=2e-3)
     budget = fastest + 0.4 * (problem.ms(problem.whole()) - fastest)
-    found = problem.solve(budget)
-    assert found is not None and problem.allows(found.picks)
+    solution = problem.solve(budget)
+    assert solution is not None and problem.allows(solution.picks)
     least = min(problem.loss(p) for p in every if problem.ms(p) <= budget)
-    assert found.loss == pytest.approx(least, abs=2e-3)
+    assert solution.loss == pytest.approx(least, abs=2e-3)
 
 
 def test_what_does_not_fit_is_refused():
@@ -105,7 +105,7 @@ def test_blocks_go_as_a_whole_and_not_too_many(seed, most):
     assert problem.ms(fastest) == pytest.approx(min(problem.ms(p) for p in every), rel=2e-3)
     for share in (0.1, 0.4, 0.7):
         low, high = problem.ms(fastest), problem.ms(problem.whole())
-        found = problem.solve(low + share * (high - low))
-        assert found is not None and legal(found.picks)
+        solution = problem.solve(low + share * (high - low))
+        assert solution is not None and legal(solution.picks)
         fitting = [p for p in every if problem.ms(p) <= low + share * (high - low)]
-        assert found.loss == pytest.approx(min(problem.loss(p) for p in fitting), abs=2e-3)
+        assert solution.loss == pytest.approx(min(problem.loss(p) for p in fitting), abs=2e-3)

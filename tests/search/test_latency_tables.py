@@ -9,9 +9,9 @@ from modelspeed.search.latency_tables import LatencyTables, Store, points_for, s
 
 
 def tables(tmp_path, monkeypatch, cost):
-    made = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
+    table = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
     monkeypatch.setattr(LatencyTables, "_time", lambda self, shape, point: cost(*point))
-    return made
+    return table
 
 
 def dense():
@@ -23,22 +23,22 @@ def dense():
 def test_points_between_the_sweeps_follow_the_product(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path))
     shape = dense()
-    made = tables(tmp_path, monkeypatch, lambda i, o: 0.3 + 0.01 * i * o)
+    table = tables(tmp_path, monkeypatch, lambda i, o: 0.3 + 0.01 * i * o)
     wanted = [(shape, points_for(shape, (4, 8, 16), (2, 4, 8)))]
-    assert made.measure(wanted, lambda n: None) == 6
-    assert made.at(shape, 8, 4) == pytest.approx(0.3 + 0.01 * 32)
+    assert table.measure(wanted, lambda n: None) == 6
+    assert table.at(shape, 8, 4) == pytest.approx(0.3 + 0.01 * 32)
 
 
 def test_a_second_run_times_nothing_and_a_broken_cache_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path))
     shape = dense()
     wanted = [(shape, points_for(shape, (4, 16), (2, 8)))]
-    made = tables(tmp_path, monkeypatch, lambda i, o: float(i + o))
-    assert made.measure(wanted, lambda n: None) == 4
+    table = tables(tmp_path, monkeypatch, lambda i, o: float(i + o))
+    assert table.measure(wanted, lambda n: None) == 4
     again = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
     assert again.measure(wanted, lambda n: None) == 0
     assert again.at(shape, 4, 8) == 12.0
-    made.store.path.write_text("{broken")
+    table.store.path.write_text("{broken")
     assert LatencyTables.of("plain", "cpu", Store.of("f", "plain")).times == {}
 
 
@@ -47,8 +47,8 @@ def test_real_layers_are_timed_and_wide_ones_take_longer(tmp_path, monkeypatch):
     inputs = Inputs((torch.randn(1, 1, 12, 12),))
     shapes = shapes_of(capture(pico.net(["depthwise", "grouped"]), inputs), inputs)
     for runtime in ("plain", "onednn_channels_last"):
-        made = LatencyTables.of(runtime, "cpu", Store.of("g", runtime))
+        table = LatencyTables.of(runtime, "cpu", Store.of("g", runtime))
         for shape in shapes.values():
             if shape.layer.groups == 1 or shape.depthwise:
-                made.measure([(shape, [shape.widths])], lambda n: None)
-                assert made.at(shape, *shape.widths) > 0
+                table.measure([(shape, [shape.widths])], lambda n: None)
+                assert table.at(shape, *shape.widths) > 0

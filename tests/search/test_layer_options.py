@@ -41,14 +41,14 @@ INT8 = 1
 def net():
     """Layers 0 and 2 alike, but for one input channel of layer 2 that is a hundred times larger."""
     torch.manual_seed(0)
-    made = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
     with torch.no_grad():
-        made[0].weight[5] *= 100
-        made[0].bias.zero_()
-    return made.eval()
+        model[0].weight[5] *= 100
+        model[0].bias.zero_()
+    return model.eval()
 
 
 @pytest.fixture
@@ -89,11 +89,11 @@ def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(lab, monkeypatch)
         "node_times",
         lambda *_: dict.fromkeys(("conv2d", "conv2d_1", "conv2d_2"), next(took)),
     )
-    found = LayerOptions.measured(lab, lab.context(lab.module))
-    assert set(found.of) == {"conv2d", "conv2d_1"}  # `skip` keeps the last one
-    for ways in found.of.values():
-        assert ways[-1] == AS_IT_IS and ways[0].step == INT8 and ways[0].share == 0.5
-    assert found.of["conv2d_1"][0].loss > 2 * found.of["conv2d"][0].loss > 0
+    measured = LayerOptions.measured(lab, lab.context(lab.module))
+    assert set(measured.of) == {"conv2d", "conv2d_1"}  # `skip` keeps the last one
+    for options in measured.of.values():
+        assert options[-1] == AS_IT_IS and options[0].step == INT8 and options[0].share == 0.5
+    assert measured.of["conv2d_1"][0].loss > 2 * measured.of["conv2d"][0].loss > 0
 
 
 def test_just_the_chosen_layers_run_in_integers_and_the_report_says_why_the_others_do_not(lab):
@@ -110,10 +110,10 @@ def test_a_way_takes_its_share_of_a_layers_time_at_every_width(lab, tmp_path, mo
     monkeypatch.setattr(LatencyTables, "_time", lambda self, shape, point: 1.0 + 0.01 * sum(point))
     context = lab.context(lab.module)
     settings = make_step("prune", max_ratio=0.9, round_to=4).settings
-    ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.25, 0.1), AS_IT_IS)})
+    options = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.25, 0.1), AS_IT_IS)})
     tables = LatencyTables.of("plain", "cpu", Store.of("f", "plain"))
     widths = ProblemBuilder(
-        lab.module, lab.inputs, Pruner.of(context, settings), tables, layer_options=ways
+        lab.module, lab.inputs, Pruner.of(context, settings), tables, layer_options=options
     )
     widths.measure(lambda n: None)
     problem = widths.problem()
@@ -130,8 +130,8 @@ def test_what_was_measured_is_that_of_this_machines_kernels(lab):
     if not runs_here(lab.module) or furthest_lowering(lab.module, lab.inputs) is None:
         pytest.skip("no integer kernels here")
     lab.runtime = furthest_lowering(lab.module, lab.inputs)
-    for ways in LayerOptions.measured(lab, lab.context(lab.module)).of.values():
-        assert all(0 < w.share < 1 for w in ways[:-1])
+    for options in LayerOptions.measured(lab, lab.context(lab.module)).of.values():
+        assert all(0 < option.share < 1 for option in options[:-1])
 
 
 def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path, monkeypatch):
@@ -162,8 +162,8 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path
     plan = Decision({}, open=(step,), taken=(taken,)).plan(step, lab.context(lab.module))
     assert plan.edits == (Factor("linear", 4),)
     assert {row.what: row.reason for row in plan.left_alone} == {"2": KEPT}
-    made = plan.apply(clone(lab.module))
-    torch.testing.assert_close(made(x), lab.module(x), rtol=1e-3, atol=1e-3)
+    split = plan.apply(clone(lab.module))
+    torch.testing.assert_close(split(x), lab.module(x), rtol=1e-3, atol=1e-3)
 
 
 def test_losses_are_of_the_same_examples_where_a_loader_shuffles(lab, monkeypatch):
@@ -179,8 +179,8 @@ def test_losses_are_of_the_same_examples_where_a_loader_shuffles(lab, monkeypatc
     took = iter((2.0, 1.0))
     monkeypatch.setattr(ways_of_layers, "node_times", lambda *_: dict.fromkeys(names, next(took)))
     monkeypatch.setattr(ways_of_layers, "SECONDS", 1e-6)
-    found = LayerOptions.measured(lab, lab.context(lab.module)).of
-    assert all(ways[0].loss < 1e-3 for ways in found.values()) and len(found) == 2
+    measured = LayerOptions.measured(lab, lab.context(lab.module)).of
+    assert all(options[0].loss < 1e-3 for options in measured.values()) and len(measured) == 2
 
 
 class Attention(nn.Module):
@@ -200,8 +200,8 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
     module = capture(Attention().eval(), (x,))
     with torch.no_grad():
         for name in ("attention.in_proj_weight", "attention.out_proj.weight"):
-            held = module.get_parameter(name)
-            held.copy_(torch.randn(len(held), 4) @ torch.randn(4, 512) / 64)
+            weight = module.get_parameter(name)
+            weight.copy_(torch.randn(len(weight), 4) @ torch.randn(4, 512) / 64)
     context = Context(module, Inputs((x,)), [(x, torch.zeros(4))])
     plan = ADJUSTERS["low_rank"].plan(context, make_step("low_rank", rank=4).settings)
     edited = {edit.node for edit in plan.edits}
@@ -210,17 +210,17 @@ def test_of_a_plan_each_layer_gets_what_is_its_own():
         "attention.in_proj_weight", "attention.out_proj",
     ]  # fmt: skip
     for layer in layers:
-        made = plan.apply_to_layer(layer, clone(module))
-        torch.testing.assert_close(made(x), module(x), rtol=1e-3, atol=1e-4)
+        changed = plan.apply_to_layer(layer, clone(module))
+        torch.testing.assert_close(changed(x), module(x), rtol=1e-3, atol=1e-4)
 
 
 def test_layers_of_a_block_that_is_left_out_run_no_other_way(lab):
     choices = {"a": Choice((0, 8), (0.1, 0.0)), choice_of("conv2d_1"): Choice((0, 1), (0.5, 0.0))}
-    ways = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.5, 0.5), AS_IT_IS)})
+    options = LayerOptions({"conv2d_1": (LayerOption(INT8, 0.5, 0.5), AS_IT_IS)})
     block = DroppableBlock(SimpleNamespace(), ("a",), ("conv2d_1",), 0.1)
     term = Term(("a", choice_of("conv2d_1")), np.array([[0.0, 0.0], [1.0, 2.0]]))
     problem = Problem(choices, [term], 0.0, (("a",),), 1)
-    ground = SearchSpace(None, DroppableBlocks((block,), 1), problem, ways)
+    ground = SearchSpace(None, DroppableBlocks((block,), 1), problem, options)
     assert problem.fastest() == {"a": 0, choice_of("conv2d_1"): 1}
     gone = {"a": 0, choice_of("conv2d_1"): 0}
     assert ground.settled(gone) == problem.fastest()

@@ -81,6 +81,10 @@ class FakeLab:
         whole = sum(max(table.values()) for table in self.times.values())
         return exactly(self.fixed_ms + whole)
 
+    @property
+    def quiet_ms(self) -> float:
+        return self.reference.value_ms
+
     def space(self) -> SearchSpace:
         """The knapsack of what is predicted."""
         tables = self.predicted or self.times
@@ -172,7 +176,13 @@ class FakeLab:
         ms *= self.slower(dict(decision.dropped).get("a", max(self.times["a"])))  # type: ignore[call-overload]
         gain = self.reference.value_ms / ms
         found = Comparison(gain, gain, gain, "faster")
-        return Verification(self.reference, exactly(ms), found, Closeness(0.0, 1e-3, (1,)))
+        return Verification(
+            self.reference,
+            exactly(ms),
+            found,
+            Closeness(0.0, 1e-3, (1,)),
+            reference_ms=self.quiet_ms,
+        )
 
     def start(self, step: Step) -> Context:
         raise NotImplementedError

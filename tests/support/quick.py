@@ -9,7 +9,8 @@ from typing import Any
 
 from modelspeed.backends import ranking
 from modelspeed.core.records import Comparison, Latency
-from modelspeed.profiling import timer
+from modelspeed.profiling import warm_up
+from modelspeed.profiling.undisturbed import Attempts
 from modelspeed.search import width_multiple as multiples
 from modelspeed.tuning import baseline
 from modelspeed.tuning import delivery as results
@@ -26,9 +27,9 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
         for name in ("measure", "measure_interleaved"):
             if hasattr(room, name):
                 set_to(room, name, partial(_short, getattr(room, name)))
-    set_to(timer, "_refuse_hopeless", lambda *_: None)  # on a busy machine a call may take long
-    set_to(baseline, "undisturbed", lambda attempt, *_, **__: attempt())
-    set_to(verify, "_timed", lambda *_: (BEFORE, AFTER))
+    set_to(warm_up, "_refuse_hopeless", lambda *_: None)  # on a busy machine a call may take long
+    set_to(baseline, "undisturbed", lambda attempt, *_, **__: Attempts(attempt()))
+    set_to(verify, "_timed", lambda *_: Attempts([BEFORE, AFTER]))
     set_to(verify, "compare_samples", lambda *_: FASTER)
     set_to(results, "verify", _verify)
 

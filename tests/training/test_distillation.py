@@ -44,15 +44,15 @@ def test_logits_of_tokens_and_of_pixels_are_both_understood():
 def test_distillation_weighs_the_same_whatever_the_number_of_pixels():
     torch.manual_seed(0)
     net, pixels = nn.Conv2d(3, 4, 1), torch.randn(8, 3, 1, 1)
-    found = []
+    losses = []
     for size in (1, 16):
         x = pixels.expand(8, 3, size, size)
         teacher = capture(net, (x,))
         student = clone(teacher)
         student.get_parameter("weight").data *= 0.5
         loss = objective(student, teacher, alpha=1.0)
-        found.append(loss(Inputs.of(x), torch.zeros(8, size, size, dtype=torch.int64)))
-    torch.testing.assert_close(*found)
+        losses.append(loss(Inputs.of(x), torch.zeros(8, size, size, dtype=torch.int64)))
+    torch.testing.assert_close(*losses)
 
 
 def test_a_block_with_in_place_activations_around_it_can_be_left_out_and_trained():

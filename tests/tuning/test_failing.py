@@ -116,10 +116,10 @@ def broken(*_, **__):
 
 def test_a_step_that_raises_is_rolled_back_with_type_and_first_line(folder, monkeypatch):
     planted(monkeypatch, "scale", broken)
-    found = rows(run(folder, ["scale: {factor: 0.5, first: 1}", "fold_batchnorm"]))
-    assert found["scale"]["status"] == "rolled back"
-    assert found["scale"]["reason"] == "it failed with ZeroDivisionError: planted"
-    assert found["fold_batchnorm"]["status"] == "kept"
+    by_step = rows(run(folder, ["scale: {factor: 0.5, first: 1}", "fold_batchnorm"]))
+    assert by_step["scale"]["status"] == "rolled back"
+    assert by_step["scale"]["reason"] == "it failed with ZeroDivisionError: planted"
+    assert by_step["fold_batchnorm"]["status"] == "kept"
     assert "ZeroDivisionError" in (folder / "fast" / "report.md").read_text()
 
 
@@ -165,38 +165,38 @@ def test_a_training_that_fails_half_way_leaves_weights_and_statistics_as_they_we
 
     def measured(run, variant, step, errors):
         before = {k: v.clone() for k, v in variant.module.state_dict().items()}
-        found = original(run, variant, step, errors)
-        kept[step.name] = before, found[0].module.state_dict()
+        outcome = original(run, variant, step, errors)
+        kept[step.name] = before, outcome[0].module.state_dict()
         seen.append(step.name)
-        return found
+        return outcome
 
     original = pipeline.StepRunner._measured
     monkeypatch.setattr(pipeline.StepRunner, "_measured", measured)
     monkeypatch.setattr(trainer.Trainer, "_step", step)
-    found = rows(run(folder, ["finetune: {epochs: 2, lr: 0.001}", "fold_batchnorm"]))
-    assert found["finetune"]["status"] == "rolled back"
-    assert f"{type(error).__name__}: {str(error)[:20]}" in found["finetune"]["reason"]
-    assert found["fold_batchnorm"]["status"] == "kept"
+    by_step = rows(run(folder, ["finetune: {epochs: 2, lr: 0.001}", "fold_batchnorm"]))
+    assert by_step["finetune"]["status"] == "rolled back"
+    assert f"{type(error).__name__}: {str(error)[:20]}" in by_step["finetune"]["reason"]
+    assert by_step["fold_batchnorm"]["status"] == "kept"
     before, after = kept["finetune"]
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
 def test_training_inside_quantize_that_fails_costs_the_training_alone(folder, monkeypatch):
     monkeypatch.setattr(workers, "finetune", broken)
-    found = rows(run(folder, ["quantize: {scheme: int8_weight, finetune: 1.0}"]))
-    assert found["quantize"]["status"] == "kept"
+    by_step = rows(run(folder, ["quantize: {scheme: int8_weight, finetune: 1.0}"]))
+    assert by_step["quantize"]["status"] == "kept"
     assert (
         "its training is left out: it failed with ZeroDivisionError"
-        in (found["quantize"]["reason"])
+        in (by_step["quantize"]["reason"])
     )
 
 
 def test_single_images_through_a_pooled_branch_train_and_keep_its_statistics(folder):
     rebuilt(folder, POOLED)
     (folder / "data.py").write_text(SINGLE)
-    found = rows(run(folder, ["finetune: {epochs: 1, lr: 0.0001, bn_batches: 4}"]))
-    assert "it failed" not in found["finetune"]["reason"], found
-    assert "nan" not in found["finetune"]["reason"]
+    by_step = rows(run(folder, ["finetune: {epochs: 1, lr: 0.0001, bn_batches: 4}"]))
+    assert "it failed" not in by_step["finetune"]["reason"], by_step
+    assert "nan" not in by_step["finetune"]["reason"]
 
 
 def test_an_operator_without_a_derivative_costs_what_needs_one_and_no_more(folder):
@@ -204,13 +204,13 @@ def test_an_operator_without_a_derivative_costs_what_needs_one_and_no_more(folde
     steps = ["prune: {ratio: 0.3, importance: compensated}", "compensate", "finetune",
              "fold_batchnorm"]  # fmt: skip
     done = run(folder, steps)
-    found = rows(done)
-    assert found["prune"]["status"] == "kept"
-    assert found["finetune"]["status"] == "rolled back"
-    assert "no autograd formula was registered" in found["finetune"]["reason"]
+    by_step = rows(done)
+    assert by_step["prune"]["status"] == "kept"
+    assert by_step["finetune"]["status"] == "rolled back"
+    assert "no autograd formula was registered" in by_step["finetune"]["reason"]
     assert (
-        found["compensate"]["status"] != "skipped"
-        and "failed" not in (found["compensate"]["reason"])
+        by_step["compensate"]["status"] != "skipped"
+        and "failed" not in (by_step["compensate"]["reason"])
     )
     left = {row["what"]: row["reason"] for row in json.loads(done.stdout)["left_alone"]}
     assert "weight norms rank instead" in left["importance"]
@@ -222,20 +222,20 @@ def test_tune_goes_on_where_gradients_cannot_be_taken(folder):
     steps = ["drop_blocks", "prune: {importance: compensated}", "compensate", "finetune",
              "fold_batchnorm"]  # fmt: skip
     done = run(folder, steps, "tune", "--target-ms", "0.0001")
-    found = rows(done)
-    assert done.exit_code == 3 and list(found) == [s.partition(":")[0] for s in steps]
+    by_step = rows(done)
+    assert done.exit_code == 3 and list(by_step) == [s.partition(":")[0] for s in steps]
     left = {row["what"]: row["reason"] for row in json.loads(done.stdout)["left_alone"]}
     assert "weight norms rank instead" in left["importance"]
 
 
 def test_a_candidate_that_fails_is_named_and_the_others_are_weighed(folder, monkeypatch):
-    made, count = lab.build, []
+    original, count = lab.build, []
 
     def build(*args, **more):
         count.append(1)
         if len(count) == 1:
             raise ZeroDivisionError("planted")
-        return made(*args, **more)
+        return original(*args, **more)
 
     monkeypatch.setattr(lab, "build", build)
     done = run(folder, ["prune: {importance: magnitude}", "fold_batchnorm"], "tune",
@@ -257,11 +257,11 @@ def test_where_the_whole_search_fails_lossless_work_is_written(folder, monkeypat
         monkeypatch.setattr(search, "SearchSpace", Space)
     done = run(folder, ["prune: {importance: magnitude}", "fold_batchnorm"], "tune",
                "--target-ms", "0.0001")  # fmt: skip
-    found = rows(done)
+    by_step = rows(done)
     record = json.loads(done.stdout)
-    assert found["fold_batchnorm"]["status"] == "kept" and done.exit_code == 3
-    assert found["prune"]["status"] != "kept"
-    texts = [found["prune"]["reason"], *(r["reason"] for r in record["left_alone"])]
+    assert by_step["fold_batchnorm"]["status"] == "kept" and done.exit_code == 3
+    assert by_step["prune"]["status"] != "kept"
+    texts = [by_step["prune"]["reason"], *(r["reason"] for r in record["left_alone"])]
     assert any("ZeroDivisionError: planted" in t for t in texts)
     assert (folder / "fast" / "modelspeed.json").exists()
 
@@ -270,6 +270,6 @@ def test_a_lossless_step_that_fails_does_not_end_tune(folder, monkeypatch):
     planted(monkeypatch, "flush_subnormals", broken)
     done = run(folder, ["flush_subnormals", "prune: {importance: magnitude}", "fold_batchnorm"],
                "tune", "--target-ms", "0.0001")  # fmt: skip
-    found = rows(done)
-    assert found["flush_subnormals"]["reason"] == "it failed with ZeroDivisionError: planted"
-    assert found["prune"]["status"] == found["fold_batchnorm"]["status"] == "kept"
+    by_step = rows(done)
+    assert by_step["flush_subnormals"]["reason"] == "it failed with ZeroDivisionError: planted"
+    assert by_step["prune"]["status"] == by_step["fold_batchnorm"]["status"] == "kept"

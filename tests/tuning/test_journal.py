@@ -73,12 +73,12 @@ def test_values_come_back_as_they_were():
     again, notes = opened()
     assert notes == ["taken from the journal: ways, widths, ranking, trial"]
     assert again.get("ways", LayerOptions) == layer_options
-    found = again.get("widths", Problem)
-    assert found.choices == problem.choices and found.fixed_ms == 3.0
-    assert found.terms[0].names == ("a",) and found.terms[0].ms.tolist() == [0.0, 1.0]
-    found = again.get("ranking", Ranking)
-    assert found.depth == DEPTH
-    scores = found.scores["a"]
+    entry = again.get("widths", Problem)
+    assert entry.choices == problem.choices and entry.fixed_ms == 3.0
+    assert entry.terms[0].names == ("a",) and entry.terms[0].ms.tolist() == [0.0, 1.0]
+    entry = again.get("ranking", Ranking)
+    assert entry.depth == DEPTH
+    scores = entry.scores["a"]
     assert scores.dtype == np.float64 and scores.tolist() == [0.1, 0.2]
     assert again.get("trial", Trial) == TRIAL and again.get("trial", Trial) is None
 
@@ -157,8 +157,8 @@ def test_a_full_disk_costs_the_journal_one_note_and_the_run_nothing(monkeypatch)
     written(1)
     journal, notes = opened()
     monkeypatch.setattr(Path, "write_bytes", full)
-    made = [journal.kept(f"stage{n}", Stage, lambda n=n: Stage(n)) for n in (1, 2, 3)]
-    assert made == [Stage(1), Stage(2), Stage(3)]
+    values = [journal.kept(f"stage{n}", Stage, lambda n=n: Stage(n)) for n in (1, 2, 3)]
+    assert values == [Stage(1), Stage(2), Stage(3)]
     assert len(notes) == 2 and "No space left" in notes[1]
 
 

@@ -53,8 +53,8 @@ def test_nothing_is_measured_where_it_was_not_asked_for(target):
 def test_the_choice_holds_for_this_process_and_is_written_down(monkeypatch):
     monkeypatch.setattr(threads, "measure_by_threads", lambda *_: rows(t1=3.0, t2=2.0))
     monkeypatch.setattr(threads, "first_ready", lambda *_: ("plain", None))
-    found = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Silent())
-    assert found.threads == 2 == torch.get_num_threads() and found.auto_threads
+    target = threads.with_fastest(AUTO, None, Inputs.of((pico.images(),)), Silent())
+    assert target.threads == 2 == torch.get_num_threads() and target.auto_threads
 
 
 def test_each_count_is_in_force_while_it_is_timed(monkeypatch):
@@ -74,8 +74,8 @@ def test_each_count_is_in_force_while_it_is_timed(monkeypatch):
 
 
 def test_auto_is_a_flag_and_nonsense_is_none():
-    found = resolve_target(Recipe(), MachineFlags(threads=AUTO_THREADS))
-    assert (found.threads, found.auto_threads) == (0, True)
+    target = resolve_target(Recipe(), MachineFlags(threads=AUTO_THREADS))
+    assert (target.threads, target.auto_threads) == (0, True)
     for word in ("0", "-1", "two", "1.5", ""):
         done = CliRunner().invoke(app, ["profile", "x.pt", "--threads", word])
         assert done.exit_code == 2 and "not a thread count" in " ".join(done.stderr.split())
@@ -86,11 +86,11 @@ def test_the_same_machine_is_no_warning_and_each_difference_is_named():
 
     again = replace(HERE, system="Linux 7", python="3.12", dtype="int8", fingerprint="x")
     assert other_machine(HERE, again) is None
-    found = other_machine(HERE, replace(HERE, threads=4))
-    assert "threads: 2, here 4" in found.seen and "set_num_threads(2)" in found.remedy
-    found = other_machine(HERE, replace(HERE, cpu="Xeon", isa="AVX512"))
-    assert "CPU: EPYC, here Xeon" in found.seen and "modelspeed tune" in found.remedy
-    assert {found.code, no_compiler("inductor", "needs one").code} <= set(CODES)
+    notice = other_machine(HERE, replace(HERE, threads=4))
+    assert "threads: 2, here 4" in notice.seen and "set_num_threads(2)" in notice.remedy
+    notice = other_machine(HERE, replace(HERE, cpu="Xeon", isa="AVX512"))
+    assert "CPU: EPYC, here Xeon" in notice.seen and "modelspeed tune" in notice.remedy
+    assert {notice.code, no_compiler("inductor", "needs one").code} <= set(CODES)
 
 
 @pytest.mark.long

@@ -43,12 +43,12 @@ def lowered(monkeypatch):
     real = lowering.folded_copy
 
     def wrong(module):
-        made = real(module)
-        for node in made.graph.nodes:
+        graph = real(module)
+        for node in graph.graph.nodes:
             if node.target in RELUS:
                 node.replace_all_uses_with(node.args[0])
-        made.recompile()
-        return made
+        graph.recompile()
+        return graph
 
     monkeypatch.setattr(lowering, "folded_copy", wrong)
 
@@ -131,11 +131,11 @@ def test_load_warns_and_runs_something_right(project, monkeypatch, plant):
 def test_check_fails_where_a_kernel_is_wrong(project, monkeypatch, plant):
     made(project)
     words = ("check", project / "out", "--target-ms", "1000", "--json")
-    code, found, _ = run(*words)
-    assert code == 0 and {c["name"]: c["outcome"] for c in found["cases"]}["outputs"] == "passed"
+    code, report, _ = run(*words)
+    assert code == 0 and {c["name"]: c["outcome"] for c in report["cases"]}["outputs"] == "passed"
     plant(monkeypatch)
-    code, found, _ = run(*words)
-    case = next(c for c in found["cases"] if c["name"] == "outputs")
+    code, report, _ = run(*words)
+    case = next(c for c in report["cases"] if c["name"] == "outputs")
     assert code == 1 and case["outcome"] == "failed" and "differ" in case["text"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.fx import Node
 
 
@@ -14,11 +12,11 @@ def argument(node: Node, index: int, name: str, default: object = None) -> objec
     return node.kwargs.get(name, default)
 
 
-def axes(given: Any, rank: int) -> list[int]:
+def axes(given: object, rank: int) -> list[int]:
     """A dim argument as non-negative numbers; None (or an empty list) means all."""
     if given is None or given == []:
         return list(range(rank))
-    return [int(a) % rank for a in (given if isinstance(given, (list, tuple)) else [given])]
+    return [integer(a) % rank for a in (given if isinstance(given, (list, tuple)) else [given])]
 
 
 def integer(value: object) -> int:

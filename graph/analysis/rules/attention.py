@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import ascii_letters
-from typing import Any
 
 from torch.fx import Node
 
@@ -28,7 +27,7 @@ def addmm(walk: Walk, node: Node) -> Dims:
     return out
 
 
-def _product(walk: Walk, node: Node, a: Any, b: Any) -> Dims:
+def _product(walk: Walk, node: Node, a: object, b: object) -> Dims:
     left, right = walk.of(a), walk.of(b)
     if not left or not right:
         raise RuleError("a product with a number")
@@ -40,10 +39,11 @@ def _product(walk: Walk, node: Node, a: Any, b: Any) -> Dims:
     return (*batch, *rows, *columns)
 
 
-def _batch(walk: Walk, node: Node, a: Any, b: Any) -> list[Labels | None]:
+def _batch(walk: Walk, node: Node, a: object, b: object) -> list[Labels | None]:
     left, right = walk.of(a)[:-2], walk.of(b)[:-2]
     depth = max(len(left), len(right))
-    return [walk.broadcast(node, [a, b], position - 2) for position in range(-depth, 0)]
+    operands = [x for x in (a, b) if isinstance(x, Node)]
+    return [walk.broadcast(node, operands, position - 2) for position in range(-depth, 0)]
 
 
 def einsum(walk: Walk, node: Node) -> Dims:
@@ -51,21 +51,21 @@ def einsum(walk: Walk, node: Node) -> Dims:
     operands = node.args[1]
     assert isinstance(operands, (list, tuple))
     inputs, output = spelled_out(str(node.args[0]), [len(walk.of(x)) for x in operands])
-    held: dict[str, Labels | None] = {}
+    merged: dict[str, Labels | None] = {}
     count: dict[str, int] = {}
     for letters, operand in zip(inputs, operands, strict=True):
         if len(set(letters)) != len(letters):
             raise RuleError("an einsum over a diagonal")
         for letter, labels in zip(letters, walk.of(operand), strict=True):
             reason = f"node `{node.name}` combines it with a dimension that stays whole"
-            held[letter] = (
-                walk.labels.join(held[letter], labels, reason) if letter in held else labels
+            merged[letter] = (
+                walk.labels.join(merged[letter], labels, reason) if letter in merged else labels
             )
             count[letter] = count.get(letter, 0) + 1
-    for letter, labels in held.items():
+    for letter, labels in merged.items():
         if letter not in output and count[letter] == 1:
             walk.labels.freeze(labels, f"node `{node.name}` sums over it")
-    return tuple(held[letter] for letter in output)
+    return tuple(merged[letter] for letter in output)
 
 
 def spelled_out(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:

@@ -19,7 +19,7 @@ def layer_norm(walk: Walk, node: Node) -> Dims:
         for mine, theirs in zip(inner, walk.of(vector), strict=False):
             walk.labels.join(mine, theirs, "it scales a normalized dimension that stays whole")
     for position, labels in enumerate(inner):
-        if walk.through_norms and labels is not None:
+        if walk.prune_normalized_dims and labels is not None:
             patch_size(walk, node, (1, position), shape[position], labels)
         else:
             walk.labels.freeze(labels, f"node `{node.name}` normalizes over it")
@@ -37,7 +37,7 @@ def group_norm(walk: Walk, node: Node) -> Dims:
             walk.labels.join(channels, follows[0], "it normalizes a dimension that stays whole")
     if channels is None:
         return dims
-    if groups == 1 and not walk.through_norms:
+    if groups == 1 and not walk.prune_normalized_dims:
         walk.labels.freeze(channels, f"node `{node.name}` normalizes over it")
         return dims
     if groups == 1:

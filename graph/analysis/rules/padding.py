@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from torch.fx import Node
@@ -35,7 +34,7 @@ def constant(walk: Walk, node: Node) -> Dims:
     return tuple(dims)
 
 
-def _added(walk: Walk, node: Node, place: int, amount: Any) -> Labels:
+def _added(walk: Walk, node: Node, place: int, amount: object) -> Labels:
     labels = walk.labels.new(integer(amount))
     if amount:
         walk.patch(node, (1, place), labels)
@@ -51,7 +50,7 @@ def mirrored(walk: Walk, node: Node) -> Dims:
     return tuple(dims)
 
 
-def _padded(node: Node, rank: int) -> Iterator[tuple[int, int, tuple[Any, Any]]]:
+def _padded(node: Node, rank: int) -> Iterator[tuple[int, int, tuple[object, object]]]:
     """Axis, place among the amounts, and amounts of each dimension that changes; last one first."""
     given = node.args[1]
     assert isinstance(given, (list, tuple))

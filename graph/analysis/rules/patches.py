@@ -16,14 +16,14 @@ from .shape import whole_space
 def pixel_shuffle(walk: Walk, node: Node) -> Dims:
     """(B, C r r, H, W) -> (B, C, r H, r W): a unit is the r r channels of one output channel."""
     dims, factor = walk.of(node.args[0]), integer(node.args[1])
-    space = whole_space(walk, node, dims[-2:])
-    return (*dims[:-3], _one_of(walk, dims[-3], factor * factor), *space)
+    spatial = whole_space(walk, node, dims[-2:])
+    return (*dims[:-3], _one_of(walk, dims[-3], factor * factor), *spatial)
 
 
 def pixel_unshuffle(walk: Walk, node: Node) -> Dims:
     dims, factor = walk.of(node.args[0]), integer(node.args[1])
-    space = whole_space(walk, node, dims[-2:])
-    return (*dims[:-3], _times(dims[-3], factor * factor), *space)
+    spatial = whole_space(walk, node, dims[-2:])
+    return (*dims[:-3], _times(dims[-3], factor * factor), *spatial)
 
 
 def im2col(walk: Walk, node: Node) -> Dims:
@@ -50,8 +50,8 @@ def unfold(walk: Walk, node: Node) -> Dims:
     """x.unfold(dim, size, step): windows along `dim`, their inside last."""
     dims = walk.of(node.args[0])
     axis = integer(node.args[1]) % len(dims)
-    space = whole_space(walk, node, (dims[axis],))
-    return (*dims[:axis], *space, *dims[axis + 1 :], None)
+    spatial = whole_space(walk, node, (dims[axis],))
+    return (*dims[:axis], *spatial, *dims[axis + 1 :], None)
 
 
 def grid_sampler(walk: Walk, node: Node) -> Dims:

@@ -197,19 +197,19 @@ def _gather(
         return None
     # What is frozen or all alike gives way to a factor with units that can be dropped.
     chosen = min(tracked, key=lambda f: _rank(walk, labels[f]))
-    held, at = labels[chosen], list(factors).index(chosen)
-    assert held is not None
+    kept, at = labels[chosen], list(factors).index(chosen)
+    assert kept is not None
     for other in (f for f in tracked if f != chosen):
         walk.labels.freeze(labels[other], f"node `{node.name}` merges it into another dimension")
     outer, inner = factors[:at], factors[at + 1 :]
     if not all(sizes[f].is_Integer for f in inner):
-        walk.labels.freeze(held, f"node `{node.name}` merges it with a size known at run time")
+        walk.labels.freeze(kept, f"node `{node.name}` merges it with a size known at run time")
         return None
     known = [int(sizes[f]) for f in outer if sizes[f].is_Integer]
     if len(known) < len(outer) and math.prod(known) != 1:
-        walk.labels.freeze(held, f"node `{node.name}` merges it with a size known at run time")
+        walk.labels.freeze(kept, f"node `{node.name}` merges it with a size known at run time")
         return None
-    return np.tile(np.repeat(held, math.prod(int(sizes[f]) for f in inner)), math.prod(known))
+    return np.tile(np.repeat(kept, math.prod(int(sizes[f]) for f in inner)), math.prod(known))
 
 
 def _rank(walk: Walk, labels: Labels | None) -> int:

@@ -7,8 +7,6 @@ large, which `gamma` makes up for (exactly but for eps).
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.fx import Node
 
 from ...operators import aten
@@ -45,7 +43,7 @@ def is_response_norm(walk: Walk, mean: Node, labels: Labels | None) -> bool:
     return True
 
 
-def _sole_user(node: Node, target: Any) -> Node | None:
+def _sole_user(node: Node, target: object) -> Node | None:
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].target is target else None
 
@@ -61,12 +59,12 @@ def _scale_of(walk: Walk, scaled: Node) -> str | None:
         factors = users[0].args[1:]
     else:
         return None
-    found = next((f for f in factors if f is not scaled), None)
-    while isinstance(found, Node) and found.target in _VIEWS and len(found.users) == 1:
-        found = found.args[0]
-    if not isinstance(found, Node) or found.op != "get_attr" or len(found.users) != 1:
+    factor = next((f for f in factors if f is not scaled), None)
+    while isinstance(factor, Node) and factor.target in _VIEWS and len(factor.users) == 1:
+        factor = factor.args[0]
+    if not isinstance(factor, Node) or factor.op != "get_attr" or len(factor.users) != 1:
         return None
-    return str(found.target) if walk.is_untied(found) else None
+    return str(factor.target) if walk.is_untied(factor) else None
 
 
 def _silent(walk: Walk, node: object, labels: Labels) -> bool:
@@ -80,5 +78,5 @@ def _silent(walk: Walk, node: object, labels: Labels) -> bool:
         not isinstance(weight, Node) or weight.op != "get_attr"
     ):  # a norm without scale is never zero
         return False
-    rows = walk.of(weight)[0]
-    return rows is not None and bool((walk.labels.roots(rows) == walk.labels.roots(labels)).all())
+    units = walk.of(weight)[0]
+    return units is not None and bool((walk.labels.roots(units) == walk.labels.roots(labels)).all())

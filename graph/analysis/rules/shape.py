@@ -14,21 +14,21 @@ from .arguments import argument, axes, integer
 from .response import is_response_norm
 
 
-def pool(space: int, results: int = 1) -> Rule:
-    """A rule for what mixes the last `space` dimensions (pooling, resizing); channels pass."""
+def pool(spatial_dims: int, results: int = 1) -> Rule:
+    """A rule for what mixes the last `spatial_dims` (pooling, resizing); channels pass."""
 
     def rule(walk: Walk, node: Node) -> Dims | Parts:
         dims = walk.of(node.args[0])
-        out: Dims = (*dims[:-space], *whole_space(walk, node, dims[-space:]))
+        out: Dims = (*dims[:-spatial_dims], *whole_space(walk, node, dims[-spatial_dims:]))
         return out if results == 1 else [out] * results
 
     return rule
 
 
-def whole_space(walk: Walk, node: Node, space: Dims) -> Dims:
+def whole_space(walk: Walk, node: Node, dims: Dims) -> Dims:
     """Spatial dimensions are never pruned, even when they hold pooled features."""
-    walk.freeze(space, f"node `{node.name}` mixes neighbors along it")
-    return (None,) * len(space)
+    walk.freeze(dims, f"node `{node.name}` mixes neighbors along it")
+    return (None,) * len(dims)
 
 
 def cat(walk: Walk, node: Node) -> Dims:
@@ -157,7 +157,7 @@ def reduction(dim_at: int = 1, keep_at: int = 2, results: int = 1) -> Rule:
         reduced = set(axes(argument(node, dim_at, "dim"), len(dims)))
         kept = bool(argument(node, keep_at, "keepdim", False))
         # A root mean square norm written out takes the mean of squares and keeps the dimension.
-        norm = walk.through_norms and kept and node.target is aten.mean.dim
+        norm = walk.prune_normalized_dims and kept and node.target is aten.mean.dim
         response = len(reduced) == 1 and kept and node.target is aten.mean.dim
         for axis in reduced if not norm else ():
             if response and is_response_norm(walk, node, dims[axis]):

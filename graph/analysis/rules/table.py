@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 from ...operators import aten
 from ..labels import Dims
@@ -190,15 +189,15 @@ _LAYERS: dict[str, Rule] = {
 _SKIPPED = ("Dimname", "names", "DimnameList")
 
 
-def _table() -> dict[Any, Rule]:
+def _table() -> dict[object, Rule]:
     rules: dict[str, Rule] = dict.fromkeys(_UNARY, elementwise.unary)
     rules |= dict.fromkeys(_BROADCAST, elementwise.broadcast)
     rules |= dict.fromkeys(_FRESH, shape.fresh)
-    for space, (pools, indexed) in enumerate(zip(_POOL, _POOL_INDEXED, strict=True), 1):
-        rules |= dict.fromkeys(pools, shape.pool(space))
-        rules |= dict.fromkeys(indexed, shape.pool(space, results=2))
+    for spatial_dims, (pools, indexed) in enumerate(zip(_POOL, _POOL_INDEXED, strict=True), 1):
+        rules |= dict.fromkeys(pools, shape.pool(spatial_dims))
+        rules |= dict.fromkeys(indexed, shape.pool(spatial_dims, results=2))
     rules |= _SHAPE | _INDEXING | _PATCHES | _SPECTRAL | _LAYERS
-    table: dict[Any, Rule] = {}
+    table: dict[object, Rule] = {}
     for name, rule in rules.items():
         packet = getattr(aten, name, None)
         if packet is None:
@@ -224,4 +223,4 @@ def _table() -> dict[Any, Rule]:
     return table
 
 
-RULES: dict[Any, Rule] = _table()
+RULES: dict[object, Rule] = _table()

@@ -1,0 +1,100 @@
+"""The end of a run: the best contender is finished and sealed, with a record that says why."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.errors import MeasureError
+from ..core.records import Record
+from ..search.advice import advice
+from ..search.choice import Contender, Preference, finish_best
+from ..search.contenders import LOSSLESS
+from ..search.target import is_set, original_share, summary
+from .contest import ORIGINAL, WHOLE, Contest
+from .delivery import Outcome, final_record, sealed
+from .finishing import Finished, Finisher, Make
+
+
+def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
+    """Finish the best of what may ship and put it at `out`.
+
+    Raises MeasureError where everything measured slower than the original.
+    """
+    session = contest.session
+    limits, target = session.recipe.limits, session.job.target
+    preference = Preference(limits.max_drop, limits.prefer, target.fastest)
+    with ExitStack() as stack:
+        finisher = Finisher(session, contest.record, out, stack)
+
+        def finish(contender: Contender[Make]) -> Finished:
+            result = contest.finished[contender.label] = finisher(contender)
+            return result
+
+        best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
+        if not best.standing.usable:
+            raise _nothing_faster(contest, best)
+        record = _record(contest, best)
+        return sealed(session, best.artifact, best.variant, record, out, force)
+
+
+def _record(contest: Contest, best: Finished) -> Record:
+    others = (f for f in contest.finished.values() if f is not best)
+    rows = (
+        *contest.tried,
+        *(f.row(f"{f.label}, finished but not shipped") for f in others),
+        best.row("final", chosen=True),
+    )
+    session = contest.session
+    # What was finished after it may have met a quieter machine.
+    reference = min(best.checked.reference_ms, session.quiet_ms)
+    checked = replace(best.checked, reference_ms=reference)
+    record = final_record(session, contest.record, best.variant, checked, rows)
+    smallest = min(checked.judged.value_ms, contest.smallest_ms or checked.judged.value_ms)
+    record = replace(
+        record, smallest_reachable_ms=smallest, summary=_summary(contest, best, record, smallest)
+    )
+    known = (c.standing for c in contest.contenders())
+    return replace(record, advice=advice(record, known))
+
+
+def _summary(contest: Contest, best: Finished, record: Record, smallest: float) -> str:
+    """One sentence: what ships, and how it lies to what was asked for."""
+    target, limit = record.target, contest.session.recipe.limits.max_drop
+    assert record.speedup is not None
+    gain = f"{record.speedup.speedup:.2f}x as fast"
+    if best.label not in (LOSSLESS, ORIGINAL):
+        if is_set(target):
+            return summary(record, smallest)
+        within = f" within an accuracy drop of {limit:g}" if target.fastest else ""
+        return f"{gain}{' with the whole recipe' if best.label == WHOLE else ''}{within}"
+    if target.fastest:
+        return "nothing faster than the lossless steps stays within the accuracy limit"
+    if not is_set(target):
+        return "no target was given: only the lossless steps were applied"
+    if record.verdict != "met":
+        return f"{summary(record, smallest)}; {_why_no_more(contest)}"
+    if original_share(target, best.checked) <= 1.0:
+        return "the original already meets the target: only the lossless steps were applied"
+    return "the lossless steps are enough"
+
+
+def _why_no_more(contest: Contest) -> str:
+    """The reason that nothing lossy ships although the target is not met."""
+    failed = next(iter(contest.session.exclusions.steps.values()), None)
+    if failed is not None:
+        return failed
+    if contest.search is None and WHOLE not in contest.finished:
+        return "nothing in this recipe can trade accuracy for speed on this model"
+    return "nothing that comes nearer to it stays within the accuracy limit"
+
+
+def _nothing_faster(contest: Contest, best: Finished) -> MeasureError:
+    checked, target = best.checked, contest.session.job.target
+    meets = is_set(target) and original_share(target, checked) <= 1.0
+    return MeasureError(
+        "every variant measured slower than the original on this machine, so nothing was "
+        f"written; the original takes {checked.baseline.value_ms:.3g} ms"
+        + (", which meets the target as it is." if meets else ".")
+    )

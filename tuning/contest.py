@@ -1,0 +1,188 @@
+"""The variants that may ship: lossless, the original, those of a search or the whole recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeVar
+
+from ..configs.recipe import Step
+from ..core.records import Candidate, Latency, Record
+from ..search import contenders as trials
+from ..search.choice import Contender, Standing
+from ..search.meet_target import meet_target
+from ..search.number_formats import half_precision_steps, integer_steps
+from ..search.search import Search
+from ..search.target import budget_ms, is_set
+from ..search.trials import Trial
+from ..search.variant import Variant
+from ..search.within_limit import fastest_within
+from .candidates import new_candidate
+from .exclusions import reason_of
+from .finishing import Finished, Make
+from .lab import SessionLab
+from .session import Session
+from .stages import expected
+from .steps import StepRunner
+
+ORIGINAL, WHOLE = "the original as it is", "the whole recipe"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lossless:
+    """The latency that lossless steps reach, and the first rows of candidates."""
+
+    latency: Latency
+    runtime: str
+    tried: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The search has come to its end; its trials have entries of their own."""
+
+    trials: int
+
+
+@dataclass
+class Contest:
+    """`prune`: the step that a search decides. `trades`: some step of the recipe costs accuracy.
+
+    `finished`: what was trained and verified so far.
+    """
+
+    session: Session
+    record: Record
+    lossless: Lossless
+    out: Path
+    prune: Step | None
+    trades: bool
+    finished: dict[str, Finished] = field(default_factory=dict)
+
+    def contenders(self) -> list[Contender[Make]]:
+        """All that is known by now. The search runs once lossless work alone is not enough."""
+        target = self.session.job.target
+        rows = [Contender(trials.LOSSLESS, self._lossless_standing, self._lossless, exact=True)]
+        if not (is_set(target) or target.fastest) or not self.trades:
+            return [*rows, *self._original]
+        if is_set(target) and self._lossless_standing.share <= 1.0:
+            return [*rows, *self._original]
+        if self.search is None:
+            return [*rows, *self._original, *self._whole]
+        return [*rows, *self._original, *(c for c in self._trials if c.label != trials.LOSSLESS)]
+
+    @cached_property
+    def search(self) -> Search | None:
+        """The search with all its trials; None where there is nothing to choose from."""
+        step = self.prune
+        if step is None or not (search := self._opened(step)):
+            return None
+        done = self.finished.get(trials.LOSSLESS)
+        if done is not None:
+            search.trials[0].share = done.standing.share
+        known = self._searched(step, partial(self._explored, search))
+        return search if known is not None else None
+
+    @property
+    def tried(self) -> tuple[Candidate, ...]:
+        """Rows of the record for everything but what ships, in ms of a quiet machine."""
+        searched = self._searched_already
+        rows = (*self.lossless.tried, *(searched.candidates if searched else ()))
+        scale = self.session.quiet_ms / self.session.reference.value_ms
+        return tuple(row.scaled(scale) for row in rows)
+
+    @property
+    def smallest_ms(self) -> float | None:
+        """The least latency of any trial, in ms of a quiet machine."""
+        if self._searched_already is None:
+            return None
+        usable = [t.latency.value_ms for t in self._searched_already.trials if not t.failed]
+        return self.session.quiet_ms / self.session.reference.value_ms * min(usable)
+
+    @property
+    def _searched_already(self) -> Search | None:
+        """The search if it was needed; this does not begin it."""
+        return self.search if "search" in self.__dict__ else None
+
+    @property
+    def _original(self) -> list[Contender[Make]]:
+        target, session = self.session.job.target, self.session
+        if not is_set(target):
+            return []  # where nothing is faster, there is nothing to be had
+        share = target.speedup or session.quiet_ms / (target.ms or 1.0)
+        return [Contender(ORIGINAL, Standing(share), lambda: new_candidate(session), exact=True)]
+
+    @property
+    def _whole(self) -> list[Contender[Make]]:
+        """Nothing is known of it before it was tried, so it is."""
+        recipe = self.session.recipe
+        if self.prune is not None and not (half_precision_steps(recipe) or integer_steps(recipe)):
+            return []
+        run = StepRunner(self.session, None)
+        return [Contender(WHOLE, Standing(1.0), lambda: run.all(self._runtime))]
+
+    @property
+    def _trials(self) -> list[Contender[Make]]:
+        search = self.search
+        assert search is not None
+        return [
+            Contender(c.label, c.standing, partial(self._run, search, c.source))
+            for c in trials.contenders(search)
+        ]
+
+    @property
+    def _lossless_standing(self) -> Standing:
+        done = self.finished.get(trials.LOSSLESS)
+        if done is not None:
+            return done.standing
+        session, ms = self.session, self.lossless.latency.high_ms
+        return Standing(ms / budget_ms(session.job.target, session.reference, session.quiet_ms))
+
+    @property
+    def _runtime(self) -> str:
+        """The runtime of the model after lossless steps."""
+        return self.session.trusted(self.lossless.runtime)
+
+    def _lossless(self) -> Variant:
+        return StepRunner(self.session, None, lossless=True).all(self._runtime)
+
+    def _run(self, search: Search, trial: Trial) -> Variant:
+        runner = StepRunner(self.session, search.decision(trial))
+        return runner.all(self.session.trusted(trial.runtime))
+
+    def _explored(self, search: Search) -> SearchResult:
+        def explore() -> SearchResult:
+            if self.session.job.target.fastest:
+                fastest_within(search, search.start - self.session.recipe.limits.max_drop)
+            else:
+                meet_target(search)
+            return SearchResult(len(search.trials))
+
+        return self.session.journal.kept("choice", SearchResult, explore)
+
+    def _opened(self, step: Step) -> Search | None:
+        """A search with something to choose from."""
+        session, free = self.session, self.lossless.latency
+        session.progress.expect(expected(session.recipe, opened=True, search=True))
+        lab = SessionLab(session, self.record, self.out, self._runtime)
+        search = self._searched(step, lambda: Search.of(lab, step, free))
+        return search if search is not None and search.problem.choices else None
+
+    def _searched(self, step: Step, work: Callable[[], T]) -> T | None:
+        """The result of `work` for a step of the recipe.
+
+        None if it fails: the step is then left out with the reason.
+        """
+        session = self.session
+        try:
+            return work()
+        except Exception as error:
+            reason = reason_of(error, f"the search for `{step.name}`")
+            place = next(i for i, s in enumerate(session.recipe.adjust) if s is step)
+            session.exclusions.leave_out_step(place, reason)
+            note = f"the search for `{step.name}`: {reason}; the run goes on without it"
+            session.progress.note(note)
+            return None
