@@ -67,7 +67,7 @@ class Work:
 class Schedule:
     """Seconds for each kind of work, and sizes. `examples`: of all evaluation data, 0 for all.
 
-    `cut`: what did not fit, in words.
+    `stepping`: to measure the recipe's steps one by one. `cut`: what did not fit, in words.
     """
 
     search: float
@@ -78,7 +78,7 @@ class Schedule:
     examples: int = 0
     decided_on: int = MOST
     scored_on: int = MOST
-    steps: int = 0
+    stepping: float = 0.0
     cut: tuple[str, ...] = ()
 
 
@@ -98,7 +98,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
         if work.total:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
-    free = left - costs.verification - judging - costs.writing
+    stepping = STEP_SECONDS * work.decisions
+    free = left - costs.verification - judging - costs.writing - stepping
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -110,7 +111,7 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     search = max(0.0, search) if work.searches else 0.0
     return Schedule(
         search, training, judging, rounds, math.floor(search / max(costs.candidate, 1e-3)),
-        examples, decided_on, scored_on, work.training_steps, tuple(cut),
+        examples, decided_on, scored_on, stepping, tuple(cut),
     )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ class TimePlan:
     costs: Costs = field(default_factory=Costs)
     made: Schedule | None = None
     planned: dict[str, float] = field(default_factory=dict)
-    last_training: float = 0.0
+    last_run: float = 0.0
     _seen: set[str] = field(default_factory=set)
 
     @property
@@ -188,10 +189,11 @@ class TimePlan:
         self.saw(cost, self.clock() - begun)
 
     @contextmanager
-    def training(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """The block runs a recipe's steps, with training."""
         begun = self.clock()
         yield
-        self.last_training = self.clock() - begun
+        self.last_run = self.clock() - begun
 
     def building(self) -> AbstractContextManager[None]:
         return self.timed("building")
@@ -217,15 +219,15 @@ class TimePlan:
         if self.made is None:
             return self.started + UNMEASURED_SHARE * self.limit
         more = (self.made.rounds - 1) * SLACK * self.costs.verification
-        return self.end - self.final - more - self.made.training
+        return self.end - self.final - more - self.made.training - self.made.stepping
 
     def in_search(self) -> bool:
         return self.clock() < self.search_deadline
 
     def another_final_fits(self) -> bool:
         """True if one more variant can be trained, verified and evaluated before the end."""
-        training = self.made.training if self.made else 0.0
-        return self.left >= self.final + (self.last_training or training)
+        planned = self.made.training + self.made.stepping if self.made else 0.0
+        return self.left >= self.final + (self.last_run or planned)
 
     @property
     def training_deadline(self) -> float:
@@ -256,7 +258,7 @@ def planned_seconds(
     """Seconds of the whole run by the ledger's kinds of work, where `spent` are gone already."""
     built = made.search * costs.building / costs.candidate
     rows = {
-        MEASURING: made.search - built + STEP_SECONDS * work.decisions,
+        MEASURING: made.search - built + made.stepping,
         EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,

@@ -50,6 +50,7 @@ def test_parts_sum_to_what_is_left_with_two_rounds_and_a_training():
     assert made.training == pytest.approx(300 * 0.2 * 1.1)
     assert made.scored_on >= 128
     whole = made.search + made.training + made.judging + 2 * COSTS.verification + COSTS.writing
+    whole += made.stepping
     assert whole == pytest.approx(560) and made.candidates == int(made.search / 2.5)
 
 
@@ -105,7 +106,7 @@ def played(limit, candidate, step, verification, example):
     verify(False)
     while True:
         deadline = time.training_deadline
-        with time.training():
+        with time.running():
             for _ in range(WORK.training_steps):
                 clock.now += step
                 if clock.now > deadline:
