@@ -333,6 +333,8 @@ def on_reference(final: Latency, ratio: Comparison, reference_ms: float) -> Late
     """`final` in ms of a machine on which the original takes `reference_ms`; no samples.
 
     The original and the variant are measured interleaved, so a slow phase cancels in their ratio.
+    Disturbances only add time, so what was measured is a bound from above as well.
     """
-    whole = reference_ms
-    return Latency(final.percentile, whole / ratio.speedup, whole / ratio.high, whole / ratio.low)
+    value, low, high = (reference_ms / r for r in (ratio.speedup, ratio.high, ratio.low))
+    value, high = min(value, final.value_ms), min(high, final.high_ms)
+    return Latency(final.percentile, value, min(low, value), high)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..core.records import Comparison, Target, on_reference
+from ..core.records import Comparison, Latency, Target, on_reference
 from . import signed_rank
 from .statistics import (
     NEGLIGIBLE,
@@ -21,7 +21,6 @@ from .statistics import (
     half_width,
     percentile,
     percentile_interval,
-    samples_needed,
     verdict,
 )
 
@@ -30,6 +29,7 @@ LOOKS = 6  # at 1/32, 1/16 ... of the time, and at its end
 SAME = 0.02  # an interval within this on both sides: the two are alike
 WIDTH = 0.01
 MAX_PAIRS = 40  # more rounds than that are put together
+SLOWER = 1.05  # than in a quiet moment: disturbed
 HOPELESS = 2.0  # times WIDTH that the interval would still have at the bound
 Rows = Sequence[Sequence[float]]
 
@@ -63,10 +63,12 @@ class Figures:
 class Order:
     """The fastest run, and whether each of the others is slower than that one.
 
-    Remembers the rows it last looked at: `comparison` answers from them.
+    Two whose ratio is known to be within `same` are alike. Remembers the rows it last looked at:
+    `comparison` answers from them.
     """
 
     percentile: float
+    same: float = SAME
     rows: Rows = ()
     block: int = 1
     _looked: int = field(default=0, repr=False)
@@ -83,7 +85,7 @@ class Order:
 
     def decided(self, first: int, second: int) -> bool:
         _, low, high = self._interval(first, second)
-        return low > 0 or high < 0 or max(-low, high) <= math.log1p(SAME)
+        return low > 0 or high < 0 or max(-low, high) <= math.log1p(self.same)
 
     def comparison(self, first: int = 0, second: int = 1) -> Comparison:
         """Speed-up of run `second` over run `first`, with the interval that the looks leave.
@@ -124,9 +126,10 @@ class Order:
 
 @dataclass
 class Clear:
-    """The verdict on a target: both latencies to 1 %, or a clear answer where 1 % is out of reach.
+    """The verdict on a target: both latencies to 1 %, or a clear answer where that can't be had.
 
-    Run 0 is the original, `quiet_ms` what it takes while the machine is quiet.
+    Run 0 is the original, `quiet_ms` what it takes while the machine is quiet. On a machine that
+    is slower than that, figures to 1 % would be figures of a disturbance.
     """
 
     target: Target
@@ -141,19 +144,13 @@ class Clear:
         known = self.order.answered(rows, block, share)
         if all(tight(row, p) for row in rows):
             return True
-        if not known or all(tight(row, p, math.sqrt(share)) for row in rows):
+        in_reach = all(tight(row, p, math.sqrt(share)) for row in rows)
+        if not known or (in_reach and percentile(rows[0], p) <= SLOWER * self.quiet_ms):
             return False
         return self._verdict(rows) != "inconclusive"
 
     def _verdict(self, rows: Rows) -> str:
-        from ..core.records import Latency
-
         comparison, p = self.order.comparison(), self.target.percentile
         final = Latency(p, *percentile_interval(rows[1], p))
         quiet = min(self.quiet_ms, percentile(rows[0], p))
         return verdict(self.target, on_reference(final, comparison, quiet), comparison)
-
-
-def least_rounds(p: float, block: int) -> int:
-    """Rounds before which no question has an answer."""
-    return math.ceil(samples_needed(p) / block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from ..core.errors import MeasureError
 from ..core.records import Comparison, Latency, Target, Verdict
 
 NEGLIGIBLE = 0.01  # a change below 1 % is not reported as one
+UNEQUAL = 0.1
 MAX_CHUNKS = 30
 
 
@@ -101,6 +103,18 @@ def compare_samples(
     if low <= 1.0 <= high or abs(speedup - 1.0) < NEGLIGIBLE:
         return Comparison(speedup, low, high, "no significant change")
     return Comparison(speedup, low, high, "faster" if speedup > 1.0 else "slower")
+
+
+def widened(comparison: Comparison, slowdown: float) -> Comparison:
+    """A comparison made while the original was `slowdown` times as slow as on the quiet machine.
+
+    The ratio cancels what hits both sides alike; a tenth of the slowdown's logarithm is allowed for
+    what does not. It can be more: once, eager code was 1.78 times as slow and lowered code 1.25.
+    """
+    factor = max(1.0, slowdown) ** UNEQUAL
+    low, high = comparison.low / factor, comparison.high * factor
+    finding = comparison.finding if low > 1.0 or high < 1.0 else "no significant change"
+    return replace(comparison, low=low, high=high, finding=finding)
 
 
 def paired_ratio(

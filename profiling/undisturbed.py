@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from ..core.records import Latency
 from . import notices
 from .patience import FIRST_PAUSE, LONGEST_PAUSE, Waiting
+from .questions import SLOWER
 
-SLOWER = 1.05
 ATTEMPTS = 4
-SECONDS = 60.0
+SECONDS = 40.0
 
 
 @dataclass(frozen=True)

@@ -98,28 +98,46 @@ def finish_best(
     `contenders` is asked again after each, since what was measured counts for the rest. One that
     fails is passed over. Raises what the first one met where all fail.
     """
-    finished: list[F] = []
+    finished: dict[str, F] = {}
     errors: list[Exception] = []
     begun: set[str] = set()
     while True:
-        best = min(finished, key=lambda f: preference.key(f.standing), default=None)
-        kind = UNUSABLE if best is None else preference.of(best.standing)
+        best = min(finished, key=lambda n: preference.key(finished[n].standing), default=None)
+        kind = UNUSABLE if best is None else preference.of(finished[best].standing)
         more = not begun or (len(begun) < ATTEMPTS and time_for_another())
-        following = None
-        if kind and (more or kind == UNUSABLE):
-            following = _following(contenders(), begun, preference, exact=not more)
-        if following is None or (best and preference.of(following.standing) >= kind):
+        known = contenders() if more or kind == UNUSABLE else ()
+        following = _following(known, begun, preference, exact=not more)
+        if following is None or (best and not _promises(following, best, kind, known, preference)):
             break
         begun.add(following.label)
         try:
-            finished.append(finish(following))
+            finished[following.label] = finish(following)
         except (UsageError, ArtifactError):
             raise  # the user's to set right, whatever the variant
         except Exception as error:
             errors.append(error)
     if best is None:
         raise errors[0]
-    return best
+    return finished[best]
+
+
+def _promises(
+    following: Contender[T],
+    best: str,
+    kind: int,
+    known: Sequence[Contender[T]],
+    preference: Preference,
+) -> bool:
+    """True if a contender may be better than the best that is finished, which is of class `kind`.
+
+    Of the same class it is if it had been chosen instead by what is known now: training and the
+    evaluation data change accuracies, so those before it are compared.
+    """
+    promised = preference.of(following.standing)
+    if promised != kind or kind == UNUSABLE:
+        return promised < kind
+    before = next((c.standing for c in known if c.label == best), None)
+    return before is not None and preference.key(following.standing) < preference.key(before)
 
 
 def _following(

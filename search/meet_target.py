@@ -11,33 +11,52 @@ from .target import MARGIN, WINDOW, share_of_target
 from .trials import Trial
 
 ROUNDS = 4
+CHANGED = 1.03  # times the budget: worth another search
 
 
 def meet_target(search: Search) -> None:
     """Verify trials until one uses the target well.
 
-    Everything that it learns stays with the trials, for `choice.finish_best`.
+    Everything that it learns stays with the trials, for `choice.finish_best`. Where the machine
+    turns out to be faster than it was, less has to be given up: then it searches again.
     """
     search.lab.progress.stage("searching")
     if search.exact(search.budget_ms) is None:
         search.say_feasible(search.smallest())
-    share, correction = None, 1.0
+    while True:
+        budget = search.budget_ms
+        _verify_rounds(search)
+        judge_what_may_ship(search)
+        if search.budget_ms <= CHANGED * budget or not search.in_time():
+            break
+    search.explored_ms = search.budget_ms
+
+
+def explore(search: Search) -> None:
+    """`meet_target`, where it was not done yet for what is known of the machine by now."""
+    if search.explored_ms is None or (
+        search.in_time() and search.budget_ms > CHANGED * search.explored_ms
+    ):
+        meet_target(search)
+
+
+def _verify_rounds(search: Search) -> None:
+    correction = 1.0
     for _ in range(ROUNDS):
         trial = search.solve(correction * search.budget_ms)
         if trial is None or trial.share is not None:
-            break
+            return
         try:
             share = _verified(search, trial)
         except Exception as error:  # another one may do; where none does, lossless work is left
             search.fail(trial, error)
             continue
-        enough = share is not None and share <= MARGIN and (share >= WINDOW or not trial.loss)
-        if enough or not search.in_time():
-            break
-        if share is not None:
-            # From what this one took, which may be well below what it was allowed.
-            correction = share_here(search, trial) * 0.5 * (WINDOW + MARGIN) / share
-    judge_what_may_ship(search)
+        if share is None or not search.in_time():
+            return
+        if share <= MARGIN and (share >= WINDOW or not trial.loss):
+            return
+        # From what this one took, which may be well below what it was allowed.
+        correction = share_here(search, trial) * 0.5 * (WINDOW + MARGIN) / share
 
 
 def _verified(search: Search, trial: Trial) -> float | None:
@@ -50,7 +69,7 @@ def _verified(search: Search, trial: Trial) -> float | None:
     variant = lab.build(search.decision(trial)).under(trial.runtime)
     # Weights of the graph that is exported are shared by nothing that still changes.
     variant = replace(variant, module=clone(variant.module))
-    shares: list[tuple[bool, float]] = []
+    shares: list[float] = []
     while len(shares) < 2:
         checked = lab.verify(variant)
         share = share_of_target(lab.target, checked)
@@ -58,14 +77,12 @@ def _verified(search: Search, trial: Trial) -> float | None:
             f"a fresh process uses {100 * share:.1f} % of the target"
             + (", while the machine was disturbed" if checked.disturbed else "")
         )
-        shares.append((checked.disturbed, share))
-        if not checked.disturbed and share <= LARGEST_BIAS * share_here(search, trial):
+        if checked.disturbed:
+            return None
+        shares.append(share)
+        if share <= LARGEST_BIAS * share_here(search, trial) or not lab.in_time():
             break
-        if not lab.in_time():
-            break
-    disturbed, share = min(shares)
-    if disturbed:
-        return None
+    share = min(shares)
     trial.share = share
     lab.write_down("trial", trial)
     return share

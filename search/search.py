@@ -39,6 +39,7 @@ class Search:
 
     `number_formats`: those of the whole model that are faster here, FLOAT first; `steps`: of the
     recipe, those that make layers run in integers or split, where all together are faster.
+    `explored_ms`: the budget that it was done for.
     """
 
     lab: Lab
@@ -46,6 +47,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     number_formats: tuple[int, ...] = (FLOAT,)
     steps: tuple[int, ...] = ()
+    explored_ms: float | None = None
 
     @property
     def problem(self) -> Problem:

@@ -14,9 +14,10 @@ from ..backends.registry import PLAIN, first_ready, prepare, ready
 from ..core.model_io import Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Target
+from ..profiling.questions import Order
 from ..profiling.quiet import quiet_ms
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare_samples, paired_ratio
+from ..profiling.statistics import paired_ratio
 from ..profiling.timer import measure, measure_interleaved
 from ..profiling.undisturbed import undisturbed
 
@@ -100,16 +101,17 @@ class BaselineRuns:
 def measured_baseline(model: nn.Module, inputs: Inputs, target: Target) -> BaselineRuns:
     """Three runs, the fastest of which shows the machine undisturbed."""
     with kept_state(model):
-        runs = [latency_of(model, inputs, target, 1.5) for _ in range(RUNS)]
+        runs = [latency_of(model, inputs, target, 0.4) for _ in range(RUNS)]
     fastest = min(runs, key=lambda run: run.value_ms)
     return BaselineRuns(fastest, tuple(run.value_ms for run in runs))
 
 
 def latency_of(module: nn.Module, inputs: Inputs, target: Target, seconds: float) -> Latency:
+    """For at most so many seconds, of which a tail gets more."""
     return measure(
         runner(module, inputs),
         percentile=target.percentile,
-        max_seconds=max(seconds, least_seconds(target.percentile)),
+        max_seconds=max(seconds, 0.4 * least_seconds(target.percentile)),
         min_seconds=0.2,
         device=target.device,
         batch=target.batch,
@@ -122,18 +124,20 @@ def compared(
     target: Target,
     progress: Progress,
 ) -> tuple[Latency, Latency, Comparison]:
-    """Two graphs, each with its runtime, interleaved, so that drift hits both alike."""
+    """Two graphs, each with its runtime: which is faster, and measured until that is known."""
     with torch.no_grad():
         runs = [first_ready(graph, inputs, (name,), progress.note)[1] for graph, name in rows]
+    order = Order(target.percentile)
     first, second = measure_interleaved(
         [runner(m, inputs) for m in runs],
         percentile=target.percentile,
         max_seconds=least_seconds(target.percentile),
-        min_seconds=0.3,
+        min_seconds=0.0,
         device=target.device,
         batch=target.batch,
+        question=order,
     )
-    return first, second, compare_samples(first.samples_ms, second.samples_ms, target.percentile)
+    return first, second, order.comparison()
 
 
 def least_seconds(percentile: float) -> float:

@@ -16,7 +16,7 @@ from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
 from ..profiling.closeness import plain_outputs
-from ..profiling.statistics import compare_samples
+from ..profiling.questions import Order
 from ..profiling.timer import measure_interleaved
 from ..search.variant import Variant
 from .session import Session
@@ -42,12 +42,11 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     session.progress.stage("compiling")
     usual = variant.runtime
     blob, left_out = _compiled_ahead(session, variant.module, asked)
-    rows = measure_runtimes(session, variant.module, (PLAIN, usual, asked), blob)
+    order = Order(session.job.target.percentile)
+    rows = measure_runtimes(session, variant.module, (PLAIN, usual, asked), blob, order)
+    names = list(rows)
     if {asked, usual} <= rows.keys():
-        before, after = rows[usual].latency, rows[asked].latency
-        comparison = compare_samples(
-            before.samples_ms, after.samples_ms, session.job.target.percentile
-        )
+        comparison = order.comparison(names.index(usual), names.index(asked))
         if comparison.finding == "faster":
             compiled = replace(variant, runtime=asked, blob=blob)
             left = (*variant.left_alone, *left_out)
@@ -69,9 +68,16 @@ def _compiled_ahead(
 
 
 def measure_runtimes(
-    session: Session, module: GraphModule, names: tuple[str, ...], blob: bytes | None = None
+    session: Session,
+    module: GraphModule,
+    names: tuple[str, ...],
+    blob: bytes | None = None,
+    order: Order | None = None,
 ) -> dict[str, Measured]:
-    """By runtime. What does not compile, or computes something else, is left out and named."""
+    """By runtime, until `order` is known or else the figures are.
+
+    What does not compile, or computes something else, is left out and named.
+    """  # fmt: skip
     runs: dict[str, tuple[nn.Module, float, float]] = {}
     outputs = plain_outputs(module, session.probes)
     for name in dict.fromkeys(names):
@@ -91,6 +97,7 @@ def measure_runtimes(
         max_seconds=SECONDS if session.job.target.percentile <= 90 else 20.0,
         device=session.device,
         batch=session.job.target.batch,
+        question=order,
     )
     return {
         name: Measured(row, took, error)

@@ -12,7 +12,7 @@ from ..configs.recipe import Step
 from ..core.records import Candidate, Latency, Record
 from ..search import contenders as trials
 from ..search.choice import Contender, Standing
-from ..search.meet_target import meet_target
+from ..search.meet_target import explore
 from ..search.number_formats import half_precision_steps, integer_steps
 from ..search.search import Search
 from ..search.target import budget_ms, is_set
@@ -68,10 +68,13 @@ class Contest:
         rows = [Contender(trials.LOSSLESS, self._lossless_standing, self._lossless, exact=True)]
         if not (is_set(target) or target.fastest) or not self.trades:
             return [*rows, *self._original]
-        if is_set(target) and self._lossless_standing.share <= 1.0:
+        enough = is_set(target) and self._lossless_standing.share <= 1.0
+        if enough and self._searched_already is None:
             return [*rows, *self._original]
         if self.search is None:
             return [*rows, *self._original, *self._whole]
+        if is_set(target):
+            explore(self.search)
         return [*rows, *self._original, *(c for c in self._trials if c.label != trials.LOSSLESS)]
 
     @cached_property
@@ -154,14 +157,14 @@ class Contest:
         return runner.all(self.session.trusted(trial.runtime))
 
     def _explored(self, search: Search) -> SearchResult:
-        def explore() -> SearchResult:
+        def result() -> SearchResult:
             if self.session.job.target.fastest:
                 fastest_within(search, search.start - self.session.recipe.limits.max_drop)
             else:
-                meet_target(search)
+                explore(search)
             return SearchResult(len(search.trials))
 
-        return self.session.journal.kept("choice", SearchResult, explore)
+        return self.session.journal.kept("choice", SearchResult, result)
 
     def _opened(self, step: Step) -> Search | None:
         """A search with something to choose from."""

@@ -62,11 +62,9 @@ def profile(
 def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     """The original under `plain`, the lowering that is fastest here, and each that compiles."""
     session.progress.stage("comparing runtimes")
-    best, left_out = rank_backends(
-        session.original, session.inputs, DEFAULT_RUNTIME, session.probes
-    )
-    session.exclusions.note_runtimes(left_out)
-    lowering = next((n for n in best if n != PLAIN), PLAIN)
+    ranking = rank_backends(session.original, session.inputs, DEFAULT_RUNTIME, session.probes)
+    session.exclusions.note_runtimes(ranking.left_out)
+    lowering = next((n for n in ranking.names if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
     for name in COMPILED:
         if reason := backend_of(name).lacks(session.device):

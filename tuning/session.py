@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from ..adjusters.plan import Context
 from ..backends.agreement import agreeing
-from ..backends.ranking import rank_backends
+from ..backends.ranking import Ranking, rank_backends
 from ..backends.registry import (
     PLAIN,
     first_ready,
@@ -49,6 +49,7 @@ from .job import (
 )
 from .journal import Journal, key_of
 from .ledger import EVALUATING, JUDGING, MEASURING, OPENING, VERIFYING, Ledger
+from .machine_cache import MachineCache
 from .planning import costs_of, work_of
 from .probes import probes
 from .quality import EvaluationPart
@@ -111,6 +112,11 @@ class Session:
         return fingerprint(self.device, **dtype).fingerprint
 
     @property
+    def cache(self) -> MachineCache:
+        """Of what this machine has shown of this checkpoint before."""
+        return MachineCache.of(self.fingerprint, self.source.sha256, self.original, self.inputs)
+
+    @property
     def device(self) -> str:
         return self.job.target.device
 
@@ -147,9 +153,15 @@ class Session:
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
         with self.ledger.spends(MEASURING):
-            kernels = self.journal.kept("kernels", Kernels, lambda: Kernels(*self._ranked(module)))
+            kernels = self.journal.kept("kernels", Kernels, lambda: self._chosen(module))
         self.exclusions.note_runtimes(kernels.left_out)
         return replace(self, kernels=kernels)
+
+    def _chosen(self, module: GraphModule) -> Kernels:
+        """As an earlier run on this machine found them, or measured."""
+        name = f"kernels-{self.job.target.runtime}"
+        ranking = self.cache.kept(name, Ranking, lambda: self._ranked(module), lambda r: r.quiet)
+        return Kernels(ranking.names, ranking.left_out)
 
     def with_plan(
         self, *, searches: bool = False, trains: bool = False, share: float = 1.0
@@ -207,11 +219,11 @@ class Session:
     def fastest_runtime(self, module: GraphModule) -> str:
         """Measured: of weights alone in integers, most run as floats on whatever suits them."""
         with self.ledger.spends(MEASURING):
-            runtimes, left_out = self._ranked(module)
-        self.exclusions.note_runtimes(left_out)
-        return runtimes[0]
+            ranking = self._ranked(module)
+        self.exclusions.note_runtimes(ranking.left_out)
+        return ranking.names[0]
 
-    def _ranked(self, module: GraphModule) -> tuple[tuple[str, ...], tuple[LeftAlone, ...]]:
+    def _ranked(self, module: GraphModule) -> Ranking:
         target = self.job.target
         return rank_backends(module, self.inputs, target.runtime, self.probes)
 

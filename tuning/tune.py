@@ -23,6 +23,8 @@ from .ledger import BUILDING
 from .session import Session, open_session
 from .stages import OPENING, expected
 
+SURE = 0.9  # of the budget
+
 
 def tune(
     job: Job,
@@ -62,8 +64,8 @@ def tune(
     if dry_run:
         progress.note(_feasible(session, lossless.latency))
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
+    session = _planned(session, lossless)
     progress.note(_feasible(session, lossless.latency))
-    session = _planned(session, lossless.latency)
     contest = Contest(session, record, lossless, out, _prunes(recipe), _trades(recipe))
     with session.ledger.spends(BUILDING):
         outcome = conclude(contest, out, force)
@@ -78,17 +80,15 @@ def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
     return Lossless(free, runtime, tried)
 
 
-def _planned(session: Session, lossless: Latency) -> Session:
-    """With a plan of the time for what the target calls for, as far as that can be told."""
-    recipe, target = session.recipe, session.job.target
-    budget = budget_ms(target, session.reference, session.quiet_ms) if is_set(target) else None
-    more = target.fastest or (budget is not None and lossless.high_ms > budget)
-    wanted = budget if more and budget is not None else lossless.value_ms
-    return session.with_plan(
-        searches=more and _prunes(recipe) is not None,
-        trains=more,
-        share=min(1.0, wanted / session.reference.value_ms),
-    )
+def _planned(session: Session, lossless: Lossless) -> Session:
+    """The session with the plan of what is left of its time."""
+    recipe, target, whole = session.recipe, session.job.target, session.reference.value_ms
+    budget = budget_ms(target, session.reference, session.quiet_ms)
+    # What is just enough may turn out not to be.
+    more = target.fastest or (is_set(target) and lossless.latency.high_ms > SURE * budget)
+    searches, trains = more and _prunes(recipe) is not None, more and _trades(recipe)
+    wanted = budget if trains and is_set(target) else lossless.latency.value_ms
+    return session.with_plan(searches=searches, trains=trains, share=min(1.0, wanted / whole))
 
 
 def _feasible(session: Session, lossless: Latency) -> str:

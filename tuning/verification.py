@@ -33,8 +33,9 @@ from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
 from ..data.load import Data, load_data
 from ..profiling.closeness import plain_outputs
+from ..profiling.questions import Clear
 from ..profiling.state import kept_state
-from ..profiling.statistics import compare_samples
+from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
@@ -114,9 +115,12 @@ def verify_here(request: VerificationRequest) -> Verification:
     baseline, final = timed.rows
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
     quieter = min(request.usual_ms, baseline.value_ms)
+    if timed.disturbed:
+        comparison = widened(comparison, baseline.value_ms / quieter)
     return Verification(
-        baseline, final, comparison, closeness, quality, quieter, timed.disturbed, judging_seconds
-    )
+        baseline, final, comparison, closeness, quality, quieter, timed.disturbed,
+        judging_seconds=judging_seconds,
+    )  # fmt: skip
 
 
 def _quality(
@@ -141,14 +145,17 @@ def _quality(
 def _timed(
     request: VerificationRequest, original: nn.Module, variant: nn.Module, inputs: Inputs
 ) -> Attempts:
+    target = request.job.target
+
     def attempt() -> list[Latency]:
         return measure_interleaved(
             [runner(original, inputs), runner(variant, inputs)],
-            percentile=request.job.target.percentile,
+            percentile=target.percentile,
             max_seconds=request.seconds,
-            device=request.job.target.device,
+            device=target.device,
             seed=request.job.seed,
-            batch=request.job.target.batch,
+            batch=target.batch,
+            question=Clear(target, request.usual_ms),
         )
 
     with kept_state(original), kept_state(variant):

@@ -141,7 +141,7 @@ def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
     monkeypatch.setattr(sidebyside, "blob_of", lambda *_: b"native")
     monkeypatch.setattr(
-        sidebyside, "compare_samples", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
+        sidebyside.Order, "comparison", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
     )
     words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
              "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip

@@ -128,9 +128,9 @@ def test_a_runtime_that_does_not_work_is_left_out_with_the_reason(monkeypatch, k
     )
     inputs = Inputs((pico.images(1),))
     module = capture(pico.net([]), inputs)
-    names, left_out = ranking.rank_backends(module, inputs, "lowered", (inputs,))
-    assert "folded" not in names and names[0] == "plain"
-    assert left_out == (
+    found = ranking.rank_backends(module, inputs, "lowered", (inputs,))
+    assert "folded" not in found.names and found.names[0] == "plain"
+    assert found.left_out == (
         LeftAlone(
             "runtime `folded`", "CUDA can't record this model as one graph: a copy to the CPU"
         ),

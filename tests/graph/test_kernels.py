@@ -146,7 +146,8 @@ def test_a_lowering_that_raises_is_left_out_of_all_that_choose_one(monkeypatch, 
     module = capture(nn.Sequential(nn.Conv2d(C, C, 3), nn.SiLU()).eval(), inputs)
     monkeypatch.setattr(lowering, "_lower_convolution", fails)
     said = []
-    names, left = rank_backends(module, inputs, "lowered", (inputs,))
+    found = rank_backends(module, inputs, "lowered", (inputs,))
+    names, left = found.names, found.left_out
     assert not {"onednn", "onednn_channels_last"} & set(names) and len(left) == 2
     assert all("Unary Fusion behavior undefined" in row.reason for row in left)
     assert runtimes.furthest_lowering(module, inputs) is None

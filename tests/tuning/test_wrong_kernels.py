@@ -65,6 +65,7 @@ def project(tmp_path, monkeypatch):
         return [type(r)(r.percentile, *[9.0 - i] * 3) for i, r in enumerate(rows)]
 
     monkeypatch.setattr(ranking, "measure_interleaved", fastest_last)
+    monkeypatch.setattr(ranking, "_worth_measuring", lambda modules, _: modules)
     recipe = pico.RECIPE.replace("- prune\n", "- prune: {ratio: 0.25}\n")
     return pico.project(tmp_path / "user", recipe).parent
 
