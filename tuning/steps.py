@@ -227,6 +227,8 @@ class StepRunner:
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
         assert isinstance(step.settings, Finetune)
+        if self.session.time.too_late_to_train:
+            return None, "left out: not enough of `limits.minutes` is left for it"
         student = clone(variant.module)
         kept, reason = self._trained(student, variant.edits, step.settings)
         return (student if kept else None), reason

@@ -22,6 +22,7 @@ DECIDED, SCORED = (
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
 SEARCHED = 0.1  # of the limit, at least, before rounds are cut
 FLOOR = 1.5
+SHORTEST = 15  # steps' worth of time: batch norms, learning rates to try, scores
 FEWEST, MOST = 128, 2048  # examples that decide on the way
 SCORINGS = 24  # candidates and checks of a training that are scored
 ROUNDS = 2
@@ -237,6 +238,11 @@ class TimePlan:
         now, last = self.clock(), self.end - self.final
         planned = self.made.training if self.made else 0.0
         return min(last, now + max(1.2 * planned, 0.5 * (last - now)))
+
+    @property
+    def too_late_to_train(self) -> bool:
+        """True if not even what goes before the first steps of a training fits."""
+        return self.training_deadline - self.clock() < SHORTEST * self.costs.step
 
     @property
     def work_deadline(self) -> float:

@@ -87,6 +87,15 @@ def test_a_plan_that_goes_on_keeps_the_sizes_of_before():
     assert time.make(WORK, Sizes(7, 9)).scored_on == 9
 
 
+def test_a_training_that_could_not_even_begin_is_left_out():
+    time, clock = plan_of(600)
+    time.make(WORK)
+    assert not time.too_late_to_train
+    clock.now = time.end - time.final - 1.0
+    assert time.too_late_to_train
+    assert not TimePlan().too_late_to_train
+
+
 def played(limit, candidate, step, verification, example):
     """A run whose stages take what they take, while the plan knows only estimates of them."""
     guess = Costs(reading=0.0, forward=example / 1.5, building=1.0, measuring=1.5, step=0.1)
