@@ -309,10 +309,12 @@ def open_session(job: Job, recipe: Recipe, progress: Progress) -> Session:
     """Load, check and capture. Raises the errors of each part; nothing is written."""
     time, ledger = TimePlan(60.0 * recipe.limits.minutes), Ledger()
     with ledger.spends(OPENING):
-        return replace(_opened(job, recipe, progress), time=time, ledger=ledger)
+        return _opened(job, recipe, progress, time, ledger)
 
 
-def _opened(job: Job, recipe: Recipe, progress: Progress) -> Session:
+def _opened(
+    job: Job, recipe: Recipe, progress: Progress, time: TimePlan, ledger: Ledger
+) -> Session:
     prepare_machine(job.target, job.seed)
     progress.stage("loading")
     source = open_source(job)
@@ -338,12 +340,12 @@ def _opened(job: Job, recipe: Recipe, progress: Progress) -> Session:
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    target = with_fastest(job.target, original, inputs, progress)
-    with kept_state(source.module):
+    with ledger.spends(MEASURING), kept_state(source.module):
+        target = with_fastest(job.target, original, inputs, progress)
         target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
         replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
-        Exclusions(progress), remarks=remarks,
+        Exclusions(progress), time=time, ledger=ledger, remarks=remarks,
     )  # fmt: skip
 
 

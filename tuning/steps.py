@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch.fx import GraphModule
 
@@ -17,10 +16,7 @@ from ..configs.settings import Compensate, Finetune
 from ..core.records import Comparison, StepRecord
 from ..graph.capture import clone
 from ..graph.edits.apply import (
-    DropBlock,
     Edit,
-    FoldBatchNorm,
-    Slice,
     edits_to_json,
 )
 from ..profiling.closeness import plain_outputs
@@ -36,7 +32,7 @@ from .exclusions import reason_of
 from .ledger import EVALUATING, MEASURING, TRAINING
 from .session import Session
 from .stages import VERIFYING
-from .tried_steps import Done, Seen
+from .tried_steps import Done, Seen, plain_settings, step_row, why_kept, why_unfitted
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,12 @@ class StepRunner:
 
         `runtime`: what the variant runs under to begin with, the fastest unless given.
         """
+        if self.lossless:
+            return self._all(runtime)
+        with self.session.time.running():
+            return self._all(runtime)
+
+    def _all(self, runtime: str | None) -> Variant:
         session, recipe, errors = self.session, self.session.recipe, list[Exception]()
         variant = new_candidate(session).under(runtime or session.runtimes[0])
         names = [s.name for s in recipe.adjust if self._is_wanted(s)]
@@ -64,9 +66,9 @@ class StepRunner:
             failed = None if position is None else session.exclusions.steps.get(position)
             reason = left_out or ("" if self._is_wanted(step) else self._unwanted())
             if failed is not None:
-                variant = variant.with_step(_row(step, "rolled back", failed))
+                variant = variant.with_step(step_row(step, "rolled back", failed))
             elif reason:
-                variant = variant.with_step(_row(step, "skipped", reason))
+                variant = variant.with_step(step_row(step, "skipped", reason))
             else:
                 variant = self._one(variant, step, errors)
         if self.as_written and errors and not any(s.status == "kept" for s in variant.steps):
@@ -107,20 +109,20 @@ class StepRunner:
             reason = reason_of(error, f"`{step.name}`")
             self.session.progress.note(f"`{step.name}`: {reason}; the run goes on without it")
             errors.append(error.with_traceback(None))
-            after, row, plan = variant, _row(step, "rolled back", reason), Plan()
+            after, row, plan = variant, step_row(step, "rolled back", reason), Plan()
         return after, replace(row, seconds=round(time.monotonic() - started, 3)), plan
 
     def _tried(self, variant: Variant, step: RecipeStep) -> tuple[Variant, StepRecord, Plan]:
         plan = plan_step(self.session, variant, step, self.decision)
         if plan.is_training and self.decision is not None and not _lossy(variant):
             reason = "nothing before it cost accuracy, so there is nothing to win back"
-            return variant, _row(step, "skipped", reason), plan
+            return variant, step_row(step, "skipped", reason), plan
         if plan.is_training:
             return *self._train(variant, step), plan
         if plan.edits:
             return *self._edit(variant, step, plan), plan
         reason = plan.left_alone[0].reason if plan.left_alone else "there is nothing to do here"
-        return variant, _row(step, "skipped", reason), plan
+        return variant, step_row(step, "skipped", reason), plan
 
     def _edit(self, variant: Variant, step: RecipeStep, plan: Plan) -> tuple[Variant, StepRecord]:
         session = self.session
@@ -141,9 +143,9 @@ class StepRunner:
             objection = objection or self._too_lossy(step, plan, seen.drop)
         row = StepRecord(
             step.name,
-            _plain(step),
+            plain_settings(step),
             "kept" if objection is None else "rolled back",
-            (objection or _why(comparison, self.as_written)) + seen.text + trained,
+            (objection or why_kept(comparison, self.as_written)) + seen.text + trained,
             before.value_ms,
             after.value_ms,
             *seen.figures,
@@ -200,7 +202,7 @@ class StepRunner:
             train = self._compensate
         with session.ledger.spends(TRAINING):
             trained, reason = train(variant, step)
-        row = _row(step, "rolled back" if trained is None else "kept", reason)
+        row = step_row(step, "rolled back" if trained is None else "kept", reason)
         if trained is None:
             return variant, row
         drop = session.drop(variant.module, trained, 0.0)
@@ -218,13 +220,15 @@ class StepRunner:
         fitted = clone(variant.module)
         count = fit(session, variant, fitted, settings)
         if not count:
-            return None, _why_unfitted(variant.edits)
+            return None, why_unfitted(variant.edits)
         scores = [data.held_out_score(m, session.device) for m in (variant.module, fitted)]
         reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
         return (fitted if scores[1] >= scores[0] else None), reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
         assert isinstance(step.settings, Finetune)
+        if self.session.time.too_late_to_train:
+            return None, "left out: not enough of `limits.minutes` is left for it"
         student = clone(variant.module)
         kept, reason = self._trained(student, variant.edits, step.settings)
         return (student if kept else None), reason
@@ -245,7 +249,7 @@ class StepRunner:
     ) -> tuple[bool, str]:
         session = self.session
         deadline = session.time.training_deadline
-        with session.ledger.spends(TRAINING), session.time.training():
+        with session.ledger.spends(TRAINING):
             trained = finetune_on_all(session, module, edits, settings, deadline)
         rate = f" at {trained.rate:g}" if trained.rate else ""
         reason = (
@@ -253,18 +257,6 @@ class StepRunner:
             f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
-
-
-def _row(step: RecipeStep, status: Any, reason: str) -> StepRecord:
-    return StepRecord(step.name, _plain(step), status, reason)
-
-
-def _why_unfitted(edits: Sequence[Edit]) -> str:
-    if any(isinstance(e, FoldBatchNorm) for e in edits):
-        return "batch norms are folded already, so layers give other values than the original's"
-    if not any(isinstance(e, (Slice, DropBlock)) for e in edits):
-        return "nothing was removed before it"
-    return "no layer that reads what was removed could be fitted: weights are shared or computed"
 
 
 def _epochs(step: RecipeStep) -> float:
@@ -280,16 +272,3 @@ def _is_ahead(session: Session, step: RecipeStep) -> bool:
     """True if `step` comes before pruning in the recipe."""
     names = [s.name for s in session.recipe.adjust]
     return "prune" in names[session.recipe.adjust.index(step) + 1 :]
-
-
-def _why(comparison: Comparison, as_written: bool) -> str:
-    if comparison.finding == "faster":
-        return "measured faster"
-    if comparison.finding == "slower":
-        reason = "as the recipe is written" if as_written else "since the search built upon it"
-        return f"measured slower, kept {reason}"
-    return "no significant change of latency"
-
-
-def _plain(step: RecipeStep) -> dict[str, Any]:
-    return dict(step.settings.model_dump(mode="json"))

@@ -22,6 +22,7 @@ DECIDED, SCORED = (
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
 SEARCHED = 0.1  # of the limit, at least, before rounds are cut
 FLOOR = 1.5
+SHORTEST = 15  # steps' worth of time: batch norms, learning rates to try, scores
 FEWEST, MOST = 128, 2048  # examples that decide on the way
 SCORINGS = 24  # candidates and checks of a training that are scored
 ROUNDS = 2
@@ -68,7 +69,7 @@ class Work:
 class Schedule:
     """Seconds for each kind of work, and sizes. `examples`: of all evaluation data, 0 for all.
 
-    `cut`: what did not fit, in words.
+    `stepping`: to measure the recipe's steps one by one. `cut`: what did not fit, in words.
     """
 
     search: float
@@ -79,7 +80,7 @@ class Schedule:
     examples: int = 0
     decided_on: int = MOST
     scored_on: int = MOST
-    steps: int = 0
+    stepping: float = 0.0
     cut: tuple[str, ...] = ()
 
 
@@ -99,7 +100,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
         if work.total:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
-    free = left - costs.verification - judging - costs.writing
+    stepping = STEP_SECONDS * work.decisions
+    free = left - costs.verification - judging - costs.writing - stepping
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -111,7 +113,7 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     search = max(0.0, search) if work.searches else 0.0
     return Schedule(
         search, training, judging, rounds, math.floor(search / max(costs.candidate, 1e-3)),
-        examples, decided_on, scored_on, work.training_steps, tuple(cut),
+        examples, decided_on, scored_on, stepping, tuple(cut),
     )  # fmt: skip
 
 
@@ -152,7 +154,7 @@ class TimePlan:
     costs: Costs = field(default_factory=Costs)
     made: Schedule | None = None
     planned: dict[str, float] = field(default_factory=dict)
-    last_training: float = 0.0
+    last_run: float = 0.0
     _seen: set[str] = field(default_factory=set)
 
     @property
@@ -189,10 +191,11 @@ class TimePlan:
         self.saw(cost, self.clock() - begun)
 
     @contextmanager
-    def training(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """The block runs a recipe's steps, with training."""
         begun = self.clock()
         yield
-        self.last_training = self.clock() - begun
+        self.last_run = self.clock() - begun
 
     def building(self) -> AbstractContextManager[None]:
         return self.timed("building")
@@ -218,7 +221,7 @@ class TimePlan:
         if self.made is None:
             return self.started + UNMEASURED_SHARE * self.limit
         more = (self.made.rounds - 1) * SLACK * self.costs.verification
-        return self.end - self.final - more - self.made.training
+        return self.end - self.final - more - self.made.training - self.made.stepping
 
     @property
     def patience(self) -> float:
@@ -232,8 +235,8 @@ class TimePlan:
 
     def another_final_fits(self) -> bool:
         """True if one more variant can be trained, verified and evaluated before the end."""
-        training = self.made.training if self.made else 0.0
-        return self.left >= self.final + (self.last_training or training)
+        planned = self.made.training + self.made.stepping if self.made else 0.0
+        return self.left >= self.final + (self.last_run or planned)
 
     @property
     def training_deadline(self) -> float:
@@ -243,6 +246,11 @@ class TimePlan:
         now, last = self.clock(), self.end - self.final
         planned = self.made.training if self.made else 0.0
         return min(last, now + max(1.2 * planned, 0.5 * (last - now)))
+
+    @property
+    def too_late_to_train(self) -> bool:
+        """True if not even what goes before the first steps of a training fits."""
+        return self.training_deadline - self.clock() < SHORTEST * self.costs.step
 
     @property
     def work_deadline(self) -> float:
@@ -255,7 +263,9 @@ class TimePlan:
         if self.made is None:
             return math.inf
         free = self.left - self.costs.verification - self.costs.writing
-        return max(1.0, 0.3 * self.made.judging, min(1.5 * self.made.judging, free))
+        # A busy machine takes longer than planned; where there is time, all is read nevertheless.
+        most = max(1.5 * self.made.judging, EVALUATED * self.limit)
+        return max(1.0, 0.3 * self.made.judging, min(most, free))
 
 
 def planned_seconds(
@@ -264,7 +274,7 @@ def planned_seconds(
     """Seconds of the whole run by the ledger's kinds of work, where `spent` are gone already."""
     built = made.search * costs.building / costs.candidate
     rows = {
-        MEASURING: made.search - built + STEP_SECONDS * work.decisions,
+        MEASURING: made.search - built + made.stepping,
         EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ..core.records import LeftAlone, StepRecord
-from ..graph.edits.apply import apply, edits_from_json
+from ..configs.recipe import Step
+from ..core.records import Comparison, LeftAlone, StepRecord
+from ..graph.edits.apply import DropBlock, Edit, FoldBatchNorm, Slice, apply, edits_from_json
 from ..search.variant import Variant
 from .evaluation import Drop
+
+Status = Literal["kept", "rolled back", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,28 @@ class Seen:
     @property
     def figures(self) -> tuple[float | None, float | None]:
         return (self.drop.before, self.drop.after) if self.drop else (None, None)
+
+
+def step_row(step: Step, status: Status, reason: str) -> StepRecord:
+    return StepRecord(step.name, plain_settings(step), status, reason)
+
+
+def why_unfitted(edits: Sequence[Edit]) -> str:
+    if any(isinstance(e, FoldBatchNorm) for e in edits):
+        return "batch norms are folded already, so layers give other values than the original's"
+    if not any(isinstance(e, (Slice, DropBlock)) for e in edits):
+        return "nothing was removed before it"
+    return "no layer that reads what was removed could be fitted: weights are shared or computed"
+
+
+def why_kept(comparison: Comparison, as_written: bool) -> str:
+    if comparison.finding == "faster":
+        return "measured faster"
+    if comparison.finding == "slower":
+        reason = "as the recipe is written" if as_written else "since the search built upon it"
+        return f"measured slower, kept {reason}"
+    return "no significant change of latency"
+
+
+def plain_settings(step: Step) -> dict[str, Any]:
+    return dict(step.settings.model_dump(mode="json"))

@@ -50,6 +50,7 @@ def test_parts_sum_to_what_is_left_with_two_rounds_and_a_training():
     assert made.training == pytest.approx(300 * 0.2 * 1.1)
     assert made.scored_on >= 128
     whole = made.search + made.training + made.judging + 2 * COSTS.verification + COSTS.writing
+    whole += made.stepping
     assert whole == pytest.approx(560) and made.candidates == int(made.search / 2.5)
 
 
@@ -86,6 +87,15 @@ def test_a_plan_that_goes_on_keeps_the_sizes_of_before():
     assert time.make(WORK, Sizes(7, 9)).scored_on == 9
 
 
+def test_a_training_that_could_not_even_begin_is_left_out():
+    time, clock = plan_of(600)
+    time.make(WORK)
+    assert not time.too_late_to_train
+    clock.now = time.end - time.final - 1.0
+    assert time.too_late_to_train
+    assert not TimePlan().too_late_to_train
+
+
 def played(limit, candidate, step, verification, example):
     """A run whose stages take what they take, while the plan knows only estimates of them."""
     guess = Costs(reading=0.0, forward=example / 1.5, building=1.0, measuring=1.5, step=0.1)
@@ -105,7 +115,7 @@ def played(limit, candidate, step, verification, example):
     verify(False)
     while True:
         deadline = time.training_deadline
-        with time.training():
+        with time.running():
             for _ in range(WORK.training_steps):
                 clock.now += step
                 if clock.now > deadline:
