@@ -15,7 +15,7 @@ from ..core.errors import ArtifactError, UsageError
 
 ATTEMPTS = 3  # variants that are trained and verified, at most
 EPSILON = 1e-9
-UNUSABLE = 9
+BROKEN, UNUSABLE = 1, 9  # classes: meets the target beyond the limit; can't ship
 T = TypeVar("T")
 
 
@@ -49,7 +49,7 @@ class Preference:
             return UNUSABLE
         if within:
             return 0 if meets or self.fastest else 2
-        return 1 if meets else 3
+        return BROKEN if meets else 3
 
     @property
     def _gives_way(self) -> bool:
@@ -96,18 +96,20 @@ def finish_best(
     """Finish the best contender, and others where they promise more than it turned out to be.
 
     `contenders` is asked again after each, since what was measured counts for the rest. One that
-    fails is passed over. Raises what the first one met where all fail.
+    fails is passed over. Where there is no time for another one, exact ones still have their turn:
+    nobody has to train them. Raises what the first one met where all fail.
     """
     finished: dict[str, F] = {}
     errors: list[Exception] = []
     begun: set[str] = set()
     while True:
         best = min(finished, key=lambda n: preference.key(finished[n].standing), default=None)
-        kind = UNUSABLE if best is None else preference.of(finished[best].standing)
         more = not begun or (len(begun) < ATTEMPTS and time_for_another())
-        known = contenders() if more or kind == UNUSABLE else ()
+        known = contenders()
         following = _following(known, begun, preference, exact=not more)
-        if following is None or (best and not _promises(following, best, kind, known, preference)):
+        if following is None:
+            break
+        if best and not _promises(following, finished[best].standing, known, best, preference):
             break
         begun.add(following.label)
         try:
@@ -123,20 +125,23 @@ def finish_best(
 
 def _promises(
     following: Contender[T],
-    best: str,
-    kind: int,
+    finished: Standing,
     known: Sequence[Contender[T]],
+    label: str,
     preference: Preference,
 ) -> bool:
-    """True if a contender may be better than the best that is finished, which is of class `kind`.
+    """True if a contender may be better than the best that is `finished`, which has this label.
 
     Of the same class it is if it had been chosen instead by what is known now: training and the
-    evaluation data change accuracies, so those before it are compared.
+    evaluation data change accuracies, so those before it are compared. Where the limit is broken,
+    one that loses less even without training is worth its time.
     """
-    promised = preference.of(following.standing)
+    kind, promised = preference.of(finished), preference.of(following.standing)
     if promised != kind or kind == UNUSABLE:
         return promised < kind
-    before = next((c.standing for c in known if c.label == best), None)
+    if kind == BROKEN and following.standing.drop < finished.drop:
+        return True
+    before = next((c.standing for c in known if c.label == label), None)
     return before is not None and preference.key(following.standing) < preference.key(before)
 
 

@@ -29,8 +29,7 @@ def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
         finisher = Finisher(session, contest.record, out, stack)
 
         def finish(contender: Contender[Make]) -> Finished:
-            result = contest.finished[contender.label] = finisher(contender)
-            return result
+            return contest.finishes(contender, finisher)
 
         best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
         if not best.standing.usable:

@@ -51,7 +51,7 @@ class SearchResult:
 class Contest:
     """`prune`: the step that a search decides. `trades`: some step of the recipe costs accuracy.
 
-    `finished`: what was trained and verified so far.
+    `finished`: what was trained and verified so far; `failed`: what could not be.
     """
 
     session: Session
@@ -61,6 +61,7 @@ class Contest:
     prune: Step | None
     trades: bool
     finished: dict[str, Finished] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
 
     def contenders(self) -> list[Contender[Make]]:
         """All that is known by now. The search runs once lossless work alone is not enough."""
@@ -69,6 +70,7 @@ class Contest:
         if not (is_set(target) or target.fastest) or not self.trades:
             return [*rows, *self._original]
         enough = is_set(target) and self._lossless_standing.share <= 1.0
+        enough = enough and trials.LOSSLESS not in self.failed
         if enough and self._searched_already is None:
             return [*rows, *self._original]
         if self.search is None:
@@ -76,6 +78,15 @@ class Contest:
         if is_set(target):
             explore(self.search)
         return [*rows, *self._original, *(c for c in self._trials if c.label != trials.LOSSLESS)]
+
+    def finishes(
+        self, contender: Contender[Make], finish: Callable[[Contender[Make]], Finished]
+    ) -> Finished:
+        """Remember what comes of a contender. Raises what it fails with."""
+        self.failed.add(contender.label)
+        result = self.finished[contender.label] = finish(contender)
+        self.failed.discard(contender.label)
+        return result
 
     @cached_property
     def search(self) -> Search | None:

@@ -12,11 +12,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
+from typing import ClassVar
 
 import numpy as np
 from fake_lab import FakeLab, exactly
-from modelspeed.configs.recipe import Recipe
+from modelspeed.configs.recipe import Prefer, Recipe
 from modelspeed.core.records import Closeness, Comparison, Latency, Target, Verification
 from modelspeed.profiling.patience import Waiting
 from modelspeed.profiling.quiet import quiet_ms
@@ -29,7 +30,6 @@ from modelspeed.search.knapsack import Allocation, Problem
 from modelspeed.search.lab import HeldOut
 from modelspeed.search.meet_target import explore
 from modelspeed.search.search import Search
-from modelspeed.search.space import SearchSpace
 from modelspeed.search.target import budget_ms, share_of_target
 from modelspeed.search.variant import Variant
 from torch import nn
@@ -41,14 +41,26 @@ ORIGINAL_MS, FIXED_MS = 10.0, 0.5
 LOSSLESS = Decision({})
 
 
+Table = tuple[list[dict[str, int]], np.ndarray, np.ndarray]
+
+
 class Enumerated(Problem):
     """A knapsack so small that looking at everything is faster than a solver."""
 
-    @cached_property
-    def _all(self) -> tuple[list[dict[str, int]], np.ndarray, np.ndarray]:
-        options = [self.open(name) for name in self.choices]
-        rows = [dict(zip(self.choices, row, strict=True)) for row in itertools.product(*options)]
-        return rows, np.array([self.ms(r) for r in rows]), np.array([self.loss(r) for r in rows])
+    tables: ClassVar[dict[object, Table]] = {}
+
+    @property
+    def _all(self) -> Table:
+        losses = tuple(choice.losses for choice in self.choices.values())
+        key = (losses, tuple(sorted(self.barred.items())), self.terms[0].ms.tobytes())
+        if key not in self.tables:
+            options = [self.open(name) for name in self.choices]
+            picks = itertools.product(*options)
+            rows = [dict(zip(self.choices, row, strict=True)) for row in picks]
+            self.tables[key] = (
+                rows, np.array([self.ms(r) for r in rows]), np.array([self.loss(r) for r in rows]),
+            )  # fmt: skip
+        return self.tables[key]
 
     def fastest(self) -> dict[str, int]:
         rows, ms, loss = self._all
@@ -237,34 +249,42 @@ class Shipped:
     seconds: float
 
 
-_SPACES: dict[int, tuple[dict[str, dict[int, float]], dict[str, dict[int, float]]]] = {}
+NETS, TARGETS = 10, (0.25, 0.33, 0.4, 0.5, 0.6, 0.75, 0.9)  # of the original's time
+JOBS = NETS * len(TARGETS)  # after which they repeat
 
 
-def net(seed: int) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, float]]]:
-    """Times and losses of one of a few nets: lossless work alone gains a fifth to a third."""
-    if seed not in _SPACES:
-        chance = random.Random(seed)
-        gain, share = chance.uniform(0.65, 0.8), chance.uniform(0.35, 0.65)
-        times, losses = {}, {}
-        for name, part in (("a", share), ("b", 1 - share)):
-            whole = (gain * ORIGINAL_MS - FIXED_MS) * part
-            times[name] = {w: whole * (0.1 + 0.9 * w / WIDTHS[-1]) for w in WIDTHS}
-            steep = chance.uniform(1.5, 3.0)
-            losses[name] = {w: 0.2 * (1 - w / WIDTHS[-1]) ** steep for w in WIDTHS}
-        _SPACES[seed] = times, losses
-    return _SPACES[seed]
+@cache
+def net(number: int) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, float]]]:
+    """Times and losses of a net: lossless work alone gains a fifth to a third."""
+    chance = random.Random(number)
+    gain, share = chance.uniform(0.65, 0.8), chance.uniform(0.35, 0.65)
+    times, losses = {}, {}
+    for name, part in (("a", share), ("b", 1 - share)):
+        whole = (gain * ORIGINAL_MS - FIXED_MS) * part
+        times[name] = {w: whole * (0.1 + 0.9 * w / WIDTHS[-1]) for w in WIDTHS}
+        steep = chance.uniform(1.5, 3.0)
+        losses[name] = {w: 0.2 * (1 - w / WIDTHS[-1]) ** steep for w in WIDTHS}
+    return times, losses
 
 
-_PROBLEMS: dict[int, SearchSpace] = {}
+def lab_of(recipe: Recipe, job: int, weather: Weather, seed: int, **more: object) -> NoisyLab:
+    """A net and a target by the number of the job, on a machine."""
+    times, losses = net(job % NETS)
+    target = Target(ms=ORIGINAL_MS * TARGETS[job // NETS % len(TARGETS)])
+    layers = {"conv": ("a", INT8, 0.6, 0.004), "mix": ("b", INT8, 0.6, 0.006)}
+    return NoisyLab(
+        recipe, times, losses, layers=layers, fixed_ms=FIXED_MS, target=target,
+        weather=weather, chance=random.Random(seed), **more,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def run(lab: NoisyLab, seed: int, prefer: str = "target") -> Shipped:
+def run(lab: NoisyLab, prefer: Prefer = "target") -> Shipped:
     """The run of `tune` from the baseline to what ships (tuning/contest.py, conclusion.py)."""
     lab.open()
     search: Search | None = None
-    limit = lab.recipe.limits.max_drop
     free, _ = lab.latency(Variant(Module(LOSSLESS)), attempts=4)  # type: ignore[arg-type]
     finished: dict[str, Done] = {}
+    failed: set[str] = set()
 
     def contenders() -> Sequence[Contender[Decision]]:
         nonlocal search
@@ -272,20 +292,22 @@ def run(lab: NoisyLab, seed: int, prefer: str = "target") -> Shipped:
         share = free.high_ms / budget_ms(lab.target, lab.reference, lab.quiet_ms)
         lossless = done.standing if done else Standing(share)
         rows = [Contender(trials.LOSSLESS, lossless, LOSSLESS, exact=True)]
-        if lossless.share <= 1.0 and search is None:
+        if lossless.share <= 1.0 and search is None and trials.LOSSLESS not in failed:
             return rows
         if search is None:
-            search = _search(lab, seed, free)
+            search = _opened(lab, free)
             search.trials[0].share = done.standing.share if done else None
         explore(search)
         known = (c for c in trials.contenders(search) if c.label != trials.LOSSLESS)
         return [*rows, *(replace(c, source=search.decision(c.source)) for c in known)]
 
     def finish(contender: Contender[Decision]) -> Done:
+        failed.add(contender.label)
         finished[contender.label] = lab.finish(contender)
+        failed.discard(contender.label)
         return finished[contender.label]
 
-    preference = Preference(limit, prefer)  # type: ignore[arg-type]
+    preference = Preference(lab.recipe.limits.max_drop, prefer)
     best = finish_best(contenders, finish, preference, lab.time_for_another)
     scale = lab.least / lab.target.ms  # type: ignore[operator]
     reads = verdict(lab.target, best.checked.judged, best.checked.comparison)
@@ -294,27 +316,12 @@ def run(lab: NoisyLab, seed: int, prefer: str = "target") -> Shipped:
     return Shipped(scale * true, drop, reads, scale * lossless, lab.least, lab.now)
 
 
-def _search(lab: NoisyLab, seed: int, free: Latency) -> Search:
-    if seed not in _PROBLEMS:
-        space = lab.space()
-        problem = space.problem
-        small = Enumerated(problem.choices, problem.terms, problem.fixed_ms)
-        _PROBLEMS[seed] = replace(space, problem=small)
-    search = Search(lab, _PROBLEMS[seed])
-    whole = search.problem.whole()
-    first = trials.Trial(whole, search.problem.ms(whole), 0.0, free, lab.runtime)
-    search.trials.append(first)
+def _opened(lab: NoisyLab, free: Latency) -> Search:
+    space = lab.space()
+    problem = space.problem
+    small = Enumerated(problem.choices, problem.terms, problem.fixed_ms)
+    search = Search(lab, replace(space, problem=small))
+    whole = small.whole()
+    search.trials.append(trials.Trial(whole, small.ms(whole), 0.0, free, lab.runtime))
     search.steps = tuple(sorted({step for _, step, *_ in lab.layers.values()}))
     return search
-
-
-def lab_of(recipe: Recipe, seed: int, weather: Weather, **more: object) -> NoisyLab:
-    """A net, a target and a machine, all of them from the seed."""
-    chance = random.Random(seed)
-    times, losses = net(seed % 10)
-    target = Target(ms=ORIGINAL_MS * chance.choice((0.25, 0.33, 0.4, 0.5, 0.6, 0.75, 0.9)))
-    layers = {"conv": ("a", INT8, 0.6, 0.004), "mix": ("b", INT8, 0.6, 0.006)}
-    return NoisyLab(
-        recipe, times, losses, layers=layers, fixed_ms=FIXED_MS, target=target,
-        weather=weather, chance=random.Random(seed + 1), **more,  # type: ignore[arg-type]
-    )  # fmt: skip
