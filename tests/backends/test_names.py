@@ -19,7 +19,7 @@ ALLOWED = {
     # Names of rewrites of a graph, which are that room's own.
     "graph/lowering/lower.py": {"folded", "channels_last", "onednn", "onednn_channels_last"},
     # torch's own namespaces of operators.
-    "graph/lowering/int8.py": {"onednn"},
+    "graph/operators.py": {"onednn"},
     "graph/lowering/kernels.py": {"onednn"},
     "checkpoints/program_calls.py": {"inductor"},
     # The adjuster of that name.

@@ -109,8 +109,15 @@ def test_its_recipe_makes_it_again(kind, tmp_path):
     assert off(modelspeed.load(again), kind) < 0.05
 
 
+def holds(shown, stored):
+    """True if all that was stored is shown; what records have learned since has its default."""
+    if isinstance(stored, dict):
+        return all(holds(shown[name], value) for name, value in stored.items())
+    return shown == stored
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_record_is_shown(kind):
     shown = json.loads(run("show", ARTIFACTS / kind, "--format", "json"))
     manifest = json.loads((ARTIFACTS / kind / "modelspeed.json").read_text())
-    assert shown == manifest["record"]
+    assert holds(shown, manifest["record"])

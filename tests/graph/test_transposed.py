@@ -18,7 +18,7 @@ from modelspeed.graph.transposed import (
     turned,
 )
 from modelspeed.training.compensation import compensate
-from modelspeed.tuning.steps import _why_unfitted
+from modelspeed.tuning.tried_steps import why_unfitted
 from torch import nn
 
 torch.set_num_threads(1)
@@ -132,9 +132,9 @@ def test_a_pruned_decoder_comes_closer_to_the_original(kind):
 
 def test_the_reason_for_fitting_nothing_is_the_true_one():
     fold, cut = FoldBatchNorm("batch_norm"), Slice("2.weight", 1, (0,))
-    assert _why_unfitted([]) == "nothing was removed before it"
-    assert "shared or computed" in _why_unfitted([cut])
-    assert "folded already" in _why_unfitted([cut, fold])
+    assert why_unfitted([]) == "nothing was removed before it"
+    assert "shared or computed" in why_unfitted([cut])
+    assert "folded already" in why_unfitted([cut, fold])
 
 
 def test_a_depthwise_one_that_lost_whole_groups_is_fitted():

@@ -60,8 +60,8 @@ def spikes(chance: random.Random) -> Weather:
 
 
 def drift(chance: random.Random) -> Weather:
-    """It becomes slower for good, by up to a half within the run."""
-    end, last = chance.uniform(60.0, 600.0), chance.uniform(1.1, 1.5)
+    """It becomes slower for good, by up to two fifths within the run."""
+    end, last = chance.uniform(60.0, 600.0), chance.uniform(1.05, 1.4)
     starts = tuple(end * i / 60 for i in range(61))
     return Weather(starts, tuple(1 + (last - 1) * i / 60 for i in range(61)))
 
