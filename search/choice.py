@@ -60,6 +60,8 @@ class Preference:
         """The whole order: among those that meet the target the most accurate, then the fastest;
         of all others the nearest to the target."""
         kind, share, distance = self.of(standing), standing.share, standing.distance
+        if kind == UNUSABLE:
+            return (kind, not standing.usable, distance, share)
         accuracy_first = standing.share <= 1.0 and not self.fastest
         return (kind, distance, share) if accuracy_first else (kind, share, distance)
 
@@ -68,13 +70,16 @@ class Preference:
 class Contender(Generic[T]):
     """Something that could ship, once it is finished: trained, written and verified.
 
-    `exact`: it computes what the original does, so its accuracy is known.
+    `exact`: it computes what the original does, so its accuracy is known. `known`: it was measured.
+    `content` tells it from others of the same label in another run.
     """
 
     label: str
     standing: Standing
     source: T
     exact: bool = False
+    known: bool = True
+    content: str = ""
 
 
 class Result(Protocol):
@@ -136,6 +141,8 @@ def _promises(
     evaluation data change accuracies, so those before it are compared. Where the limit is broken,
     one that loses less even without training is worth its time.
     """
+    if following.exact:  # nothing about it changes, so it is compared as it is
+        return preference.key(following.standing) < preference.key(finished)
     kind, promised = preference.of(finished), preference.of(following.standing)
     if promised != kind or kind == UNUSABLE:
         return promised < kind

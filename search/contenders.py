@@ -18,7 +18,15 @@ LARGEST_BIAS = 1.25
 def contenders(search: Search) -> list[Contender[Trial]]:
     """Everything that the search knows; what nobody has judged on data is not among it."""
     rows = [t for t in search.trials if not t.failed and search.is_judged(t)]
-    return [Contender(label_of(search, t), standing(search, t), t) for t in rows]
+    return [
+        Contender(label_of(search, t), standing(search, t), t, content=_content(search, t))
+        for t in rows
+    ]
+
+
+def _content(search: Search, trial: Trial) -> str:
+    picks = sorted(search.space.settled(trial.picks).items())
+    return f"{picks} {trial.number_format} {trial.runtime}"
 
 
 def label_of(search: Search, trial: Trial) -> str:

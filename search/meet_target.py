@@ -44,11 +44,11 @@ def _verify_rounds(search: Search) -> None:
     correction, disturbed, seen = 1.0, False, list[Trial]()
     for _ in range(ROUNDS):
         trial = search.solve(correction * search.budget_ms)
-        if trial is None or trial.share is not None or trial in seen:
+        if trial is None or trial in seen:
             return
         seen.append(trial)
         try:
-            share = None if disturbed else _verified(search, trial)
+            share = trial.share if disturbed or trial.share else _verified(search, trial)
         except Exception as error:  # another one may do; where none does, lossless work is left
             search.fail(trial, error)
             continue

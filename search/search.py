@@ -190,7 +190,7 @@ class Search:
             for number_format in self.number_formats
             for problem in self.problems(number_format)
         ]
-        usable = [t for t in fastest if not t.failed] or [t for t in self.trials if not t.failed]
+        usable = [t for t in (*fastest, *self.trials) if not t.failed] or self.trials[:1]
         return min(usable, key=lambda t: t.latency.value_ms)
 
     def solve(self, budget_ms: float) -> Trial | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.errors import MeasureError
 from ..core.records import Record
 from ..search.advice import advice
-from ..search.choice import Contender, Preference, finish_best
+from ..search.choice import UNUSABLE, Contender, Preference, finish_best
 from ..search.contenders import LOSSLESS
 from ..search.target import is_set, original_share, summary
 from .contest import ORIGINAL, WHOLE, Contest
@@ -32,7 +32,7 @@ def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
             return contest.finishes(contender, finisher)
 
         best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
-        if not best.standing.usable:
+        if preference.of(best.standing) == UNUSABLE:
             raise _nothing_faster(contest, best)
         record = _record(contest, best)
         return sealed(session, best.artifact, best.variant, record, out, force)
@@ -74,6 +74,8 @@ def _summary(contest: Contest, best: Finished, record: Record, smallest: float) 
         return "no target was given: only the lossless steps were applied"
     if record.verdict != "met":
         return f"{summary(record, smallest)}; {_why_no_more(contest)}"
+    if best.label == ORIGINAL:
+        return "the original already meets the target, and nothing measured faster"
     if original_share(target, best.checked) <= 1.0:
         return "the original already meets the target: only the lossless steps were applied"
     return "the lossless steps are enough"
@@ -84,7 +86,7 @@ def _why_no_more(contest: Contest) -> str:
     failed = next(iter(contest.session.exclusions.steps.values()), None)
     if failed is not None:
         return failed
-    if contest.search is None and WHOLE not in contest.finished:
+    if not contest.has_searched and WHOLE not in contest.finished:
         return "nothing in this recipe can trade accuracy for speed on this model"
     return "nothing that comes nearer to it stays within the accuracy limit"
 

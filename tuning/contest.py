@@ -44,7 +44,7 @@ class Lossless:
 class SearchResult:
     """The search has come to its end; its trials have entries of their own."""
 
-    trials: int
+    explored_ms: float
 
 
 @dataclass
@@ -69,15 +69,26 @@ class Contest:
         rows = [Contender(trials.LOSSLESS, self._lossless_standing, self._lossless, exact=True)]
         if not (is_set(target) or target.fastest) or not self.trades:
             return [*rows, *self._original]
-        enough = is_set(target) and self._lossless_standing.share <= 1.0
-        enough = enough and trials.LOSSLESS not in self.failed
-        if enough and self._searched_already is None:
+        if self._searched_already is None and (self._is_enough or self._is_late):
             return [*rows, *self._original]
         if self.search is None:
             return [*rows, *self._original, *self._whole]
         if is_set(target):
             explore(self.search)
         return [*rows, *self._original, *(c for c in self._trials if c.label != trials.LOSSLESS)]
+
+    @property
+    def _is_enough(self) -> bool:
+        """True if something exact meets the target, as far as is known."""
+        if not is_set(self.session.job.target):
+            return False
+        rows = ((trials.LOSSLESS, self._lossless_standing), (ORIGINAL, self._original_standing))
+        return any(s.share <= 1.0 and s.usable and n not in self.failed for n, s in rows)
+
+    @property
+    def _is_late(self) -> bool:
+        """True if lossless work was finished, and there is no time for a search."""
+        return trials.LOSSLESS in self.finished and not self.session.time.in_search()
 
     def finishes(
         self, contender: Contender[Make], finish: Callable[[Contender[Make]], Finished]
@@ -117,6 +128,10 @@ class Contest:
         return self.session.quiet_ms / self.session.reference.value_ms * min(usable)
 
     @property
+    def has_searched(self) -> bool:
+        return self._searched_already is not None
+
+    @property
     def _searched_already(self) -> Search | None:
         """The search if it was needed; this does not begin it."""
         return self.search if "search" in self.__dict__ else None
@@ -124,10 +139,17 @@ class Contest:
     @property
     def _original(self) -> list[Contender[Make]]:
         target, session = self.session.job.target, self.session
-        if not is_set(target):
+        if not is_set(target) and not target.fastest:
             return []  # where nothing is faster, there is nothing to be had
-        share = target.speedup or session.quiet_ms / (target.ms or 1.0)
-        return [Contender(ORIGINAL, Standing(share), lambda: new_candidate(session), exact=True)]
+        make = lambda: new_candidate(session)  # noqa: E731
+        return [Contender(ORIGINAL, self._original_standing, make, exact=True)]
+
+    @property
+    def _original_standing(self) -> Standing:
+        if ORIGINAL in self.finished:
+            return self.finished[ORIGINAL].standing
+        target = self.session.job.target
+        return Standing(self.session.quiet_ms / target.ms if target.ms else target.speedup or 1.0)
 
     @property
     def _whole(self) -> list[Contender[Make]]:
@@ -135,15 +157,17 @@ class Contest:
         recipe = self.session.recipe
         if self.prune is not None and not (half_precision_steps(recipe) or integer_steps(recipe)):
             return []
-        run = StepRunner(self.session, None)
-        return [Contender(WHOLE, Standing(1.0), lambda: run.all(self._runtime))]
+        run, standing = StepRunner(self.session, None), Standing(0.0)
+        if WHOLE in self.finished:
+            standing = self.finished[WHOLE].standing
+        return [Contender(WHOLE, standing, lambda: run.all(self._runtime), known=False)]
 
     @property
     def _trials(self) -> list[Contender[Make]]:
         search = self.search
         assert search is not None
         return [
-            Contender(c.label, c.standing, partial(self._run, search, c.source))
+            Contender(c.label, c.standing, partial(self._run, search, c.source), content=c.content)
             for c in trials.contenders(search)
         ]
 
@@ -173,9 +197,11 @@ class Contest:
                 fastest_within(search, search.start - self.session.recipe.limits.max_drop)
             else:
                 explore(search)
-            return SearchResult(len(search.trials))
+            return SearchResult(search.budget_ms)
 
-        return self.session.journal.kept("choice", SearchResult, result)
+        known = self.session.journal.kept("choice", SearchResult, result)
+        search.explored_ms = known.explored_ms
+        return known
 
     def _opened(self, step: Step) -> Search | None:
         """A search with something to choose from."""

@@ -19,14 +19,15 @@ from .exclusions import reason_of
 from .ledger import MEASURING
 from .session import Session
 
+FLIPPED = 0.001  # of the examples, by rounding
 Make = Callable[[], Variant]  # the whole recipe, with training
 
 
 @dataclass(frozen=True)
 class Begun:
-    """Journal entries that follow are of the variant of this name."""
+    """Journal entries that follow are of this variant."""
 
-    label: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Finisher:
     def __call__(self, contender: Contender[Make]) -> Finished:
         """Raises whatever the variant fails with; the report names it."""
         session, label = self.session, contender.label
-        session.journal.kept(f"finish {label}", Begun, lambda: Begun(label))
+        session.journal.mark("finish", Begun(contender.content or label))
         try:
             return self._finished(contender)
         except Exception as error:
@@ -72,20 +73,26 @@ class Finisher:
             variant = compile_where_faster(session, variant)
         artifact = self.stack.enter_context(staged(session, variant, self.record, self.out))
         artifact, variant, checked = verified(session, artifact, variant, self.record)
-        standing = standing_after(session.job.target, checked, contender)
+        limit = session.recipe.limits.max_drop
+        standing = standing_after(session.job.target, checked, contender, limit)
         if not standing.usable:
             session.progress.note(f"{contender.label}: measured slower than the original")
         return Finished(contender.label, artifact, variant, checked, standing)
 
 
-def standing_after(target: Target, checked: Verification, contender: Contender[Make]) -> Standing:
+def standing_after(
+    target: Target, checked: Verification, contender: Contender[Make], limit: float
+) -> Standing:
     """Where the artifact stands by what the fresh process says.
 
-    What was measured while the machine was disturbed does not speak against it.
+    What was measured while the machine was disturbed does not speak against it. Of an exact one a
+    few flipped examples count as nothing, but not what breaks the limit.
     """
     share = share_of_target(target, checked) if is_set(target) else 1.0 / checked.comparison.low
-    if checked.disturbed:
+    if checked.disturbed and contender.known:
         share = min(share, contender.standing.share)
     drop = checked.quality.drop if checked.quality else None
-    cost = 0.0 if contender.exact or drop is None else drop
+    cost = drop or 0.0
+    if contender.exact and cost <= max(limit, FLIPPED):
+        cost = 0.0
     return Standing(share, cost, cost, usable=checked.comparison.finding != "slower")

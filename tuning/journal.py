@@ -131,6 +131,13 @@ class Journal:
         self.head, self.count = entry.digest, self.count + 1
         return value
 
+    def mark(self, stage: str, value: object) -> None:
+        """Later entries belong to `value`: those that follow another one are dropped."""
+        left, head, count = list(self.left), self.head, self.count
+        if self.get(stage, type(value)) != value:
+            self.left, self.head, self.count = left, head, count
+            self.put(stage, value)
+
     def put(self, stage: str, value: Any) -> None:
         """Write an entry, complete or not at all; what was to follow otherwise is dropped."""
         if self.folder is None or not self.writable:

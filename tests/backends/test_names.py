@@ -20,7 +20,6 @@ ALLOWED = {
     "graph/lowering/lower.py": {"folded", "channels_last", "onednn", "onednn_channels_last"},
     # torch's own namespaces of operators.
     "graph/operators.py": {"onednn"},
-    "graph/lowering/kernels.py": {"onednn"},
     "checkpoints/program_calls.py": {"inductor"},
     # The adjuster of that name.
     "adjusters/channels_last.py": {"channels_last"},

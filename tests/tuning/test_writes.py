@@ -55,12 +55,12 @@ def inodes(folder):
 
 @pytest.mark.parametrize("words", [["apply"], ["tune", "--target-ms", "1000"],
                                    ["tune", "--target-ms", "0.0001"]])  # fmt: skip
-def test_each_verified_variant_is_written_once_and_the_last_one_is_shipped(counted, words):
+def test_each_verified_variant_is_written_once_and_one_of_them_is_shipped(counted, words):
     out, events = counted(*words)
     kinds = [kind for kind, _ in events]
     assert kinds == ["write", "verify"] * (len(kinds) // 2) and kinds
     assert all(events[i][1] == events[i + 1][1] for i in range(0, len(events), 2))
-    assert inodes(out) == events[-1][1]
+    assert inodes(out) in [files for kind, files in events if kind == "verify"]
     manifest = json.loads((out / "modelspeed.json").read_text())
     assert manifest["record"] == json.loads((out / "report.json").read_text())
     assert manifest["record"]["final"] is not None and (out / "recipe.yaml").is_file()
