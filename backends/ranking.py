@@ -23,7 +23,7 @@ from .registry import PLAIN, candidate_names, prepare, ready
 WORTH_TRYING = 1.5
 WORTH_MEASURING = 2.0  # times the fastest, of the least of a few calls each
 FEW, MANY, FEW_SECONDS = 4, 50, 0.1
-SECONDS = 1.5
+SECONDS = 1.0  # a runtime, at most: of those that are alike any will do
 ALIKE = 0.05  # which of two so near is tried first does not matter
 
 

@@ -9,13 +9,24 @@ from ..checkpoints.artifact import check_writable
 from ..configs.recipe import Recipe
 from ..core.progress import Progress
 from ..core.records import Record
+from ..search.target import is_set
 from .compare_backends import compile_where_faster
-from .delivery import Outcome, baseline_record, final_record, sealed, staged, verified
+from .delivery import (
+    VERDICT_SECONDS,
+    Outcome,
+    baseline_record,
+    final_record,
+    sealed,
+    staged,
+    verified,
+)
 from .job import Job
 from .ledger import BUILDING, MEASURING
 from .session import open_session
 from .stages import OPENING, expected
 from .steps import StepRunner
+
+FIGURE_SECONDS = 3.0  # of measuring, where no target asks for a verdict
 
 
 def apply_recipe(
@@ -51,7 +62,8 @@ def apply_recipe(
     with session.ledger.spends(MEASURING):
         variant = compile_where_faster(session, variant)
     with staged(session, variant, record, out) as artifact:
-        artifact, variant, checked = verified(session, artifact, variant, record)
+        seconds = VERDICT_SECONDS if is_set(session.job.target) else FIGURE_SECONDS
+        artifact, variant, checked = verified(session, artifact, variant, record, seconds)
         final = final_record(session, record, variant, checked, ())
         final = replace(final, summary=_summary(final))
         outcome = sealed(session, artifact, variant, final, out, force)

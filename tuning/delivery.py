@@ -36,6 +36,7 @@ from .stages import VERIFYING
 from .verification import PATIENCE, verify
 
 Kind = Literal["tune", "apply", "profile"]
+VERDICT_SECONDS = 6.0  # of measuring a run, for the verdict
 EXACT = ("original", "lossless")  # candidates with the original's accuracy
 
 
@@ -174,7 +175,7 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
 
 def verified(
     session: Session, artifact: Staged, variant: Variant, record: Record,
-    seconds: float = 6.0, judged: bool = True,
+    seconds: float = VERDICT_SECONDS, judged: bool = True,
 ) -> tuple[Staged, Variant, Verification]:  # fmt: skip
     """Verify the staged folder in a fresh process.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,7 +16,7 @@ from ..data.subset import FirstBatches, in_random_order
 from ..profiling.gate import working
 from ..profiling.side_by_side import agreement, judge
 
-DRAWN = 64
+DRAWN, FEWEST_DRAWN, DRAWN_SECONDS = 64, 8, 1.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ class EvaluationPart:
 ALL = EvaluationPart()
 
 
+def _drawn(inputs: Inputs, seed: int, drawn: list[Inputs]) -> Iterator[tuple[Inputs, None]]:
+    """Random inputs, which `drawn` takes: they tell little, so that a slow model gets fewer."""
+    specs, end = specs_of(inputs), working() + DRAWN_SECONDS
+    while len(drawn) < DRAWN and (len(drawn) < FEWEST_DRAWN or working() < end):
+        drawn.append(draw_inputs(specs, seed + len(drawn)))
+        yield drawn[-1], None
+
+
 def quality_of(
     original: nn.Module,
     final: nn.Module,
@@ -52,9 +60,8 @@ def quality_of(
     """On `part` of the evaluation data, by `judged`; random inputs stand in for data that is not
     there."""
     if data is None:
-        specs = specs_of(inputs)
-        drawn = [(draw_inputs(specs, seed + number), None) for number in range(DRAWN)]
-        same = agreement(original, final, drawn, device)
+        drawn = list[Inputs]()
+        same = agreement(original, final, _drawn(inputs, seed, drawn), device)
         return Quality("agreement", False, agreement=same, examples=len(drawn))
     batches, total = part.of(data.eval, seed)
     before, after, same, count = judged(original, final, batches, data.metric, device)
