@@ -63,7 +63,10 @@ def _reached(record: Record, share: float) -> str:
 
 def _lost(record: Record, drop: float) -> str:
     fraction = record.quality is None or record.quality.metric in FRACTIONS
-    return f"{100 * drop:.3g} points" if fraction else f"{drop:.3g} of the metric"
+    points = f"{100 * drop:.3g}"
+    if fraction:
+        return f"{points} point{'' if points == '1' else 's'}"
+    return f"{drop:.3g} of the metric"
 
 
 def _up(value: float) -> float:
