@@ -15,6 +15,7 @@ from .base_settings import CONFIG, setting
 from .discovery import RESERVED, is_pattern
 from .load import text_of, validate
 from .machine import RUNTIME
+from .recipe import Prefer
 from .references import regular_expression
 from .sentences import as_text
 from .yaml_tree import Tree, read_tree
@@ -64,6 +65,7 @@ class JobSettings(BaseModel):
     target_speedup: float | None = setting(f.TARGET_SPEEDUP)
     fastest: bool | None = setting(f.FASTEST)
     max_drop: float | None = setting(f.MAX_DROP)
+    prefer: Prefer | None = setting(f.PREFER)
     input_size: Annotated[str | None, BeforeValidator(_text)] = setting(f.INPUT_SIZE)
     device: str | None = setting(f.DEVICE)
     threads: int | None = setting(f.THREADS)
