@@ -15,6 +15,7 @@ from ..backends.agreement import agreeing
 from ..backends.ranking import RankedRuntimes, rank_backends
 from ..backends.registry import (
     PLAIN,
+    candidate_names,
     first_ready,
     furthest_lowering,
     keeps_runtime,
@@ -160,9 +161,11 @@ class Session:
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
+        here = {PLAIN, *candidate_names(module, self.inputs)}
         ranking = self.cache.kept(
-            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.quiet
-        )
+            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.lasts,
+            lambda r: bool(r.names) and here.issuperset(r.names),
+        )  # fmt: skip
         return Kernels(ranking.names, ranking.left_out)
 
     def with_plan(
