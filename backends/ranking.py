@@ -31,12 +31,19 @@ ALIKE = 0.05  # which of two so near is tried first does not matter
 class RankedRuntimes:
     """Names of the runtimes worth trying, and those left out, with the reason.
 
-    `quiet`: nothing else kept the machine busy meanwhile.
+    `quiet`: nothing else kept the machine busy meanwhile. `complete`: none failed by an exception,
+    which may be one that passes, such as too little memory.
     """
 
     names: tuple[str, ...]
     left_out: tuple[LeftAlone, ...] = ()
     quiet: bool = True
+    complete: bool = True
+
+    @property
+    def lasts(self) -> bool:
+        """True if another run on this machine would find the same."""
+        return self.quiet and self.complete
 
 
 def rank_backends(
@@ -64,6 +71,7 @@ def rank_backends(
             rows.append(LeftAlone(runtime_row(name), runnable))
         else:
             modules[name] = runnable
+    complete = not rows
     measured, faster_than_plain = _measured(_worth_measuring(modules, inputs), inputs)
     quiet = all(n.code != "cpu_contention" for row in measured.values() for n in row.notices)
     outputs = plain_outputs(module, probes) if set(measured) - {PLAIN} else None
@@ -75,7 +83,10 @@ def rank_backends(
         names = [PLAIN, *(n for n in names if n != PLAIN)][:2]
     limit = WORTH_TRYING * min((measured[n].value_ms for n in names), default=0.0)
     return RankedRuntimes(
-        tuple(n for n in names if measured[n].value_ms <= limit) or (PLAIN,), tuple(rows), quiet
+        tuple(n for n in names if measured[n].value_ms <= limit) or (PLAIN,),
+        tuple(rows),
+        quiet,
+        complete,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,25 +36,38 @@ class Shuffled:
     at_random: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class FirstBatches:
     """The first batches of a pass: up to `examples` of them, until `clock()` says `deadline`.
 
-    Of whatever the deadline is, one batch is given.
+    Of whatever the deadline is, one batch is given. `late`: it ended the last pass.
     """
 
     batches: Batches
     examples: float = float("inf")
     deadline: float = float("inf")
     clock: Callable[[], float] = working
+    late: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        given = 0
+        given, self.late = 0, False
         for batch in self.batches:
             yield batch
             given += examples_in(batch)
-            if given >= self.examples or self.clock() >= self.deadline:
+            if given >= self.examples:
                 return
+            if self.clock() >= self.deadline:
+                self.late = True
+                return
+
+    def from_now(self, seconds: float) -> FirstBatches:
+        """The same batches, with a deadline in so many seconds."""
+        return replace(self, deadline=self.clock() + seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Time until the deadline."""
+        return self.deadline - self.clock()
 
 
 def in_random_order(batches: Any, seed: int) -> Shuffled:

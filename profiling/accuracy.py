@@ -63,12 +63,16 @@ def check_first(
 
 
 class Score:
-    """A metric over batches as they come."""
+    """A metric over batches as they come.
+
+    `rows`: value and examples of each, where the metric is a mean over them.
+    """
 
     def __init__(self, metric: AnyMetric) -> None:
         self._whole = None if isinstance(metric, str) or callable(metric) else metric
         self._metric = metric_of(metric) if self._whole is None else None  # type: ignore[arg-type]
-        self._total, self.count, self._last = 0.0, 0, 0
+        self.rows: list[tuple[float, int]] = []
+        self.count, self._last = 0, 0
         if self._whole is not None:
             self._whole.reset()
 
@@ -80,7 +84,8 @@ class Score:
         if self._whole is not None:
             self._whole.add(outputs, targets)
         elif self._metric is not None:
-            self._total += _number(self._metric(outputs, targets), index) * len(targets)
+            value = _number(self._metric(outputs, targets), index)
+            self.rows.append((value, len(targets)))
         self.count += len(targets)
         self._last = index
 
@@ -89,7 +94,15 @@ class Score:
             raise DataError("The `eval` data is empty: no batch with an example was found.")
         if self._whole is not None:
             return _number(self._whole.result(), self._last)
-        return self._total / self.count
+        return mean_of(self.rows)
+
+
+def mean_of(rows: Iterable[tuple[float, int]]) -> float:
+    """Of values, each over so many examples."""
+    total, count = 0.0, 0
+    for value, examples in rows:
+        total, count = total + value * examples, count + examples
+    return total / count
 
 
 def split_batch(batch: object, index: int) -> tuple[Any, Tensor]:

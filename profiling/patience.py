@@ -24,6 +24,10 @@ class Patience:
 
     seconds: float = SECONDS
 
+    def at_most(self, seconds: float) -> None:
+        """Spend no more than that from here on."""
+        self.seconds = min(self.seconds, seconds)
+
     def pauses(self, sleep: Callable[[float], None]) -> Iterator[float]:
         """Each after it has been slept; ends when the seconds are used up."""
         pause = FIRST_PAUSE

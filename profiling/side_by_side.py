@@ -87,12 +87,16 @@ class Divergence:
         self._size += float(left.square().sum())
         if self._classes:
             wanted, actual = left.log_softmax(1), right.log_softmax(1)
-            self._total += float((wanted.exp() * (wanted - actual)).sum())
+            apart = wanted.exp() * (wanted - actual)
+            # A class that is masked has no share in the mean.
+            self._total += float(apart.masked_fill(wanted == -math.inf, 0.0).sum())
         else:
             self._total += float((right - left).square().sum())
 
     def result(self) -> float:
-        return self._total / (max(1, self._rows) if self._classes else max(self._size, 1e-30))
+        found = self._total / (max(1, self._rows) if self._classes else max(self._size, 1e-30))
+        # Scores of which some are infinite; NaN would compare as neither near nor far.
+        return math.inf if math.isnan(found) else found
 
 
 def judge(

@@ -39,6 +39,11 @@ def compile_where_faster(session: Session, variant: Variant) -> Variant:
     asked = session.job.target.runtime
     if not is_compiled(asked):
         return variant
+    with session.time.compiling():
+        return _compiled_where_faster(session, variant, asked)
+
+
+def _compiled_where_faster(session: Session, variant: Variant, asked: str) -> Variant:
     session.progress.stage("compiling")
     usual = variant.runtime
     blob, left_out = _compiled_ahead(session, variant.module, asked)

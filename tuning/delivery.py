@@ -33,7 +33,7 @@ from ..search.variant import Variant
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
 from .stages import VERIFYING
-from .verification import PATIENCE, verify
+from .verification import verify
 
 Kind = Literal["tune", "apply", "profile"]
 VERDICT_SECONDS = 6.0  # of measuring a run, for the verdict
@@ -185,11 +185,13 @@ def verified(
     session.progress.stage(VERIFYING)
     recipe, usual_ms = dump_recipe(session.recipe), session.quiet_ms
     while True:
+        time = session.time
+        patience = time.patience if judged else time.search_patience
         try:
             with session.verifying() as spent:
                 checked = verify(
                     session.job, artifact.folder, recipe, usual_ms, seconds, judged,
-                    session.last_word, session.time.patience if judged else PATIENCE,
+                    session.last_word, patience, time.stuck_after,
                 )  # fmt: skip
                 spent.append(checked.judging_seconds)
             session.baseline.note(checked.baseline.value_ms)

@@ -5,6 +5,7 @@ All of the evaluation data is read by the fresh process alone.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -60,8 +61,11 @@ class EvaluationSample:
 
     def drop(
         self, before: nn.Module, after: nn.Module, limit: float, deadline: float = float("inf")
-    ) -> Drop:
-        """Of as many batches as it takes to tell whether `limit` is broken, all of them at most."""
+    ) -> Drop | None:
+        """Of as many batches as it takes to tell whether `limit` is broken, all of them at most.
+
+        None where a metric of the whole says nothing about the sample.
+        """
         if self.whole:
             return self._of_all(before, after, limit)
         test = SequentialDrop(limit, self.step)
@@ -90,13 +94,35 @@ class EvaluationSample:
             row.append(evaluate(module, [batch], self.metric, self.device))
         return row[index]
 
-    def _of_all(self, before: nn.Module, after: nn.Module, limit: float) -> Drop:
+    def _of_all(self, before: nn.Module, after: nn.Module, limit: float) -> Drop | None:
         for module in (before, after):
             if module not in self._known:
-                found = evaluate(module, self.batches, self.metric, self.device)
-                self._known[module] = [found]
-        (first, count), (second, _) = self._known[before][0], self._known[after][0]
+                found, count = whole_score(module, self.batches, self.metric, self.device)
+                self._known[module] = [] if found is None else [(found, count)]
+        rows = [*self._known[before], *self._known[after]]
+        if len(rows) < 2:
+            return None
+        (first, count), (second, _) = rows
         return Drop(first, second, count, first - second > limit + 1e-9)
+
+
+def whole_score(
+    module: nn.Module, batches: Batches, metric: AnyMetric, device: str
+) -> tuple[float | None, int]:
+    """A metric over a sample, and its examples; None where it is not defined there.
+
+    So is the area under a curve on examples of one class. What the model itself fails with is
+    raised.
+    """
+    score = Score(metric)
+    with torch.inference_mode(), in_eval_mode(module):
+        for index, batch in enumerate(batches):
+            inputs, targets = split_batch(batch, index)
+            score.add(outputs_on(module, inputs, index, device), targets.to(device), index)
+    try:
+        return score.result(), score.count
+    except Exception:  # of a library or the user, each of which says it in its own way
+        return None, score.count
 
 
 @dataclass
@@ -166,8 +192,8 @@ class Evaluation:
         """Of so many examples of evaluation data, and of held-out training data."""
         some = Pinned(in_random_order(data.eval, seed).batches, decided_on)
         step = 0.0 if isinstance(data.metric, str) and data.metric in ERRORS else 1.0
+        sample = EvaluationSample(some, data.metric, step, device)
         held_out = Pinned(data.held_out, scored_on, min(scored_on, FEWEST))
-        return cls(
-            EvaluationSample(some, data.metric, step, device),
-            HeldOutSample(held_out, data.metric, device, original),
-        )
+        if sample.whole and whole_score(original, held_out, data.metric, device)[0] is None:
+            held_out = Pinned(data.held_out, sys.maxsize, FEWEST)  # more of it may say something
+        return cls(sample, HeldOutSample(held_out, data.metric, device, original))

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,14 @@ from torch import Tensor
 
 from ..configs.recipe import METRICS, Recipe
 from ..configs.references import DATA, FILE, parse_reference
-from ..core.cache import cache_folder
-from ..core.files import write_whole
+from ..core.cache import cache_folder, keep
+from ..data.subset import FirstBatches
 from ..profiling.accuracy import (
     AnyMetric,
     Forward,
     Score,
     in_eval_mode,
+    mean_of,
     outputs_on,
     split_batch,
 )
@@ -38,15 +42,34 @@ from ..profiling.side_by_side import another, judge
 from .journal import state_of
 from .quality import EvaluationPart
 
+VERSION = 2  # another one where what is kept changes
 KEPT_DAYS = 60
 
 
-@dataclass
+@dataclass(frozen=True)
 class Judgement:
-    """One model on one part of the data: its metric, and the class it chose for each example."""
+    """One model on one part of the data: its metric, and the class it chose for each example.
+
+    `rows`: value and examples of each batch; empty where the metric is of the whole.
+    """
 
     score: float
     chosen: Tensor
+    rows: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def examples(self) -> int:
+        return len(self.chosen)
+
+    def first(self, examples: int) -> Judgement | None:
+        """Of the first batches with so many examples; None where that divides a batch."""
+        if examples == self.examples:
+            return self
+        ends = list(accumulate(count for _, count in self.rows))
+        if examples not in ends:
+            return None
+        rows = self.rows[: ends.index(examples) + 1]
+        return Judgement(mean_of(rows), self.chosen[:examples], rows)
 
 
 @dataclass
@@ -64,7 +87,7 @@ class OneModel:
 
     @property
     def judgement(self) -> Judgement:
-        return Judgement(self.score.result(), torch.cat(self.chosen))
+        return Judgement(self.score.result(), torch.cat(self.chosen), tuple(self.score.rows))
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,7 @@ class Judgements:
         if state is None or recipe.data is None:
             return cls()
         facts = [
-            version("modelspeed"), torch.__version__, recipe.data.model_dump_json(),
+            VERSION, version("modelspeed"), torch.__version__, recipe.data.model_dump_json(),
             str(part.examples), str(seed), str(threads), *state,
         ]  # fmt: skip
         return cls(hashlib.sha256(json.dumps(facts).encode()).hexdigest())
@@ -96,6 +119,8 @@ class Judgements:
         What is known is not evaluated again.
         """
         other = another(metric)
+        # What is read here in vain must not be missing there.
+        again = partial(_from_now, batches, _seconds(batches))
         if self.key is None or other is None:
             return judge(models[0][0], models[1][0], batches, metric, device)
         rows = [
@@ -104,16 +129,18 @@ class Judgements:
         ]
         found = self._found(rows, batches, device)
         if found is None:
-            return judge(models[0][0], models[1][0], batches, metric, device)
+            return judge(models[0][0], models[1][0], again(), metric, device)
         before, after = found
-        count = len(before.chosen)
         same = float((before.chosen == after.chosen).double().mean())
-        return before.score, after.score, same, count
+        return before.score, after.score, same, before.examples
 
     def _found(
         self, rows: list[OneModel], batches: Iterable[Any], device: str
     ) -> tuple[Judgement, Judgement] | None:
-        """Both judgements in one pass of what is not known; None where outputs are not classes."""
+        """Both judgements in one pass of what is not known, on the batches that both were run on.
+
+        None where outputs are not classes, or a file on disk is of other batches.
+        """
         with torch.inference_mode():
             stream = iter(batches)
             first = next(stream, None)
@@ -125,18 +152,21 @@ class Judgements:
                 return None
             keys = [self._name(r.weights, x) for r, x in zip(rows, outputs, strict=True)]
             known = [_read(key) for key in keys]
-            todo = [row for row, one in zip(rows, known, strict=True) if one is None]
+            if None in known and not all(one is None or one.rows for one in known):
+                known = [None] * len(rows)  # of the whole alone: it can't be cut to another's part
             for row, x in zip(rows, outputs, strict=True):
                 row.add(x, targets.to(device), 0)
+            todo = [row for row, one in zip(rows, known, strict=True) if one is None]
             if todo:
                 _pass(todo, stream, device)
         made = [one or row.judgement for row, one in zip(rows, known, strict=True)]
-        if len(made[0].chosen) != len(made[1].chosen):
-            return None  # a pass that was cut short says nothing beside a whole one
-        for key, one, judged in zip(keys, known, made, strict=True):
-            if one is None:
-                _write(key, judged)
-        return made[0], made[1]
+        if not _is_late(batches):
+            for key, one, judged in zip(keys, known, made, strict=True):
+                if one is None:
+                    _write(key, judged)
+        least = min(one.examples for one in made)
+        before, after = (one.first(least) for one in made)
+        return (before, after) if before and after else None
 
     def _name(self, weights: str, outputs: Tensor) -> str:
         bits = outputs.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
@@ -173,20 +203,50 @@ def _folder() -> Path:
     return cache_folder() / "judgements"
 
 
+def _seconds(batches: Iterable[Any]) -> float:
+    return batches.seconds if isinstance(batches, FirstBatches) else math.inf
+
+
+def _from_now(batches: Iterable[Any], seconds: float) -> Iterable[Any]:
+    return batches.from_now(seconds) if isinstance(batches, FirstBatches) else batches
+
+
+def _is_late(batches: Iterable[Any]) -> bool:
+    """True if time ended the pass: what it gives is not of all that it was to read."""
+    return isinstance(batches, FirstBatches) and batches.late
+
+
 def _read(name: str) -> Judgement | None:
+    path = _folder() / f"{name}.safetensors"
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
-        with safe_open(_folder() / f"{name}.safetensors", framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             score = float((file.metadata() or {})["score"])
-            return Judgement(score, file.get_tensor("chosen"))
+            chosen, means, counts = map(file.get_tensor, ("chosen", "means", "counts"))
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
+    if not _is_sound(score, chosen, means, counts):
+        return None
+    return Judgement(score, chosen, tuple(zip(means.tolist(), counts.tolist(), strict=True)))
+
+
+def _is_sound(score: float, chosen: Tensor, means: Tensor, counts: Tensor) -> bool:
+    """True for what `_write` writes, whatever a file says that is damaged."""
+    kinds = ((chosen, torch.int32), (means, torch.float64), (counts, torch.int64))
+    if any(x.dim() != 1 or x.dtype != dtype for x, dtype in kinds):
+        return False
+    whole = not len(counts) or int(counts.sum()) == len(chosen)
+    finite = math.isfinite(score) and bool(means.isfinite().all())
+    return finite and whole and len(means) == len(counts) and len(chosen) > 0
 
 
 def _write(name: str, judged: Judgement) -> None:
-    with suppress(OSError):  # a full disk costs the next run a pass
-        _folder().mkdir(parents=True, exist_ok=True)
-        data = save({"chosen": judged.chosen}, {"score": repr(judged.score)})
-        write_whole(_folder() / f"{name}.safetensors", data)
+    means = torch.tensor([mean for mean, _ in judged.rows], dtype=torch.float64)
+    counts = torch.tensor([count for _, count in judged.rows], dtype=torch.int64)
+    rows = {"chosen": judged.chosen, "means": means, "counts": counts}
+    keep(_folder() / f"{name}.safetensors", save(rows, {"score": repr(judged.score)}))
+    with suppress(OSError):
         old = time.time() - KEPT_DAYS * 86400
         for path in _folder().iterdir():
             if path.stat().st_mtime < old:

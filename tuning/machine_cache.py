@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from torch.fx import GraphModule
 
-from ..core.cache import cache_folder
+from ..core.cache import cache_folder, keep
 from ..core.errors import ArtifactError
-from ..core.files import write_whole
+from ..core.files import read_text
 from ..core.model_io import Inputs
 from ..core.records_json import from_json, to_json
 
@@ -45,15 +45,23 @@ class MachineCache:
         return cls(hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24])
 
     def kept(
-        self, name: str, kind: type[T], make: Callable[[], T], lasts: Callable[[T], bool]
+        self,
+        name: str,
+        kind: type[T],
+        make: Callable[[], T],
+        lasts: Callable[[T], bool],
+        fits: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        """The finding of an earlier run, or that of `make`, which is kept where it `lasts`."""
+        """The finding of an earlier run, or that of `make`, which is kept where it `lasts`.
+
+        A file that holds what does not `fit` is as good as none.
+        """
         path = cache_folder() / f"{name}-{self.key}.json"
         with suppress(ArtifactError, OSError, ValueError, RecursionError):
-            return from_json(kind, json.loads(path.read_text(encoding="utf-8")), name)
+            known = from_json(kind, json.loads(read_text(path)), name)
+            if fits(known):
+                return known
         found = make()
         if lasts(found):
-            with suppress(OSError):  # the run goes on if the cache can't be written
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json.dumps(to_json(found)))
+            keep(path, json.dumps(to_json(found)))
         return found

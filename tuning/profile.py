@@ -34,7 +34,7 @@ def profile(
         if groups or runtimes:
             raise UsageError("`--groups` and `--runtimes` need a graph; TorchScript holds none.")
         return profile_script(job, progress)
-    session = open_session(job, recipe, progress)
+    session = open_session(job, recipe, progress).with_threads()
     progress.stage("measuring")
     baseline = session.latency(session.source.module, 10.0)
     record = baseline_record(session, "profile", baseline)

@@ -15,8 +15,10 @@ from ..backends.agreement import agreeing
 from ..backends.ranking import RankedRuntimes, rank_backends
 from ..backends.registry import (
     PLAIN,
+    candidate_names,
     first_ready,
     furthest_lowering,
+    is_compiled,
     keeps_runtime,
 )
 from ..checkpoints.read import Source
@@ -55,7 +57,7 @@ from .probes import probes
 from .quality import EvaluationPart
 from .spinning import without_spinning
 from .targets import check_targets
-from .threads import with_fastest
+from .threads import ThreadChoice, with_fastest
 from .time_plan import Sizes, TimePlan, plan_lines, planned_seconds
 
 
@@ -93,6 +95,7 @@ class Session:
     baseline: Baseline = field(default_factory=Baseline)
     kernels: Kernels = field(default_factory=Kernels)
     remarks: tuple[Notice, ...] = ()
+    threads_known: bool = False
 
     @property
     def seconds(self) -> float:
@@ -136,19 +139,47 @@ class Session:
         return tuple(n for n in self.kernels.runtimes if self.exclusions.allows(n)) or (PLAIN,)
 
     def with_journal(self, kind: str, resume: bool) -> Session:
-        """Write down what the run finds out from here on, or go on from what was."""
+        """Write down what the run finds out from here on, or go on from what was.
+
+        It is found by the target as the user gave it: the thread count that a busy machine allows
+        is not the next run's, which goes on with the one that is written down.
+        """
         key = key_of(kind, self.job, self.recipe, self.source.sha256, self.fingerprint)
-        return replace(self, journal=Journal.open(key, resume, self.progress))
+        return replace(self, journal=Journal.open(key, resume, self.progress)).with_threads()
+
+    def with_threads(self) -> Session:
+        """The thread count of all that is measured; once, before anything else is."""
+        if self.threads_known:
+            return self
+        with self.ledger.spends(MEASURING), kept_state(self.source.module):
+            chosen = self._threads()
+        target = chosen.used_by(self.job.target)
+        remarks = (*self.remarks, *chosen.remarks)
+        job = replace(self.job, target=target)
+        return replace(self, job=job, remarks=remarks, threads_known=True)
+
+    def _threads(self) -> ThreadChoice:
+        target, inputs, progress = self.job.target, self.inputs, self.progress
+        if not ThreadChoice.is_open(target):
+            return ThreadChoice()
+
+        def chosen() -> ThreadChoice:
+            fastest = with_fastest(target, self.original, inputs, progress)
+            fewer, remarks = without_spinning(fastest, self.source.module, inputs, progress)
+            return ThreadChoice(fewer.threads, remarks)
+
+        return self.journal.kept("threads", ThreadChoice, chosen)
 
     def with_baseline(self) -> Session:
         """The original in three runs, the fastest of which shows the machine undisturbed."""
+        session = self.with_threads()
 
         def measured() -> BaselineRuns:
-            return measured_baseline(self.source.module, self.inputs, self.job.target)
+            return measured_baseline(session.source.module, session.inputs, session.job.target)
 
-        with self.ledger.spends(MEASURING):
-            runs = self.journal.kept("baseline", BaselineRuns, measured)
-        return replace(self, baseline=runs.baseline())
+        with session.ledger.spends(MEASURING):
+            runs = session.journal.kept("baseline", BaselineRuns, measured)
+        return replace(session, baseline=runs.baseline())
 
     def with_kernels(self, module: GraphModule) -> Session:
         """The runtimes that are fastest for `module` here, compared with the plain graph."""
@@ -160,9 +191,11 @@ class Session:
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
+        here = {PLAIN, *candidate_names(module, self.inputs)}
         ranking = self.cache.kept(
-            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.quiet
-        )
+            name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.lasts,
+            lambda r: bool(r.names) and here.issuperset(r.names),
+        )  # fmt: skip
         return Kernels(ranking.names, ranking.left_out)
 
     def with_plan(
@@ -174,6 +207,7 @@ class Session:
             if self.data is not None:
                 self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
             self.time.knows_opening(self.ledger.total(OPENING))
+            self.time.knows_runtime(is_compiled(self.job.target.runtime))
             # A run that goes on scores on the same examples as before.
             kept = self.journal.kept("sizes", Sizes, lambda: Sizes.of(self.time.make(work)))
             made = self.time.make(work, kept)
@@ -340,12 +374,9 @@ def _opened(
     _check_captured(source, original, tried[0])
     if data is not None:
         check_targets(data, original, recipe, job.target.device)
-    with ledger.spends(MEASURING), kept_state(source.module):
-        target = with_fastest(job.target, original, inputs, progress)
-        target, remarks = without_spinning(target, source.module, inputs, progress)
     return Session(
-        replace(job, target=target), recipe, progress, source, inputs, original, data, tried, state,
-        Exclusions(progress), time=time, ledger=ledger, remarks=remarks,
+        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
+        time=time, ledger=ledger,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""`--threads auto`: the thread count that this model runs fastest with here."""
+"""The thread count of a run; for `--threads auto` the one this model runs fastest with here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -13,12 +13,33 @@ from ..backends.readiness import runner
 from ..backends.registry import PLAIN, first_ready, furthest_lowering
 from ..core.model_io import Inputs
 from ..core.progress import Progress
-from ..core.records import Latency, Target
+from ..core.records import Latency, Notice, Target
 from ..profiling.machine import threads, usable_cores
 from ..profiling.timer import measure_interleaved
 
 SECONDS = 1.5
 SAME = 1.02  # of the fastest: fewer threads that take no longer leave the rest to others
+
+
+@dataclass(frozen=True)
+class ThreadChoice:
+    """The count that a run takes for all that it compares, as its journal keeps it; 0 where
+    nothing speaks against the usual one."""
+
+    count: int = 0
+    remarks: tuple[Notice, ...] = ()
+
+    @staticmethod
+    def is_open(target: Target) -> bool:
+        """True if the user leaves it to the run."""
+        return not target.threads and target.device.startswith("cpu")
+
+    def used_by(self, target: Target) -> Target:
+        """The target with it; this process uses it from here on."""
+        if not self.count:
+            return target
+        torch.set_num_threads(self.count)
+        return replace(target, threads=self.count)
 
 
 def counts(cores: int) -> tuple[int, ...]:

@@ -29,14 +29,18 @@ ROUNDS = 2
 UNMEASURED_SHARE = 0.5  # for the search where nothing was planned
 MEASURED = 12.0  # seconds that a fresh process measures and compares for, until one is seen
 STEP_SECONDS = 2.0  # of measuring for one step of a recipe
-WAITED, PATIENT = 60.0, 0.4  # seconds at least, and of what is left, for a quiet machine
+COMPILED = 45.0  # seconds to compile a variant and to measure what came of it, until one is seen
+WAITED, PATIENT = 60.0, 0.4  # seconds in a search, and of what is left at the end, for quiet
+LEAST_WAITED = 10.0
+STUCK, TIMES_STUCK = 900.0, 10.0  # seconds at least, and times what it costs: it will never end
 SLACK = 1.1  # what is kept free for work that is measured to take 1
 
 
 @dataclass(frozen=True)
 class Costs:
     """Seconds: to read an example, to run the original on it, to build and to measure a candidate,
-    of one optimizer step, of a verification without its evaluation, of writing an artifact."""
+    of one optimizer step, of a verification without its evaluation, of writing an artifact, of
+    compiling it where the runtime asks for that."""
 
     reading: float = 0.0
     forward: float = 0.0
@@ -45,6 +49,7 @@ class Costs:
     step: float = 0.0
     verification: float = 15.0
     writing: float = 3.0
+    compiling: float = 0.0
 
     @property
     def candidate(self) -> float:
@@ -101,7 +106,7 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
     stepping = STEP_SECONDS * work.decisions
-    free = left - costs.verification - judging - costs.writing - stepping
+    free = left - costs.verification - judging - costs.writing - costs.compiling - stepping
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -178,6 +183,11 @@ class TimePlan:
         if "verification" not in self._seen:
             self.knows(verification=seconds + MEASURED)
 
+    def knows_runtime(self, compiled: bool) -> None:
+        """Expect a compiler at the end, or none."""
+        if "compiling" not in self._seen:
+            self.knows(compiling=COMPILED if compiled else 0.0)
+
     def knows(self, **seconds: float) -> None:
         """Costs by name; what is measured replaces what was estimated."""
         self.costs = replace(self.costs, **seconds)
@@ -203,6 +213,9 @@ class TimePlan:
     def measuring(self) -> AbstractContextManager[None]:
         return self.timed("measuring")
 
+    def compiling(self) -> AbstractContextManager[None]:
+        return self.timed("compiling")
+
     def saw(self, cost: str, seconds: float) -> None:
         known = getattr(self.costs, cost)
         share = 0.5 if cost in self._seen else 1.0
@@ -211,9 +224,10 @@ class TimePlan:
 
     @property
     def final(self) -> float:
-        """Seconds of one verification of what may be shipped, evaluated, and of writing it."""
-        judging = self.made.judging if self.made else 0.0
-        return SLACK * (self.costs.verification + judging + self.costs.writing)
+        """Seconds of one verification of what may be shipped, compiled and evaluated, and of
+        writing it."""
+        judging, costs = self.made.judging if self.made else 0.0, self.costs
+        return SLACK * (costs.compiling + costs.verification + judging + costs.writing)
 
     @property
     def search_deadline(self) -> float:
@@ -225,10 +239,28 @@ class TimePlan:
 
     @property
     def patience(self) -> float:
-        """Seconds that the last measurement may wait for a quiet machine."""
+        """Seconds that the last measurement may wait for a quiet machine: of what is left beside
+        all that is still to be done."""
         if self.limit == math.inf:
             return WAITED
-        return max(WAITED, PATIENT * self.left)
+        free = self.left - self.costs.verification - self.costs.writing - self._judging_at_most
+        return max(LEAST_WAITED, min(PATIENT * self.left, free))
+
+    @property
+    def search_patience(self) -> float:
+        """The same for a measurement that belongs to the search, which ends in time."""
+        free = self.search_deadline - self.clock() - self.costs.verification
+        return max(LEAST_WAITED, min(WAITED, free))
+
+    @property
+    def stuck_after(self) -> float:
+        """Seconds after which a verification that has not ended never will."""
+        costs = self.costs.verification + self._judging_at_most
+        return max(STUCK, TIMES_STUCK * costs + self.patience)
+
+    @property
+    def _judging_at_most(self) -> float:
+        return self.judging_seconds if self.made and self.made.judging else 0.0
 
     def in_search(self) -> bool:
         return self.clock() < self.search_deadline
@@ -274,7 +306,7 @@ def planned_seconds(
     """Seconds of the whole run by the ledger's kinds of work, where `spent` are gone already."""
     built = made.search * costs.building / costs.candidate
     rows = {
-        MEASURING: made.search - built + made.stepping,
+        MEASURING: made.search - built + made.stepping + costs.compiling,
         EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,
@@ -291,10 +323,8 @@ def plan_lines(made: Schedule, time: TimePlan, work: Work) -> list[str]:
     costs = time.costs
     rows = [f"plan: {time.left:.0f} s left of {time.limit:.0f} s"]
     if work.has_data:
-        last = f"{made.examples or work.total:,}"
-        of = f" of {work.total:,}" if made.examples and work.total else ""
         rows.append(
-            f"evaluation: {last}{of} examples at the end ({made.judging:.0f} s, "
+            f"evaluation: {_last_word(made, work)} at the end ({made.judging:.0f} s, "
             f"{1e3 * (costs.reading + costs.forward):.2g} ms each), "
             f"up to {made.decided_on:,} for a decision on the way"
         )
@@ -309,7 +339,16 @@ def plan_lines(made: Schedule, time: TimePlan, work: Work) -> list[str]:
             f"({costs.step:.2g} s each)"
         )
     rounds = f"{made.rounds} rounds" if made.rounds > 1 else "1 round"
-    rows.append(f"verification: {rounds} ({costs.verification:.0f} s each)")
+    compiled = f", compiled in {costs.compiling:.0f} s" if costs.compiling else ""
+    rows.append(f"verification: {rounds} ({costs.verification:.0f} s each){compiled}")
     if made.cut:
         rows.append(f"cut to fit `limits.minutes`: {'; '.join(made.cut)}")
     return rows
+
+
+def _last_word(made: Schedule, work: Work) -> str:
+    """The examples that it is spoken on, as far as that is known."""
+    if not work.total:
+        return f"all examples, at most {made.examples:,},"
+    of = f" of {work.total:,}" if made.examples else ""
+    return f"{made.examples or work.total:,}{of} examples"

@@ -9,11 +9,12 @@ there, since that is what the user will run.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
 from ..data.load import Data, load_data
 from ..profiling.closeness import plain_outputs
+from ..profiling.gate import working
+from ..profiling.patience import OF_THIS_PROCESS
 from ..profiling.questions import Clear
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples, widened
@@ -45,6 +48,7 @@ from .probes import probes
 from .quality import ALL, EvaluationPart, quality_of
 
 PATIENCE, MAX_ATTEMPTS = 60.0, 100
+LOOK = 60.0  # seconds between looks at the clock
 
 
 @dataclass(frozen=True)
@@ -66,23 +70,19 @@ class VerificationRequest:
 
 def verify(
     job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool,
-    part: EvaluationPart = ALL, patience: float = PATIENCE,
+    part: EvaluationPart = ALL, patience: float = PATIENCE, stuck_after: float = math.inf,
 ) -> Verification:  # fmt: skip
     """Load, compare, judge and time `folder` in a new interpreter, as the user will run it.
 
     Raises OutputsDiffer where the loaded artifact does not compute what its plain graph does, and
-    MeasureError with the other process's sentence where it fails.
+    MeasureError with the other process's sentence where it fails, or where it has not ended
+    `stuck_after` so many seconds.
     """
     request = VerificationRequest(
         job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part, patience
     )
-    done = subprocess.run(
-        python("-m", "modelspeed.tuning.verification"),
-        input=json.dumps(to_json(request)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = python("-m", "modelspeed.tuning.verification")
+    done = _ended(words, json.dumps(to_json(request)), stuck_after)
     lines = done.stdout.strip().splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     if "differs" in answer:
@@ -91,6 +91,27 @@ def verify(
         reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
         raise MeasureError(f"the written artifact failed in a fresh process: {reason}")
     return from_json(Verification, answer, "verification")
+
+
+def _ended(words: Sequence[str], text: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """The process after it was given `text`, within seconds of work: in a batch it may have to
+    stand still for others."""
+    pipe, deadline, given = subprocess.PIPE, working() + seconds, iter((text,))
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            while working() < deadline:
+                with suppress(subprocess.TimeoutExpired):
+                    look = max(0.01, min(LOOK, deadline - working()))
+                    out, err = process.communicate(next(given, None), look)
+                    return subprocess.CompletedProcess(words, process.returncode, out, err)
+        except BaseException:  # Ctrl-C, too
+            process.kill()
+            raise
+        process.kill()
+    raise MeasureError(
+        f"the fresh process that verifies the written artifact had not ended after {seconds:.0f} s "
+        "and was stopped: something in it waits for ever, such as the loading of `data`."
+    )
 
 
 def verify_here(request: VerificationRequest) -> Verification:
@@ -110,11 +131,11 @@ def verify_here(request: VerificationRequest) -> Verification:
     data = load_data(recipe, program_inputs(source))
     outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
-    quality, begun = None, time.monotonic()
+    quality, begun = None, working()  # standing still for others of a batch is not its own time
     if request.judged:
         modules, manifest = (original, variant.module), artifact.manifest
         quality = _quality(request, recipe, manifest, modules, inputs, data)
-    judging_seconds = round(time.monotonic() - begun, 3)
+    judging_seconds = round(working() - begun, 3)
     timed = _timed(request, original, variant.module, inputs)
     baseline, final = timed.rows
     comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
@@ -164,6 +185,7 @@ def _timed(
 
     with kept_state(original), kept_state(variant):
         usual_ms, patience = request.usual_ms, request.patience
+        OF_THIS_PROCESS.at_most(patience)
         return undisturbed(attempt, usual_ms, attempts=MAX_ATTEMPTS, seconds=patience)
 
 

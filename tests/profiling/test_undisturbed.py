@@ -76,3 +76,7 @@ def test_patience_grows_its_pauses_and_ends(fake):
     assert list(patience.pauses(fake.sleep)) == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     assert list(patience.pauses(fake.sleep)) == [0.5, 1.0, 2.0] and fake.seconds <= 30.0
     assert list(Patience(0.0).pauses(fake.sleep)) == []
+    patience = Patience(30.0)
+    patience.at_most(2.0)
+    patience.at_most(9.0)
+    assert list(patience.pauses(fake.sleep)) == [0.5, 1.0]

@@ -16,6 +16,7 @@ from modelspeed.tuning import baseline
 from modelspeed.tuning import delivery as results
 from modelspeed.tuning import verification as verify
 from modelspeed.tuning.job import Job
+from modelspeed.tuning.quality import ALL, EvaluationPart
 
 BEFORE, AFTER = Latency(50.0, 2.0, 1.9, 2.1), Latency(50.0, 1.0, 0.9, 1.1)
 FASTER = Comparison(2.0, 1.9, 2.1, "faster")
@@ -35,11 +36,13 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
 
 
 def _verify(
-    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool, *part: Any
-) -> verify.Verification:
-    return verify.verify_here(
-        verify.VerificationRequest(job, str(folder), usual_ms, seconds, recipe, judged, 0, *part)
+    job: Job, folder: Path, recipe: str, usual_ms: float, seconds: float, judged: bool,
+    part: EvaluationPart = ALL, patience: float = 0.0, stuck_after: float = 0.0,
+) -> verify.Verification:  # fmt: skip
+    request = verify.VerificationRequest(
+        job, str(folder), usual_ms, seconds, recipe, judged, 0, part, patience
     )
+    return verify.verify_here(request)
 
 
 def _short(measure: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from modelspeed.core.errors import DataError
 from modelspeed.data.load import Data
 from modelspeed.profiling.side_by_side import divergence
 from modelspeed.tuning.evaluation import Evaluation
@@ -115,3 +116,68 @@ def test_a_deadline_ends_a_decision_that_is_still_open():
     original, near = Counted(0.93), Counted(0.92)
     drop = evaluation(original).on_the_way.drop(original, near, 0.01, deadline=0.0)
     assert drop.examples == BATCH
+
+
+class Rare:
+    """Undefined where fewer than `least` examples were seen."""
+
+    least = 400
+
+    def reset(self):
+        self.right = self.count = 0
+
+    def add(self, outputs, targets):
+        self.right += int((outputs.argmax(1) == targets).sum())
+        self.count += len(targets)
+
+    def result(self):
+        return self.right / self.count if self.count >= self.least else float("nan")
+
+
+class Strict(Rare):
+    def result(self):
+        if self.count < self.least:
+            raise ValueError("Only one class present in y_true.")
+        return super().result()
+
+
+@pytest.mark.parametrize("metric", [Rare, Strict])
+def test_a_metric_that_says_nothing_about_a_sample_leaves_a_drop_unknown(metric):
+    original, worse = Counted(1.0), Counted(0.5)
+    sample = evaluation(original, metric(), decided_on=320).on_the_way
+    assert sample.drop(original, worse, 0.01) is None
+    assert sample.drop(original, worse, 0.01) is None and worse.calls == 20
+    whole = evaluation(original, metric(), decided_on=480).on_the_way
+    assert whole.drop(original, worse, 0.01).above
+
+
+def test_what_a_model_fails_with_is_not_taken_for_an_undefined_metric():
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 3), torch.nan)
+
+    sample = evaluation(Counted(1.0), Rare(), decided_on=320).on_the_way
+    with pytest.raises(DataError, match="hold NaN"):
+        sample.drop(Counted(1.0), Broken(), 0.01)
+
+
+def test_candidates_are_scored_on_all_held_out_data_where_a_sample_of_it_says_nothing(monkeypatch):
+    monkeypatch.setattr(Rare, "least", 200)
+    held = evaluation(Counted(1.0), Rare()).held_out
+    assert held.score(None).score == 1.0 and abs(held.score(Counted(0.5)).score - 0.5) < 0.15
+    assert sum(len(targets) for _, targets in held.batches) == 20 * BATCH
+
+
+def test_infinite_scores_are_infinitely_far_apart():
+    def infinite(x):
+        return torch.tensor([[torch.inf, 0.0, 0.0]]).expand(len(x), 3)
+
+    assert divergence(infinite, infinite, batches(1)) == float("inf")
+
+
+def test_masked_classes_are_no_distance():
+    def masked(x):
+        return torch.tensor([[0.0, 1.0, -torch.inf]]).expand(len(x), 3)
+
+    assert divergence(masked, masked, batches(1)) == 0.0
+    assert divergence(lambda x: torch.zeros(len(x), 3), masked, batches(1)) == float("inf")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from modelspeed.configs.load import parse_recipe
+from modelspeed.data.subset import FirstBatches
 from modelspeed.profiling.side_by_side import judge
 from modelspeed.tuning.judgements import Judgements
 from modelspeed.tuning.quality import ALL, EvaluationPart
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 RECIPE = 'version: 1\ndata: {factory: "arrays:data.npz"}\n'
@@ -94,3 +98,88 @@ def test_nothing_is_kept_of_what_a_function_returns_or_of_outputs_that_are_not_c
     first = of(folder).judge(models, data, "mse", "cpu")
     assert of(folder).judge(models, data, "mse", "cpu") == first
     assert not list((folder / "cache").rglob("*.safetensors"))
+
+
+class Clock:
+    """A second for each time that it is asked."""
+
+    now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def cut(data, after):
+    """The data as far as it is read by the deadline, which comes with batch number `after`."""
+    clock = Clock()
+    return FirstBatches(data, deadline=after + 1.0, clock=clock)
+
+
+def test_a_known_original_is_compared_on_the_batches_that_another_variant_got_through(folder):
+    original = Net(0)
+    whole = of(folder).judge([(original, "a"), (Net(1), "b")], Read(), "accuracy", "cpu")
+    data, other = Read(), Net(2)
+    batches = cut(data, after=3)
+    found = of(folder).judge([(original, "a"), (other, "c")], batches, "accuracy", "cpu")
+    assert batches.late and data.count == 3 == other.calls
+    assert found == judge(Net(0), Net(2), Read().rows[:3], "accuracy", "cpu")
+    assert found[3] == 24 and whole[3] == 40
+
+
+def test_a_pass_that_time_cut_short_is_not_kept_as_the_judgement_of_all_data(folder):
+    models = [(Net(0), "a"), (Net(1), "b")]
+    first = of(folder).judge(models, cut(Read(), after=2), "accuracy", "cpu")
+    assert first[3] == 16 and not list((folder / "cache").rglob("*.safetensors"))
+    assert of(folder).judge(models, Read(), "accuracy", "cpu")[3] == 40
+
+
+class Least:
+    """A metric of the whole."""
+
+    def reset(self):
+        self.seen = []
+
+    def add(self, outputs, targets):
+        self.seen.append(float((outputs.argmax(1) == targets).double().mean()))
+
+    def result(self):
+        return min(self.seen)
+
+
+def test_a_metric_of_the_whole_is_known_of_both_models_or_judged_again_of_both(folder):
+    original = Net(0)
+    first = of(folder).judge([(original, "a"), (Net(1), "b")], Read(), Least(), "cpu")
+    assert of(folder).judge([(original, "a"), (Net(1), "b")], Read(), Least(), "cpu") == first
+    assert original.calls == 6
+    found = of(folder).judge([(original, "a"), (Net(2), "c")], cut(Read(), 3), Least(), "cpu")
+    assert found == judge(Net(0), Net(2), Read().rows[:3], Least(), "cpu")
+
+
+DAMAGES = {
+    "scalar": {"chosen": torch.tensor(1, dtype=torch.int32)},
+    "two rows": {"chosen": torch.zeros(8, 5, dtype=torch.int32)},
+    "float": {"chosen": torch.zeros(40)},
+    "short": {"chosen": torch.zeros(3, dtype=torch.int32)},
+    "empty": {"chosen": torch.zeros(0, dtype=torch.int32), "means": torch.zeros(0).double(),
+              "counts": torch.zeros(0).long()},
+    "not finite": {"means": torch.full((5,), torch.nan).double()},
+    "no counts": {"counts": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "score", "no safetensors", "pipe"])
+def test_a_damaged_entry_is_judged_again(folder, damage):
+    models = [(Net(0), "a"), (Net(1), "b")]
+    first = of(folder).judge(models, Read(), "accuracy", "cpu")
+    for path in (folder / "cache").rglob("*.safetensors"):
+        rows, score = load_file(path), "nan" if damage == "score" else "0.5"
+        rows |= DAMAGES.get(damage, {})
+        save_file({n: x for n, x in rows.items() if x is not None}, path, {"score": score})
+        if damage == "no safetensors":
+            path.write_text("hello")
+        if damage == "pipe":
+            path.unlink()
+            os.mkfifo(path)
+    data = Read()
+    assert of(folder).judge(models, data, "accuracy", "cpu") == first and data.count == 5

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import pico
 import pytest
+from modelspeed.backends import ranking
+from modelspeed.backends.ranking import RankedRuntimes
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
 from modelspeed.tuning.machine_cache import MachineCache
@@ -64,3 +67,28 @@ def test_a_cache_that_cannot_be_written_stops_nothing(graph, tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MODELSPEED_CACHE", str(tmp_path / "file" / "cache"))
     assert ask(cache(graph), "a") == ("a",)
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(graph, tmp_path):
+    ask(cache(graph), "a")
+    path = next((tmp_path / "cache").iterdir())
+    path.unlink()
+    os.mkfifo(path)
+    assert ask(cache(graph), "b") == ("b",)
+
+
+def test_what_does_not_fit_this_package_is_found_again(graph):
+    ask(cache(graph), "a runtime of long ago")
+    found = cache(graph).kept(
+        "kernels", Choice, lambda: Choice(("b",)), lambda _: True, lambda c: c.names == ("b",)
+    )
+    assert found.names == ("b",)
+
+
+def test_a_ranking_in_which_a_runtime_failed_does_not_last(graph, monkeypatch):
+    monkeypatch.setattr(ranking, "SECONDS", 0.05)
+    monkeypatch.setattr(ranking, "ready", lambda *_: "out of memory")
+    found = ranking.rank_backends(graph, INPUTS, "lowered", (INPUTS,))
+    assert found.names == ("plain",) and not found.lasts
+    assert [row.reason for row in found.left_out] == ["out of memory"] * len(found.left_out)
+    assert found.left_out and not replace(RankedRuntimes(("plain",)), quiet=False).lasts

@@ -96,15 +96,20 @@ def test_a_training_that_could_not_even_begin_is_left_out():
     assert not TimePlan().too_late_to_train
 
 
-def played(limit, candidate, step, verification, example):
-    """A run whose stages take what they take, while the plan knows only estimates of them."""
+def played(limit, candidate, step, verification, example, busy=False, compiling=0.0):
+    """A run whose stages take what they take, while the plan knows only estimates of them.
+
+    On a `busy` machine each verification waits as long as it may.
+    """
     guess = Costs(reading=0.0, forward=example / 1.5, building=1.0, measuring=1.5, step=0.1)
     time, clock = plan_of(limit, guess)
     clock.now += 20
+    time.knows_runtime(compiling > 0)
     made, rounds = time.make(WORK), 0
 
     def verify(judged):
-        clock.now += verification
+        patience = time.patience if judged else time.search_patience
+        clock.now += verification + (patience if busy else 0.0)
         time.saw("verification", verification)
         seconds = time.judging_seconds
         clock.now += min(seconds, (made.examples or WORK.total) * example) if judged else 0.0
@@ -120,6 +125,9 @@ def played(limit, candidate, step, verification, example):
                 clock.now += step
                 if clock.now > deadline:
                     break
+        if compiling:
+            with time.compiling():
+                clock.now += compiling
         verify(True)
         rounds += 1
         if rounds == 4 or not time.another_final_fits():
@@ -137,6 +145,68 @@ def test_a_run_ends_in_time_whatever_its_work_turns_out_to_take(
 ):
     seconds, rounds = played(limit, candidate, step, verification, example)
     assert seconds <= 1.05 * limit + 30 and rounds >= 1
+
+
+@pytest.mark.parametrize("limit", [300, 600])
+@pytest.mark.parametrize("candidate", [0.5, 25])
+@pytest.mark.parametrize("step", [0.01, 10])
+@pytest.mark.parametrize("example", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("compiling", [0.0, 30.0, 60.0])
+def test_a_run_that_waits_for_quiet_and_compiles_ends_in_time(
+    limit, candidate, step, example, compiling
+):
+    seconds, rounds = played(limit, candidate, step, 15, example, True, compiling)
+    assert seconds <= 1.05 * limit + 30 and rounds >= 1
+
+
+def test_patience_at_the_end_is_of_what_is_free():
+    time, clock = plan_of(600)
+    time.make(WORK)
+    assert time.patience == pytest.approx(0.4 * 600)
+    for left in (200, 150, 120, 100, 60, 20, -5):
+        clock.now = time.end - left
+        ends = left - COSTS.verification - time.judging_seconds - time.patience - COSTS.writing
+        assert time.patience >= 10 and (ends >= 0 or time.patience == 10)
+    assert TimePlan().patience == TimePlan().search_patience == 60
+
+
+def test_patience_in_the_search_is_of_the_search():
+    time, clock = plan_of(600)
+    time.make(WORK)
+    assert time.search_patience == 60
+    clock.now = time.search_deadline - COSTS.verification - 25
+    assert time.search_patience == pytest.approx(25)
+    clock.now = time.search_deadline + 5
+    assert time.search_patience == 10
+
+
+def test_what_a_compiler_takes_is_kept_free_and_said():
+    time, clock = plan_of(600)
+    plain = time.make(WORK)
+    before = time.final
+    time.knows_runtime(compiled=True)
+    made = time.make(WORK)
+    assert time.final == pytest.approx(before + 1.1 * 45) and made.search == plain.search - 45
+    assert "compiled in 45 s" in " ".join(plan_lines(made, time, WORK))
+    with time.compiling():
+        clock.now += 80
+    time.knows_runtime(compiled=True)
+    assert time.costs.compiling == 80
+
+
+def test_a_verification_is_stuck_only_long_after_what_it_costs():
+    time, _ = plan_of(600)
+    time.make(Work())
+    assert time.stuck_after == 900
+    time.knows(verification=200.0)
+    assert time.stuck_after >= 2000 and TimePlan().stuck_after == 900
+
+
+def test_how_many_examples_there_are_is_not_made_up():
+    time, _ = plan_of(600)
+    unknown = Work(has_data=True)
+    line = plan_lines(time.make(unknown), time, unknown)[1]
+    assert f"all examples, at most {time.made.examples:,}, at the end" in line
 
 
 def test_planned_rows_hold_what_is_gone_already():
