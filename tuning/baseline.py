@@ -83,10 +83,15 @@ class Baseline:
             first, *rows = undisturbed(attempt, self.quiet_ms, attempts).rows
         best = min(range(len(rows)), key=lambda i: rows[i].value_ms)
         ratio, low, high = paired_ratio(first.samples_ms, rows[best].samples_ms, target.percentile)
+        return self.scaled(first, rows[best], ratio, low, high), list(runs)[best]
+
+    def scaled(
+        self, first: Latency, row: Latency, ratio: float, low: float, high: float
+    ) -> Latency:
+        """The ratio in ms of `latency`, with its interval."""
         whole = self.latency.value_ms
         # A larger speed-up is a smaller latency, so the interval's ends change places.
-        latency = Latency(target.percentile, whole / ratio, whole / high, whole / low)
-        return latency, list(runs)[best]
+        return Latency(row.percentile, whole / ratio, whole / high, whole / low)
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,8 @@ def tune(
 
 
 def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
-    with session.time.measuring():
-        # Whether there is a search at all depends on it.
-        free, runtime = session.relative_latency(variant.module, attempts=ATTEMPTS)
+    # Whether there is a search at all depends on it, so it is measured with patience.
+    free, runtime = session.relative_latency(variant.module, attempts=ATTEMPTS)
     tried = (candidate("original", record.baseline, None), candidate("lossless", free, None))
     return Lossless(free, runtime, tried)
 

@@ -47,9 +47,7 @@ def test_a_broken_limit_is_in_the_headline_and_both_ways_out_are_named():
 
 def test_a_missed_target_names_the_latency_that_is_reached_within_the_limit():
     made = record("missed", 6.1, 0.004)
-    assert advice(made, [Standing(1.5)]) == (
-        "within 1 point 6.1 ms is reached: `--target-ms 6.1`",
-    )
+    assert advice(made, [Standing(1.5)]) == ("within 1 point 6.1 ms is reached: `--target-ms 6.1`",)
     assert headline(made).startswith("target missed:") and run_exit_code(made, LIMIT) == 3
 
 

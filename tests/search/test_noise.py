@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 from modelspeed.configs.load import parse_recipe
 from modelspeed.search.decision import Decision, StepDecision
-from noisy_lab import INT8, JOBS, Shipped, lab_of, run
+from noisy_lab import INT8, JOBS, UNLIKE, Shipped, lab_of, run
 from weather import KINDS, Weather, slow_phases
 
 RUNS = 1000
@@ -27,7 +27,7 @@ adjust:
 NEAR = 0.005  # of the metric
 LOSSLESS_IS_ENOUGH = 2 / 10  # of the targets
 # A machine that stays slower than it was, or is quiet for seconds only, can't show more.
-INCONCLUSIVE = {"drift": 0.2, "mostly_slow": 0.5}
+INCONCLUSIVE = {"drift": 0.5, "mostly_slow": 0.85}
 UNKNOWABLE = {"mostly_slow": 0.05}
 
 
@@ -73,6 +73,17 @@ def test_a_disturbed_run_ships_what_a_quiet_one_does(recipe, quiet_drop, kind):
     assert count["worse than lossless"] == 0 and count["verdict"] <= 0.01 * RUNS, count
     assert count["less accurate"] <= UNKNOWABLE.get(kind, 0.01) * RUNS, count
     assert count["inconclusive"] <= INCONCLUSIVE.get(kind, 0.05) * RUNS
+
+
+@pytest.mark.parametrize("kind", ["slow_phases", "spikes", "drift", "becomes_faster"])
+def test_where_slow_phases_hit_the_original_harder_next_to_no_verdict_is_false(recipe, kind):
+    """Then a ratio overstates the gain; what is measured while it is quiet sets it right."""
+    count = Counter()
+    for seed in range(RUNS):
+        lab = lab_of(recipe, seed % JOBS, KINDS[kind](random.Random(seed)), seed)
+        lab.sensitivities = UNLIKE
+        count.update(wrongs(run(lab)))
+    assert count["verdict"] <= 0.02 * RUNS and count["worse than lossless"] <= 0.005 * RUNS, count
 
 
 @pytest.mark.parametrize("failures", [0.05, 0.3])

@@ -32,6 +32,7 @@ from modelspeed.search.meet_target import explore
 from modelspeed.search.search import Search
 from modelspeed.search.target import budget_ms, share_of_target
 from modelspeed.search.variant import Variant
+from modelspeed.tuning.baseline import Baseline
 from torch import nn
 from weather import Weather
 
@@ -39,6 +40,8 @@ WIDTHS = tuple(range(4, 52, 4))
 INT8 = 2  # the recipe's step
 ORIGINAL_MS, FIXED_MS = 10.0, 0.5
 LOSSLESS = Decision({})
+# A slow phase that makes the original f times as slow makes a variant f ** s times as slow.
+ALIKE, UNLIKE = (0.95, 1.05), (0.6, 1.02)
 
 
 Table = tuple[list[dict[str, int]], np.ndarray, np.ndarray]
@@ -102,6 +105,7 @@ class NoisyLab(FakeLab):
     now: float = 0.0
     least: float = math.inf
     medians: list[float] = field(default_factory=list)
+    sensitivities: tuple[float, float] = ALIKE
     biases: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -150,9 +154,9 @@ class NoisyLab(FakeLab):
             attempts=attempts,
             waiting=self.waiting,
         ).rows
-        whole, ratio = self.reference.value_ms, rows[0].value_ms / rows[1].value_ms
-        ms = whole / ratio
-        return Latency(50.0, ms, 0.995 * ms, 1.005 * ms), self.runtime
+        ratio = rows[0].value_ms / rows[1].value_ms
+        known = Baseline(self.reference, self.medians)
+        return known.scaled(rows[0], rows[1], ratio, ratio / 1.005, 1.005 * ratio), self.runtime
 
     def verify(self, variant: Variant) -> Verification:
         self.spend(5.0)
@@ -210,10 +214,7 @@ class NoisyLab(FakeLab):
         slow = self._slowdown(2 * seconds)
         self.spend(2 * seconds)
         before, true = ORIGINAL_MS * slow * self._jitter(), self.true_ms(decision)
-        name = repr([*sorted(map(str, decision.dropped.items())), len(decision.taken)])
-        if name not in self.biases:
-            self.biases[name] = self.chance.uniform(0.95, 1.05)
-        after = true * slow ** self.biases[name] * self._jitter()
+        after = true * slow ** self.sensitivity(decision) * self._jitter()
         if not fresh:
             self.medians.append(before)
         return [exactly(before), exactly(after)]
@@ -222,6 +223,12 @@ class NoisyLab(FakeLab):
         slow = self.weather.median(self.now, seconds)
         self.least = min(self.least, slow)
         return slow
+
+    def sensitivity(self, decision: Decision) -> float:
+        name = repr([*sorted(map(str, decision.dropped.items())), len(decision.taken)])
+        if name not in self.biases:
+            self.biases[name] = self.chance.uniform(*self.sensitivities)
+        return self.biases[name]
 
     def _jitter(self) -> float:
         return math.exp(self.chance.gauss(0, self.noise))
@@ -312,11 +319,14 @@ def run(lab: NoisyLab, prefer: Prefer = "target") -> Shipped:
 
     preference = Preference(lab.recipe.limits.max_drop, prefer)
     best = finish_best(contenders, finish, preference, lab.time_for_another)
-    scale = lab.least / lab.target.ms  # type: ignore[operator]
     reads = verdict(lab.target, best.checked.judged, best.checked.comparison)
     drop = 0.0 if best.decision is LOSSLESS else lab.true_drop(best.decision)
-    true, lossless = lab.true_ms(best.decision), lab.true_ms(LOSSLESS)
-    return Shipped(scale * true, drop, reads, scale * lossless, lab.least, lab.now)
+    shares = (
+        lab.true_ms(d) * lab.least ** lab.sensitivity(d) / lab.target.ms  # type: ignore[operator]
+        for d in (best.decision, LOSSLESS)
+    )
+    share, lossless = shares
+    return Shipped(share, drop, reads, lossless, lab.least, lab.now)
 
 
 def _opened(lab: NoisyLab, free: Latency) -> Search:
