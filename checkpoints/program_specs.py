@@ -15,7 +15,7 @@ from ..core.json_values import JsonObject
 from .program_names import is_key, is_name, is_type
 
 DEEPEST = 32
-LARGEST = 1 << 63
+LARGEST_INTEGER = 1 << 63
 FACTORIES = {"dict", "float", "int", "list", "set", "str", "tuple"}  # of Python, for a defaultdict
 OURS = ("collections.namedtuple", "collections.defaultdict")
 
@@ -111,7 +111,7 @@ def _check_plain(value: object, depth: int) -> None:
             _check_plain(part, depth + 1)
     elif isinstance(value, float) and not isfinite(value):
         raise ValueError("a tree spec's context that holds NaN or infinity")
-    elif isinstance(value, int) and abs(value) > LARGEST:
+    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         raise ValueError("a tree spec's context that holds an absurd number")
 
 

@@ -37,7 +37,7 @@ from .program_sizes import size_text
 from .program_specs import Strange, spec_text
 
 DEEPEST = 150  # of what is nested in what; a graph within a graph is nine
-LARGEST = 1 << 64
+LARGEST_INTEGER = 1 << 64
 LARGE = 1 << 1000  # a number that a float still holds
 MAX_DIMENSIONS = 64
 LONGEST_TEXT = 1 << 20
@@ -218,7 +218,7 @@ def _number(hint: object, value: object, place: str) -> object:
         odd = value in INFINITE or (type(value) is float and not isfinite(value))
         _check(plain or odd, place, value)
     else:  # an int, or the number of an enum
-        good = type(value) is int and abs(value) <= LARGEST
+        good = type(value) is int and abs(value) <= LARGEST_INTEGER
         if good and isinstance(hint, type) and issubclass(hint, enum.IntEnum):
             good = value in set(hint)
         _check(good, place, value)

@@ -231,6 +231,7 @@ class Session:
         with self.ledger.spends(VERIFYING):
             yield judging
         self.ledger.moved(sum(judging), VERIFYING, JUDGING)
+        self.time.judged += sum(judging)
         self.time.saw("verification", max(0.0, working() - begun - sum(judging)))
 
     def trusted(self, name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from ..profiling.gate import working
 from .ledger import BUILDING, EVALUATING, JUDGING, MEASURING, TRAINING, VERIFYING, WRITING
 
+AGAIN = 0.2  # of the last word's seconds, at least, for each further finished variant
 EVALUATED = 0.14  # of the limit, at most, for all evaluation together
 DECIDED, SCORED = (
     0.015,
@@ -160,6 +161,7 @@ class TimePlan:
     made: Schedule | None = None
     planned: dict[str, float] = field(default_factory=dict)
     last_run: float = 0.0
+    judged: float = 0.0
     _seen: set[str] = field(default_factory=set)
 
     @property
@@ -295,6 +297,9 @@ class TimePlan:
         if self.made is None:
             return math.inf
         free = self.left - self.costs.verification - self.costs.writing
+        if self.made.examples:  # cut already: its share of the run is for all finished variants
+            most = max(AGAIN * self.made.judging, self.made.judging - self.judged)
+            return max(1.0, min(most, free))
         # A busy machine takes longer than planned; where there is time, all is read nevertheless.
         most = max(1.5 * self.made.judging, EVALUATED * self.limit)
         return max(1.0, 0.3 * self.made.judging, min(most, free))

@@ -25,7 +25,7 @@ from modelspeed.core.records import Comparison, Latency, Record, Target
 from modelspeed.graph.capture import capture, export_program
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime.loaded import running
-from modelspeed.tuning import compare_backends as sidebyside
+from modelspeed.tuning import compare_backends
 from torch import nn
 from typer.testing import CliRunner
 
@@ -139,9 +139,9 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
 @pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
-    monkeypatch.setattr(sidebyside, "blob_of", lambda *_: b"native")
+    monkeypatch.setattr(compare_backends, "blob_of", lambda *_: b"native")
     monkeypatch.setattr(
-        sidebyside.Order, "comparison", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
+        compare_backends.Order, "comparison", lambda *_: Comparison(2.0, 2.0, 2.0, "faster")
     )
     words = ["apply", pico.project(tmp_path / "user"), "--preset", "lossless", "--threads", "1",
              "--runtime", INDUCTOR, "--out", tmp_path / "fast"]  # fmt: skip

@@ -19,9 +19,10 @@ from modelspeed.core.progress import Silent
 from modelspeed.core.records import Closeness, Latency, RuntimeCost, Target
 from modelspeed.graph.capture import capture, clone
 from modelspeed.search.variant import Variant
-from modelspeed.tuning import compare_backends as sidebyside
+from modelspeed.tuning import compare_backends
 from modelspeed.tuning.exclusions import Exclusions
 from modelspeed.tuning.job import prepare_machine
+from modelspeed.tuning.time_plan import TimePlan
 from torch import nn
 
 ONE = Inputs.of((pico.images(1),))
@@ -93,17 +94,17 @@ def test_only_the_runtime_asked_for_needs_a_compiler(monkeypatch):
         prepare_machine(Target(runtime=INDUCTOR), 0)
 
 
-def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=False):
+def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, left_uncompiled=False):
     """The variant after it was tried under runtimes that take these ms."""
 
     def ready(module, inputs, name, package=None):
         if fails and name == INDUCTOR:
             return "torch.compile fails on this model: no"
-        assert package == (None if unpackaged or name != INDUCTOR else b"native")
+        assert package == (None if left_uncompiled or name != INDUCTOR else b"native")
         return SimpleNamespace(name=name)
 
     def blob_of(module, inputs, name):
-        if unpackaged:
+        if left_uncompiled:
             raise MeasureError("AOTInductor fails on this model: no")
         return b"native"
 
@@ -112,17 +113,18 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, unpackaged=Fal
         question.answered(rows, 2, 1.0)
         return [Latency(50.0, r[0], r[0], r[6], tuple(r)) for r in rows]
 
-    monkeypatch.setattr(sidebyside, "ready", ready)
-    monkeypatch.setattr(sidebyside, "blob_of", blob_of)
-    monkeypatch.setattr(sidebyside, "runner", lambda made, _: lambda: made.name)
-    monkeypatch.setattr(sidebyside, "measure_interleaved", measure)
-    monkeypatch.setattr(sidebyside, "plain_outputs", lambda module, probes: None)
-    monkeypatch.setattr(sidebyside, "same_answers", lambda *_: Closeness(0.0, 1e-3))
+    monkeypatch.setattr(compare_backends, "ready", ready)
+    monkeypatch.setattr(compare_backends, "blob_of", blob_of)
+    monkeypatch.setattr(compare_backends, "runner", lambda made, _: lambda: made.name)
+    monkeypatch.setattr(compare_backends, "measure_interleaved", measure)
+    monkeypatch.setattr(compare_backends, "plain_outputs", lambda module, probes: None)
+    monkeypatch.setattr(compare_backends, "same_answers", lambda *_: Closeness(0.0, 1e-3))
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
         progress=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
+        time=TimePlan(),
     )  # fmt: skip
-    return sidebyside.compile_where_faster(session, Variant(None, runtime="onednn"))
+    return compare_backends.compile_where_faster(session, Variant(None, runtime="onednn"))
 
 
 def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(monkeypatch):
@@ -147,7 +149,9 @@ def test_it_is_not_used_where_it_brings_nothing(monkeypatch, ms):
 
 
 def test_a_model_that_compiles_in_the_process_alone_says_so_and_runs_so(monkeypatch):
-    variant = settled(monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, unpackaged=True)
+    variant = settled(
+        monkeypatch, {"plain": 3.0, "onednn": 2.0, INDUCTOR: 1.5}, left_uncompiled=True
+    )
     assert variant.runtime == INDUCTOR and variant.blob is None
     assert "AOTInductor fails" in variant.left_alone[0].reason
 
