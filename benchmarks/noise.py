@@ -157,6 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("before", nargs="?", help="a commit to compare with")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--before-runs", type=int, help="of BEFORE (default: as many)")
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--share", type=float, default=0.35, help="target, of the eager latency")
     asked = parser.parse_args()
@@ -171,7 +172,8 @@ def main() -> int:
         print(f"eager {whole:.3g} ms, target {target:.3g} ms", file=sys.stderr, flush=True)
         rows = []
         for commit in commits:
-            seeds: list[int | None] = [None, *range(asked.runs)]
+            few = commit is commits[0] and asked.before and asked.before_runs is not None
+            seeds: list[int | None] = [None, *range(asked.before_runs if few else asked.runs)]
             quiet, *runs = measured(commit, target, asked.minutes, seeds)
             rows.append(row_of(commit, runs, quiet, target, asked.minutes))
     print(f"Eager {whole:.3g} ms, target {target:.3g} ms, `limits.minutes: {asked.minutes:g}`, "
