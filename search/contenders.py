@@ -48,7 +48,9 @@ def share_of(search: Search, trial: Trial) -> float:
     """The part of the target that a trial uses: as a fresh process says, else as this one does
     with what they usually differ by."""
     if trial.share is not None:
-        return trial.share
+        # A machine that has become quieter since makes the same ratio a smaller part of a time.
+        quieter = trial.quiet_ms is not None and search.lab.target.ms is not None
+        return trial.share * (search.lab.quiet_ms / (trial.quiet_ms or 1.0) if quieter else 1.0)
     return _bias(search) * share_here(search, trial)
 
 
@@ -60,7 +62,7 @@ def share_here(search: Search, trial: Trial) -> float:
 def _bias(search: Search) -> float:
     """The usual ratio of the fresh process's share to this process's."""
     verified = [t for t in search.trials if t.share is not None and not t.failed]
-    ratios = [(t.share or 0.0) / share_here(search, t) for t in verified]
+    ratios = [share_of(search, t) / share_here(search, t) for t in verified]
     plausible = [r for r in ratios if 1.0 / LARGEST_BIAS <= r <= LARGEST_BIAS]
     return median(plausible) if plausible else 1.0
 

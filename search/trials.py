@@ -19,9 +19,9 @@ class Trial:
     """One allocation that was built and measured, the whole model in format `number_format`.
 
     `predicted_ms` is the sum over the tables, `expected_ms` the same on the scale of what had been
-    measured in this format by then. `formats`: the steps of those that
-    all of it or layers of it take, which `name` says in words. `share`: the part of the target
-    that its artifact uses in a fresh process. `failed`: why it can't be had.
+    measured in this format by then. `formats`: the steps of those that all of it or layers of it
+    take, which `name` says in words. `share`: the part of the target that its artifact uses in a
+    fresh process, where the original takes `quiet_ms`. `failed`: why it can't be had.
     """
 
     picks: Picks
@@ -36,6 +36,7 @@ class Trial:
     formats: tuple[int, ...] = ()
     name: str = "float32"
     share: float | None = None
+    quiet_ms: float | None = None
     failed: str = ""
 
     def fail(self, reason: str) -> None:

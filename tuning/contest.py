@@ -108,6 +108,7 @@ class Contest:
         done = self.finished.get(trials.LOSSLESS)
         if done is not None:
             search.trials[0].share = done.standing.share
+            search.trials[0].quiet_ms = done.checked.reference_ms
         known = self._searched(step, partial(self._explored, search))
         return search if known is not None else None
 

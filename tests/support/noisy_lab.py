@@ -306,7 +306,9 @@ def run(lab: NoisyLab, prefer: Prefer = "target") -> Shipped:
             return rows
         if search is None:
             search = _opened(lab, free)
-            search.trials[0].share = done.standing.share if done else None
+            if done is not None:
+                search.trials[0].share = done.standing.share
+                search.trials[0].quiet_ms = done.checked.reference_ms
         explore(search)
         known = (c for c in trials.contenders(search) if c.label != trials.LOSSLESS)
         return [*rows, *(replace(c, source=search.decision(c.source)) for c in known)]
