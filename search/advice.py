@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ..core.records import Record
 from ..reporting.facts import FRACTIONS
 from .choice import EPSILON, Standing
-from .target import is_set
+from .target import is_set, share_used
 
 
 def advice(record: Record, known: Iterable[Standing]) -> tuple[str, ...]:
@@ -17,7 +17,7 @@ def advice(record: Record, known: Iterable[Standing]) -> tuple[str, ...]:
     `known`: what has been measured of other variants, before training.
     """
     final, quality, limit = record.judged, record.quality, record.max_drop
-    if final is None or not is_set(record.target):
+    if final is None or record.speedup is None or not is_set(record.target):
         return ()
     drop = quality.drop if quality else None
     rows = []
@@ -27,20 +27,11 @@ def advice(record: Record, known: Iterable[Standing]) -> tuple[str, ...]:
     if record.verdict == "missed" or record.limit_broken:
         shares = [s.share for s in known if limit is not None and s.drop <= limit + EPSILON]
         if not record.limit_broken:
-            shares.append(_share(record))
+            shares.append(share_used(record.target, final, record.speedup))
         if shares and math.isfinite(least := min(shares)):
             within = "" if drop is None or limit is None else f"within {_lost(record, limit)} "
             rows.append(f"{within}{_reached(record, least)}")
     return tuple(rows)
-
-
-def _share(record: Record) -> float:
-    """The part of the target that the result uses."""
-    assert record.judged is not None and record.speedup is not None
-    if record.target.speedup is not None:
-        return record.target.speedup / record.speedup.low
-    assert record.target.ms is not None
-    return record.judged.high_ms / record.target.ms
 
 
 def _goal(record: Record) -> str:

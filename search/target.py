@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.records import Latency, Record, Target, Verification
+from ..core.records import Comparison, Latency, Record, Target, Verification
 
 # The upper end of the interval is wanted in this part of the target.
 WINDOW = 0.95
@@ -47,10 +47,15 @@ def feasibility(
 
 def share_of_target(target: Target, checked: Verification) -> float:
     """The part of the target that a verified artifact uses; at most 1 meets it."""
+    return share_used(target, checked.judged, checked.comparison)
+
+
+def share_used(target: Target, judged: Latency, ratio: Comparison) -> float:
+    """The same by the interval's worse end of a latency, or of a ratio to the original."""
     if target.speedup is not None:
-        return target.speedup / checked.comparison.low
+        return target.speedup / ratio.low
     assert target.ms is not None
-    return checked.judged.high_ms / target.ms
+    return judged.high_ms / target.ms
 
 
 def original_share(target: Target, checked: Verification) -> float:

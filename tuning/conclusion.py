@@ -54,8 +54,7 @@ def _record(contest: Contest, best: Finished) -> Record:
     record = replace(
         record, smallest_reachable_ms=smallest, summary=_summary(contest, best, record, smallest)
     )
-    known = (c.standing for c in contest.contenders())
-    return replace(record, advice=advice(record, known))
+    return replace(record, advice=advice(record, (c.standing for c in contest.known)))
 
 
 def _summary(contest: Contest, best: Finished, record: Record, smallest: float) -> str:

@@ -64,18 +64,29 @@ class Contest:
     failed: set[str] = field(default_factory=set)
 
     def contenders(self) -> list[Contender[Make]]:
-        """All that is known by now. The search runs once lossless work alone is not enough."""
-        target = self.session.job.target
-        rows = [Contender(trials.LOSSLESS, self._lossless_standing, self._lossless, exact=True)]
-        if not (is_set(target) or target.fastest) or not self.trades:
-            return [*rows, *self._original]
-        if self._searched_already is None and (self._is_enough or self._is_late):
-            return [*rows, *self._original]
-        if self.search is None:
-            return [*rows, *self._original, *self._whole]
-        if is_set(target):
+        """All that may ship. The search runs once lossless work alone is not enough."""
+        if self._needs_more and self.search is not None and is_set(self.session.job.target):
             explore(self.search)
-        return [*rows, *self._original, *(c for c in self._trials if c.label != trials.LOSSLESS)]
+        return self.known
+
+    @property
+    def known(self) -> list[Contender[Make]]:
+        """All that is known by now; this begins no search."""
+        lossless = Contender(trials.LOSSLESS, self._lossless_standing, self._lossless, exact=True)
+        rows = [lossless, *self._original]
+        if "search" not in self.__dict__ or not self._needs_more:
+            return rows
+        if self.search is None:
+            return [*rows, *self._whole]
+        return [*rows, *(c for c in self._trials if c.label != trials.LOSSLESS)]
+
+    @property
+    def _needs_more(self) -> bool:
+        """True if what costs accuracy takes part."""
+        target = self.session.job.target
+        if not (is_set(target) or target.fastest) or not self.trades:
+            return False
+        return self.has_searched or not (self._is_enough or self._is_late)
 
     @property
     def _is_enough(self) -> bool:
@@ -117,8 +128,7 @@ class Contest:
         """Rows of the record for everything but what ships, in ms of a quiet machine."""
         searched = self._searched_already
         rows = (*self.lossless.tried, *(searched.candidates if searched else ()))
-        scale = self.session.quiet_ms / self.session.reference.value_ms
-        return tuple(row.scaled(scale) for row in rows)
+        return tuple(row.scaled(self._quiet_scale) for row in rows)
 
     @property
     def smallest_ms(self) -> float | None:
@@ -126,7 +136,12 @@ class Contest:
         if self._searched_already is None:
             return None
         usable = [t.latency.value_ms for t in self._searched_already.trials if not t.failed]
-        return self.session.quiet_ms / self.session.reference.value_ms * min(usable)
+        return self._quiet_scale * min(usable)
+
+    @property
+    def _quiet_scale(self) -> float:
+        """From ms of the reference, in which trials are measured, to ms of the quiet machine."""
+        return self.session.quiet_ms / self.session.reference.value_ms
 
     @property
     def has_searched(self) -> bool:
