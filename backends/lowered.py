@@ -9,6 +9,8 @@ from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import holding, without_pytree
 from ..graph.lowering.lower import lowerings
+from ..profiling.layers import node_times
+from .layer_race import worth_packing
 
 LOWERED = "lowered"
 PACKED = ("onednn", "onednn_channels_last")
@@ -23,6 +25,7 @@ class Lowered:
     offered = True
     per_candidate = True
     any_format = False
+    profiles_itself = False
 
     def lacks(self, device: str) -> str | None:
         return None
@@ -31,7 +34,10 @@ class Lowered:
         return tuple(lowerings(module, inputs))
 
     def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
-        return lowerings(module, inputs).get(name, lambda: clone(module))()
+        return lowerings(module, inputs, worth_packing).get(name, lambda: clone(module))()
+
+    def node_times(self, module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+        return node_times(self.graph(module, inputs, name), inputs)
 
     def prepare(
         self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None

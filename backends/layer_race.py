@@ -1,0 +1,43 @@
+"""Two kernels for one layer, called in turns: is the packed one worth it on this machine?
+
+Asked whenever a graph is lowered, so it takes a few milliseconds and is answered once for each
+kind of layer, size and thread count. The least of the calls in turns is compared, since whatever
+disturbs a call only adds to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+
+from ..profiling.clocks import WallClock
+
+Run = Callable[[], object]
+WARM, LEAST, MOST, MS = 2, 4, 40, 4.0  # calls of each, and the time after which LEAST are enough
+CLEAR = 0.97  # a layer stays as it is where it takes at most this share of the packed kernel's time
+_answers: dict[tuple[Hashable, int], bool] = {}
+
+
+def worth_packing(layer: Hashable, packed: Run, plain: Run) -> bool:
+    """True unless the layer is faster as it is; `layer` is what its time depends on."""
+    key = (layer, torch.get_num_threads())
+    if key not in _answers:
+        _answers[key] = _is_faster(packed, plain)
+    return _answers[key]
+
+
+def _is_faster(packed: Run, plain: Run) -> bool:
+    clock = WallClock()
+    runs = (packed, plain)
+    with torch.inference_mode():
+        for run in runs * WARM:
+            run()
+        times: list[list[float]] = [[], []]
+        started = clock.now()
+        while len(times[0]) < LEAST or (
+            len(times[0]) < MOST and 1e3 * (clock.now() - started) < MS
+        ):
+            for run, row in zip(runs, times, strict=True):
+                row.append(clock.time(run))
+    return min(times[1]) > CLEAR * min(times[0])
