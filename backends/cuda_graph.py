@@ -21,6 +21,7 @@ from ..graph.capture import clone
 from ..graph.lowering.direct_call import holding, without_pytree
 from ..graph.lowering.lower import lowerings
 from ..graph.state import preserved_state
+from ..profiling.layers import node_times
 from .shape_guard import Fast, Kinds, ShapeGuarded, kinds, names_of
 
 WARM_UP = 3  # kernels are chosen and buffers made in the first calls, which can't be recorded
@@ -37,6 +38,7 @@ class CudaGraph:
     offered = False
     per_candidate = True
     any_format = True
+    profiles_itself = False
 
     def lacks(self, device: str) -> str | None:
         return None if torch.device(device).type == "cuda" else "needs a CUDA GPU"
@@ -51,6 +53,9 @@ class CudaGraph:
         if name not in self.names(module, inputs):
             return clone(module)
         return lowerings(module, inputs)[LOWERINGS[name]]()
+
+    def node_times(self, module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+        return node_times(self.graph(module, inputs, name), inputs)
 
     def prepare(
         self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None

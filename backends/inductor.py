@@ -18,6 +18,7 @@ from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import folded_copy
+from ..profiling.layers import node_times
 from . import aoti
 from .compiler import lacks_compiler, refuse_state
 from .cuda_graph import CudaGraph
@@ -39,6 +40,7 @@ class Inductor:
     offered = True
     per_candidate = False
     any_format = False
+    profiles_itself = False
 
     def lacks(self, device: str) -> str | None:
         return lacks_compiler(device)
@@ -48,6 +50,9 @@ class Inductor:
 
     def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
         return clone(module)  # compiled code has no operators to tell apart
+
+    def node_times(self, module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+        return node_times(self.graph(module, inputs, name), inputs)
 
     def prepare(
         self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None

@@ -8,6 +8,7 @@ from torch.fx import GraphModule
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
+from ..profiling.layers import node_times
 
 PLAIN = "plain"
 
@@ -19,6 +20,7 @@ class Plain:
     offered = True
     per_candidate = True
     any_format = False
+    profiles_itself = False
 
     def lacks(self, device: str) -> str | None:
         return None
@@ -28,6 +30,9 @@ class Plain:
 
     def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
         return clone(module)
+
+    def node_times(self, module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+        return node_times(self.graph(module, inputs, name), inputs)
 
     def prepare(
         self, module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None

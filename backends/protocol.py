@@ -39,6 +39,10 @@ class Backend(Protocol):
     def any_format(self) -> bool:
         """True if a name that is fastest is also fastest for graphs in another number format."""
 
+    @property
+    def profiles_itself(self) -> bool:
+        """True if a call costs more than its layers do, so that these are timed inside a call."""
+
     def lacks(self, device: str) -> str | None:
         """The thing that is missing here to run on `device`, as `needs ...`; None if nothing is."""
 
@@ -49,6 +53,12 @@ class Backend(Protocol):
         """A copy of `module` with the operators that `name` runs, where these can be told apart.
 
         Another machine may not have the kernels a variant was tuned for: there it stays as it is.
+        """
+
+    def node_times(self, module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+        """ms of each node of `graph` as `name` runs it, what is fused into it included.
+
+        What has no node of its own may go by other names. Raises what `prepare` raises.
         """
 
     def prepare(

@@ -65,7 +65,7 @@ def rank_backends(
         return RankedRuntimes((PLAIN,))
     modules: dict[str, nn.Module] = {PLAIN: prepare(module, inputs, PLAIN)}
     rows: list[LeftAlone] = []
-    for name in candidate_names(module, inputs):
+    for name in candidate_names(module, inputs, runtime):
         runnable = ready(module, inputs, name)
         if isinstance(runnable, str):
             rows.append(LeftAlone(runtime_row(name), runnable))

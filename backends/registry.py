@@ -11,18 +11,21 @@ from ..core.errors import UsageError
 from ..core.model_io import Inputs
 from .cuda_graph import CudaGraph
 from .inductor import Inductor
-from .lowered import LOWERED, Lowered
+from .lowered import LOWERED as LOWERED
+from .lowered import Lowered
+from .openvino import OpenVino
 from .plain import PLAIN as PLAIN
 from .plain import Plain
 from .protocol import Backend
 from .readiness import called_once, furthest
 
 # Of two that are both the furthest, the later row is tried first.
-BACKENDS: tuple[Backend, ...] = (Plain(), Lowered(), CudaGraph(), Inductor())
+BACKENDS: tuple[Backend, ...] = (Plain(), OpenVino(), Lowered(), CudaGraph(), Inductor())
+AUTO = "auto"  # asked for, not run: whichever back end is fastest
 _BY_NAME = {name: backend for backend in BACKENDS for name in backend.known}
 NAMES = tuple(_BY_NAME)
-OFFERED = tuple(b.name for b in BACKENDS if b.offered)
-COMPILED = tuple(b.name for b in BACKENDS if not b.per_candidate)
+OFFERED = (AUTO, *(b.name for b in BACKENDS if b.offered))
+OTHERS = tuple(b.name for b in BACKENDS if b.offered and b.name not in (PLAIN, LOWERED))
 
 
 def backend_of(name: str) -> Backend:
@@ -34,13 +37,13 @@ def backend_of(name: str) -> Backend:
 
 def requires(name: str, device: str) -> None:
     """Raises UsageError if this machine lacks what runtime `name` needs on `device`."""
-    if reason := backend_of(name).lacks(device):
-        raise UsageError(f"`--runtime {name}` {reason}; install it, or use `--runtime {LOWERED}`.")
+    if name != AUTO and (reason := backend_of(name).lacks(device)):
+        raise UsageError(f"`--runtime {name}` {reason}; install it, or use `--runtime {AUTO}`.")
 
 
 def is_compiled(name: str) -> bool:
     """True if preparing it takes seconds to minutes, so only the last variant is prepared."""
-    return not backend_of(name).per_candidate
+    return name != AUTO and not backend_of(name).per_candidate
 
 
 def keeps_runtime(name: str) -> bool:
@@ -48,15 +51,36 @@ def keeps_runtime(name: str) -> bool:
     return backend_of(name).any_format
 
 
-def candidate_names(module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
-    """Runtimes beside `plain` that each candidate of a search may be timed under here."""
+def candidate_names(module: GraphModule, inputs: Inputs, asked: str = AUTO) -> tuple[str, ...]:
+    """Runtimes beside `plain` that each candidate of a search may be timed under here.
+
+    `asked` is the user's word. A back end that compiles for seconds tries its candidates as
+    `lowered` does.
+    """
+    if is_compiled(asked):
+        asked = LOWERED
     backends = (b for b in BACKENDS if b.per_candidate and b.name != PLAIN)
-    return tuple(name for backend in backends for name in backend.names(module, inputs))
+    return tuple(
+        name
+        for backend in backends
+        if asked in (AUTO, _asked_for(backend))
+        for name in backend.names(module, inputs)
+    )
 
 
 def lowered(module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
     """A copy of `module` with the operators that runtime `name` runs (see `Backend.graph`)."""
     return backend_of(name).graph(module, inputs, name)
+
+
+def runtime_node_times(module: GraphModule, inputs: Inputs, name: str) -> dict[str, float]:
+    """ms of each node as runtime `name` runs it (see `Backend.node_times`)."""
+    return backend_of(name).node_times(module, inputs, name)
+
+
+def profiles_itself(name: str) -> bool:
+    """True if layers are to be timed by `node_times`, not by calling each alone."""
+    return backend_of(name).profiles_itself
 
 
 def prepare(module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None) -> nn.Module:
@@ -100,13 +124,19 @@ def resolve(asked: str | None, recorded: str, module: GraphModule, inputs: Input
 
     Raises UsageError for a name that there isn't.
     """
-    if asked is None:
+    if asked is None or asked == AUTO:
         return recorded
     backend_of(asked)
     if asked != LOWERED:
         return asked
-    known = recorded != PLAIN and not is_compiled(recorded)
-    return recorded if known else furthest_lowering(module, inputs) or PLAIN
+    if _asked_for(backend_of(recorded)) == LOWERED:
+        return recorded
+    return furthest_lowering(module, inputs) or PLAIN
+
+
+def _asked_for(backend: Backend) -> str:
+    """The word of the user's that stands for it, beside AUTO."""
+    return backend.name if backend.offered else LOWERED
 
 
 def furthest_lowering(module: GraphModule, inputs: Inputs) -> str | None:

@@ -25,6 +25,7 @@ CODES = (
     "subnormal_weights",
     "other_machine",
     "no_compiler",
+    "no_runtime",
     "untrusted_package",
     "broken_package",
     "runtime_fails",
@@ -234,6 +235,18 @@ def no_compiler(runtime: str, reason: str) -> Notice:
         f"The artifact was tuned for `--runtime {runtime}`, which {reason}.",
         "A smaller image or machine than the one it was tuned on.",
         "Install a compiler, or tune with `--runtime lowered`; it runs lowered now.",
+    )
+
+
+def no_runtime(runtime: str, reason: str, times: Mapping[str, float]) -> Notice:
+    """Seen when an artifact is loaded where the library that it was tuned to run under is not."""
+    took = ", ".join(f"`{name}` {ms:.3g} ms" for name, ms in times.items())
+    return Notice(
+        "no_runtime",
+        f"The artifact was tuned for `{runtime}`, which {reason}.",
+        "Another environment than the one it was tuned in."
+        + (f" There a call took: {took}." if took else ""),
+        "Install it, or run `modelspeed tune` here; it runs on torch's own kernels now.",
     )
 
 

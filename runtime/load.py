@@ -53,6 +53,7 @@ from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
     no_compiler,
+    no_runtime,
     other_machine,
     runtime_differs,
     runtime_fails,
@@ -131,6 +132,8 @@ def open_artifact(
     )
     outputs = plain_outputs(module, (inputs,))
     for name in _in_turn(chosen, module, inputs):
+        if not is_compiled(name) and backend_of(name).lacks(there):
+            continue  # the notice says so
         try:
             if ready is None:
                 runs, near = agreeing(module, inputs, name, outputs)
@@ -179,12 +182,23 @@ def _compiled_before(
     if compiled and tuned is not None and other is None:
         package = read_package(artifact.folder, artifact.manifest)
         ready, why = _packaged(package, artifact, module, inputs, runtime, trusted)
-    lacking = None
-    if compiled and ready is None:
-        lacking = backend_of(runtime).lacks(str(inputs[0].device))
-    notices = (other, why, no_compiler(runtime, lacking) if lacking else None)
+    lacking = backend_of(runtime).lacks(str(inputs[0].device)) if ready is None else None
+    missing = None
+    if lacking and compiled:
+        missing = no_compiler(runtime, lacking)
+    elif lacking:
+        missing = no_runtime(runtime, lacking, _times(artifact.manifest))
+    notices = (other, why, missing)
     used = package if ready is not None else None
     return used, ready, [notice for notice in notices if notice is not None]
+
+
+def _times(manifest: JsonObject) -> dict[str, float]:
+    """ms by runtime, as measured where it was tuned."""
+    try:
+        return {str(row["name"]): float(row["ms"]) for row in manifest["record"]["runtimes"]}
+    except (TypeError, KeyError, ValueError):
+        return {}
 
 
 def _machine(manifest: JsonObject) -> Machine | None:

@@ -65,8 +65,11 @@ class Lab(Protocol):
         Raises what a step that the decision is about meets.
         """
 
+    def runtimes_for(self, module: GraphModule) -> tuple[str, ...]:
+        """Runtimes worth timing for a graph in another number format."""
+
     def runtime_for(self, module: GraphModule) -> str:
-        """The runtime for a graph in another number format."""
+        """The fastest of them."""
 
     def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
         """Interleaved with the original, and the runtime it was fastest with (of `runtimes`)."""

@@ -20,14 +20,13 @@ from torch.fx import GraphModule
 from ..adjusters.methods.moments import rise
 from ..adjusters.plan import EXACT, Context, Plan
 from ..adjusters.registry import ADJUSTERS
-from ..backends.registry import lowered
+from ..backends.registry import runtime_node_times
 from ..configs.base_settings import Settings
 from ..configs.layer_settings import LowRank
 from ..core.model_io import Inputs
 from ..graph.capture import clone, node_named
 from ..graph.edits.apply import Factor, QuantizeWeight, apply
 from ..graph.layers import Layer, layers_of
-from ..profiling.layers import node_times
 from ..profiling.losses import outputs_of
 from .lab import Lab
 from .number_formats import FLOAT, integer_steps, low_rank_steps
@@ -75,7 +74,7 @@ class LayerOptions:
     def measured(cls, lab: Lab, start: Context) -> LayerOptions:
         """Measure what the recipe's steps offer for the layers of the model at `start`."""
         options_of: dict[str, tuple[LayerOption, ...]] = {}
-        usual = node_times(lowered(start.module, start.inputs, lab.runtime), start.inputs)
+        usual = runtime_node_times(start.module, start.inputs, lab.runtime)
         for place in (*low_rank_steps(lab.recipe), *integer_steps(lab.recipe)):
             step = lab.recipe.adjust[place]
             try:
@@ -139,7 +138,7 @@ def _faster_options(
         return
     module, inputs = start.module, start.inputs
     changed = plan.apply(clone(module))
-    times = node_times(lowered(changed, inputs, lab.runtime_for(changed)), inputs)
+    times = runtime_node_times(changed, inputs, lab.runtime_for(changed))
     edited = {e.node: e for e in plan.edits if isinstance(e, OWN)}
     shares = {}
     for layer in layers_of(module):

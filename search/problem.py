@@ -10,11 +10,10 @@ import numpy as np
 from torch.fx import GraphModule
 
 from ..adjusters.prune import Pruner
-from ..backends.registry import lowered
+from ..backends.registry import runtime_node_times
 from ..core.model_io import Inputs
 from ..graph.analysis.groups import Group
 from ..graph.lowering.lower import folded_copy
-from ..profiling.layers import node_times
 from .droppable_blocks import DroppableBlocks
 from .knapsack import Choice, Floats, Problem, Term
 from .latency_tables import LatencyTables, Shape, points_for, shapes_of
@@ -75,8 +74,8 @@ class ProblemBuilder:
         self.options = {name: options(g, pruner) for name, g in self.groups.items()}
         shapes = shapes_of(folded_copy(module), inputs)
         self.cells = {name: self._cell(shape) for name, shape in shapes.items()}
-        ready = lowered(module, inputs, tables.runtime)
-        self._others = self._times_of_others(node_times(ready, inputs), set(shapes))
+        times = runtime_node_times(module, inputs, tables.runtime)
+        self._others = self._times_of_others(times, set(shapes))
 
     def measure(self, advance: Callable[[int], None]) -> int:
         """Time what the tables lack; how many points that were."""

@@ -165,7 +165,7 @@ class Search:
         points = [(t.predicted_ms, t.latency.value_ms) for t in same]
         expected = interpolated(points, predicted) if told else None
         packs = takes_a_format(variant.edits)
-        names = (lab.runtime_for(variant.module),) if packs else ()
+        names = lab.runtimes_for(variant.module) if packs else ()
         latency, runtime = lab.latency(variant, names)
         loss = self.problem.loss(self.space.settled(picks))
         trial = Trial(

@@ -10,7 +10,7 @@ from ..configs.recipe import Recipe
 from ..core.progress import Progress
 from ..core.records import Record
 from ..search.target import is_set
-from .compare_backends import compile_where_faster
+from .compare_backends import under_fastest
 from .delivery import (
     VERDICT_SECONDS,
     Outcome,
@@ -60,7 +60,7 @@ def apply_recipe(
         session = session.with_plan(trains=True)
         variant = StepRunner(session, None, as_written=True).all()
     with session.ledger.spends(MEASURING):
-        variant = compile_where_faster(session, variant)
+        variant = under_fastest(session, variant)
     with staged(session, variant, record, out) as artifact:
         seconds = VERDICT_SECONDS if is_set(session.job.target) else FIGURE_SECONDS
         artifact, variant, checked = verified(session, artifact, variant, record, seconds)

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from ..backends.agreement import same_answers
 from ..backends.readiness import runner
-from ..backends.registry import PLAIN, blob_of, is_compiled, ready
+from ..backends.registry import PLAIN, blob_of, is_compiled, keeps_runtime, ready
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
@@ -33,14 +33,27 @@ class Measured:
     error: float
 
 
-def compile_where_faster(session: Session, variant: Variant) -> Variant:
-    """If `--runtime` asks for it: the variant compiled, where that measures faster than the
-    runtime it had; in any case with what each took."""
+def under_fastest(session: Session, variant: Variant) -> Variant:
+    """The variant under the runtime that measures fastest of those that are worth it, with what
+    each took: those that run here without torch's kernels, and the one that compiles if
+    `--runtime` asks for it."""
     asked = session.job.target.runtime
-    if not is_compiled(asked):
+    if is_compiled(asked):
+        with session.time.compiling():
+            return _compiled_where_faster(session, variant, asked)
+    others = session.runtimes_for(variant.module, variant.runtime)
+    if not any(keeps_runtime(name) for name in others) or len(others) == 1:
         return variant
-    with session.time.compiling():
-        return _compiled_where_faster(session, variant, asked)
+    return _fastest_of(session, variant, others)
+
+
+def _fastest_of(session: Session, variant: Variant, others: tuple[str, ...]) -> Variant:
+    session.progress.stage("comparing runtimes")
+    order, usual = Order(session.job.target.percentile), variant.runtime
+    rows = measure_runtimes(session, variant.module, (PLAIN, usual, *others), order=order)
+    fastest = min(rows, key=lambda name: rows[name].latency.value_ms)
+    runtime = fastest if session.exclusions.allows(fastest) else session.trusted(usual)
+    return replace(variant.under(runtime), runtime_costs=costs(rows, runtime))
 
 
 def _compiled_where_faster(session: Session, variant: Variant, asked: str) -> Variant:

@@ -13,7 +13,7 @@ from ..search.choice import Contender, Standing
 from ..search.target import is_set, share_of_target
 from ..search.trials import candidate
 from ..search.variant import Variant
-from .compare_backends import compile_where_faster
+from .compare_backends import under_fastest
 from .delivery import staged, verified
 from .exclusions import reason_of
 from .ledger import MEASURING
@@ -70,7 +70,7 @@ class Finisher:
         session = self.session
         variant = contender.source()
         with session.ledger.spends(MEASURING):
-            variant = compile_where_faster(session, variant)
+            variant = under_fastest(session, variant)
         artifact = self.stack.enter_context(staged(session, variant, self.record, self.out))
         artifact, variant, checked = verified(session, artifact, variant, self.record)
         limit = session.recipe.limits.max_drop

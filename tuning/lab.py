@@ -85,6 +85,9 @@ class SessionLab:
     def runtime_for(self, module: GraphModule) -> str:
         return self.session.runtime_for(module, self.runtime)
 
+    def runtimes_for(self, module: GraphModule) -> tuple[str, ...]:
+        return self.session.runtimes_for(module, self.runtime)
+
     def latency(self, variant: Variant, runtimes: tuple[str, ...] = ()) -> tuple[Latency, str]:
         with self.session.time.measuring():
             return self.session.relative_latency(variant.module, runtimes)

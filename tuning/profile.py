@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..backends.ranking import rank_backends
-from ..backends.registry import COMPILED, PLAIN, backend_of
+from ..backends.ranking import rank_backends, runtime_row
+from ..backends.registry import LOWERED, OTHERS, PLAIN, backend_of
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
 from ..core.naming import outside
 from ..core.progress import Progress
 from ..core.records import ChannelGroup, LeftAlone, RuntimeCost
-from ..core.runtimes import DEFAULT_RUNTIME
 from ..graph.analysis.groups import Analysis, is_kernel_axis
 from .compare_backends import costs, measure_runtimes
 from .delivery import Outcome, baseline_record, layers
@@ -60,15 +59,15 @@ def profile(
 
 
 def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
-    """The original under `plain`, the lowering that is fastest here, and each that compiles."""
+    """The original under `plain`, the lowering that is fastest here, and every other back end."""
     session.progress.stage("comparing runtimes")
-    ranking = rank_backends(session.original, session.inputs, DEFAULT_RUNTIME, session.probes)
+    ranking = rank_backends(session.original, session.inputs, LOWERED, session.probes)
     session.exclusions.note_runtimes(ranking.left_out)
     lowering = next((n for n in ranking.names if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
-    for name in COMPILED:
+    for name in OTHERS:
         if reason := backend_of(name).lacks(session.device):
-            session.progress.note(f"`{name}` {reason}")
+            session.exclusions.note_runtimes((LeftAlone(runtime_row(name), reason),))
         else:
             names = (*names, name)
     return costs(measure_runtimes(session, session.original, names), "")

@@ -191,7 +191,7 @@ class Session:
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
         name = f"kernels-{self.job.target.runtime}"
-        here = {PLAIN, *candidate_names(module, self.inputs)}
+        here = {PLAIN, *candidate_names(module, self.inputs, self.job.target.runtime)}
         ranking = self.cache.kept(
             name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.lasts,
             lambda r: bool(r.names) and here.issuperset(r.names),
@@ -238,16 +238,22 @@ class Session:
         """`name`, or the best there is where it is left out."""
         return name if self.exclusions.allows(name) else self.runtimes[0]
 
-    def runtime_for(self, module: GraphModule, usual: str) -> str:
-        """The runtime for a graph in another number format: one with kernels for it, if any."""
+    def runtimes_for(self, module: GraphModule, usual: str) -> tuple[str, ...]:
+        """Runtimes for a graph in another number format that give the plain graph's outputs: those
+        with kernels for it, or `usual` if there are none."""
         if self.job.target.runtime == PLAIN:
-            return PLAIN
-        if keeps_runtime(usual):
-            return usual
-        name = furthest_lowering(module, self.inputs)
-        if name is None or not self._gives_the_same(module, name):
-            return usual
-        return name
+            return (PLAIN,)
+        known = [n for n in (usual, *self.runtimes) if keeps_runtime(n)]
+        furthest = furthest_lowering(module, self.inputs)
+        if furthest and self.job.target.runtime not in known:  # asked for by name, it alone counts
+            known.append(furthest)
+        names = [n for n in dict.fromkeys(known) if self._gives_the_same(module, n)]
+        return tuple(names) or (usual,)
+
+    def runtime_for(self, module: GraphModule, usual: str) -> str:
+        """The fastest of them, measured where there are several."""
+        first, *others = self.runtimes_for(module, usual)
+        return self.relative_latency(module, (first, *others))[1] if others else first
 
     def runtime_that_runs(self, module: GraphModule, runtime: str) -> str:
         """`runtime`, or `plain` where a kernel of it refuses this graph."""

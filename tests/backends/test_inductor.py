@@ -124,7 +124,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, left_uncompile
         progress=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
         time=TimePlan(),
     )  # fmt: skip
-    return compare_backends.compile_where_faster(session, Variant(None, runtime="onednn"))
+    return compare_backends.under_fastest(session, Variant(None, runtime="onednn"))
 
 
 def test_it_is_used_where_it_measures_faster_and_only_where_it_was_asked_for(monkeypatch):

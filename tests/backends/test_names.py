@@ -12,7 +12,9 @@ from modelspeed.backends.registry import BACKENDS, NAMES
 OPEN = {"registry", "agreement", "ranking", "readiness", "trust", "protocol"}
 WORDS = {*NAMES, *(b.name for b in BACKENDS), "aoti"}
 ALLOWED = {
-    "core/runtimes.py": {"plain", "lowered", "inductor"},  # the words of the user's `--runtime`
+    # The words of the user's `--runtime`.
+    "core/runtimes.py": {"plain", "lowered", "openvino", "inductor"},
+    "core/extras.py": {"openvino"},  # the package and the extra of that name
     "core/records.py": {"plain"},  # a record's runtime where none was chosen
     "cli/profile.py": {"plain"},  # a profile is of the checkpoint as it is
     "runtime/export.py": {"aoti"},  # a format of `modelspeed export`

@@ -12,7 +12,7 @@ RECIPE = Recipe(target=TargetSpec(ms=5.0, percentile=90.0, batch=4))
 
 
 def test_the_recipe_sets_the_target_where_no_flag_does() -> None:
-    assert resolve_target(RECIPE, MachineFlags()) == Target(5.0, None, 90.0, 4, "cpu", 0, "lowered")
+    assert resolve_target(RECIPE, MachineFlags()) == Target(5.0, None, 90.0, 4, "cpu", 0, "auto")
 
 
 def test_flags_win_over_the_recipe() -> None:

@@ -190,6 +190,9 @@ class FakeLab:
     def context(self, module: GraphModule) -> Context:
         raise NotImplementedError
 
+    def runtimes_for(self, module: GraphModule) -> tuple[str, ...]:
+        return (self.runtime_for(module),)
+
     def runtime_for(self, module: GraphModule) -> str:
         return "packed"
 
@@ -230,6 +233,9 @@ class GraphLab(FakeLab):
 
     def context(self, module: GraphModule) -> Context:
         return Context(module, self.inputs, self.train)
+
+    def runtimes_for(self, module: GraphModule) -> tuple[str, ...]:
+        return (self.runtime_for(module),)
 
     def runtime_for(self, module: GraphModule) -> str:
         return self.packed
