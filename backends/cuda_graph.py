@@ -39,6 +39,7 @@ class CudaGraph:
     per_candidate = True
     any_format = True
     profiles_itself = False
+    version = ""
 
     def lacks(self, device: str) -> str | None:
         return None if torch.device(device).type == "cuda" else "needs a CUDA GPU"

@@ -41,6 +41,7 @@ class Inductor:
     per_candidate = False
     any_format = False
     profiles_itself = False
+    version = ""
 
     def lacks(self, device: str) -> str | None:
         return lacks_compiler(device)

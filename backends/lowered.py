@@ -26,6 +26,7 @@ class Lowered:
     per_candidate = True
     any_format = False
     profiles_itself = False
+    version = ""
 
     def lacks(self, device: str) -> str | None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from .openvino_model import (
 from .shape_guard import Fast, ShapeGuarded, names_of
 
 OPENVINO = "openvino"
+TAKEN = (torch.float32, torch.int64, torch.int32, torch.uint8, torch.int8, torch.bool)
 
 
 class OpenVino:
@@ -44,6 +46,10 @@ class OpenVino:
     per_candidate = True
     any_format = True
     profiles_itself = True
+
+    @property
+    def version(self) -> str:
+        return version(PACKAGE) if self.lacks("cpu") is None else ""
 
     def lacks(self, device: str) -> str | None:
         if torch.device(device).type != "cpu":
@@ -70,6 +76,8 @@ class OpenVino:
         usual = without_pytree(clone(module))
         if self.lacks(str(inputs[0].device)):
             return usual
+        if not self.names(module, inputs):
+            raise MeasureError("OpenVINO is given float32 alone, for its other formats round more")
         refuse_state(module)
         graph = convertible(module)
         shapes = CompiledByShape("OpenVINO", lambda flat: _ready(graph, flat))
@@ -118,8 +126,8 @@ class Requests:
 
 
 def _ready(graph: GraphModule, flat: Sequence[Any]) -> Fast:
-    if not all(isinstance(x, Tensor) and x.device.type == "cpu" for x in flat):
-        raise MeasureError("an input is not a tensor on the CPU")
+    if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype in TAKEN for x in flat):
+        raise MeasureError("an input is not a tensor on the CPU of a format that is handed over")
     given = [x.detach().contiguous() for x in flat]
     with torch.no_grad():
         dtypes = [x.dtype for x in graph(*given)]

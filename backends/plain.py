@@ -21,6 +21,7 @@ class Plain:
     per_candidate = True
     any_format = False
     profiles_itself = False
+    version = ""
 
     def lacks(self, device: str) -> str | None:
         return None

@@ -43,6 +43,10 @@ class Backend(Protocol):
     def profiles_itself(self) -> bool:
         """True if a call costs more than its layers do, so that these are timed inside a call."""
 
+    @property
+    def version(self) -> str:
+        """Of the library that runs it; empty for torch, whose version is known anyway."""
+
     def lacks(self, device: str) -> str | None:
         """The thing that is missing here to run on `device`, as `needs ...`; None if nothing is."""
 

@@ -41,6 +41,17 @@ def requires(name: str, device: str) -> None:
         raise UsageError(f"`--runtime {name}` {reason}; install it, or use `--runtime {AUTO}`.")
 
 
+def missing(device: str) -> dict[str, str]:
+    """Runtimes that a user may ask for and this machine lacks something for, with what it is."""
+    reasons = {name: backend_of(name).lacks(device) for name in OTHERS}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def version_of(name: str) -> str:
+    """The version of the library that runtime `name` needs; empty where that is torch."""
+    return backend_of(name).version
+
+
 def is_compiled(name: str) -> bool:
     """True if preparing it takes seconds to minutes, so only the last variant is prepared."""
     return name != AUTO and not backend_of(name).per_candidate

@@ -1,7 +1,7 @@
 """What a call costs besides its operators: `python benchmarks/calls.py`, one thread.
 
 Eager module, the graph as `torch.export` gives it, called directly
-(`graph/lowering/direct_call.py`), prepacked: in turns.
+(`graph/lowering/direct_call.py`), prepacked, under OpenVINO: in turns.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ CASES = {
     "ViT of nets.py": (nets.vit, [torch.randn(1, 1, 32, 32)]),
     "1-d ResNet of nets.py": (nets.sound, [torch.randn(8, 1, 40)]),
 }  # fmt: skip
+RUNTIMES = (PLAIN, "onednn", "openvino")
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    print("| net | eager ms | exported | called directly | prepacked |\n|---|---|---|---|---|")
+    print("| net | eager ms | exported | called directly | prepacked | OpenVINO |")
+    print("|---|---|---|---|---|---|")
     for name, (build, tensors) in CASES.items():
         model, inputs = build().eval(), Inputs(tuple(tensors))
         graph = capture(model, inputs)
-        models = [model, graph, prepare(graph, inputs, PLAIN), prepare(graph, inputs, "onednn")]
+        models = [model, graph, *(prepare(graph, inputs, name) for name in RUNTIMES)]
         rows = measure_interleaved([runner(m, inputs) for m in models], max_seconds=2.0)
         eager = rows[0].value_ms
         cells = [f"{r.value_ms:.4f} ({eager / r.value_ms:.2f}x)" for r in rows[1:]]

@@ -19,6 +19,7 @@ from modelspeed.adjusters.registry import ADJUSTERS
 from modelspeed.backends.cuda_graph import LOWERINGS
 from modelspeed.backends.inductor import INDUCTOR
 from modelspeed.backends.lowered import PACKED
+from modelspeed.backends.openvino import OPENVINO
 from modelspeed.backends.registry import backend_of, blob_of, prepare
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
@@ -115,6 +116,14 @@ def bfloat16_inductor(case: Case) -> nn.Module:
 
 def int8(case: Case) -> nn.Module:
     return _ours(case, PACKED[case.images], "quantize", examples=len(case.shown))
+
+
+def on_openvino(case: Case) -> nn.Module:
+    return _ours(case, OPENVINO)
+
+
+def int8_on_openvino(case: Case) -> nn.Module:
+    return _ours(case, OPENVINO, "quantize", examples=len(case.shown))
 
 
 def inductor(case: Case) -> nn.Module:
@@ -270,6 +279,8 @@ CPU: Columns = {
     "modelspeed, bfloat16": bfloat16,
     "modelspeed, bfloat16, inductor": bfloat16_inductor,
     "modelspeed, int8": int8,
+    "modelspeed, openvino": on_openvino,
+    "modelspeed, int8, openvino": int8_on_openvino,
     "torch.compile, freezing": compiled,
     "torch.compile, bfloat16": compiled_bfloat16,
     "torch.ao FX static int8": fx_static,

@@ -22,8 +22,12 @@ def doctor(
 ) -> None:
     """Look for what would make timings on this machine unreliable."""
     with shown(debug):
+        from dataclasses import replace
+
         from rich.console import Console
 
+        from ..backends.registry import missing
+        from ..core.checks import Finding
         from ..core.records_json import to_json
         from ..profiling.doctor import examine
         from ..profiling.machine import threads as using
@@ -34,6 +38,12 @@ def doctor(
         sys.stderr.write("measuring a small net against itself ...\n")
         with using(threads or 0):
             result = examine(seconds)
+        runtimes = [
+            Finding("runtime", f"`{name}` {reason}", "watch", "It may be faster here: see `profile "
+                    "--runtimes` once it is installed.")
+            for name, reason in missing("cpu").items()
+        ]  # fmt: skip
+        result = replace(result, findings=(*result.findings, *runtimes))
         if json:
             sys.stdout.write(json_text.dumps(to_json(result)) + "\n")
             return

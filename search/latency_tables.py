@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from ..backends.registry import first_ready, profiles_itself, runtime_node_times
+from ..backends.registry import first_ready, profiles_itself, runtime_node_times, version_of
 from ..core.cache import cache_folder
 from ..core.files import write_whole
 from ..core.model_io import Inputs
@@ -238,7 +238,8 @@ class Store:
 
     @classmethod
     def of(cls, fingerprint: str, runtime: str) -> Store:
-        return cls(cache_folder() / f"costs-{VERSION}-{fingerprint}-{runtime}.json")
+        name = "-".join(filter(None, (str(VERSION), fingerprint, runtime, version_of(runtime))))
+        return cls(cache_folder() / f"costs-{name}.json")
 
     def read(self) -> dict[str, dict[Point, float]]:
         """Empty where there is no file or an unreadable one: it is only a cache."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backends.ranking import rank_backends, runtime_row
-from ..backends.registry import LOWERED, OTHERS, PLAIN, backend_of
+from ..backends.registry import LOWERED, OTHERS, PLAIN, missing
 from ..checkpoints.detect import is_script
 from ..configs.recipe import Recipe
 from ..core.errors import UsageError
@@ -65,11 +65,9 @@ def compare_backends(session: Session) -> tuple[RuntimeCost, ...]:
     session.exclusions.note_runtimes(ranking.left_out)
     lowering = next((n for n in ranking.names if n != PLAIN), PLAIN)
     names: tuple[str, ...] = (PLAIN, lowering)
-    for name in OTHERS:
-        if reason := backend_of(name).lacks(session.device):
-            session.exclusions.note_runtimes((LeftAlone(runtime_row(name), reason),))
-        else:
-            names = (*names, name)
+    lacking = missing(session.device)
+    session.exclusions.note_runtimes(LeftAlone(runtime_row(n), r) for n, r in lacking.items())
+    names = (*names, *(name for name in OTHERS if name not in lacking))
     return costs(measure_runtimes(session, session.original, names), "")
 
 

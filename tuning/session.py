@@ -20,6 +20,7 @@ from ..backends.registry import (
     furthest_lowering,
     is_compiled,
     keeps_runtime,
+    version_of,
 )
 from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
@@ -190,8 +191,10 @@ class Session:
 
     def _chosen(self, module: GraphModule) -> Kernels:
         """As an earlier run on this machine found them, or measured."""
-        name = f"kernels-{self.job.target.runtime}"
-        here = {PLAIN, *candidate_names(module, self.inputs, self.job.target.runtime)}
+        asked = self.job.target.runtime
+        here = {PLAIN, *candidate_names(module, self.inputs, asked)}
+        libraries = {version_of(name) for name in here} - {""}
+        name = "-".join(["kernels", asked, *sorted(libraries)])
         ranking = self.cache.kept(
             name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.lasts,
             lambda r: bool(r.names) and here.issuperset(r.names),

@@ -200,6 +200,11 @@ def test_half_precision_stays_with_torch():
     module = capture(nn.Linear(4, 4).eval().bfloat16(), (torch.ones(2, 4, dtype=torch.bfloat16),))
     inputs = Inputs.of((torch.ones(2, 4, dtype=torch.bfloat16),))
     assert "openvino" not in candidate_names(module, inputs)
+    with pytest.raises(MeasureError, match="float32 alone"):
+        BACKEND.prepare(module, inputs, "openvino")
+    x = X.bfloat16()
+    with pytest.raises(RuntimeError, match="type"):  # the plain graph's own sentence
+        prepared(graph())(x)
 
 
 def test_the_users_word_says_what_is_tried():

@@ -15,24 +15,27 @@ import modelspeed
 import pico
 import pytest
 import torch
+from modelspeed.backends.openvino import OpenVino
 from modelspeed.checkpoints.staging import save
-from modelspeed.core.errors import UsageError
+from modelspeed.core.errors import MachineWarning, UsageError
 from modelspeed.core.model_io import Inputs
-from modelspeed.core.records import Latency, Record, Target
+from modelspeed.core.records import Latency, Record, RuntimeCost, Target
 from modelspeed.graph.capture import export_program
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime import load as loading
 from modelspeed.runtime.loaded import running
 from torch import nn
 
-RUNTIMES = ("plain", "folded", "channels_last", "onednn", "onednn_channels_last")
+RUNTIMES = ("plain", "folded", "channels_last", "onednn", "onednn_channels_last", "openvino")
+COSTS = (RuntimeCost("plain", 2.0, 2, 2, 0), RuntimeCost("openvino", 1.0, 1, 1, 0))
 ONE = Inputs.of((pico.images(1),))
 
 
 def write(folder, runtime):
     machine = replace(fingerprint(), threads=torch.get_num_threads())
     record = Record("tune", "now", "0", "m.pt", "0" * 64, machine, Target(), "none", "",
-                    Latency(50, 1, 1, 1))  # fmt: skip
+                    Latency(50, 1, 1, 1),
+                    runtimes=COSTS)  # fmt: skip
     return save(
         folder,
         program=export_program(pico.net(["residual", "depthwise"]), ONE),
@@ -189,3 +192,19 @@ def test_loading_packs_for_no_other_runtime(artifacts, monkeypatch):
     for name in RUNTIMES:
         modelspeed.load(artifacts[name])
     assert not asked, "weights were packed for a runtime that nobody asked for"
+
+
+def test_without_its_library_an_artifact_runs_on_torch_and_both_latencies_are_said(
+    artifacts, monkeypatch
+):
+    monkeypatch.setattr(OpenVino, "lacks", lambda self, device: "needs the package `openvino`")
+    with pytest.warns(MachineWarning, match="needs the package") as warned:
+        module = modelspeed.load(artifacts["openvino"])
+    text = str(warned[0].message)
+    assert "`plain` 2 ms, `openvino` 1 ms" in text and "openvino" not in repr(module)
+    same(module)
+
+
+def test_torchs_kernels_can_be_asked_for(artifacts):
+    assert "openvino" not in repr(modelspeed.load(artifacts["openvino"], runtime="lowered"))
+    assert "`openvino`" in repr(modelspeed.load(artifacts["openvino"], runtime="auto"))
