@@ -21,6 +21,7 @@ from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import can_prepack
+from ..profiling.clocks import POOL
 from .by_shape import CompiledByShape
 from .compiler import refuse_state
 from .openvino_model import (
@@ -82,7 +83,9 @@ class OpenVino:
         graph = convertible(module)
         shapes = CompiledByShape("OpenVINO", lambda flat: _ready(graph, flat))
         shapes.first(inputs.in_order(names_of(module)))
-        return ShapeGuarded(usual, module, shapes.of)
+        guarded = ShapeGuarded(usual, module, shapes.of)
+        setattr(guarded, POOL, OPENVINO)
+        return guarded
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
         return None

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from ..core.errors import MeasureError
 from ..core.model_io import Inputs
 from ..core.records import Latency, LeftAlone
-from ..profiling.clocks import clock_for
+from ..profiling.clocks import clock_for, pools_mix, settle
 from ..profiling.closeness import PlainOutputs, plain_outputs
 from ..profiling.gate import alone
 from ..profiling.questions import Order
@@ -112,12 +112,15 @@ def _worth_measuring(modules: dict[str, nn.Module], inputs: Inputs) -> dict[str,
     clock = clock_for(str(inputs[0].device))
     runs = {name: runner(module, inputs) for name, module in modules.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
+    mixed = pools_mix(runs.values())
     with alone():
         started = clock.now()
         while (done := len(times[PLAIN])) < FEW or (
             done < MANY and clock.now() - started < FEW_SECONDS
         ):
             for name, run in runs.items():
+                if mixed:
+                    settle(run, clock)
                 times[name].append(clock.time(run))
     best = {name: min(row) for name, row in times.items()}
     limit = WORTH_MEASURING * min(best.values())

@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 
 from ..core.errors import text_line
 from ..core.model_io import Inputs
+from ..profiling.clocks import POOL, pool_of
 from ..profiling.state import kept_state
 from .protocol import Backend
 
@@ -21,6 +22,7 @@ def runner(module: nn.Module, inputs: Inputs) -> Callable[[], object]:
         with torch.inference_mode():
             return inputs.call(module)
 
+    setattr(run, POOL, pool_of(module))
     return run
 
 

@@ -64,6 +64,8 @@ class Case:
 class Called(nn.Module):
     """Another engine's session as a module on tensors."""
 
+    thread_pool = "another"  # profiling/clocks.POOL: it is not measured beside torch's threads
+
     def __init__(self, run: Callable[[Any], Any]) -> None:
         super().__init__()
         self.run = run

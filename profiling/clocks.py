@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -11,6 +11,8 @@ import torch
 from . import notices
 
 Run = Callable[[], object]
+POOL = "thread_pool"  # attribute of a run or a module: whose threads it uses, torch's if none
+SPIN_MS = 12.0  # threads of a pool wait actively for so long after a call (libgomp here: 7 ms)
 
 
 class Clock(Protocol):
@@ -72,6 +74,26 @@ class CudaClock:
 
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def pool_of(run: object) -> str:
+    """The thread pool that a run or a module works on; empty for torch's own."""
+    return str(getattr(run, POOL, ""))
+
+
+def pools_mix(runs: Iterable[object]) -> bool:
+    """True if calls in turns would meet threads of another pool, which still wait actively.
+
+    On two cores a call of OpenVINO takes three times as long right after one of torch's.
+    """
+    return torch.get_num_threads() > 1 and len({pool_of(run) for run in runs}) > 1
+
+
+def settle(run: Run, clock: Clock, ms: float = SPIN_MS) -> None:
+    """Call `run` untimed until the threads of other pools sleep."""
+    end = clock.now() + ms / 1e3
+    while clock.now() < end:
+        clock.time(run)
 
 
 def clock_for(device: str) -> Clock:

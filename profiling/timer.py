@@ -13,7 +13,7 @@ import torch
 from ..core.errors import MeasureError
 from ..core.records import Latency, Notice
 from . import notices
-from .clocks import Clock, Run, clock_for
+from .clocks import SPIN_MS, Clock, Run, clock_for, pools_mix
 from .gate import alone
 from .machine import usable_cores
 from .questions import Figures, Question
@@ -23,6 +23,7 @@ from .warm_up import warmed
 MAX_SAMPLES = 5000  # raw samples go into the record
 BLOCK_MS = 60.0
 ROUND_MS = 25.0  # a question wants many short rounds
+MAX_SETTLING = 500
 SETTLE_MS = 20.0  # the first calls after a switch find the other's data in the caches
 
 
@@ -33,7 +34,7 @@ class _Plan:
     least: float
     needed: int
     block: int
-    settle: int  # calls after each switch that don't count
+    settle: tuple[int, ...]  # calls of each run after a switch that don't count
     question: Question
     batch: int
 
@@ -94,7 +95,7 @@ def measure_interleaved(
         least=min(min_seconds, max_seconds) * len(runs),
         needed=needed,
         block=_calls(ROUND_MS if question else BLOCK_MS, slowest, 1 if question else 2, 20),
-        settle=_calls(SETTLE_MS, slowest, 1, 4),
+        settle=_settling(runs, [w.call_ms for w in warm]),
         question=question or Figures(percentile),
         batch=batch,
     )
@@ -114,6 +115,15 @@ def measure_interleaved(
     ]
 
 
+def _settling(runs: Sequence[Run], call_ms: Sequence[float]) -> tuple[int, ...]:
+    """Calls after a switch that see what the run before left: its data in the caches, and its
+    threads, where they are of another pool and not asleep yet."""
+    least = _calls(SETTLE_MS, max(call_ms), 1, 4)
+    if not pools_mix(runs):
+        return (least,) * len(runs)
+    return tuple(_calls(SPIN_MS, ms, least, MAX_SETTLING) for ms in call_ms)
+
+
 def _calls(ms: float, call_ms: float, least: int, most: int) -> int:
     return max(least, min(most, round(ms / max(call_ms, 1e-6))))
 
@@ -130,7 +140,7 @@ def _sample(
         chance.shuffle(order)
         for index in order:
             if len(runs) > 1:  # what the run before left in the caches is not this one's
-                for _ in range(plan.settle):
+                for _ in range(plan.settle[index]):
                     clock.time(runs[index])
             rows[index].extend(clock.time(runs[index]) for _ in range(plan.block))
         count, seconds = len(rows[0]), clock.now() - start

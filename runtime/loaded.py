@@ -25,6 +25,7 @@ from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..graph.capture import module_of, moved, without_warnings
 from ..graph.lowering.live import function_on_tables, put, tensors_of
+from ..profiling.clocks import POOL, pool_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -95,7 +96,8 @@ class Loaded(nn.Module):
             # Not for the compiler to trace into: it can't see packed weights.
             getattr(forward, "__func__", forward)._torchdynamo_disable = True
             _fix(self)
-        self.__dict__.update({KEPT: Kept(origin, module, runner), "forward": forward})
+        kept = Kept(origin, module, runner)
+        self.__dict__.update({KEPT: kept, "forward": forward, POOL: pool_of(runner)})
 
     def _again(self, origin: Origin, tensors: Mapping[str, Tensor]) -> None:
         with without_warnings():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from modelspeed.core.errors import MeasureError
 from modelspeed.profiling import warm_up
-from modelspeed.profiling.clocks import WallClock, clock_for
+from modelspeed.profiling.clocks import POOL, WallClock, clock_for, pools_mix
 from modelspeed.profiling.notices import CODES, Load
 from modelspeed.profiling.patience import Patience
 from modelspeed.profiling.timer import measure, measure_interleaved
@@ -251,3 +251,42 @@ def test_advice_is_only_what_can_help(p: float, batch: int, advice: str) -> None
     with pytest.raises(MeasureError) as found:
         measure(lambda: 20_000.0, percentile=p, clock=FakeClock(), batch=batch)
     assert str(found.value).endswith(advice)
+
+
+class Spinning:
+    """Two runs, of which the other's threads wait actively for 7 ms and take cores meanwhile."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.last = clock, {"": -1.0, "other": -1.0}
+
+    def run(self, pool: str, ms: float) -> Callable[[], float]:
+        def call() -> float:
+            now = self.clock.seconds
+            rest = max(at for name, at in self.last.items() if name != pool)
+            took = ms * (3.0 if now - rest < 7e-3 else 1.0)
+            self.last[pool] = now + took / 1e3
+            return took
+
+        setattr(call, POOL, pool)
+        return call
+
+
+@pytest.mark.parametrize("ms", [0.05, 0.2, 5.0])
+def test_threads_of_another_pool_sleep_before_a_call_counts(ms: float) -> None:
+    torch.set_num_threads(2)
+    clock = FakeClock()
+    spinning = Spinning(clock)
+    runs = [spinning.run("", 4.0), spinning.run("other", ms)]
+    rows = measure_interleaved(runs, clock=clock, max_seconds=2.0)
+    assert [row.value_ms for row in rows] == [4.0, ms]
+    assert all(max(row.samples_ms) == row.value_ms for row in rows)
+    assert clock.seconds < 5.0
+
+
+def test_with_one_thread_or_one_pool_nobody_waits() -> None:
+    clock = FakeClock()
+    spinning = Spinning(clock)
+    runs = [spinning.run("", 4.0), spinning.run("other", 0.2)]
+    assert not pools_mix(runs)
+    torch.set_num_threads(2)
+    assert pools_mix(runs) and not pools_mix(runs[:1] * 2)
