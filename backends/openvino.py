@@ -119,6 +119,8 @@ class Requests:
             for memory, dtype in zip(outputs, self._dtypes, strict=True)
         ]
 
+    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]  # it can't see what runs
+
     def _new_request(self) -> tuple[Callable[[], object], list[Array], list[Array]]:
         request = self._compiled.create_infer_request()
         inputs, outputs = (

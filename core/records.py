@@ -295,6 +295,8 @@ class Record:
         """The final latency on the scale of `reference_ms`; as it was measured without one."""
         if self.final is None or self.speedup is None or not self.reference_ms:
             return self.final
+        if min(self.speedup.speedup, self.speedup.low, self.speedup.high) <= 0:  # of a made-up file
+            return self.final
         return on_reference(self.final, self.speedup, self.reference_ms)
 
     @property

@@ -76,7 +76,7 @@ def test_without_a_compiler_it_is_one_sentence_before_any_work(tmp_path):
                           env={**os.environ, "CXX": "/nonexistent/g++"})  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
     assert "needs a C++ compiler" in done.stderr and "Traceback" not in done.stderr
-    assert "--runtime lowered" in done.stderr
+    assert "--runtime auto" in done.stderr
 
 
 def test_an_artifact_tuned_for_it_loads_without_a_compiler_as_lowered(monkeypatch):
@@ -122,7 +122,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, left_uncompile
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
         progress=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
-        time=TimePlan(),
+        time=TimePlan(), runtimes_for=lambda module, usual: (usual,),
     )  # fmt: skip
     return compare_backends.under_fastest(session, Variant(None, runtime="onednn"))
 

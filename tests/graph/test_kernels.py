@@ -17,7 +17,7 @@ from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
 from modelspeed.graph.edits.apply import Cast, apply
-from modelspeed.graph.lowering import kernels
+from modelspeed.graph.lowering import kernels, prepack
 from modelspeed.graph.lowering import lower as lowering
 from modelspeed.graph.lowering.int8 import largest_level
 from modelspeed.graph.lowering.lower import lowerings
@@ -144,7 +144,7 @@ def test_a_lowering_that_raises_is_left_out_of_all_that_choose_one(monkeypatch, 
 
     inputs = Inputs.of((torch.randn(1, C, 6, 6),))
     module = capture(nn.Sequential(nn.Conv2d(C, C, 3), nn.SiLU()).eval(), inputs)
-    monkeypatch.setattr(lowering, "_lower_convolution", fails)
+    monkeypatch.setattr(prepack.Packing, "convolution", fails)
     said = []
     found = rank_backends(module, inputs, "lowered", (inputs,))
     names, left = found.names, found.left_out

@@ -86,7 +86,7 @@ def test_a_layer_that_rounds_badly_is_found_out_by_its_outputs(lab, monkeypatch)
     took = iter((2.0, 1.0))
     monkeypatch.setattr(
         ways_of_layers,
-        "node_times",
+        "runtime_node_times",
         lambda *_: dict.fromkeys(("conv2d", "conv2d_1", "conv2d_2"), next(took)),
     )
     measured = LayerOptions.measured(lab, lab.context(lab.module))
@@ -139,8 +139,8 @@ def test_a_layer_is_split_where_its_outputs_vary_in_few_directions(lab, tmp_path
     monkeypatch.setattr(low_rank, "undisturbed_ms", lambda runs, _: [2.0, *[1.0] * (len(runs) - 1)])
     took = itertools.chain((4.0,), itertools.repeat(1.0))
     monkeypatch.setattr(
-        ways_of_layers, "node_times",
-        lambda module, _, ms=took: dict.fromkeys((n.name for n in module.graph.nodes), next(ms)),
+        ways_of_layers, "runtime_node_times",
+        lambda module, *_, ms=took: dict.fromkeys((n.name for n in module.graph.nodes), next(ms)),
     )  # fmt: skip
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).eval()
@@ -177,7 +177,9 @@ def test_losses_are_of_the_same_examples_where_a_loader_shuffles(lab, monkeypatc
     lab.train = Shuffled()
     names = ("conv2d", "conv2d_1", "conv2d_2")
     took = iter((2.0, 1.0))
-    monkeypatch.setattr(ways_of_layers, "node_times", lambda *_: dict.fromkeys(names, next(took)))
+    monkeypatch.setattr(
+        ways_of_layers, "runtime_node_times", lambda *_: dict.fromkeys(names, next(took))
+    )
     monkeypatch.setattr(ways_of_layers, "SECONDS", 1e-6)
     measured = LayerOptions.measured(lab, lab.context(lab.module)).of
     assert all(options[0].loss < 1e-3 for options in measured.values()) and len(measured) == 2

@@ -10,10 +10,12 @@ import pico
 import pytest
 import quick
 import torch
+from modelspeed.backends import lowered as lowered_backend
 from modelspeed.backends import ranking
 from modelspeed.cli.main import app
 from modelspeed.core.errors import MachineWarning
 from modelspeed.graph.lowering import lower as lowering
+from modelspeed.graph.lowering import prepack
 from modelspeed.runtime.loaded import running
 from modelspeed.tuning import delivery as results
 from typer.testing import CliRunner
@@ -35,7 +37,7 @@ class WrongKernels:
 
 
 def kernel(monkeypatch):
-    monkeypatch.setattr(lowering, "mkldnn", WrongKernels())
+    monkeypatch.setattr(prepack, "mkldnn", WrongKernels())
 
 
 def lowered(monkeypatch):
@@ -66,6 +68,7 @@ def project(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ranking, "measure_interleaved", fastest_last)
     monkeypatch.setattr(ranking, "_worth_measuring", lambda modules, _: modules)
+    monkeypatch.setattr(lowered_backend, "worth_packing", prepack.always)
     recipe = pico.RECIPE.replace("- prune\n", "- prune: {ratio: 0.25}\n")
     return pico.project(tmp_path / "user", recipe).parent
 
