@@ -45,8 +45,8 @@ adjust:
   - drop_blocks
   - prune: {{max_ratio: 0.95, importance: compensated}}
   - compensate
-  - quantize
   - finetune: {{epochs: 3, distill: true}}
+  - quantize
   - fold_batchnorm
 """
 

@@ -20,9 +20,9 @@ from ...core.model_io import Inputs
 from ..capture import tensor_at
 from ..mutation import is_written
 from ..operators import Arguments, Operator, aten, mkldnn
-from .fusing import Activation, Residual, activation_of, residual_of
+from .fused import Fused, fused_into_convolution, fused_into_linear, takes_both
 from .int8 import lower_int8, shape_read
-from .kernels import Post, convolves, groups_like, multiplies, post_of
+from .kernels import convolves, groups_like, multiplies
 from .packing import (
     LAYER,
     Packs,
@@ -63,31 +63,13 @@ def prepacked(
     packing = Packing(module, Packs(module), samples, nhwc, test)
     for node in list(module.graph.nodes):
         if node.target in CONVOLUTIONS and _fits(node):
-            if nhwc and is_pointwise(node) and not _takes_both(node):
+            if nhwc and is_pointwise(node) and not takes_both(node):
                 packing.pointwise(node)
             else:
                 packing.convolution(node)
         elif node.target is aten.linear.default and _fits(node):
             packing.linear(node)
     return tidy(module)
-
-
-@dataclass(frozen=True)
-class Fused:
-    """The neighbors that go into a layer's kernel."""
-
-    residual: Residual | None = None
-    act: Activation | None = None
-
-    def tail(self, node: Node) -> Node:
-        """The last of the nodes that the kernel stands for."""
-        if self.act is not None:
-            return self.act.node
-        return self.residual.add if self.residual is not None else node
-
-    @property
-    def post(self) -> Post:
-        return post_of(self.act)
 
 
 @dataclass(frozen=True)
@@ -113,7 +95,7 @@ class Packing:
             packed = mkldnn._reorder_convolution_weight(
                 kernel, *order, *([] if shape is None else [shape])
             )
-        fused = _fused_into_convolution(node)
+        fused = fused_into_convolution(node)
         target, rest = _convolution(order, fused)
 
         def arguments(x: Any, other: Any, packed: Any, bias: Any) -> Arguments:
@@ -136,7 +118,7 @@ class Packing:
     def pointwise(self, node: Node) -> None:
         """A 1x1 convolution on an NHWC image is a linear layer on its places, whose kernels are
         faster (on an AMX machine in bfloat16, 160 channels to 960 at 7x7: 170 times)."""
-        fused = _fused_into_linear(node)
+        fused = fused_into_linear(node)
         data, weight, bias = conv_arguments(node)[:3]
         kernel = self._tensor(weight).flatten(1).contiguous()
         with torch.no_grad():
@@ -156,7 +138,7 @@ class Packing:
         back_to_image(self.module, call)
 
     def linear(self, node: Node) -> None:
-        fused = _fused_into_linear(node, sums=False)
+        fused = fused_into_linear(node, sums=False)
         with torch.no_grad():
             packed = mkldnn._reorder_linear_weight(self._tensor(node.args[1]), self.samples)
         target, arguments = _linear(fused)
@@ -180,31 +162,20 @@ class Packing:
         source, inner = node.args[0], node.all_input_nodes[1:]
         if shape is None or not isinstance(source, Node) or any(n.op != "get_attr" for n in inner):
             return True
-        given, weight = {n: self._tensor(n) for n in inner}, self._tensor(node.args[1])
+        weight = self._tensor(node.args[1])
         laid = self.nhwc and node.target is aten.conv2d.default
         layout = torch.channels_last if laid else torch.contiguous_format
         x = torch.full(shape, 0.5, dtype=weight.dtype).to(memory_format=layout)
-        given[source] = x if node.target is not aten.conv1d.default else x.squeeze(2)
-        bias = next((t for n, t in given.items() if n not in (source, node.args[1])), None)
-
-        def layer() -> Any:
-            return node.target(*_real(node.args, given), **_real(node.kwargs, given))  # type: ignore[operator]
-
-        with torch.inference_mode():
-            other = None if fused.residual is None else torch.full_like(layer(), 0.5)
-
-        def plain() -> object:
-            value = layer() if other is None else aten.add.Tensor(layer(), other)
-            act = fused.act
-            if act is None:
-                return value
-            return act.node.target(value, *act.node.args[1:], **act.node.kwargs)  # type: ignore[operator]
-
-        beside = other.unsqueeze(2) if other is not None and x is not given[source] else other
+        given = {n: self._tensor(n) for n in inner}
+        bias = next((t for n, t in given.items() if n is not node.args[1]), None)
+        signal = node.target is aten.conv1d.default
+        sizes = conv_arguments(node)[3:] if node.target in CONVOLUTIONS else ()
+        plain, other = _plain_run(node, fused, given | {source: x.squeeze(2) if signal else x})
+        beside = other.unsqueeze(2) if signal and other is not None else other
         real = arguments(x, beside, packed, bias)
         key = (
             str(node.target), tuple(shape), tuple(weight.shape), weight.dtype, self.nhwc,
-            str(node.args[2:]), fused.post, other is not None, bias is not None,
+            str(sizes), fused.post, other is not None, bias is not None,
         )  # fmt: skip
         return self.test(key, lambda: target(*real), plain)
 
@@ -221,8 +192,26 @@ class Packing:
         return shape_read(read, self.samples, 1, weight.shape[1] * conv_arguments(node)[-1])
 
 
-def _real(value: Any, given: dict[Node, Tensor]) -> Any:
-    return torch.fx.node.map_arg(value, given.__getitem__)
+def _plain_run(node: Node, fused: Fused, given: dict[Node, Tensor]) -> tuple[Run, Tensor | None]:
+    """The layer and what would be fused into it as they are, and the residual's numbers."""
+    args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), given.__getitem__)
+
+    def layer() -> Any:
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    other = None
+    if fused.residual is not None:
+        with torch.inference_mode():
+            other = torch.full_like(layer(), 0.5)
+
+    def plain() -> object:
+        value = layer() if other is None else aten.add.Tensor(layer(), other)
+        act = fused.act
+        if act is None:
+            return value
+        return act.node.target(value, *act.node.args[1:], **act.node.kwargs)  # type: ignore[operator]
+
+    return plain, other
 
 
 def _convolution(order: Arguments, fused: Fused) -> tuple[Operator, Arguments]:
@@ -273,38 +262,3 @@ def _fits(node: Node) -> bool:
         return multiplies(tensor.dtype)
     written = not isinstance(dict(enumerate(node.args)).get(4, [0]), str)
     return written and convolves(tensor.dtype, groups_like(conv_arguments(node)[-1], len(tensor)))
-
-
-def _weight(node: Node) -> Tensor:
-    weight, module = node.args[1], node.graph.owning_module
-    assert isinstance(weight, Node) and module is not None
-    return tensor_at(module, str(weight.target))
-
-
-def _takes_both(node: Node) -> bool:
-    """The kernel of a convolution takes a residual and an activation; linear layers take one."""
-    fused = _fused_into_convolution(node)
-    return fused.residual is not None and fused.act is not None
-
-
-def _fused_into_convolution(node: Node) -> Fused:
-    """The most of what follows that the kernel takes: which it does differs from one to another."""
-    weight, residual = _weight(node), residual_of(node)
-    dtype, groups = weight.dtype, groups_like(conv_arguments(node)[-1], len(weight))
-    # Sums after grouped convolutions are not oneDNN's; torch's own in half precision know no more
-    # than the sum, and not in every shape.
-    sums = groups == 1 or dtype == torch.float32
-    if residual is not None and sums and convolves(dtype, groups, summed=True):
-        act = activation_of(residual.add)
-        fits = act is not None and convolves(dtype, groups, post_of(act), summed=True)
-        return Fused(residual, act if fits else None)
-    act = activation_of(node)
-    return Fused(act=act if act is not None and convolves(dtype, groups, post_of(act)) else None)
-
-
-def _fused_into_linear(node: Node, sums: bool = True) -> Fused:
-    """A residual (if `sums`) or an activation: these kernels take one of the two."""
-    dtype, residual, act = _weight(node).dtype, residual_of(node), activation_of(node)
-    if sums and residual is not None and multiplies(dtype, summed=True):
-        return Fused(residual)
-    return Fused(act=act if act is not None and multiplies(dtype, post_of(act)) else None)
