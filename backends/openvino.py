@@ -57,7 +57,7 @@ class OpenVino:
 
     def lacks(self, device: str) -> str | None:
         if torch.device(device).type != "cpu":
-            return "needs a CPU"
+            return "needs `--device cpu`, the only one that it runs on here"
         if importlib.util.find_spec(PACKAGE) is None:
             return f"needs the package `{PACKAGE}` (`pip install 'modelspeed[{PACKAGE}]'`)"
         return None

@@ -38,7 +38,7 @@ def backend_of(name: str) -> Backend:
 def requires(name: str, device: str) -> None:
     """Raises UsageError if this machine lacks what runtime `name` needs on `device`."""
     if name != AUTO and (reason := backend_of(name).lacks(device)):
-        raise UsageError(f"`--runtime {name}` {reason}; install it, or use `--runtime {AUTO}`.")
+        raise UsageError(f"`--runtime {name}` {reason}; add that, or use `--runtime {AUTO}`.")
 
 
 def missing(device: str) -> dict[str, str]:

@@ -150,10 +150,10 @@ def main() -> None:
     parser.add_argument("nets", nargs="*", default=list(NETS))
     parser.add_argument("--minutes", type=float, default=6.0)
     asked = parser.parse_args()
-    rows = [row_of(name, asked.minutes) for name in asked.nets]
     print("| net | ms: eager / NNCF int8 / ours | over eager (99 %) | over NNCF | accuracy | "
           "verdict | s |\n|---|---|---|---|---|---|---|")  # fmt: skip
-    print("\n".join(rows))
+    for name in asked.nets:
+        print(row_of(name, asked.minutes), flush=True)
     machine = fingerprint()
     print(f"\nMachine: {machine.cpu}, {machine.threads} threads, torch {machine.torch}, "
           f"OpenVINO {openvino().get_version().partition('-')[0]}.")  # fmt: skip

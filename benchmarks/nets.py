@@ -190,14 +190,14 @@ def _cluttered(
 
     canvas = torch.zeros(count, 32, 32)
     chosen = torch.arange(count) % len(images)
-    corners, pieces = draw(17, count, 2).tolist(), draw(25, count, 12, 2).tolist()
+    spots, pieces = draw(17, count, 2).tolist(), draw(25, count, 12, 2).tolist()
     others, corners = draw(len(images), count, 12), draw(9, count, 12, 2).tolist()
     for i in range(count):
         for k in range(12):
             (y, x), (v, u) = pieces[i][k], corners[i][k]
             piece = images[others[i, k], v : v + 8, u : u + 8]
             canvas[i, y : y + 8, x : x + 8] = piece
-        y, x = corners[i]
+        y, x = spots[i]
         spot = canvas[i, y : y + 16, x : x + 16]
         digit = images[chosen[i]]
         canvas[i, y : y + 16, x : x + 16] = torch.where(digit > 0.3, digit, 0.5 * spot)
