@@ -8,8 +8,6 @@ no such range the convolution stays in floats, weights included.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -36,13 +34,11 @@ _ENDS: dict[Any, tuple[float, float]] = {  # ends where a call gives none
 }  # fmt: skip
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 _PASSING = (
-    aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
+    aten.amax.default, aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int,
 )  # fmt: skip
-_HARDSWISH = (aten.hardswish.default, aten.hardswish_.default)
-_SILU = (aten.silu.default, aten.silu_.default)
-SILU_LEAST = 0.2785  # below 0; x - silu(x) is at most as much
-SILU_TURNS = 1.28
+MOST = 2**31 - 1  # of an int32
+COARSEST = 3.0  # times the step of what an output is rounded to in the end
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,6 @@ def exportable(module: GraphModule) -> GraphModule:
     return flat
 
 
-def integer_layers(module: GraphModule) -> int:
-    """The number of layers of an `exportable` graph that ONNX Runtime has integer kernels for."""
-    return sum(n.target is floats_mark() for n in module.graph.nodes)
-
-
 def _is_integer(layer: Node) -> bool:
     return int8_weight(layer.args[1]) is not None and _is_rounded(layer.args[0])
 
@@ -108,25 +99,17 @@ def _is_rounded(node: object) -> bool:
 
 def _round_ahead(module: GraphModule) -> None:
     """Roundings also stand before what passes values on unchanged: there it passes integers."""
-    for node in reversed(list(module.graph.nodes)):
-        source = node.args[0] if _is_rounded(node) else None
+    open_ = [node for node in module.graph.nodes if _is_rounded(node)]
+    while open_:
+        node = open_.pop()
+        source = node.args[0]
         if not isinstance(source, Node) or only_user(source) is not node:
             continue
         if source.target in _PASSING and isinstance(source.args[0], Node):
             read = insert_call(module, source, rounded_mark(), (source.args[0], *node.args[1:]))
+            read.meta = dict(source.args[0].meta)
             source.args = (read, *source.args[1:])
-            _round_ahead_of(module, read)
-
-
-def _round_ahead_of(module: GraphModule, node: Node) -> None:
-    source = node.args[0]
-    while isinstance(source, Node) and source.target in _PASSING and only_user(source) is node:
-        inner = source.args[0]
-        if not isinstance(inner, Node):
-            return
-        node = insert_call(module, source, rounded_mark(), (inner, *node.args[1:]))
-        source.args = (node, *source.args[1:])
-        source = inner
+            open_.append(read)
 
 
 def _merge(module: GraphModule) -> None:
@@ -153,6 +136,8 @@ def _rounds_output(module: GraphModule, layer: Node) -> bool:
         return False
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     scale = (high - low) / BYTE
+    if scale > COARSEST * seen.step:
+        return False
     with module.graph.inserting_after(tail):
         arguments = (tail, scale, round(-low / scale), BYTE)
         value = module.graph.call_function(rounded_mark(), arguments)
@@ -174,14 +159,14 @@ def _range_seen_by(user: Node, node: Node) -> Range | None:
         return _ends_of(user)
     if user.target in _SUMS:
         return _of_term(user, node)
-    if user.target not in _THROUGH and user.target not in _PASSING and user.target not in _ENDS:
+    if user.target not in (*_PASSING, *_RELUS, *_ENDS):
         return None
     seen = _range_seen(user)
     if seen is None or user.target in _PASSING:
         return seen
-    if user.target in _ENDS:
-        return _between(seen, user)
-    return _THROUGH[user.target](seen)
+    if user.target in _RELUS:
+        return Range(max(seen.low, 0.0), seen.high, seen.step)
+    return _between(seen, user)
 
 
 def _ends_of(rounding: Node) -> Range:
@@ -206,29 +191,6 @@ def _between(seen: Range, user: Node) -> Range | None:
     return Range(max(seen.low, low), min(seen.high, high), seen.step)  # type: ignore[type-var]
 
 
-def _through_relu(seen: Range) -> Range:
-    return Range(max(seen.low, 0.0), seen.high, seen.step)
-
-
-def _through_hardswish(seen: Range) -> Range:
-    return Range(-3.0, max(seen.high, 3.0), seen.step)
-
-
-def _through_silu(seen: Range) -> Range:
-    """Far below 0 it comes so near to 0 that it is rounded to it."""
-    low = SILU_TURNS
-    while low / (1 + math.exp(low)) > seen.step / 2:
-        low += 0.1
-    return Range(-low, max(seen.high, 0.0) + SILU_LEAST, seen.step)
-
-
-_THROUGH: dict[Any, Callable[[Range], Range]] = {
-    **dict.fromkeys(_RELUS, _through_relu),
-    **dict.fromkeys(_HARDSWISH, _through_hardswish),
-    **dict.fromkeys(_SILU, _through_silu),
-}
-
-
 def _integers(module: GraphModule, layer: Node) -> tuple[Node, Tensor, Tensor]:
     """The weight's node, its integers and scales [out]."""
     weight = int8_weight(layer.args[1])
@@ -245,23 +207,38 @@ def _mark_weight(module: GraphModule, layer: Node) -> None:
 
 
 def _mark_linear(module: GraphModule, layer: Node) -> None:
-    """A product with the weight [in, out] and a sum: runtimes have integer kernels for those."""
+    """The weight as [in, out]. Of rows its bias goes along as integers: runtimes make a product and
+    a sum of floats one operator, and find integers in that only if all three hold them."""
     node, integers, scale = _integers(module, layer)
-    value = _held(module, node, integers.t().contiguous(), scale, 1)
-    product = insert_call(module, layer, aten.matmul.default, (layer.args[0], value))
-    if len(layer.args) > 2 and layer.args[2] is not None:
-        product = insert_call(module, layer, aten.add.Tensor, (product, layer.args[2]))
+    weight = _held(module, node, integers.t().contiguous(), scale, 1)
+    source, bias = layer.args[0], layer.args[2] if len(layer.args) > 2 else None
+    assert isinstance(source, Node)
+    if isinstance(bias, Node) and bias.op == "get_attr" and _rank(source) == 2:
+        steps = scale.double() * float(source.args[1])  # type: ignore[arg-type]
+        whole = (tensor_at(module, str(bias.target)).detach().double() / steps).round()
+        if whole.abs().max() < MOST:
+            held = _held(module, bias, whole.to(torch.int32), steps, 0)
+            product = insert_call(module, layer, aten.addmm.default, (held, source, weight))
+            layer.replace_all_uses_with(product)
+            return
+    product = insert_call(module, layer, aten.matmul.default, (source, weight))
+    if bias is not None:
+        product = insert_call(module, layer, aten.add.Tensor, (product, bias))
     layer.replace_all_uses_with(product)
 
 
-def _held(
-    module: GraphModule, node: Node, integers: Tensor, scale: Tensor, axis: int
-) -> Node:
-    name = f"{node.name}_integers"
-    module.register_buffer(name, integers)
-    module.register_buffer(f"{node.name}_scale", scale.to(torch.float32))
-    with module.graph.inserting_before(node):
-        read = [module.graph.get_attr(n) for n in (name, f"{node.name}_scale")]
+def _rank(node: Node) -> int | None:
+    value = node.meta.get("val")
+    return value.dim() if isinstance(value, Tensor) else None
+
+
+def _held(module: GraphModule, node: Node, integers: Tensor, scale: Tensor, axis: int) -> Node:
+    names = f"{node.name}_integers", f"{node.name}_integers_scale"
+    for name, tensor in zip(names, (integers, scale.to(torch.float32)), strict=True):
+        module.register_buffer(name, tensor)
+    with module.graph.inserting_after(node):
+        read = [module.graph.get_attr(name) for name in names]
+    with module.graph.inserting_after(read[0]):
         value = module.graph.call_function(floats_mark(), (*read, axis))
     value.meta = dict(node.meta)
     return value

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core.extras import extra
 
-NAMESPACE, OPSET = "modelspeed_onnx", 20
+NAMESPACE, OPSET = "modelspeed_onnx", 18  # the least that torch writes
 BYTE = 255
 
 
@@ -45,7 +45,7 @@ def rounded_mark() -> Any:
 
 
 def floats_mark() -> Any:
-    """int8, scales [n], the dimension of size n that they are along."""
+    """int8 or int32, scales [n], the dimension of size n that they are along."""
     _library()
     return getattr(torch.ops, NAMESPACE).floats.default
 
@@ -76,4 +76,8 @@ def _rounded(x: Any, scale: float, zero_point: int, levels: int) -> Any:
 
 
 def _floats(integers: Any, scale: Any, axis: int) -> Any:
-    return _opset().DequantizeLinear(integers, scale, axis=axis)
+    """Zero points are all 0, and written: without them ONNX Runtime leaves Gemm in floats."""
+    import numpy as np
+
+    zeros = _constant(np.zeros(int(scale.shape[0])), str(integers.dtype.numpy()))
+    return _opset().DequantizeLinear(integers, scale, zeros, axis=axis)
