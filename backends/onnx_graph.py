@@ -34,8 +34,9 @@ _ENDS: dict[Any, tuple[float, float]] = {  # ends where a call gives none
 }  # fmt: skip
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 _PASSING = (
-    aten.amax.default, aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
-    aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int,
+    aten.amax.default, aten.max_pool2d.default, aten.flatten.using_ints, aten.view.default,
+    aten.reshape.default, aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default,
+    aten.transpose.int,
 )  # fmt: skip
 MOST = 2**31 - 1  # of an int32
 COARSEST = 3.0  # times the step of what an output is rounded to in the end
@@ -78,15 +79,20 @@ def exportable(module: GraphModule) -> GraphModule:
                 _mark_weight(flat, node)
         elif node.target is aten.linear.default and _is_integer(node):
             _mark_linear(flat, node)
-    leaves = flat.graph.output_node().args[0]
-    leaves = leaves if isinstance(leaves, (list, tuple)) else [leaves]
-    if not all(isinstance(leaf, Node) for leaf in leaves):
-        raise MeasureError("an output is not a tensor")
     _merge(flat)
+    refuse_other_outputs(flat)
     tidy(flat)
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat
+
+
+def refuse_other_outputs(module: GraphModule) -> None:
+    """Raises MeasureError for outputs that are not tensors."""
+    (leaves,) = module.graph.output_node().args
+    leaves = leaves if isinstance(leaves, (list, tuple)) else [leaves]
+    if not all(isinstance(leaf, Node) for leaf in leaves):
+        raise MeasureError("an output is not a tensor")
 
 
 def _is_integer(layer: Node) -> bool:
@@ -184,11 +190,11 @@ def _of_term(sum_: Node, node: Node) -> Range | None:
 
 
 def _between(seen: Range, user: Node) -> Range | None:
-    given = (*user.args[1:3], *_ENDS[user.target][len(user.args) - 1 :])
-    if user.kwargs or not all(isinstance(end, (int, float)) for end in given):
-        return None
+    given: tuple[Any, ...] = (*user.args[1:3], *_ENDS[user.target][len(user.args) - 1 :])
     low, high = given
-    return Range(max(seen.low, low), min(seen.high, high), seen.step)  # type: ignore[type-var]
+    if user.kwargs or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        return None
+    return Range(max(seen.low, low), min(seen.high, high), seen.step)
 
 
 def _integers(module: GraphModule, layer: Node) -> tuple[Node, Tensor, Tensor]:

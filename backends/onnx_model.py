@@ -70,8 +70,9 @@ class Session:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS
-        # Threads that wait by spinning disturb whatever runs beside them.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads spin for the next part of a call, which sleeping ones would start too late to
+        # be of use; after it they would go on and disturb whatever runs beside them.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         for name, value in settings.items():
             setattr(options, name, value)
         self.session = onnxruntime().InferenceSession(model, options, providers=[CPU])

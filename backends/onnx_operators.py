@@ -25,13 +25,13 @@ BYTE = 255
 @cache
 def _library() -> torch.library.Library:
     """Kept for as long as the process lives: with it the operators go."""
-    library = torch.library.Library(NAMESPACE, "DEF")  # noqa: TOR901
+    library: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
     library.define("rounded(Tensor x, float scale, int zero_point, int levels) -> Tensor")
     library.define("floats(Tensor integers, Tensor scale, int axis) -> Tensor")
     # Nothing is computed with marks; shapes are all that the exporter asks for.
     library.impl("rounded", lambda x, *_: torch.empty_like(x), "Meta")
     library.impl("floats", _floats_shape, "Meta")
-    return library
+    return library  # type: ignore[no-any-return]
 
 
 def _floats_shape(integers: Tensor, scale: Tensor, axis: int) -> Tensor:
