@@ -22,6 +22,7 @@ from ..core.extras import extra
 from ..core.model_io import Inputs
 from ..graph.capture import export_program, has_dynamic_batch
 from ..profiling.closeness import plain_outputs
+from .compiler import refuse_state
 from .onnx_graph import exportable
 from .onnx_operators import translations
 from .shape_guard import Fast, names_of
@@ -34,9 +35,10 @@ ERRORS = 3  # its levels: of what it says, errors alone
 
 def onnx_program(module: GraphModule, inputs: Inputs) -> Any:
     """A `torch.onnx.ONNXProgram`, inputs and outputs flat and in order, for any batch where the
-    graph takes any. Raises MissingExtra, and whatever the exporter raises."""
+    graph takes any. Raises MissingExtra, MeasureError, and whatever the exporter raises."""
     for package in NEEDED:
         extra(package, "export --format onnx")
+    refuse_state(module)
     graph = exportable(module)
     program = export_program(graph, Inputs(tuple(inputs.in_order(names_of(graph)))))
     # It says at length which libraries it does not find.
@@ -54,7 +56,7 @@ def onnx_program(module: GraphModule, inputs: Inputs) -> Any:
 @cache
 def onnxruntime() -> Any:
     """The package, which tells its makers nothing (on Windows it would). Raises MissingExtra."""
-    package = extra(PACKAGE, f"--runtime {PACKAGE}")
+    package = extra(PACKAGE, "ONNX Runtime")
     package.disable_telemetry_events()
     return package
 
@@ -86,7 +88,8 @@ class Session:
 
 def check_file(path: Path, module: GraphModule, batches: Sequence[Inputs]) -> None:
     """Raises MeasureError where ONNX Runtime fails on the file, or gives other outputs than
-    `module`; NotImplementedError where it has no kernel for a number format."""
+    `module`; NotImplementedError where it has no kernel for a number format; MissingExtra."""
+    onnxruntime()
     outputs = plain_outputs(module, batches)
     names = names_of(module)
     try:

@@ -21,7 +21,6 @@ from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import can_prepack
 from ..profiling.layers import node_times
 from .by_shape import CompiledByShape
-from .compiler import refuse_state
 from .onnx_model import NEEDED, PACKAGE, Session, onnx_program
 from .shape_guard import Fast, ShapeGuarded, names_of
 
@@ -67,7 +66,6 @@ class OnnxRuntime:
         usual = without_pytree(clone(module))
         if self.lacks(str(inputs[0].device)):
             return usual
-        refuse_state(module)
         session = _session(module, inputs)
         shapes = CompiledByShape(CALLED, lambda flat: _accepted(session, flat))
         shapes.first(inputs.in_order(names_of(module)))
