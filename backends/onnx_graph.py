@@ -89,7 +89,7 @@ def exportable(module: GraphModule) -> GraphModule:
 
 def refuse_other_outputs(module: GraphModule) -> None:
     """Raises MeasureError for outputs that are not tensors."""
-    (leaves,) = module.graph.output_node().args
+    leaves = next(n for n in module.graph.nodes if n.op == "output").args[0]
     leaves = leaves if isinstance(leaves, (list, tuple)) else [leaves]
     if not all(isinstance(leaf, Node) for leaf in leaves):
         raise MeasureError("an output is not a tensor")
@@ -111,9 +111,10 @@ def _round_ahead(module: GraphModule) -> None:
         source = node.args[0]
         if not isinstance(source, Node) or only_user(source) is not node:
             continue
-        if source.target in _PASSING and isinstance(source.args[0], Node):
-            read = insert_call(module, source, rounded_mark(), (source.args[0], *node.args[1:]))
-            read.meta = dict(source.args[0].meta)
+        inner = source.args[0] if source.target in _PASSING else None
+        if isinstance(inner, Node):
+            read = insert_call(module, source, rounded_mark(), (inner, *node.args[1:]))
+            read.meta = dict(inner.meta)
             source.args = (read, *source.args[1:])
             open_.append(read)
 

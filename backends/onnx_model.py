@@ -61,7 +61,7 @@ def onnxruntime() -> Any:
     return package
 
 
-class Session:
+class OnnxSession:
     """A model as a function of its inputs by place, on as many threads as torch has now.
 
     Many threads may call it at once. `settings` are attributes of `SessionOptions`.
@@ -93,7 +93,7 @@ def check_file(path: Path, module: GraphModule, batches: Sequence[Inputs]) -> No
     outputs = plain_outputs(module, batches)
     names = names_of(module)
     try:
-        runs: Fast = Session(str(path))
+        runs: Fast = OnnxSession(str(path))
     except Exception as error:
         if type(error).__name__ == "NotImplemented":
             raise NotImplementedError(str(error)) from error
@@ -110,7 +110,7 @@ def check_file(path: Path, module: GraphModule, batches: Sequence[Inputs]) -> No
         )
 
 
-def batches_of(module: GraphModule, draw: Callable[[int], Inputs]) -> list[Inputs]:
+def checked_batches(module: GraphModule, draw: Callable[[int], Inputs]) -> list[Inputs]:
     """Two inputs, and where the graph takes any batch a third one of twice the size."""
     first, second = draw(0), draw(1)
     doubled = second.map(lambda x: torch.cat([x, x]) if x.dim() else x)

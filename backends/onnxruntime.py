@@ -21,7 +21,7 @@ from ..graph.lowering.direct_call import without_pytree
 from ..graph.lowering.lower import can_prepack
 from ..profiling.layers import node_times
 from .by_shape import CompiledByShape
-from .onnx_model import NEEDED, PACKAGE, Session, onnx_program
+from .onnx_model import NEEDED, PACKAGE, OnnxSession, onnx_program
 from .shape_guard import Fast, ShapeGuarded, names_of
 
 ONNXRUNTIME = "onnxruntime"
@@ -75,14 +75,14 @@ class OnnxRuntime:
         return None
 
 
-def _session(module: GraphModule, inputs: Inputs) -> Session:
+def _session(module: GraphModule, inputs: Inputs) -> OnnxSession:
     try:
-        return Session(onnx_program(module, inputs).model_proto.SerializeToString())
+        return OnnxSession(onnx_program(module, inputs).model_proto.SerializeToString())
     except Exception as error:
         raise MeasureError(f"{CALLED} fails on this model: {text_line(error)}") from error
 
 
-def _accepted(session: Session, flat: Sequence[Any]) -> Fast:
+def _accepted(session: OnnxSession, flat: Sequence[Any]) -> Fast:
     """One session serves every batch; it raises for inputs that it does not take."""
     if not all(isinstance(x, Tensor) and x.device.type == "cpu" for x in flat):
         raise MeasureError("an input is not a tensor on the CPU")

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from ..backends.aoti import write_package
 from ..backends.compiler import lacks_compiler
-from ..backends.onnx_model import batches_of, check_file, onnx_program
+from ..backends.onnx_model import check_file, checked_batches, onnx_program
 from ..checkpoints.archives import archive
 from ..checkpoints.artifact import (  # fmt: skip
     PROGRAM,
@@ -101,7 +101,7 @@ def _is_taken(path: Path, target: Path) -> bool:
 def _onnx(artifact: LoadedArtifact, target: Path, note: Note) -> None:
     module = module_of(artifact.program)
     specs = artifact.manifest["inputs"]
-    batches = batches_of(module, lambda seed: draw_inputs(specs, seed))
+    batches = checked_batches(module, lambda seed: draw_inputs(specs, seed))
 
     def write(path: Path) -> None:
         onnx_program(module, batches[0]).save(str(path))

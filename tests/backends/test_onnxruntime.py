@@ -14,7 +14,7 @@ from modelspeed.adjusters import quantize
 from modelspeed.adjusters.plan import Context
 from modelspeed.backends import onnxruntime
 from modelspeed.backends.onnx_graph import exportable
-from modelspeed.backends.onnx_model import Session, onnx_program
+from modelspeed.backends.onnx_model import OnnxSession, onnx_program
 from modelspeed.backends.onnxruntime import OnnxRuntime
 from modelspeed.backends.registry import candidate_names
 from modelspeed.configs.recipe import make_step
@@ -100,7 +100,7 @@ def prepared(module, *given):
 def kernels(module, x, path):
     """Operators by their number, as ONNX Runtime has made them for this machine."""
     model = onnx_program(module, Inputs.of((x,))).model_proto.SerializeToString()
-    Session(model, optimized_model_filepath=str(path))
+    OnnxSession(model, optimized_model_filepath=str(path))
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
 
 
@@ -219,8 +219,8 @@ def test_a_forked_process_has_the_plain_graph():
 
 def test_every_batch_runs_on_what_was_made_once(monkeypatch):
     made = []
-    usual = onnxruntime.Session
-    monkeypatch.setattr(onnxruntime, "Session", lambda *a: made.append(1) or usual(*a))
+    usual = onnxruntime.OnnxSession
+    monkeypatch.setattr(onnxruntime, "OnnxSession", lambda *a: made.append(1) or usual(*a))
     runs = prepared(graph())
     monkeypatch.setattr(runs, "usual", None)
     for batch in (1, 3, 2, 1):

@@ -68,12 +68,12 @@ def test_onnx_computes_the_same_for_any_batch(folder):
 def test_onnx_is_compared_in_onnx_runtime_before_it_is_put_in_place(folder, monkeypatch):
     seen = []
 
-    class Wrong(onnx_model.Session):
+    class Wrong(onnx_model.OnnxSession):
         def __call__(self, *flat):
             seen.append(len(flat[0]))
             return [x + (len(flat[0]) > 1) for x in super().__call__(*flat)]
 
-    monkeypatch.setattr(onnx_model, "Session", Wrong)
+    monkeypatch.setattr(onnx_model, "OnnxSession", Wrong)
     with pytest.raises(ArtifactError, match=r"can't be written as ONNX: its outputs .* differ by"):
         export(folder, "onnx")
     assert set(seen) == {1, 2} and [p.name for p in folder.parent.iterdir()] == ["fast"]
@@ -107,7 +107,7 @@ def test_onnx_holds_integers_that_onnx_runtime_has_kernels_for(tmp_path):
         quantize_input(module, node, 0, 0.03, zero_point, largest_level())
     path = export(saved(tmp_path, module, x), "onnx")
     made = tmp_path / "made.onnx"
-    onnx_model.Session(str(path), optimized_model_filepath=str(made))
+    onnx_model.OnnxSession(str(path), optimized_model_filepath=str(made))
     kinds = [node.op_type for node in onnx.load(made).graph.node]
     assert kinds.count("QGemm") == 2 and not {"Gemm", "MatMul", "Div", "Round"} & set(kinds)
     weights = {x.name: x.data_type for x in onnx.load(path).graph.initializer}
