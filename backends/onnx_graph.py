@@ -109,7 +109,7 @@ def _round_ahead(module: GraphModule) -> None:
     while open_:
         node = open_.pop()
         source = node.args[0]
-        if not isinstance(source, Node) or only_user(source) is not node:
+        if not isinstance(source, Node) or len(source.users) > 1:
             continue
         inner = source.args[0] if source.target in _PASSING else None
         if isinstance(inner, Node):
