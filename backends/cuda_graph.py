@@ -37,6 +37,7 @@ class CudaGraph:
     packed: tuple[str, ...] = tuple(LOWERINGS)
     offered = False
     per_candidate = True
+    needs_compiler = False
     any_format = True
     profiles_itself = False
     version = ""

@@ -39,6 +39,7 @@ class Inductor:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = False
+    needs_compiler = True
     any_format = False
     profiles_itself = False
     version = ""

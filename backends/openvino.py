@@ -48,6 +48,7 @@ class OpenVino:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = True
+    needs_compiler = False
     any_format = True
     profiles_itself = True
 

@@ -36,6 +36,10 @@ class Backend(Protocol):
         """True if it is cheap enough for every candidate of a search, not just for the last one."""
 
     @property
+    def needs_compiler(self) -> bool:
+        """True if it compiles native code: in minutes, only if asked for, kept in the artifact."""
+
+    @property
     def any_format(self) -> bool:
         """True if a name that is fastest is also fastest for graphs in another number format."""
 

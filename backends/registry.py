@@ -13,6 +13,7 @@ from .cuda_graph import CudaGraph
 from .inductor import Inductor
 from .lowered import LOWERED as LOWERED
 from .lowered import Lowered
+from .onnxruntime import OnnxRuntime
 from .openvino import OpenVino
 from .plain import PLAIN as PLAIN
 from .plain import Plain
@@ -20,7 +21,9 @@ from .protocol import Backend
 from .readiness import called_once, furthest
 
 # Of two that are both the furthest, the later row is tried first.
-BACKENDS: tuple[Backend, ...] = (Plain(), OpenVino(), Lowered(), CudaGraph(), Inductor())
+BACKENDS: tuple[Backend, ...] = (
+    Plain(), OpenVino(), OnnxRuntime(), Lowered(), CudaGraph(), Inductor()
+)  # fmt: skip
 AUTO = "auto"  # asked for, not run: whichever back end is fastest
 _BY_NAME = {name: backend for backend in BACKENDS for name in backend.known}
 NAMES = tuple(_BY_NAME)
@@ -53,8 +56,19 @@ def version_of(name: str) -> str:
 
 
 def is_compiled(name: str) -> bool:
-    """True if preparing it takes seconds to minutes, so only the last variant is prepared."""
+    """True if preparing it takes a compiler and minutes."""
+    return name != AUTO and backend_of(name).needs_compiler
+
+
+def is_last(name: str) -> bool:
+    """True if preparing it takes too long for candidates, so only the last variant is prepared."""
     return name != AUTO and not backend_of(name).per_candidate
+
+
+def last_names(module: GraphModule, inputs: Inputs, asked: str) -> tuple[str, ...]:
+    """Runtimes that only the last variant is timed under, where the user lets us choose."""
+    late = (b for b in BACKENDS if not b.per_candidate and not b.needs_compiler)
+    return tuple(n for b in late for n in b.names(module, inputs)) if asked == AUTO else ()
 
 
 def keeps_runtime(name: str) -> bool:
@@ -65,10 +79,10 @@ def keeps_runtime(name: str) -> bool:
 def candidate_names(module: GraphModule, inputs: Inputs, asked: str = AUTO) -> tuple[str, ...]:
     """Runtimes beside `plain` that each candidate of a search may be timed under here.
 
-    `asked` is the user's word. A back end that compiles for seconds tries its candidates as
+    `asked` is the user's word. A back end that takes seconds to prepare tries its candidates as
     `lowered` does.
     """
-    if is_compiled(asked):
+    if is_last(asked):
         asked = LOWERED
     backends = (b for b in BACKENDS if b.per_candidate and b.name != PLAIN)
     return tuple(

@@ -33,7 +33,7 @@ def export(
         from ..runtime.export import export as write
 
         import_all(imports or ())
-        path = write(folder, format, out, force)
+        path = write(folder, format, out, force, lambda text: sys.stderr.write(f"{text}\n"))
         sys.stderr.write(f"written to {path}\n")
         if json:
             sys.stdout.write(json_text.dumps({"path": str(path), "format": format}) + "\n")

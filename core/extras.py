@@ -14,7 +14,7 @@ EXTRAS = {
     "torchvision": "torchvision", "timm": "timm", "transformers": "transformers",
     "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx", "torchmetrics": "metrics",
     "torchmetrics.classification": "metrics", "datasets": "datasets",
-    "openvino": "openvino",
+    "openvino": "openvino", "onnxruntime": "onnxruntime", "onnx_ir": "onnx",
 }  # fmt: skip
 
 

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Runtime = Literal["auto", "plain", "lowered", "openvino", "inductor"]
+Runtime = Literal["auto", "plain", "lowered", "openvino", "onnxruntime", "inductor"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 DEFAULT_RUNTIME: Runtime = "auto"  # no compiler needed, whatever is fastest without one

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch.export import ExportedProgram
 
 from ..backends.aoti import write_package
 from ..backends.compiler import lacks_compiler
+from ..backends.onnx_model import check_file, checked_batches, onnx_program
 from ..checkpoints.archives import archive
 from ..checkpoints.artifact import (  # fmt: skip
     PROGRAM,
@@ -27,21 +26,30 @@ from ..checkpoints.artifact import (  # fmt: skip
 from ..checkpoints.samples import draw_inputs
 from ..checkpoints.staging import write_program
 from ..core.errors import ArtifactError, MissingExtra, UsageError, first_line
-from ..core.extras import extra
 from ..core.workspace import recover, workspace
+from ..graph.capture import module_of
 from . import source_folder
 
+Note = Callable[[str], object]
 SUFFIXES = {
     "pt2": ".pt2", "state-dict": ".pt", "onnx": ".onnx", "python": "-python", "aoti": ".aoti.pt2",
 }  # fmt: skip
 
 
-def export(folder: Path, form: str, out: Path | None = None, force: bool = False) -> Path:
+def export(
+    folder: Path,
+    form: str,
+    out: Path | None = None,
+    force: bool = False,
+    note: Note = lambda text: None,
+) -> Path:
     """Write the artifact's model to `out` (`FOLDER.SUFFIX` without one) and return where.
 
     `pt2` is the exported program with the safetensors' weights, `state-dict` a file of
     `torch.save` that needs no more than `weights_only`, `python` a folder with `model.py` and its
-    weights, `aoti` a package of code compiled for this machine's CPU. Raises UsageError,
+    weights, `aoti` a package of code compiled for this machine's CPU, `onnx` a file for any batch
+    whose int8 layers are QuantizeLinear and DequantizeLinear, run in ONNX Runtime and compared
+    before it is put in place; `note` is told where it couldn't be. Raises UsageError,
     ArtifactError, and MissingExtra where `onnx` is asked for and not installed.
     """
     if form not in SUFFIXES:
@@ -62,7 +70,7 @@ def export(folder: Path, form: str, out: Path | None = None, force: bool = False
     if form == "python":
         source_folder.write(artifact, target, force)
     elif form in _WRITERS:
-        _WRITERS[form](artifact, target)
+        _WRITERS[form](artifact, target, note)
     else:
         _whole(target, lambda path: write_program(path, artifact.program))
     return target
@@ -90,23 +98,17 @@ def _is_taken(path: Path, target: Path) -> bool:
     return (target.parent / path.name).exists()
 
 
-def _onnx(artifact: LoadedArtifact, target: Path) -> None:
-    for package in ("onnx", "onnxscript"):
-        extra(package, "export --format onnx")
-    inputs = draw_inputs(artifact.manifest["inputs"], 0)
-    program: ExportedProgram = artifact.program
+def _onnx(artifact: LoadedArtifact, target: Path, note: Note) -> None:
+    module = module_of(artifact.program)
+    specs = artifact.manifest["inputs"]
+    batches = checked_batches(module, lambda seed: draw_inputs(specs, seed))
 
     def write(path: Path) -> None:
-        # It says at length which libraries it does not find.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            onnx_program = torch.onnx.export(
-                program, inputs.args, kwargs=dict(inputs.kwargs), dynamo=True, verbose=False
-            )
-        if onnx_program is None:
-            raise RuntimeError("torch's exporter gave nothing back")
-        onnx_program.save(str(path))
+        onnx_program(module, batches[0]).save(str(path))
+        try:
+            check_file(path, module, batches)
+        except (MissingExtra, NotImplementedError) as error:
+            note(f"the file was not run to check it: {first_line(error)}")
 
     try:
         _whole(target, write)
@@ -118,7 +120,7 @@ def _onnx(artifact: LoadedArtifact, target: Path) -> None:
         ) from error
 
 
-def _aoti(artifact: LoadedArtifact, target: Path) -> None:
+def _aoti(artifact: LoadedArtifact, target: Path, note: Note) -> None:
     if not target.name.endswith(".pt2"):
         raise UsageError(f"`--out` is `{target}`; a package of AOTInductor must end in `.pt2`.")
     try:
@@ -138,4 +140,4 @@ def _compiled(program: ExportedProgram, path: Path) -> None:
         shutil.copyfile(package, path)
 
 
-_WRITERS: dict[str, Callable[[LoadedArtifact, Path], None]] = {"onnx": _onnx, "aoti": _aoti}
+_WRITERS: dict[str, Callable[[LoadedArtifact, Path, Note], None]] = {"onnx": _onnx, "aoti": _aoti}

@@ -11,7 +11,15 @@ from torch.fx import GraphModule
 
 from ..backends.agreement import same_answers
 from ..backends.readiness import runner
-from ..backends.registry import PLAIN, blob_of, is_compiled, keeps_runtime, ready
+from ..backends.registry import (
+    PLAIN,
+    blob_of,
+    is_compiled,
+    is_last,
+    keeps_runtime,
+    last_names,
+    ready,
+)
 from ..core.errors import MeasureError
 from ..core.files import PACKAGE
 from ..core.records import Latency, LeftAlone, RuntimeCost
@@ -35,13 +43,14 @@ class Measured:
 
 def under_fastest(session: Session, variant: Variant) -> Variant:
     """The variant under the runtime that measures fastest of those that are worth it, with what
-    each took: those that run here without torch's kernels, and the one that compiles if
-    `--runtime` asks for it."""
+    each took: those that run here without torch's kernels, candidates' and those that are too slow
+    to prepare for these; and the one that `--runtime` asks for of the latter."""
     asked = session.job.target.runtime
-    if is_compiled(asked):
+    if is_last(asked):
         with session.time.compiling():
             return _compiled_where_faster(session, variant, asked)
-    others = session.runtimes_for(variant.module, variant.runtime)
+    late = last_names(variant.module, session.inputs, asked)
+    others = (*session.runtimes_for(variant.module, variant.runtime), *late)
     if not any(keeps_runtime(name) for name in others) or len(others) == 1:
         return variant
     return _fastest_of(session, variant, others)
@@ -51,7 +60,10 @@ def _fastest_of(session: Session, variant: Variant, others: tuple[str, ...]) -> 
     session.progress.stage("comparing runtimes")
     order, usual = Order(session.job.target.percentile), variant.runtime
     rows = measure_runtimes(session, variant.module, (PLAIN, usual, *others), order=order)
-    fastest = min(rows, key=lambda name: rows[name].latency.value_ms)
+    names, fastest = list(rows), min(rows, key=lambda name: rows[name].latency.value_ms)
+    if usual in rows and fastest != usual:  # what candidates were measured under stays for a tie
+        comparison = order.comparison(names.index(usual), names.index(fastest))
+        fastest = fastest if comparison.finding == "faster" else usual
     runtime = fastest if session.exclusions.allows(fastest) else session.trusted(usual)
     return replace(variant.under(runtime), runtime_costs=costs(rows, runtime))
 

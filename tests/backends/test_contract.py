@@ -24,7 +24,8 @@ ONE = Inputs.of((pico.images(1),))
 BATCHES = (ONE, Inputs.of((pico.images(1, seed=2),)), Inputs.of((pico.images(3),)))
 ROWS = pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b.name)
 EVERY_NAME = pytest.mark.parametrize("name", NAMES)
-COMPILING = [b for b in BACKENDS if not b.per_candidate]
+COMPILING = [b for b in BACKENDS if b.needs_compiler]
+PACKAGES = ("openvino", "onnxruntime")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's compiler says to itself
 
 
@@ -82,7 +83,7 @@ def test_names_are_unique_and_each_leads_to_its_row():
 def test_names_in_artifacts_that_were_written_stay_valid():
     assert set(NAMES) >= {
         "plain", "lowered", "folded", "channels_last", "onednn", "onednn_channels_last",
-        "cuda_graph", "cuda_graph_channels_last", "inductor", "openvino",
+        "cuda_graph", "cuda_graph_channels_last", "inductor", "openvino", "onnxruntime",
     }  # fmt: skip
 
 
@@ -223,7 +224,8 @@ def test_what_compiles_lacks_a_compiler_here_and_the_rest_lacks_none(bare):
     missing = {b.name: b.lacks("cpu") for b in BACKENDS}
     assert "C++ compiler" in missing.pop("inductor")
     assert "triton" in backend_of("inductor").lacks("cuda")
-    assert missing.pop("openvino") is None or "pip install" in backend_of("openvino").lacks("cpu")
+    for name in PACKAGES:
+        assert missing.pop(name) is None or "pip install" in backend_of(name).lacks("cpu")
     assert "CUDA" in missing.pop("cuda_graph") and backend_of("cuda_graph").lacks("cuda") is None
     assert set(missing.values()) == {None}
 
@@ -242,8 +244,15 @@ def test_an_artifact_for_what_is_missing_here_still_runs(backend, bare):
 def test_a_search_times_no_name_that_compiles_and_plain_stands_apart():
     names = registry.candidate_names(graph(), ONE)
     assert names and PLAIN not in names
-    assert not any(registry.is_compiled(name) for name in names)
-    assert registry.is_compiled("inductor") and registry.OTHERS == ("openvino", "inductor")
+    assert not any(registry.is_last(name) for name in names)
+    assert registry.is_compiled("inductor") and registry.OTHERS == (*PACKAGES, "inductor")
+
+
+def test_what_is_slow_to_prepare_waits_for_the_last_variant_and_a_compiler_for_the_users_word():
+    assert not set(registry.candidate_names(graph(), ONE, "onnxruntime")) & {"onnxruntime"}
+    here = backend_of("onnxruntime").lacks("cpu") is None
+    assert registry.last_names(graph(), ONE, "auto") == (("onnxruntime",) if here else ())
+    assert registry.last_names(graph(), ONE, "lowered") == ()
 
 
 def test_the_furthest_lowering_is_the_last_packed_one_that_runs(monkeypatch):
@@ -255,8 +264,8 @@ def test_the_furthest_lowering_is_the_last_packed_one_that_runs(monkeypatch):
     assert registry.furthest_lowering(graph(), ONE) is None
 
 
-def test_recordings_and_openvino_serve_every_number_format():
-    assert [b.name for b in BACKENDS if b.any_format] == ["openvino", "cuda_graph"]
+def test_recordings_and_other_engines_serve_every_number_format():
+    assert [b.name for b in BACKENDS if b.any_format] == [*PACKAGES, "cuda_graph"]
     assert registry.keeps_runtime("cuda_graph_channels_last")
     assert not registry.keeps_runtime("onednn")
 

@@ -13,8 +13,8 @@ OPEN = {"registry", "agreement", "ranking", "readiness", "trust", "protocol"}
 WORDS = {*NAMES, *(b.name for b in BACKENDS), "aoti"}
 ALLOWED = {
     # The words of the user's `--runtime`.
-    "core/runtimes.py": {"plain", "lowered", "openvino", "inductor"},
-    "core/extras.py": {"openvino"},  # the package and the extra of that name
+    "core/runtimes.py": {"plain", "lowered", "openvino", "onnxruntime", "inductor"},
+    "core/extras.py": {"openvino", "onnxruntime"},  # the packages and extras of those names
     "core/records.py": {"plain"},  # a record's runtime where none was chosen
     "cli/profile.py": {"plain"},  # a profile is of the checkpoint as it is
     "runtime/export.py": {"aoti"},  # a format of `modelspeed export`
@@ -29,7 +29,7 @@ ALLOWED = {
     "configs/settings.py": {"channels_last"},
 }
 # It writes packages for other programs.
-ALLOWED_IMPORTS = {"runtime/export.py": {"aoti", "compiler"}}
+ALLOWED_IMPORTS = {"runtime/export.py": {"aoti", "compiler", "onnx_model"}}
 
 
 def words_in(tree):

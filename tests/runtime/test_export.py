@@ -6,11 +6,16 @@ import sys
 
 import pytest
 import torch
+from modelspeed.backends import onnx_model
 from modelspeed.backends.compiler import lacks_compiler
 from modelspeed.checkpoints import staging
 from modelspeed.core.errors import ArtifactError, MissingExtra, UsageError
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Machine, Record, Target
+from modelspeed.graph.capture import capture
+from modelspeed.graph.edits.integer_weights import quantize_weight
+from modelspeed.graph.edits.quantization import quantize_input
+from modelspeed.graph.lowering.int8 import largest_level
 from modelspeed.graph.source import spelling
 from modelspeed.runtime import export as exporting
 from modelspeed.runtime.export import export
@@ -22,15 +27,20 @@ RECORD = Record(
 )  # fmt: skip
 
 
+def saved(place, model, x):
+    batch = torch.export.Dim("batch", min=1, max=64)
+    shown = torch.cat([x, x])
+    program = torch.export.export(model, (shown,), dynamic_shapes=({0: batch},))
+    return staging.save(
+        place / "fast", program=program, edits=[], record=RECORD, recipe_yaml="version: 1\n",
+        inputs=Inputs((x,)), runtime="plain", reports={}, force=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def folder(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(model, (torch.ones(2, 3),), dynamic_shapes=({0: batch},))
-    return staging.save(
-        tmp_path / "fast", program=program, edits=[], record=RECORD, recipe_yaml="version: 1\n",
-        inputs=Inputs((torch.ones(1, 3),)), runtime="plain", reports={}, force=False,
-    )  # fmt: skip
+    return saved(tmp_path, model, torch.ones(1, 3))
 
 
 def outputs(folder):
@@ -53,6 +63,55 @@ def test_onnx_computes_the_same_for_any_batch(folder):
     runs = ReferenceEvaluator(str(path))
     (found,) = runs.run(None, {runs.input_names[0]: torch.ones(5, 3).numpy()})
     torch.testing.assert_close(torch.from_numpy(found), outputs(folder))
+
+
+def test_onnx_is_compared_in_onnx_runtime_before_it_is_put_in_place(folder, monkeypatch):
+    seen = []
+
+    class Wrong(onnx_model.OnnxSession):
+        def __call__(self, *flat):
+            seen.append(len(flat[0]))
+            return [x + (len(flat[0]) > 1) for x in super().__call__(*flat)]
+
+    monkeypatch.setattr(onnx_model, "OnnxSession", Wrong)
+    with pytest.raises(ArtifactError, match=r"can't be written as ONNX: its outputs .* differ by"):
+        export(folder, "onnx")
+    assert set(seen) == {1, 2} and [p.name for p in folder.parent.iterdir()] == ["fast"]
+
+
+def test_onnx_that_cannot_be_compared_is_written_and_that_is_said(folder, monkeypatch):
+    said = []
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    onnx_model.onnxruntime.cache_clear()  # it is asked for once
+    assert export(folder, "onnx", note=said.append).exists()
+    assert len(said) == 1 and "not run to check it" in said[0] and "[onnxruntime]" in said[0]
+
+
+def test_onnx_of_a_number_format_that_has_no_kernels_is_written_and_that_is_said(tmp_path):
+    said = []
+    x = torch.ones(1, 3, 4, 4, dtype=torch.float64)
+    place = saved(tmp_path, nn.Conv2d(3, 4, 1).double().eval(), x)
+    assert export(place, "onnx", note=said.append).exists()
+    assert len(said) == 1 and "not run to check it" in said[0] and "NOT_IMPLEMENTED" in said[0]
+
+
+def test_onnx_holds_integers_that_onnx_runtime_has_kernels_for(tmp_path):
+    import onnx
+
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    x = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
+    module = capture(model, (x,))
+    layers = [n for n in module.graph.nodes if "linear" in n.name]
+    for node, zero_point in zip(layers, (largest_level() // 2, 0), strict=True):
+        quantize_weight(module, node)
+        quantize_input(module, node, 0, 0.03, zero_point, largest_level())
+    path = export(saved(tmp_path, module, x), "onnx")
+    made = tmp_path / "made.onnx"
+    onnx_model.OnnxSession(str(path), optimized_model_filepath=str(made))
+    kinds = [node.op_type for node in onnx.load(made).graph.node]
+    assert kinds.count("QGemm") == 2 and not {"Gemm", "MatMul", "Div", "Round"} & set(kinds)
+    weights = {x.name: x.data_type for x in onnx.load(path).graph.initializer}
+    assert list(weights.values()).count(onnx.TensorProto.INT8) >= 2
 
 
 def test_what_is_there_stays_without_force_and_after_a_failure(folder, monkeypatch):

@@ -13,7 +13,7 @@ from modelspeed.cli.main import app
 from typer.testing import CliRunner
 
 pytest.importorskip("openvino")
-pytestmark = pytest.mark.openvino
+pytestmark = pytest.mark.extras
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def run(*words):
 
 
 def made(project, verb="apply"):
-    words = ["--target-ms", "1000"] if verb == "tune" else []
+    words = ["--runtime", "lowered", *(["--target-ms", "1000"] if verb == "tune" else [])]
     return run(verb, project / "ckpt.pt", *words, "--out", project / "out", "--json")
 
 
