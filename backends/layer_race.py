@@ -12,9 +12,11 @@ from collections.abc import Callable, Hashable
 import torch
 
 from ..profiling.clocks import WallClock
+from ..profiling.gate import alone
 
 Run = Callable[[], object]
-WARM, LEAST, MOST, MS = 2, 4, 40, 4.0  # calls of each, and the time after which LEAST are enough
+LEAST, MOST, MS = 4, 40, 4.0  # calls of each, and the time after which LEAST are enough
+LONG_MS = 30.0  # and after which one is: of layers that take so long the 20 us do not matter
 CLEAR = 0.97  # a layer stays as it is where it takes at most this share of the packed kernel's time
 _answers: dict[tuple[Hashable, int], bool] = {}
 
@@ -30,14 +32,18 @@ def worth_packing(layer: Hashable, packed: Run, plain: Run) -> bool:
 def _is_faster(packed: Run, plain: Run) -> bool:
     clock = WallClock()
     runs = (packed, plain)
-    with torch.inference_mode():
-        for run in runs * WARM:
+    with alone(), torch.inference_mode():
+        for run in runs:
             run()
         times: list[list[float]] = [[], []]
         started = clock.now()
-        while len(times[0]) < LEAST or (
-            len(times[0]) < MOST and 1e3 * (clock.now() - started) < MS
-        ):
+        while _goes_on(len(times[0]), 1e3 * (clock.now() - started)):
             for run, row in zip(runs, times, strict=True):
                 row.append(clock.time(run))
     return min(times[1]) > CLEAR * min(times[0])
+
+
+def _goes_on(count: int, ms: float) -> bool:
+    if count < LEAST:
+        return not count or ms < LONG_MS
+    return count < MOST and ms < MS

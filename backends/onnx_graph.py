@@ -224,7 +224,8 @@ def _mark_linear(module: GraphModule, layer: Node) -> None:
         steps = scale.double() * float(source.args[1])  # type: ignore[arg-type]
         whole = (tensor_at(module, str(bias.target)).detach().double() / steps).round()
         if whole.abs().max() < MOST:
-            held = _held(module, bias, whole.to(torch.int32), steps, 0)
+            name = f"{layer.name}_{bias.name}"  # a tied bias has other steps in each layer
+            held = _held(module, bias, whole.to(torch.int32), steps, 0, name)
             product = insert_call(module, layer, aten.addmm.default, (held, source, weight))
             layer.replace_all_uses_with(product)
             return
@@ -239,8 +240,11 @@ def _rank(node: Node) -> int | None:
     return value.dim() if isinstance(value, Tensor) else None
 
 
-def _held(module: GraphModule, node: Node, integers: Tensor, scale: Tensor, axis: int) -> Node:
-    names = f"{node.name}_integers", f"{node.name}_integers_scale"
+def _held(
+    module: GraphModule, node: Node, integers: Tensor, scale: Tensor, axis: int, name: str = ""
+) -> Node:
+    name = name or node.name
+    names = f"{name}_integers", f"{name}_integers_scale"
     for name, tensor in zip(names, (integers, scale.to(torch.float32)), strict=True):
         module.register_buffer(name, tensor)
     with module.graph.inserting_after(node):

@@ -6,9 +6,7 @@ search: the finished variant alone is tried.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError, text_line
+from ..core.extras import is_installed, version_of
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
@@ -44,13 +43,13 @@ class OnnxRuntime:
 
     @property
     def version(self) -> str:
-        return version(PACKAGE) if self.lacks("cpu") is None else ""
+        return version_of(PACKAGE) if self.lacks("cpu") is None else ""
 
     def lacks(self, device: str) -> str | None:
         if torch.device(device).type != "cpu":
             return "needs `--device cpu`, the only one that it runs on here"
         for package in (PACKAGE, *NEEDED):
-            if importlib.util.find_spec(package) is None:
+            if not is_installed(package):
                 return f"needs the package `{package}` (`pip install 'modelspeed[{PACKAGE}]'`)"
         return None
 

@@ -6,10 +6,8 @@ of graph/edits/quantization.py it would fold into the weights, and run in floats
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError
+from ..core.extras import is_installed, version_of
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
@@ -54,12 +53,12 @@ class OpenVino:
 
     @property
     def version(self) -> str:
-        return version(PACKAGE) if self.lacks("cpu") is None else ""
+        return version_of(PACKAGE) if self.lacks("cpu") is None else ""
 
     def lacks(self, device: str) -> str | None:
         if torch.device(device).type != "cpu":
             return "needs `--device cpu`, the only one that it runs on here"
-        if importlib.util.find_spec(PACKAGE) is None:
+        if not is_installed(PACKAGE):
             return f"needs the package `{PACKAGE}` (`pip install 'modelspeed[{PACKAGE}]'`)"
         return None
 

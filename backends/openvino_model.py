@@ -37,9 +37,13 @@ def openvino() -> Any:
 
     Raises MissingExtra.
     """
-    if TELEMETRY not in sys.modules:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
-    return extra(PACKAGE, f"--runtime {PACKAGE}")
+    if TELEMETRY in sys.modules:
+        return extra(PACKAGE, f"--runtime {PACKAGE}")
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return extra(PACKAGE, f"--runtime {PACKAGE}")
+    finally:
+        del sys.modules[TELEMETRY]
 
 
 @cache

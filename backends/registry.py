@@ -50,9 +50,14 @@ def missing(device: str) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def version_of(name: str) -> str:
+def library_version(name: str) -> str:
     """The version of the library that runtime `name` needs; empty where that is torch."""
     return backend_of(name).version
+
+
+def library_versions() -> tuple[str, ...]:
+    """Of all that are installed, with the names of their back ends."""
+    return tuple(f"{b.name} {b.version}" for b in BACKENDS if b.version)
 
 
 def is_compiled(name: str) -> bool:

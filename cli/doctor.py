@@ -39,7 +39,7 @@ def doctor(
         with using(threads or 0):
             result = examine(seconds)
         runtimes = [
-            Finding("runtime", f"`{name}` {reason}", "watch", "It may be faster here: see `profile "
+            Finding("runtime", f"`{name}` {reason}", "good", "It may be faster here: see `profile "
                     "--runtimes` once it is installed.")
             for name, reason in missing("cpu").items()
         ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from .errors import MissingExtra, first_line
@@ -16,6 +16,23 @@ EXTRAS = {
     "torchmetrics.classification": "metrics", "datasets": "datasets",
     "openvino": "openvino", "onnxruntime": "onnxruntime", "onnx_ir": "onnx",
 }  # fmt: skip
+
+
+def is_installed(package: str) -> bool:
+    """True if Python would import it; a mere folder of that name is not the package."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of a stand-in that some test or tool left behind
+        return False
+    return spec is not None and spec.origin is not None
+
+
+def version_of(package: str) -> str:
+    """The installed version, `unknown` where the package came without its facts."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def extra(package: str, wanted_by: str) -> ModuleType:
@@ -33,5 +50,6 @@ def extra(package: str, wanted_by: str) -> ModuleType:
     except Exception as error:  # torchvision made for another build of torch raises RuntimeError
         raise MissingExtra(
             f"`{wanted_by}` needs the package `{name}`, which is installed but does not load "
-            f"({first_line(error).rstrip('.')}); install the one made for torch {version('torch')}."
+            f"({first_line(error).rstrip('.')}); install it again, of packages with parts made for "
+            f"torch the one for torch {version('torch')}."
         ) from error

@@ -243,7 +243,7 @@ def no_runtime(runtime: str, reason: str, times: Mapping[str, float]) -> Notice:
     took = ", ".join(f"`{name}` {ms:.3g} ms" for name, ms in times.items())
     return Notice(
         "no_runtime",
-        f"The artifact was tuned for `{runtime}`, which {reason}.",
+        f"The artifact is to run under `{runtime}`, which {reason}.",
         "Another environment than the one it was tuned in."
         + (f" There a call took: {took}." if took else ""),
         "Install it, or run `modelspeed tune` here; it runs on torch's own kernels now.",

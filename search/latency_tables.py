@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from ..backends.registry import first_ready, profiles_itself, runtime_node_times, version_of
+from ..backends.registry import first_ready, library_version, profiles_itself, runtime_node_times
 from ..core.cache import cache_folder
 from ..core.files import write_whole
 from ..core.model_io import Inputs
@@ -168,7 +168,9 @@ class LatencyTables:
         x = torch.randn(size, generator=generator).to(self.device)
         layer, given = one_layer(shape, point, x), Inputs((x,))
         if profiles_itself(self.runtime):
-            return runtime_node_times(layer, given, self.runtime)[LAYER]
+            with suppress(Exception):  # what it does not take, it does not run in the model either
+                times = runtime_node_times(layer, given, self.runtime)
+                return times.get(LAYER) or sum(times.values())  # it may be fused into another name
         prepared = first_ready(layer, given, (self.runtime,), lambda _: None)[1]
 
         def run() -> object:
@@ -238,7 +240,9 @@ class Store:
 
     @classmethod
     def of(cls, fingerprint: str, runtime: str) -> Store:
-        name = "-".join(filter(None, (str(VERSION), fingerprint, runtime, version_of(runtime))))
+        name = "-".join(
+            filter(None, (str(VERSION), fingerprint, runtime, library_version(runtime)))
+        )
         return cls(cache_folder() / f"costs-{name}.json")
 
     def read(self) -> dict[str, dict[Point, float]]:

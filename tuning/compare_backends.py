@@ -49,11 +49,14 @@ def under_fastest(session: Session, variant: Variant) -> Variant:
     if is_last(asked):
         with session.time.compiling():
             return _compiled_where_faster(session, variant, asked)
-    late = last_names(variant.module, session.inputs, asked)
-    others = (*session.runtimes_for(variant.module, variant.runtime), *late)
+    others = session.runtimes_for(variant.module, variant.runtime)
+    if session.time.left >= session.time.final:
+        late = last_names(variant.module, session.inputs, asked)
+        others = (*others, *(name for name in late if session.exclusions.allows(name)))
     if not any(keeps_runtime(name) for name in others) or len(others) == 1:
         return variant
-    return _fastest_of(session, variant, others)
+    with session.time.compiling():
+        return _fastest_of(session, variant, others)
 
 
 def _fastest_of(session: Session, variant: Variant, others: tuple[str, ...]) -> Variant:
@@ -124,7 +127,7 @@ def measure_runtimes(
     rows = measure_interleaved(
         [runner(runnable, session.inputs) for runnable, *_ in runs.values()],
         percentile=session.job.target.percentile,
-        max_seconds=SECONDS if session.job.target.percentile <= 90 else 20.0,
+        max_seconds=SECONDS if order or session.job.target.percentile <= 90 else 20.0,
         device=session.device,
         batch=session.job.target.batch,
         question=order,

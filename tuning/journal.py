@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..backends.registry import library_versions
 from ..configs.load import dump_recipe
 from ..configs.recipe import METRICS, Recipe
 from ..configs.references import DATA, FILE, MODELS, parse_reference
@@ -183,6 +184,7 @@ def key_of(kind: str, job: Job, recipe: Recipe, sha256: str, fingerprint: str) -
     """20 hex digits that change with anything that a journalled result depends on."""
     texts = [
         kind, sha256, fingerprint, version("modelspeed"), torch.__version__, dump_recipe(recipe),
+        *library_versions(),
         *(json.dumps(to_json(v), sort_keys=True) for v in (job.target, job.args, job.inputs)),
         str(job.seed), *(f"without {one.place}: {one.reason}" for one in recipe.left_out),
         *((json.dumps(job.imports),) if job.imports else ()),

@@ -19,8 +19,10 @@ from ..backends.registry import (
     first_ready,
     furthest_lowering,
     is_compiled,
+    is_last,
     keeps_runtime,
-    version_of,
+    last_names,
+    library_version,
 )
 from ..checkpoints.read import Source
 from ..configs.recipe import Recipe
@@ -193,7 +195,7 @@ class Session:
         """As an earlier run on this machine found them, or measured."""
         asked = self.job.target.runtime
         here = {PLAIN, *candidate_names(module, self.inputs, asked)}
-        libraries = {version_of(name) for name in here} - {""}
+        libraries = {library_version(name) for name in here} - {""}
         name = "-".join(["kernels", asked, *sorted(libraries)])
         ranking = self.cache.kept(
             name, RankedRuntimes, lambda: self._ranked(module), lambda r: r.lasts,
@@ -210,7 +212,9 @@ class Session:
             if self.data is not None:
                 self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
             self.time.knows_opening(self.ledger.total(OPENING))
-            self.time.knows_runtime(is_compiled(self.job.target.runtime))
+            asked = self.job.target.runtime
+            late = is_last(asked) or bool(last_names(self.original, self.inputs, asked))
+            self.time.knows_runtime(is_compiled(asked), late)
             # A run that goes on scores on the same examples as before.
             kept = self.journal.kept("sizes", Sizes, lambda: Sizes.of(self.time.make(work)))
             made = self.time.make(work, kept)
@@ -246,9 +250,11 @@ class Session:
         with kernels for it, or `usual` if there are none."""
         if self.job.target.runtime == PLAIN:
             return (PLAIN,)
-        known = [n for n in (usual, *self.runtimes) if keeps_runtime(n)]
-        furthest = furthest_lowering(module, self.inputs)
-        if furthest and self.job.target.runtime not in known:  # asked for by name, it alone counts
+        asked = self.job.target.runtime
+        known = [usual, *self.runtimes, *candidate_names(module, self.inputs, asked)]
+        known = [n for n in known if keeps_runtime(n)]
+        # Asked for by name, one that takes every format alone counts.
+        if asked not in known and (furthest := furthest_lowering(module, self.inputs)):
             known.append(furthest)
         names = [n for n in dict.fromkeys(known) if self._gives_the_same(module, n)]
         return tuple(names) or (usual,)

@@ -30,6 +30,7 @@ ROUNDS = 2
 UNMEASURED_SHARE = 0.5  # for the search where nothing was planned
 MEASURED = 12.0  # seconds that a fresh process measures and compares for, until one is seen
 STEP_SECONDS = 2.0  # of measuring for one step of a recipe
+CONVERTED = 8.0  # seconds to convert a variant for another library, and to measure it there
 COMPILED = 45.0  # seconds to compile a variant and to measure what came of it, until one is seen
 WAITED, PATIENT = 60.0, 0.4  # seconds in a search, and of what is left at the end, for quiet
 LEAST_WAITED = 10.0
@@ -185,10 +186,10 @@ class TimePlan:
         if "verification" not in self._seen:
             self.knows(verification=seconds + MEASURED)
 
-    def knows_runtime(self, compiled: bool) -> None:
+    def knows_runtime(self, compiled: bool, late: bool = False) -> None:
         """Expect a compiler at the end, or none."""
         if "compiling" not in self._seen:
-            self.knows(compiling=COMPILED if compiled else 0.0)
+            self.knows(compiling=COMPILED if compiled else CONVERTED if late else 0.0)
 
     def knows(self, **seconds: float) -> None:
         """Costs by name; what is measured replaces what was estimated."""

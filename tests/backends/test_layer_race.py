@@ -44,7 +44,8 @@ def test_the_faster_kernel_wins_and_a_tie_is_packed(race, packed, plain, worth):
 
 def test_small_layers_are_called_often_and_large_ones_a_few_times(race):
     assert race(0.01, 0.01)[1] == 2 * layer_race.MOST
-    assert race(50.0, 60.0, "large")[1] == 2 * layer_race.LEAST
+    assert race(5.0, 6.0, "large")[1] == 2 * 2
+    assert race(50.0, 60.0, "huge")[1] == 2
 
 
 def test_a_layer_is_asked_once_for_each_thread_count(race):
