@@ -50,6 +50,6 @@ def extra(package: str, wanted_by: str) -> ModuleType:
     except Exception as error:  # torchvision made for another build of torch raises RuntimeError
         raise MissingExtra(
             f"`{wanted_by}` needs the package `{name}`, which is installed but does not load "
-            f"({first_line(error).rstrip('.')}); install it again, of packages with parts made for "
-            f"torch the one for torch {version('torch')}."
+            f"({first_line(error).rstrip('.')}); install it again, if it comes in "
+            f"builds for torch the one made for torch {version('torch')}."
         ) from error

@@ -66,6 +66,7 @@ def run(*words):
     return done.exit_code, done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_planted_failures_are_rows_and_what_can_be_done_is_done(folder):
     code, out, err = run("jobs.yaml", "--workers", "2", "--json")
     rows = {row["name"]: row for row in json.loads(out)["items"]}

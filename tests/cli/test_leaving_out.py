@@ -97,6 +97,7 @@ def test_a_batch_hands_both_on_to_its_runs(project):
     assert f"--import={project / 'ops.py'}" in words
 
 
+@pytest.mark.long
 def test_operators_of_a_library_are_there_for_each_verb(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "operators.py").write_text(OPERATORS)

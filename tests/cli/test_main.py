@@ -131,6 +131,7 @@ def test_profile_lists_layers_and_init_writes_a_recipe_that_validates(folder):
     assert load_recipe(folder / "new.yaml").model.factory == "model.py:build"
 
 
+@pytest.mark.long
 def test_without_data_only_lossless_steps_run_and_accuracy_is_called_unknown(folder):
     recipe = (
         (folder / "modelspeed.yaml").read_text().replace('data: {factory: "data.py:loaders"}', "")

@@ -150,6 +150,7 @@ def test_tune_counts_its_stages_and_says_early_what_is_feasible(folder, apply):
     assert "out of reach" in err.partition("prune ...")[0]
 
 
+@pytest.mark.long
 def test_a_journal_is_only_used_for_the_same_job_and_only_if_asked(folder, apply):
     apply(stop="finetune")
     before = journal(folder)

@@ -65,6 +65,7 @@ def run(script, sandbox, variables):
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.long
 def test_the_github_workflow_runs_step_by_step(sandbox):
     flow = yaml.safe_load((CI / "github.yml").read_text())
     assert list(flow["jobs"]) == ["tune", "check"] and flow["jobs"]["check"]["needs"] == "tune"

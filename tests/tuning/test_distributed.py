@@ -50,6 +50,7 @@ def test_gradients_and_weights_are_those_of_one_process_with_the_whole_batch(tmp
             torch.testing.assert_close(mine[name], wanted[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_two_processes_write_one_artifact_and_one_report(folder):
     code, out, err = launched(folder, "tune", "--fastest", "--max-drop", "0.9", "--json")
     assert code == 0, err

@@ -78,6 +78,7 @@ def test_expensive_training_ends_in_time(run, monkeypatch):
     assert shares["training"] > 30
 
 
+@pytest.mark.long
 def test_an_expensive_search_ends_in_time_and_leaves_training_its_share(run, monkeypatch):
     build = lab.build
     monkeypatch.setattr(lab, "build", lambda *a, **k: costly.pass_time(15.0) or build(*a, **k))
@@ -86,6 +87,7 @@ def test_an_expensive_search_ends_in_time_and_leaves_training_its_share(run, mon
     assert any(s.adjuster == "finetune" and "steps" in s.reason for s in record.steps)
 
 
+@pytest.mark.long
 def test_expensive_verifications_end_in_time(run, monkeypatch):
     made = quick._verify
     monkeypatch.setattr(

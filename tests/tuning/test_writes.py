@@ -53,8 +53,14 @@ def inodes(folder):
     return {name: (folder / name).stat().st_ino for name in HEAVY}
 
 
-@pytest.mark.parametrize("words", [["apply"], ["tune", "--target-ms", "1000"],
-                                   ["tune", "--target-ms", "0.0001"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["apply"],
+        pytest.param(["tune", "--target-ms", "1000"], marks=pytest.mark.long),
+        ["tune", "--target-ms", "0.0001"],
+    ],
+)
 def test_each_verified_variant_is_written_once_and_one_of_them_is_shipped(counted, words):
     out, events = counted(*words)
     kinds = [kind for kind, _ in events]

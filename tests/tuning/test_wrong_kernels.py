@@ -102,7 +102,7 @@ def test_tune_and_apply_leave_a_wrong_one_out_and_say_so(project, monkeypatch, p
     assert all("differ from the plain graph" in left[f"runtime `{name}`"] for name in PACKED)
 
 
-@pytest.mark.parametrize("plant", [kernel, lowered])
+@pytest.mark.parametrize("plant", [kernel, pytest.param(lowered, marks=pytest.mark.long)])
 def test_one_that_is_wrong_in_the_fresh_process_alone_is_not_shipped(project, monkeypatch, plant):
     verify = results.verify
 
@@ -119,7 +119,7 @@ def test_one_that_is_wrong_in_the_fresh_process_alone_is_not_shipped(project, mo
     assert manifest["runtime"] == record["runtime_used"]
 
 
-@pytest.mark.parametrize("plant", [kernel, lowered])
+@pytest.mark.parametrize("plant", [kernel, pytest.param(lowered, marks=pytest.mark.long)])
 def test_load_warns_and_runs_something_right(project, monkeypatch, plant):
     made(project)
     x = pico.images(3)
@@ -131,6 +131,7 @@ def test_load_warns_and_runs_something_right(project, monkeypatch, plant):
         torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plant", [pytest.param(kernel, marks=pytest.mark.long), lowered])
 def test_check_fails_where_a_kernel_is_wrong(project, monkeypatch, plant):
     made(project)
