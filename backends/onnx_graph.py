@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.fx.graph import CodeGen
 
-from ..core.errors import MeasureError
 from ..graph.capture import tensor_at
 from ..graph.edits.integer_weights import int8_weight
 from ..graph.edits.quantization import rounded
 from ..graph.lowering.fusing import only_user
 from ..graph.lowering.lower import folded_copy
-from ..graph.lowering.packing import insert_call, tidy
+from ..graph.lowering.packing import insert_call, replace, tidy
 from ..graph.operators import aten
+from .handing_over import by_place
 from .onnx_operators import BYTE, floats_mark, rounded_mark
 
 _RELUS = (aten.relu.default, aten.relu_.default)
@@ -67,9 +66,7 @@ def exportable(module: GraphModule) -> GraphModule:
         rounding = rounded(node)
         if rounding is not None:
             step = (rounding.scale, rounding.zero_point, rounding.levels)
-            node.replace_all_uses_with(
-                insert_call(flat, node, rounded_mark(), (rounding.source, *step))
-            )
+            replace(flat, node, rounded_mark(), (rounding.source, *step))
     tidy(flat)
     _round_ahead(flat)
     _merge(flat)
@@ -80,19 +77,7 @@ def exportable(module: GraphModule) -> GraphModule:
         elif node.target is aten.linear.default and _is_integer(node):
             _mark_linear(flat, node)
     _merge(flat)
-    refuse_other_outputs(flat)
-    tidy(flat)
-    flat.graph.set_codegen(CodeGen())
-    flat.recompile()
-    return flat
-
-
-def refuse_other_outputs(module: GraphModule) -> None:
-    """Raises MeasureError for outputs that are not tensors."""
-    leaves = next(n for n in module.graph.nodes if n.op == "output").args[0]
-    leaves = leaves if isinstance(leaves, (list, tuple)) else [leaves]
-    if not all(isinstance(leaf, Node) for leaf in leaves):
-        raise MeasureError("an output is not a tensor")
+    return by_place(flat)
 
 
 def _is_integer(layer: Node) -> bool:

@@ -7,23 +7,21 @@ search: the finished variant alone is tried.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError, text_line
-from ..core.extras import is_installed, version_of
+from ..core.extras import version_of
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
-from ..graph.lowering.lower import can_prepack
-from ..profiling.clocks import POOL
 from ..profiling.layers import node_times
-from .by_shape import CompiledByShape
+from .handing_over import is_float32, lacks_library, running_on_library
 from .onnx_model import NEEDED, PACKAGE, OnnxSession, onnx_program
-from .shape_guard import Fast, ShapeGuarded, names_of
+from .shape_guard import Fast
 
 ONNXRUNTIME = "onnxruntime"
 CALLED = "ONNX Runtime"
@@ -46,17 +44,11 @@ class OnnxRuntime:
         return version_of(PACKAGE) if self.lacks("cpu") is None else ""
 
     def lacks(self, device: str) -> str | None:
-        if torch.device(device).type != "cpu":
-            return "needs `--device cpu`, the only one that it runs on here"
-        for package in (PACKAGE, *NEEDED):
-            if not is_installed(package):
-                return f"needs the package `{package}` (`pip install 'modelspeed[{PACKAGE}]'`)"
-        return None
+        return lacks_library(device, PACKAGE, PACKAGE, *NEEDED)
 
     def names(self, module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
-        floats = (p for p in module.parameters() if p.is_floating_point())
-        fits = can_prepack(inputs) and all(p.dtype == torch.float32 for p in floats)
-        return self.known if fits and self.lacks(str(inputs[0].device)) is None else ()
+        runs = is_float32(module, inputs) and self.lacks(str(inputs[0].device)) is None
+        return self.known if runs else ()
 
     def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
         return clone(module)  # its operators are not torch's
@@ -71,12 +63,8 @@ class OnnxRuntime:
         usual = without_pytree(clone(module))
         if self.lacks(str(inputs[0].device)):
             return usual
-        session = _session(module, inputs)
-        shapes = CompiledByShape(CALLED, lambda flat: _accepted(session, flat))
-        shapes.first(inputs.in_order(names_of(module)))
-        guarded = ShapeGuarded(usual, module, shapes.of)
-        setattr(guarded, POOL, ONNXRUNTIME)
-        return guarded
+        accepted = partial(_accepted, _session(module, inputs))
+        return running_on_library(usual, module, inputs, ONNXRUNTIME, CALLED, accepted)
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError
-from ..core.extras import is_installed, version_of
+from ..core.extras import version_of
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
-from ..graph.lowering.lower import can_prepack
-from ..profiling.clocks import POOL
-from .by_shape import CompiledByShape
 from .compiler import refuse_state
+from .handing_over import is_float32, lacks_library, running_on_library
 from .openvino_model import (
     PACKAGE,
     compile_model,
@@ -32,7 +31,7 @@ from .openvino_model import (
     convertible,
     profiled_times,
 )
-from .shape_guard import Fast, ShapeGuarded, names_of
+from .shape_guard import Fast, names_of
 
 OPENVINO = "openvino"
 Array = NDArray[Any]
@@ -56,16 +55,11 @@ class OpenVino:
         return version_of(PACKAGE) if self.lacks("cpu") is None else ""
 
     def lacks(self, device: str) -> str | None:
-        if torch.device(device).type != "cpu":
-            return "needs `--device cpu`, the only one that it runs on here"
-        if not is_installed(PACKAGE):
-            return f"needs the package `{PACKAGE}` (`pip install 'modelspeed[{PACKAGE}]'`)"
-        return None
+        return lacks_library(device, PACKAGE, PACKAGE)
 
     def names(self, module: GraphModule, inputs: Inputs) -> tuple[str, ...]:
-        floats = (p for p in module.parameters() if p.is_floating_point())
-        fits = can_prepack(inputs) and all(p.dtype == torch.float32 for p in floats)
-        return self.known if fits and self.lacks(str(inputs[0].device)) is None else ()
+        runs = is_float32(module, inputs) and self.lacks(str(inputs[0].device)) is None
+        return self.known if runs else ()
 
     def graph(self, module: GraphModule, inputs: Inputs, name: str) -> GraphModule:
         return clone(module)  # its operators are not torch's
@@ -84,11 +78,8 @@ class OpenVino:
             raise MeasureError("OpenVINO is given float32 alone, for its other formats round more")
         refuse_state(module)
         graph = convertible(module)
-        shapes = CompiledByShape("OpenVINO", lambda flat: _ready(graph, flat))
-        shapes.first(inputs.in_order(names_of(module)))
-        guarded = ShapeGuarded(usual, module, shapes.of)
-        setattr(guarded, POOL, OPENVINO)
-        return guarded
+        ready = partial(_ready, graph)
+        return running_on_library(usual, module, inputs, OPENVINO, "OpenVINO", ready)
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
         return None

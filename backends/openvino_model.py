@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
-from torch.fx.graph import CodeGen
+from torch.fx import GraphModule
 
-from ..core.errors import MeasureError
 from ..core.extras import extra
 from ..graph.edits.integer_weights import integer_weight
 from ..graph.edits.quantization import rounded
 from ..graph.layers import layers_of
 from ..graph.lowering.lower import folded_copy
-from ..graph.lowering.packing import insert_call, tidy
+from ..graph.lowering.packing import replace
 from ..profiling.clocks import WallClock, settle
 from ..profiling.gate import alone
+from .handing_over import by_place
 
 PACKAGE = "openvino"
 TELEMETRY = "openvino_telemetry"
@@ -61,16 +60,8 @@ def convertible(module: GraphModule) -> GraphModule:
         rounding = rounded(node)
         if rounding is not None:
             arguments = (rounding.source, rounding.scale, rounding.zero_point, 0, rounding.levels)
-            value = insert_call(flat, node, torch.fake_quantize_per_tensor_affine, arguments)
-            node.replace_all_uses_with(value)
-    leaves = flat.graph.output_node().args[0]
-    leaves = leaves if isinstance(leaves, (list, tuple)) else [leaves]
-    if not all(isinstance(leaf, Node) for leaf in leaves):
-        raise MeasureError("an output is not a tensor")
-    tidy(flat)
-    flat.graph.set_codegen(CodeGen())
-    flat.recompile()
-    return flat
+            replace(flat, node, torch.fake_quantize_per_tensor_affine, arguments)
+    return by_place(flat)
 
 
 def converted(module: GraphModule, given: Sequence[Tensor]) -> Any:
