@@ -111,8 +111,17 @@ def tuned(commit: Commit, folder: Path, target_ms: float, minutes: float, seed: 
     record = json.loads(done.stdout)
     threads = record["target"]["threads"] or record["machine"]["threads"]
     accuracy = record["quality"]["final"]
+    if seconds > limit_of(minutes):
+        spent = ", ".join(f"{row['what']} {row['seconds']:.0f} of {row['planned'] or 0:.0f} s"
+                          for row in record["time_spent"])  # fmt: skip
+        print(f"late: {spent}", file=sys.stderr)
     truth = quiet_ms(commit, out, threads)[1]
     return Run(done.returncode, record["verdict"], accuracy, truth, seconds, threads)
+
+
+def limit_of(minutes: float) -> float:
+    """Seconds that a run may take: its limit with 5 % and 30 s."""
+    return 60 * minutes * 1.05 + 30
 
 
 def quiet_ms(commit: Commit, out: Path, threads: int) -> tuple[float, float]:
@@ -142,7 +151,7 @@ def row_of(commit: Commit, runs: list[Run], quiet: Run, target_ms: float, minute
     least = min(accuracies, default=math.nan)
     lost = sum(1 for a in accuracies if quiet.accuracy is not None and a < quiet.accuracy - NEAR)
     false = sum(1 for r in written if r.is_false(target_ms))
-    late = sum(1 for r in runs if r.seconds > 60 * minutes * 1.05 + 30)
+    late = sum(1 for r in runs if r.seconds > limit_of(minutes))
     verdicts = ", ".join(
         f"{sum(1 for r in runs if r.verdict == v)} {v}" for v in sorted({r.verdict for r in runs})
     )
@@ -158,6 +167,7 @@ def main() -> int:
     parser.add_argument("before", nargs="?", help="a commit to compare with")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--before-runs", type=int, help="of BEFORE (default: as many)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these alone, not 0 to RUNS")
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--share", type=float, default=0.35, help="target, of the eager latency")
     asked = parser.parse_args()
@@ -173,7 +183,7 @@ def main() -> int:
         rows = []
         for commit in commits:
             few = commit is commits[0] and asked.before and asked.before_runs is not None
-            seeds: list[int | None] = [None, *range(asked.before_runs if few else asked.runs)]
+            seeds: list[int | None] = [None, *(asked.seeds or range(asked.before_runs if few else asked.runs))]
             quiet, *runs = measured(commit, target, asked.minutes, seeds)
             rows.append(row_of(commit, runs, quiet, target, asked.minutes))
     print(f"Eager {whole:.3g} ms, target {target:.3g} ms, `limits.minutes: {asked.minutes:g}`, "

@@ -99,9 +99,8 @@ def test_check_verifies_it(kind):
     assert set(cases) == {"artifact", "outputs", "latency", "accuracy"}
 
 
-@pytest.mark.parametrize(
-    "kind", [k if k == "int8" else pytest.param(k, marks=pytest.mark.long) for k in KINDS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
 def test_its_recipe_makes_it_again(kind, tmp_path):
     run("apply", ARTIFACTS / "ckpt.pt", "--config", ARTIFACTS / kind / "recipe.yaml", "--threads",
         "1", "--trust-code", "--out", tmp_path / "again")  # fmt: skip

@@ -60,6 +60,7 @@ def test_pruning_equals_ignoring_the_dropped_units(program):
     check(program)
 
 
+@pytest.mark.long
 def test_all_operators_are_drawn_and_most_nets_can_be_pruned():
     seen, prunable = Counter(), []
 

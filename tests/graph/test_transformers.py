@@ -23,7 +23,16 @@ def test_there_are_at_least_twenty_five_model_types():
     assert set(hf.FOUND) == set(hf.ENTRIES)
 
 
-@pytest.mark.parametrize("name", sorted(hf.ENTRIES))
+# Written as one of the others is.
+ALIKE = {
+    "bart-eager", "camembert", "deit", "electra", "gemma2", "gptj", "hubert", "llama-eager",
+    "marian", "mistral", "pegasus", "phi", "qwen2", "roberta", "siglip", "smollm3", "stablelm",
+    "starcoder2", "swin", "t5", "vit-eager", "xlm-roberta", "yolos",
+}  # fmt: skip
+NAMES = [pytest.param(n, marks=pytest.mark.long) if n in ALIKE else n for n in sorted(hf.ENTRIES)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_heads_and_neurons_are_found_and_pruned_by_30_percent(name):
     torch.set_num_threads(1)
     entry = hf.ENTRIES[name]

@@ -148,7 +148,7 @@ def test_hooks_run_and_shared_memory_is_taken(module):
     assert seen == [1]
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.long), "fork"])
 @pytest.mark.filterwarnings("ignore")
 def test_other_processes_take_it(artifacts, method):
     script = f"""

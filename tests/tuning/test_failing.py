@@ -150,8 +150,10 @@ def test_what_is_the_users_own_still_ends_the_run(folder, monkeypatch, raised, c
 
 
 @pytest.mark.parametrize("error", [
-    RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError("CUDA out"),
-    MemoryError("none left"), trainer.Diverged("the fine-tuning loss is not finite."),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    pytest.param(torch.OutOfMemoryError("CUDA out"), marks=pytest.mark.long),
+    pytest.param(MemoryError("none left"), marks=pytest.mark.long),
+    pytest.param(trainer.Diverged("the fine-tuning loss is not finite."), marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_training_that_fails_half_way_leaves_weights_and_statistics_as_they_were(
     folder, monkeypatch, error
@@ -246,7 +248,7 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_weighed(folder, monk
     assert (folder / "fast" / "report.html").exists()
 
 
-@pytest.mark.parametrize("where", ["build", "space"])
+@pytest.mark.parametrize("where", ["build", pytest.param("space", marks=pytest.mark.long)])
 def test_where_the_whole_search_fails_lossless_work_is_written(folder, monkeypatch, where):
     class Space:
         of = broken

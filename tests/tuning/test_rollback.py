@@ -64,9 +64,9 @@ def tuned(folder, step):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("step", "must_be_faster"),
-    [("precision", True), pytest.param("flush_subnormals", False, marks=pytest.mark.long)],
+    ("step", "must_be_faster"), [("precision", True), ("flush_subnormals", False)]
 )
 def test_a_lever_that_slows_is_rolled_back_and_reported(folder, monkeypatch, step, must_be_faster):
     planted = Adjuster(

@@ -59,6 +59,7 @@ def test_all_evaluation_data_is_read_once_where_it_fits(run):
     assert 3000 * finals <= costly.READ["eval"] <= 3000 * finals + 2048 + 100
 
 
+@pytest.mark.long
 def test_expensive_evaluation_data_takes_a_small_part_of_the_run(run, monkeypatch):
     build = lab.build
     monkeypatch.setattr(lab, "build", lambda *a, **k: costly.pass_time(6.0) or build(*a, **k))

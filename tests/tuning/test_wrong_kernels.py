@@ -92,7 +92,7 @@ def test_a_right_one_is_chosen_and_its_closeness_recorded(project, verb):
     assert record["closeness"]["batches"][0] == 1 and 3 in record["closeness"]["batches"]
 
 
-@pytest.mark.parametrize("plant", [kernel, lowered])
+@pytest.mark.parametrize("plant", [kernel, pytest.param(lowered, marks=pytest.mark.long)])
 @pytest.mark.parametrize("verb", ["tune", pytest.param("apply", marks=pytest.mark.long)])
 def test_tune_and_apply_leave_a_wrong_one_out_and_say_so(project, monkeypatch, plant, verb):
     plant(monkeypatch)
