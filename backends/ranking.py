@@ -23,7 +23,7 @@ from .registry import PLAIN, candidate_names, prepare, ready
 WORTH_TRYING = 1.5
 WORTH_MEASURING = 2.0  # times the fastest, of the least of a few calls each
 FEW, MANY, FEW_SECONDS = 4, 50, 0.1
-SECONDS = 1.0  # a runtime, at most: of those that are alike any will do
+TOGETHER = 1.5  # seconds of measuring, at most: of those that are alike any will do
 ALIKE = 0.05  # which of two so near is tried first does not matter
 
 
@@ -135,7 +135,7 @@ def _measured(
     latencies = measure_interleaved(
         [runner(m, inputs) for m in modules.values()],
         percentile=50.0,
-        max_seconds=SECONDS,
+        max_seconds=TOGETHER / len(modules),
         min_seconds=0.0,
         device=str(inputs[0].device),
         batch=len(inputs[0]) if inputs[0].dim() else 1,

@@ -183,7 +183,8 @@ def main() -> int:
         rows = []
         for commit in commits:
             few = commit is commits[0] and asked.before and asked.before_runs is not None
-            seeds: list[int | None] = [None, *(asked.seeds or range(asked.before_runs if few else asked.runs))]
+            count = asked.before_runs if few else asked.runs
+            seeds: list[int | None] = [None, *(asked.seeds or range(count))]
             quiet, *runs = measured(commit, target, asked.minutes, seeds)
             rows.append(row_of(commit, runs, quiet, target, asked.minutes))
     print(f"Eager {whole:.3g} ms, target {target:.3g} ms, `limits.minutes: {asked.minutes:g}`, "

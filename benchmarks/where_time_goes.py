@@ -79,6 +79,7 @@ def table(verb: str, spent: dict[str, float]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("verbs", nargs="*", metavar="VERB", help=", ".join(VERBS))
+    parser.add_argument("--runtime", help="of `profile`, `apply` and `tune` (default: auto)")
     parser.add_argument("--package", type=Path, help="folder that holds `modelspeed`")
     options = parser.parse_args()
     verbs = options.verbs or list(VERBS)
@@ -88,13 +89,16 @@ def main() -> int:
         verbs = ["apply", *verbs]  # it makes the artifact
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        saved(nets.resnet18(), folder / "resnet18.pt2")
+        saved(nets.resnet18().eval(), folder / "resnet18.pt2")
         (folder / "fold.yaml").write_text(RECIPE)
         env = {**os.environ, "MODELSPEED_CACHE": str(folder / "cache")}
         if options.package:
             env["PYTHONPATH"] = str(options.package.resolve())
         for verb in verbs:
-            print(table(verb, stages(command(verb, folder), env)), flush=True)
+            words = command(verb, folder)
+            if options.runtime and verb != "check":
+                words += ["--runtime", options.runtime]
+            print(table(verb, stages(words, env)), flush=True)
     return 0
 
 

@@ -10,6 +10,7 @@ from ..configs.recipe import Recipe
 from ..core.progress import Progress
 from ..core.records import Record
 from ..search.target import is_set
+from . import fresh_process
 from .compare_backends import under_fastest
 from .delivery import (
     VERDICT_SECONDS,
@@ -46,10 +47,19 @@ def apply_recipe(
     if not dry_run:
         check_writable(out, force)
     progress.expect(OPENING if dry_run else expected(recipe), 60 * recipe.limits.minutes)
+    with fresh_process.started_ahead(not dry_run):
+        return _applied(job, recipe, progress, out, force, dry_run, resume)
+
+
+def _applied(
+    job: Job, recipe: Recipe, progress: Progress, out: Path,
+    force: bool, dry_run: bool, resume: bool,
+) -> Outcome:  # fmt: skip
     session = open_session(job, recipe, progress)
     if not dry_run:
         session = session.with_journal("apply", resume)
     progress.stage("measuring the baseline")
+    fresh_process.wait_for_imports()
     session = session.with_baseline()
     record = baseline_record(session, "apply", session.reference)
     if dry_run:

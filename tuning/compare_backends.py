@@ -29,7 +29,7 @@ from ..profiling.timer import measure_interleaved
 from ..search.variant import Variant
 from .session import Session
 
-SECONDS = 3.0
+SECONDS, TOGETHER = 3.0, 3.0  # of measuring: a runtime, and all of them
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def under_fastest(session: Session, variant: Variant) -> Variant:
     if is_last(asked):
         with session.time.compiling():
             return _compiled_where_faster(session, variant, asked)
-    others = session.runtimes_for(variant.module, variant.runtime)
+    others = session.runtimes_to_try(variant.module, variant.runtime)
     if session.time.left >= session.time.final:
         late = last_names(variant.module, session.inputs, asked)
         others = (*others, *(name for name in late if session.exclusions.allows(name)))
@@ -127,7 +127,7 @@ def measure_runtimes(
     rows = measure_interleaved(
         [runner(runnable, session.inputs) for runnable, *_ in runs.values()],
         percentile=session.job.target.percentile,
-        max_seconds=SECONDS if order or session.job.target.percentile <= 90 else 20.0,
+        max_seconds=_seconds(session, len(runs), order is not None),
         device=session.device,
         batch=session.job.target.batch,
         question=order,
@@ -136,6 +136,13 @@ def measure_runtimes(
         name: Measured(row, took, error)
         for (name, (_, took, error)), row in zip(runs.items(), rows, strict=True)
     }
+
+
+def _seconds(session: Session, count: int, ranks: bool) -> float:
+    """For each of `count` runtimes. A tail percentile needs many samples; an order does not."""
+    if not ranks:
+        return SECONDS if session.job.target.percentile <= 90 else 20.0
+    return min(SECONDS, TOGETHER / max(1, count))
 
 
 def costs(rows: dict[str, Measured], chosen: str) -> tuple[RuntimeCost, ...]:

@@ -29,6 +29,7 @@ from ..profiling.machine import fingerprint
 from ..profiling.statistics import verdict
 from ..reporting import html, markdown
 from ..reporting import json as record_json
+from ..search.target import is_set
 from ..search.variant import Variant
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
@@ -37,6 +38,7 @@ from .verification import verify
 
 Kind = Literal["tune", "apply", "profile"]
 VERDICT_SECONDS = 6.0  # of measuring a run, for the verdict
+UNASKED = 5.0  # seconds to wait for a quiet machine where no target is judged by the figures
 EXACT = ("original", "lossless")  # candidates with the original's accuracy
 
 
@@ -187,6 +189,8 @@ def verified(
     while True:
         time = session.time
         patience = time.patience if judged else time.search_patience
+        if not is_set(session.job.target):  # nothing is judged by the figures
+            patience = min(patience, UNASKED)
         try:
             with session.verifying() as spent:
                 checked = verify(

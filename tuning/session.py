@@ -248,6 +248,11 @@ class Session:
     def runtimes_for(self, module: GraphModule, usual: str) -> tuple[str, ...]:
         """Runtimes for a graph in another number format that give the plain graph's outputs: those
         with kernels for it, or `usual` if there are none."""
+        names = [n for n in self.runtimes_to_try(module, usual) if self._gives_the_same(module, n)]
+        return tuple(names) or (usual,)
+
+    def runtimes_to_try(self, module: GraphModule, usual: str) -> tuple[str, ...]:
+        """The same before their outputs were compared."""
         if self.job.target.runtime == PLAIN:
             return (PLAIN,)
         asked = self.job.target.runtime
@@ -256,8 +261,7 @@ class Session:
         # Asked for by name, one that takes every format alone counts.
         if asked not in known and (furthest := furthest_lowering(module, self.inputs)):
             known.append(furthest)
-        names = [n for n in dict.fromkeys(known) if self._gives_the_same(module, n)]
-        return tuple(names) or (usual,)
+        return tuple(n for n in dict.fromkeys(known) if self.exclusions.allows(n)) or (usual,)
 
     def runtime_for(self, module: GraphModule, usual: str) -> str:
         """The fastest of them, measured where there are several."""

@@ -15,6 +15,7 @@ from ..profiling.undisturbed import ATTEMPTS
 from ..search.target import budget_ms, feasibility, is_set
 from ..search.trials import candidate
 from ..search.variant import Variant
+from . import fresh_process
 from .candidates import build
 from .conclusion import conclude
 from .contest import Contest, Lossless
@@ -47,10 +48,19 @@ def tune(
         check_writable(out, force)
     stages = OPENING if dry_run else expected(recipe, search=_prunes(recipe) is not None)
     progress.expect(stages, 60 * recipe.limits.minutes)
+    with fresh_process.started_ahead(not dry_run):
+        return _tuned(job, recipe, progress, out, force, dry_run, resume)
+
+
+def _tuned(
+    job: Job, recipe: Recipe, progress: Progress, out: Path,
+    force: bool, dry_run: bool, resume: bool,
+) -> Outcome:  # fmt: skip
     session = open_session(job, recipe, progress)
     if not dry_run:
         session = session.with_journal("tune", resume)
     progress.stage("measuring the baseline")
+    fresh_process.wait_for_imports()
     session = session.with_baseline()
     record = baseline_record(session, "tune", session.reference)
     with session.ledger.spends(BUILDING), session.time.building():

@@ -3,17 +3,17 @@
 Latency, accuracy, agreement and closeness of outputs are all of the artifact as `load` gives it
 there, since that is what the user will run.
 
-`python -m modelspeed.tuning.verification` reads a request as JSON on stdin and answers on stdout.
+`python -m modelspeed.tuning.verification PARENT` reads a request as JSON on stdin and answers on
+stdout.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ from ..configs.load import parse_recipe
 from ..configs.recipe import Recipe
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.model_io import Inputs
-from ..core.processes import die_with_parent, python
 from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
 from ..data.load import Data, load_data
@@ -42,6 +41,7 @@ from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
+from .fresh_process import request_given, taken
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .judgements import Judgements
 from .probes import probes
@@ -63,7 +63,6 @@ class VerificationRequest:
     seconds: float
     recipe: str
     judged: bool
-    parent: int
     part: EvaluationPart = ALL
     patience: float = PATIENCE
 
@@ -79,10 +78,9 @@ def verify(
     `stuck_after` so many seconds.
     """
     request = VerificationRequest(
-        job, str(folder), usual_ms, seconds, recipe, judged, os.getpid(), part, patience
+        job, str(folder), usual_ms, seconds, recipe, judged, part, patience
     )
-    words = python("-m", "modelspeed.tuning.verification")
-    done = _ended(words, json.dumps(to_json(request)), stuck_after)
+    done = _ended(taken(), json.dumps(to_json(request)), stuck_after)
     lines = done.stdout.strip().splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     if "differs" in answer:
@@ -93,17 +91,19 @@ def verify(
     return from_json(Verification, answer, "verification")
 
 
-def _ended(words: Sequence[str], text: str, seconds: float) -> subprocess.CompletedProcess[str]:
+def _ended(
+    fresh: subprocess.Popen[str], text: str, seconds: float
+) -> subprocess.CompletedProcess[str]:
     """The process after it was given `text`, within seconds of work: in a batch it may have to
     stand still for others."""
-    pipe, deadline, given = subprocess.PIPE, working() + seconds, iter((text,))
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    deadline, given = working() + seconds, iter((text,))
+    with fresh as process:
         try:
             while working() < deadline:
                 with suppress(subprocess.TimeoutExpired):
                     look = max(0.01, min(LOOK, deadline - working()))
                     out, err = process.communicate(next(given, None), look)
-                    return subprocess.CompletedProcess(words, process.returncode, out, err)
+                    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
         except BaseException:  # Ctrl-C, too
             process.kill()
             raise
@@ -190,8 +190,10 @@ def _timed(
 
 
 def main() -> None:
-    given = json.loads(sys.stdin.read())
-    die_with_parent(int(given["parent"]))
+    text = request_given()
+    if not text:
+        return  # the run ended before there was anything to verify
+    given = json.loads(text)
     try:
         answer = to_json(verify_here(from_json(VerificationRequest, given, "request")))
     except OutputsDiffer as error:

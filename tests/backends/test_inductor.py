@@ -122,7 +122,7 @@ def settled(monkeypatch, times, *, runtime=INDUCTOR, fails=False, left_uncompile
     session = SimpleNamespace(
         job=SimpleNamespace(target=Target(runtime=runtime)), device="cpu", inputs=ONE,
         progress=Silent(), probes=(), exclusions=Exclusions(Silent()), trusted=lambda name: name,
-        time=TimePlan(), runtimes_for=lambda module, usual: (usual,),
+        time=TimePlan(), runtimes_to_try=lambda module, usual: (usual,),
     )  # fmt: skip
     return compare_backends.under_fastest(session, Variant(None, runtime="onednn"))
 

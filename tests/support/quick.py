@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from modelspeed.core.records import Comparison, Latency
 from modelspeed.profiling import warm_up
 from modelspeed.profiling.undisturbed import Attempts
 from modelspeed.search import width_multiple as multiples
-from modelspeed.tuning import baseline
+from modelspeed.tuning import baseline, fresh_process
 from modelspeed.tuning import delivery as results
 from modelspeed.tuning import verification as verify
 from modelspeed.tuning.job import Job
@@ -33,6 +34,7 @@ def hasten(set_to: Callable[[Any, str, Any], None]) -> None:
     set_to(verify, "_timed", lambda *_: Attempts([BEFORE, AFTER]))
     set_to(verify, "compare_samples", lambda *_: FASTER)
     set_to(results, "verify", _verify)
+    set_to(fresh_process, "started_ahead", lambda *_: nullcontext())
 
 
 def _verify(
@@ -40,7 +42,7 @@ def _verify(
     part: EvaluationPart = ALL, patience: float = 0.0, stuck_after: float = 0.0,
 ) -> verify.Verification:  # fmt: skip
     request = verify.VerificationRequest(
-        job, str(folder), usual_ms, seconds, recipe, judged, 0, part, patience
+        job, str(folder), usual_ms, seconds, recipe, judged, part, patience
     )
     return verify.verify_here(request)
 

@@ -86,7 +86,7 @@ def test_what_does_not_fit_this_package_is_found_again(graph):
 
 
 def test_a_ranking_in_which_a_runtime_failed_does_not_last(graph, monkeypatch):
-    monkeypatch.setattr(ranking, "SECONDS", 0.05)
+    monkeypatch.setattr(ranking, "TOGETHER", 0.2)
     monkeypatch.setattr(ranking, "ready", lambda *_: "out of memory")
     found = ranking.rank_backends(graph, INPUTS, "lowered", (INPUTS,))
     assert found.names == ("plain",) and not found.lasts

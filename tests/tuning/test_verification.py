@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 
 import pico
 import pytest
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.records import Target
-from modelspeed.tuning import verification
+from modelspeed.tuning import fresh_process, verification
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.verification import VerificationRequest, verify_here
 
@@ -24,16 +26,22 @@ def test_a_checkpoint_that_changed_while_it_was_tuned_gets_no_verdict(tmp_path):
                 "weights_sha256": ""}  # fmt: skip
     (tmp_path / "fast" / "modelspeed.json").write_text(json.dumps(manifest))
     with pytest.raises(MeasureError, match="was changed while it was tuned"):
-        verify_here(
-            VerificationRequest(job, str(tmp_path / "fast"), 1.0, 1.0, "version: 1", False, 0)
-        )
+        verify_here(VerificationRequest(job, str(tmp_path / "fast"), 1.0, 1.0, "version: 1", False))
+
+
+ECHO = "import sys; print(1, flush=True); print(sys.stdin.read())"
+
+
+def asked(script):
+    words, pipe = (sys.executable, "-c", script), subprocess.PIPE
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_process_that_never_ends_is_stopped_with_a_sentence(monkeypatch):
     monkeypatch.setattr(verification, "LOOK", 0.2)
-    words = (sys.executable, "-c", "import time; time.sleep(600)")
+    process = asked("import time; time.sleep(600)")
     with pytest.raises(MeasureError, match="had not ended after 1 s and was stopped"):
-        verification._ended(words, "", 0.6)
+        verification._ended(process, "", 0.6)
 
 
 def test_time_that_a_process_stands_still_for_others_is_not_its_own(monkeypatch):
@@ -41,6 +49,25 @@ def test_time_that_a_process_stands_still_for_others_is_not_its_own(monkeypatch)
     monkeypatch.setattr(verification, "LOOK", 0.05)
     seconds = iter(range(10**6))
     monkeypatch.setattr(verification, "working", lambda: 1e-3 * next(seconds))
-    words = (sys.executable, "-c", "import sys, time; time.sleep(0.4); print(sys.stdin.read())")
-    done = verification._ended(words, "hello", 0.3)
+    process = asked("import sys, time; time.sleep(0.4); print(sys.stdin.read())")
+    done = verification._ended(process, "hello", 0.3)
     assert done.stdout == "hello\n" and done.returncode == 0 and next(seconds) > 8
+
+
+def test_the_process_that_was_started_ahead_is_taken_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(fresh_process, "started", lambda: made.append(asked(ECHO)) or made[-1])
+    with fresh_process.started_ahead():
+        fresh_process.wait_for_imports()
+        first, second = fresh_process.taken(), fresh_process.taken()
+        assert [first, second] == made
+        for process in made:
+            assert verification._ended(process, "hello", 60.0).stdout.endswith("hello\n")
+    with fresh_process.started_ahead():
+        pass
+    assert made[-1].returncode == -signal.SIGKILL  # nobody needed it
+
+
+def test_one_that_is_never_asked_ends_by_itself():
+    done = verification._ended(fresh_process.started(), "", 60.0)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{fresh_process.READY}\n", "")
