@@ -1,6 +1,6 @@
 """modelspeed beside what a user would pick instead: every engine on the same net, interleaved.
 
-python benchmarks/alternatives.py [resnet18 mobilenet bert digits] [--seconds 5] [--threads 2]
+python benchmarks/alternatives.py [resnet18 mobilenet bert ...] [--seconds 5] [--threads 2]
     [--only int8 openvino] [--device cuda] [--json FILE]
 
 `pip install '.[bench]'` brings the other engines; a column whose package is missing says so. On a
@@ -27,7 +27,7 @@ from modelspeed.profiling.machine import fingerprint
 from modelspeed.profiling.side_by_side import agreement
 from modelspeed.profiling.statistics import compare_samples
 from modelspeed.profiling.timer import measure_interleaved
-from nets import Encoder, Inverted, digits, resnet, resnet18
+from nets import Encoder, Inverted, ViT, digits, resnet, resnet18, sound
 from torch import Tensor, nn
 
 SHOWN, HELD = 32, 16
@@ -96,8 +96,77 @@ def small_resnet() -> Case:
     return Case("Digits ResNet-20, trained, 1x1x32x32", model, train[0], train[:64], held_out)
 
 
+class UNet(nn.Module):
+    """Three scales, as Ronneberger et al. 2015."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width]
+        self.down = nn.ModuleList(
+            self._pair(i, o) for i, o in zip([3, *widths[:2]], widths, strict=True)
+        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, 2) for w in widths[1::-1])
+        self.joined = nn.ModuleList(self._pair(2 * w, w) for w in widths[1::-1])
+        self.head = nn.Conv2d(width, 5, 1)
+
+    @staticmethod
+    def _pair(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        for number, block in enumerate(self.down):
+            x = block(nn.functional.max_pool2d(x, 2) if number else x)
+            seen.append(x)
+        for up, block, skip in zip(self.up, self.joined, seen[-2::-1], strict=True):
+            x = block(torch.cat([up(x), skip], 1))
+        return self.head(x)
+
+
+class Tagger(nn.Module):
+    """Two LSTM layers in both directions over tokens."""
+
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.token = nn.Embedding(8000, width)
+        self.lstm = nn.LSTM(width, width, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * width, 17)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.lstm(self.token(ids))[0])
+
+
+def vit() -> Case:
+    torch.manual_seed(0)
+    rows = _noise(1, 1, 32, 32, count=SHOWN + HELD)
+    name = "ViT-tiny's layers (192, 12, 3 heads), random weights, 64 patches"
+    return _random(name, ViT(192, 12, 3), rows, images=False)
+
+
+def resnet1d() -> Case:
+    torch.manual_seed(0)
+    rows = _noise(1, 1, 400, count=SHOWN + HELD)
+    return _random("1-D ResNet, random weights, 1x1x400", sound(), rows)
+
+
+def unet() -> Case:
+    torch.manual_seed(0)
+    rows = _noise(1, 3, 128, 128, count=SHOWN + HELD)
+    return _random("U-Net, random weights, 1x3x128x128", UNet(), rows)
+
+
+def tagger() -> Case:
+    torch.manual_seed(0)
+    rows = [torch.randint(0, 8000, (1, 40)) for _ in range(SHOWN + HELD)]
+    return _random("LSTM tagger, random weights, 1x40 tokens", Tagger(), rows, images=False)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "resnet18": big_resnet, "mobilenet": mobilenet, "bert": bert, "digits": small_resnet,
+    "vit": vit, "resnet1d": resnet1d, "unet": unet, "tagger": tagger,
 }  # fmt: skip
 
 

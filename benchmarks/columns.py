@@ -20,11 +20,23 @@ from modelspeed.backends.cuda_graph import LOWERINGS
 from modelspeed.backends.inductor import INDUCTOR
 from modelspeed.backends.lowered import PACKED
 from modelspeed.backends.openvino import OPENVINO
-from modelspeed.backends.registry import backend_of, blob_of, prepare
+from modelspeed.backends.ranking import rank_backends
+from modelspeed.backends.readiness import runner
+from modelspeed.backends.registry import (
+    AUTO,
+    backend_of,
+    blob_of,
+    furthest_lowering,
+    last_names,
+    prepare,
+    ready,
+)
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture, clone
+from modelspeed.profiling.timer import measure_interleaved
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 CUDA_GRAPHS = tuple(LOWERINGS)
 
@@ -90,6 +102,29 @@ def eager(case: Case) -> nn.Module:
 
 
 def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.Module:
+    module = _adjusted(case, adjuster, **settings)
+    if reason := backend_of(kernels).lacks(case.device):
+        raise RuntimeError(reason)
+    return prepare(module, case.inputs, kernels, blob_of(module, case.inputs, kernels))
+
+
+def _fastest(case: Case, adjuster: str = "", **settings: Any) -> nn.Module:
+    """Under the runtime that `--runtime auto` takes, of those ranked and those that are late."""
+    module, inputs = _adjusted(case, adjuster, **settings), case.inputs
+    names = [
+        *rank_backends(module, inputs, AUTO, (inputs,)).names,
+        furthest_lowering(module, inputs),
+    ]
+    names += last_names(module, inputs, AUTO)
+    tried = {n: ready(module, inputs, n) for n in dict.fromkeys(names) if n}
+    runs = {n: m for n, m in tried.items() if isinstance(m, nn.Module)}
+    rows = measure_interleaved([runner(m, inputs) for m in runs.values()], max_seconds=1.0)
+    best = min(zip(runs, rows, strict=True), key=lambda row: row[1].value_ms)[0]
+    print(f"- {adjuster or 'float32'}, auto: `{best}` of {', '.join(runs)}")
+    return runs[best]
+
+
+def _adjusted(case: Case, adjuster: str, **settings: Any) -> GraphModule:
     module = capture(case.model, tuple(case.inputs))
     if adjuster:
         step = make_step(adjuster, **settings).settings
@@ -98,9 +133,7 @@ def _ours(case: Case, kernels: str, adjuster: str = "", **settings: Any) -> nn.M
         if not plan.edits:
             raise RuntimeError(plan.left_alone[0].reason)
         module = plan.apply(clone(module))
-    if reason := backend_of(kernels).lacks(case.device):
-        raise RuntimeError(reason)
-    return prepare(module, case.inputs, kernels, blob_of(module, case.inputs, kernels))
+    return module
 
 
 def lowered(case: Case) -> nn.Module:
@@ -126,6 +159,14 @@ def on_openvino(case: Case) -> nn.Module:
 
 def int8_on_openvino(case: Case) -> nn.Module:
     return _ours(case, OPENVINO, "quantize", examples=len(case.shown))
+
+
+def auto(case: Case) -> nn.Module:
+    return _fastest(case)
+
+
+def auto_int8(case: Case) -> nn.Module:
+    return _fastest(case, "quantize", examples=len(case.shown))
 
 
 def inductor(case: Case) -> nn.Module:
@@ -276,6 +317,8 @@ def openvino_int8(case: Case) -> nn.Module:
 Columns = dict[str, Callable[[Case], Any]]
 CPU: Columns = {
     "eager": eager,
+    "modelspeed, auto": auto,
+    "modelspeed, int8, auto": auto_int8,
     "modelspeed, lowered": lowered,
     "modelspeed, inductor": inductor,
     "modelspeed, bfloat16": bfloat16,
