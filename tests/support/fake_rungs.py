@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
+from modelspeed.runtime.ladder.ladder import Ladder
 from modelspeed.runtime.ladder.times import RungTimes
 from torch import Tensor, nn
 
@@ -74,3 +76,20 @@ class FakeRung(nn.Module):
 
 
 BAD = 666.0
+
+
+def fake_ladder(answers: int = 30, **other: Any) -> tuple[Ladder, FakeClock]:
+    """A ladder of four fake rungs that has given some answers, and the clock they move."""
+    clock = FakeClock()
+    rungs = [FakeRung(rung, clock, seed=rung) for rung in range(len(MEDIANS))]
+    ladder = Ladder(rungs, rung_times(), clock=clock, **other)
+    for _ in range(answers):
+        ladder(torch.zeros(1, 1))
+    for rung in rungs:
+        rung.calls.clear()
+    return ladder, clock
+
+
+def slow_down(ladder: Ladder, factor: float) -> None:
+    for rung in ladder.rungs:
+        rung.slowdown = factor

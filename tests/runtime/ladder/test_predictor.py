@@ -105,8 +105,10 @@ worths = st.floats(0, 1)
     st.lists(st.floats(0.1, 10), max_size=5),
 )
 def test_never_a_rung_that_is_both_slower_and_less_accurate(rungs, budget, batch, ratios):
-    predictor = Predictor([RungTimes(str(i), score, {1: samples(m, 0.1, 40), 8: samples(3 * m, 0.1, 40)})
-                           for i, (m, score) in enumerate(rungs)])  # fmt: skip
+    found = [{b: samples(m * grown, 0.1, 40) for b, grown in ((1, 1), (8, 3))} for m, _ in rungs]
+    predictor = Predictor(
+        [RungTimes(str(i), rungs[i][1], by_batch) for i, by_batch in enumerate(found)]
+    )
     for ratio in ratios:
         predictor.observe(0, 1, ratio * predictor.times.median_ms(0, 1))
     rung, fits = predictor.choose(budget, batch)
