@@ -135,9 +135,7 @@ def cascade_of(
     if threshold is not None and low is not None and high is not None:
         last = len(ladder.names) - 1
         if not (0 <= low <= last and 0 <= high <= last) or low == high:
-            raise UsageError(
-                f"`low={low}` and `high={high}` must be two of the rungs 0 to {last}."
-            )
+            raise UsageError(f"`low={low}` and `high={high}` must be two of the rungs 0 to {last}.")
         return Cascade(ladder, low, high, threshold)
     fits = [
         row

@@ -13,7 +13,7 @@ LOG_EVERY_MS = 1000.0
 
 @dataclass(frozen=True)
 class Stats:
-    """What happened since the ladder was loaded. Times in ms.
+    """Counts since the ladder was loaded. Times in ms.
 
     `answers`, `late` and `busy_ms` are by rung; `refused` by reason: `late`, `full`, `closed`.
     `late` counts answers over their budget or deadline. `cascaded` answers were asked of a cascade,
@@ -52,7 +52,9 @@ class Counts:
         self._failed = self._dropped = self._cascaded = self._went_up = 0
         self._rung, self._changes, self._said_at = -1, 0, float("-inf")
 
-    def answered(self, rung: int, taken_ms: float, answers: int, late: int, slowdown: float) -> None:
+    def answered(
+        self, rung: int, taken_ms: float, answers: int, late: int, slowdown: float
+    ) -> None:
         with self._lock:
             self._answers[rung] += answers
             self._late[rung] += late

@@ -32,7 +32,7 @@ def clock_ms() -> float:
 
 @dataclass(frozen=True)
 class How:
-    """How an answer came about. `rung`: its place, 0 the top; times in ms.
+    """The way an answer came about. `rung`: its place, 0 the top; times in ms.
 
     `predicted_ms` is the median that was expected; `slowdown` the factor believed when the rung was
     chosen; `late_expected`: no rung held the budget with the confidence asked for.
@@ -97,7 +97,7 @@ class Ladder(nn.Module):
         **kwargs: Any,
     ) -> tuple[Any, How]:
         """The answer, and how it came about."""
-        began, batch = self._clock(), batch_of(args, kwargs)
+        began, batch = self._clock(), rows_of(args, kwargs)
         rung, fits = self.predictor.best, True
         if budget_ms is not None:
             _check(confidence, on_late)
@@ -145,9 +145,7 @@ class Ladder(nn.Module):
         """
         _check(confidence, "answer")
         self.warm_up()
-        stream = stream_over(
-            self, slo_ms, max_queue, confidence, self._clock, self._streams.remove
-        )
+        stream = stream_over(self, slo_ms, max_queue, confidence, self._clock, self._streams.remove)
         self._streams.append(stream)
         return stream
 
@@ -214,7 +212,7 @@ class Ladder(nn.Module):
         )
 
 
-def batch_of(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
+def rows_of(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
     """Rows of the first tensor that has any."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.dim():

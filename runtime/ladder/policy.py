@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from .predictor import CONFIDENCE, Predictor
@@ -23,7 +23,7 @@ HORIZON = 0.5  # of the SLO: measured in simulations, flat between 0.25 and 1
 
 
 @dataclass(frozen=True)
-class Decision:
+class Dispatch:
     """Refuse the `refused` most urgent requests, then run the next `count` on `rung`.
 
     `count` is 0 where no request is left that could be in time.
@@ -35,7 +35,7 @@ class Decision:
 
 
 class Policy(Protocol):
-    def decide(self, deadlines: Sequence[float], now: float, rate: float) -> Decision:
+    def decide(self, deadlines: Sequence[float], now: float, rate: float) -> Dispatch:
         """The next run. `deadlines` (ms) of all that wait, the most urgent first, at least one;
         `rate`: arrivals per ms lately."""
         ...
@@ -80,27 +80,32 @@ class LookAhead:
         self._predictor, self._slo, self._confidence = predictor, slo_ms, confidence
         self._horizon = horizon
         rungs = predictor.times.rungs
-        self._top = max(predictor.scores)
         self._sizes = tuple(sorted({size for row in rungs for size in row.sizes}))
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}  # by count and cell
         self._drains: dict[int, tuple[Run, ...]] = {}  # by cell
+        self._prices: dict[int, tuple[list[float], list[float]]] = {}  # by cell
 
-    def decide(self, deadlines: Sequence[float], now: float, rate: float) -> Decision:
+    def decide(self, deadlines: Sequence[float], now: float, rate: float) -> Dispatch:
         mean, cell = self._predictor.state
         slower = math.exp(mean)
         waiting = len(deadlines)
         fastest = self._drain(cell)[0].median
         hopeless = bisect_left(deadlines, now + fastest * slower)
         if hopeless == waiting:
-            return Decision(hopeless)
+            return Dispatch(hopeless)
         expected = min(rate * self._slo * self._horizon, MAX_EXPECTED)
         places = _places(hopeless, waiting, self._sizes)
         slacks = [(deadlines[i] - now) / slower for i in places]
         if expected:  # the next ones arrive one by one, and have all of their time then
             places = [*places, waiting, waiting + int(expected)]
             slacks += [(self._slo + 1 / rate) / slower, (self._slo + expected / rate) / slower]
-        drains = [(run, _tightest(places, slacks, run.pace)) for run in self._drain(cell)]
-        best, chosen = -1.0, Decision(hopeless)
+        price = self._price_of_time(cell, rate * slower)
+        drains = [
+            (run, run.score - price * run.pace, _tightest(places, slacks, run.pace))
+            for run in self._drain(cell)
+        ]
+        top = max(score for _, score, _ in drains)
+        best, chosen = -math.inf, Dispatch(hopeless)
         for count in self._counts(waiting - hopeless):
             behind = bisect_left(places, hopeless + count)
             for run in self._at(count, cell):
@@ -110,11 +115,12 @@ class LookAhead:
                     continue  # a smaller run takes those
                 late = bisect_left(deadlines, now + run.limit * slower, start) - start
                 value = run.score * (members - (1 - HALF_CHANCE) * min(late, members))
+                value -= price * run.median
                 left = waiting + expected - start - count
-                if value + left * self._top > best:
+                if value + left * top > best:
                     value += _worth_of_rest(run, drains, behind, start + count, left)
                     if value > best:
-                        best, chosen = value, Decision(start, run.rung, count)
+                        best, chosen = value, Dispatch(start, run.rung, count)
         return chosen
 
     def admits(self, place: int, slack_ms: float, busy_ms: float) -> bool:
@@ -125,6 +131,14 @@ class LookAhead:
     def run_singly(self) -> None:
         self._sizes = (1,)
         self._drains.clear()
+        self._prices.clear()
+
+    def _price_of_time(self, cell: int, rate: float) -> float:
+        """Accuracy that a ms is worth to the requests to come, at `rate` per ms as measured."""
+        if cell not in self._prices:
+            self._prices[cell] = _hull(self._drain(cell), self._slo)
+        paces, prices = self._prices[cell]
+        return prices[bisect_left(paces, 1.0 / rate)] if rate > 0.0 else 0.0
 
     def _counts(self, waiting: int) -> list[int]:
         """Batches worth a look: measured sizes, and all that wait if that is fewer."""
@@ -175,7 +189,7 @@ def _tightest(places: Sequence[int], slacks: Sequence[float], pace: float) -> li
 
 def _worth_of_rest(
     run: Run,
-    drains: Sequence[tuple[Run, Sequence[float]]],
+    drains: Sequence[tuple[Run, float, Sequence[float]]],
     behind: int,
     served: int,
     left: float,
@@ -186,16 +200,40 @@ def _worth_of_rest(
     pace.
     """
     best = 0.0
-    for drain, tightest in drains:
-        worth = drain.score * left
+    for drain, score, tightest in drains:
+        worth = score * left
         if worth <= best:
             continue
         if behind < len(tightest):
             over = run.limit + drain.limit - served * drain.pace - tightest[behind]
             if over > 0.0:
-                worth -= drain.score * over / drain.pace
+                worth -= score * over / drain.pace
         best = max(best, worth)
     return best
+
+
+def _hull(runs: Sequence[Run], slo: float) -> tuple[list[float], list[float]]:
+    """The upper concave hull of accuracy over ms per request: its paces, and the slope up to each.
+
+    A sustained load is answered best by a mix of two neighbors on it, and the slope between them is
+    what a ms is worth. Only runs that can follow each other within `slo` count. The slope beyond
+    the slowest is 0.
+    """
+    hull: list[tuple[float, float]] = [(0.0, 0.0)]
+    able = [run for run in runs if 2 * run.limit <= slo] or [min(runs, key=lambda r: r.limit)]
+    for run in sorted(able, key=lambda run: (run.pace, -run.score)):
+        if run.score <= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(
+            hull[-1], (run.pace, run.score)
+        ):
+            hull.pop()
+        hull.append((run.pace, run.score))
+    return [pace for pace, _ in hull[1:]], [*(_slope(a, b) for a, b in pairwise(hull)), 0.0]
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0])
 
 
 def _undominated(

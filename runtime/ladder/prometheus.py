@@ -30,7 +30,7 @@ GAUGES: tuple[tuple[str, str, Callable[[Stats], float]], ...] = (
 
 
 class StatsCollector:
-    """What a registry asks for its metrics."""
+    """Metrics for a registry that asks for them."""
 
     def __init__(self, stats: Callable[[], Stats], core: ModuleType) -> None:
         self._stats, self._core = stats, core

@@ -73,7 +73,7 @@ class Scheduler(Generic[T]):
         return False
 
     def next(self, now: float) -> Round[T] | None:
-        """What is refused and run now; None if nothing waits."""
+        """Requests to refuse and to run now; None if nothing waits."""
         if not self._deadlines:
             return None
         decision = self._policy.decide(self._deadlines, now, self.rate)

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from ...graph.capture import module_of
+from ...graph.state import written_buffers
+
 PROBED = 64  # values of a tensor by which it is looked up; equal ones are then compared whole
 
 
@@ -42,8 +45,8 @@ def _share(table: MutableMapping[str, Any], name: str, tensor: Tensor, alike: li
 
 
 def _written(program: ExportedProgram) -> set[str]:
-    """Names of the buffers that a call changes."""
-    return set(program.graph_signature.buffers_to_mutate.values())
+    """Names of the tensors that a call changes."""
+    return set(written_buffers(module_of(program)))
 
 
 def _look(tensor: Tensor) -> Hashable:

@@ -41,10 +41,17 @@ class Answers(Protocol):
 class Pending(Future[Any]):
     """The answer to come. `how`: the ladder's word on how it came about, once it is there."""
 
-    def __init__(self, call: Call, deadline: float) -> None:
+    def __init__(self, call: Call, deadline: float, forget: Callable[[Pending], object]) -> None:
         super().__init__()
-        self.call, self.deadline = call, deadline
+        self.call, self.deadline, self._forget = call, deadline, forget
         self.how: Any = None
+
+    def cancel(self) -> bool:
+        """Take the request back; False where it runs or has ended."""
+        taken = super().cancel()
+        if taken:
+            self._forget(self)
+        return taken
 
 
 class Stream:
@@ -92,7 +99,8 @@ class Stream:
         call: Call = (args, kwargs)
         check_single(call)
         now = self._clock()
-        request = Pending(call, now + (self._slo if slo_ms is None else slo_ms))
+        slo = self._slo if slo_ms is None else slo_ms
+        request = Pending(call, now + slo, self._forget)
         with self._wake:
             if self._closed:
                 raise UsageError("the stream is closed; open another with `ladder.stream()`.")
@@ -101,8 +109,6 @@ class Stream:
                 self._wake.notify()
         if reason is not None:
             self._refuse((request,), reason)
-        else:
-            request.add_done_callback(self._forget)
         return request
 
     async def __call__(self, *args: Any, slo_ms: float | None = None, **kwargs: Any) -> Any:
@@ -182,7 +188,7 @@ class Stream:
             return bool(len(self._scheduler))
 
     def _run(self, found: Round[Pending]) -> None:
-        ready = [request for request in found.requests if request.set_running_or_notify_cancel()]
+        ready = [request for request in found.requests if self._takes(request)]
         groups: dict[Any, list[Pending]] = {}
         for request in ready:
             key = id(request) if self._alone else kind_of(request.call)
@@ -236,20 +242,27 @@ class Stream:
         late = sum(now > request.deadline for request in group)
         self._ladder.counts.answered(how.rung, how.taken_ms, len(group), late, how.slowdown)
         for request, row in zip(group, rows, strict=True):
-            request.how = how
+            request.how, request.call = how, ((), {})  # inputs are not kept as long as answers
             request.set_result(row)
 
     def _refuse(self, requests: Sequence[Pending], reason: str) -> None:
         for request in requests:
-            if request.set_running_or_notify_cancel():  # its owner may have canceled it just now
+            if self._takes(request):
                 self._ladder.counts.refused(reason)
                 request.set_exception(Refused(SENTENCES[reason], reason))
 
-    def _forget(self, request: Future[Any]) -> None:
-        if request.cancelled() and isinstance(request, Pending):
+    def _forget(self, request: Pending) -> None:
+        with self._wake:
+            waited = self._scheduler.remove(request, request.deadline)
+        if waited:
             self._ladder.counts.dropped()
-            with self._wake:
-                self._scheduler.remove(request, request.deadline)
+
+    def _takes(self, request: Pending) -> bool:
+        """False if its owner has canceled it since it left the queue."""
+        if request.set_running_or_notify_cancel():
+            return True
+        self._ladder.counts.dropped()
+        return False
 
     def _size(self, rung: int, count: int) -> int:
         return self._ladder.predictor.times.rungs[rung].run_size(count)
