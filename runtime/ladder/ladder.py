@@ -97,7 +97,7 @@ class Ladder(nn.Module):
         **kwargs: Any,
     ) -> tuple[Any, How]:
         """The answer, and how it came about."""
-        began, batch = self._clock(), rows_of(args, kwargs)
+        began, batch = self._clock(), batch_size(args, kwargs)
         rung, fits = self.predictor.best, True
         if budget_ms is not None:
             _check(confidence, on_late)
@@ -212,7 +212,7 @@ class Ladder(nn.Module):
         )
 
 
-def rows_of(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
+def batch_size(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
     """Rows of the first tensor that has any."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.dim():

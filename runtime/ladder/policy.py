@@ -83,7 +83,8 @@ class LookAhead:
         self._sizes = tuple(sorted({size for row in rungs for size in row.sizes}))
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}  # by count and cell
         self._drains: dict[int, tuple[Run, ...]] = {}  # by cell
-        self._prices: dict[int, tuple[list[float], list[float]]] = {}  # by cell
+        # By cell and a quarter of the slowdown's logarithm.
+        self._prices: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
 
     def decide(self, deadlines: Sequence[float], now: float, rate: float) -> Dispatch:
         mean, cell = self._predictor.state
@@ -99,7 +100,7 @@ class LookAhead:
         if expected:  # the next ones arrive one by one, and have all of their time then
             places = [*places, waiting, waiting + int(expected)]
             slacks += [(self._slo + 1 / rate) / slower, (self._slo + expected / rate) / slower]
-        price = self._price_of_time(cell, rate * slower)
+        price = self._price_of_time(mean, cell, rate)
         drains = [
             (run, run.score - price * run.pace, _tightest(places, slacks, run.pace))
             for run in self._drain(cell)
@@ -133,12 +134,15 @@ class LookAhead:
         self._drains.clear()
         self._prices.clear()
 
-    def _price_of_time(self, cell: int, rate: float) -> float:
-        """Accuracy that a ms is worth to the requests to come, at `rate` per ms as measured."""
-        if cell not in self._prices:
-            self._prices[cell] = _hull(self._drain(cell), self._slo)
-        paces, prices = self._prices[cell]
-        return prices[bisect_left(paces, 1.0 / rate)] if rate > 0.0 else 0.0
+    def _price_of_time(self, mean: float, cell: int, rate: float) -> float:
+        """Accuracy that a ms of the measured machine is worth to the requests to come."""
+        if rate <= 0.0:
+            return 0.0
+        key = (cell, round(mean * 4))
+        if key not in self._prices:
+            self._prices[key] = _hull(self._drain(cell), self._slo * math.exp(-key[1] / 4))
+        paces, prices = self._prices[key]
+        return prices[bisect_left(paces, math.exp(-mean) / rate)]
 
     def _counts(self, waiting: int) -> list[int]:
         """Batches worth a look: measured sizes, and all that wait if that is fewer."""
@@ -216,8 +220,8 @@ def _hull(runs: Sequence[Run], slo: float) -> tuple[list[float], list[float]]:
     """The upper concave hull of accuracy over ms per request: its paces, and the slope up to each.
 
     A sustained load is answered best by a mix of two neighbors on it, and the slope between them is
-    what a ms is worth. Only runs that can follow each other within `slo` count. The slope beyond
-    the slowest is 0.
+    what a ms is worth. Only runs of which two take no longer than `slo` count: a request waits for
+    the run before its own. The slope beyond the slowest is 0.
     """
     hull: list[tuple[float, float]] = [(0.0, 0.0)]
     able = [run for run in runs if 2 * run.limit <= slo] or [min(runs, key=lambda r: r.limit)]

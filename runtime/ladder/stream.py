@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +14,7 @@ import torch
 from ...core.errors import Refused, UsageError
 from .batching import Call, apart, check_single, kind_of, together
 from .counts import Counts
+from .pending import Pending, fail
 from .policy import LookAhead, Policy
 from .predictor import Predictor
 from .scheduler import Round, Scheduler
@@ -36,22 +36,6 @@ class Answers(Protocol):
     counts: Counts
 
     def run(self, rung: int, batch: int, args: Sequence[Any], kwargs: Any) -> tuple[Any, Any]: ...
-
-
-class Pending(Future[Any]):
-    """The answer to come. `how`: the ladder's word on how it came about, once it is there."""
-
-    def __init__(self, call: Call, deadline: float, forget: Callable[[Pending], object]) -> None:
-        super().__init__()
-        self.call, self.deadline, self._forget = call, deadline, forget
-        self.how: Any = None
-
-    def cancel(self) -> bool:
-        """Take the request back; False where it runs or has ended."""
-        taken = super().cancel()
-        if taken:
-            self._forget(self)
-        return taken
 
 
 class Stream:
@@ -134,7 +118,7 @@ class Stream:
         try:
             self._run(found)
         except BaseException as error:  # nobody may wait for an answer that never comes
-            _fail(found.requests, error)
+            fail(found.requests, error)
             raise
         finally:
             with self._wake:
@@ -177,7 +161,7 @@ class Stream:
             with self._wake:
                 self._closed = True
                 left = self._scheduler.take_all()
-            _fail(left, error)
+            fail(left, error)
             raise
 
     def _waits(self) -> bool:
@@ -266,12 +250,6 @@ class Stream:
 
     def _size(self, rung: int, count: int) -> int:
         return self._ladder.predictor.times.rungs[rung].run_size(count)
-
-
-def _fail(requests: Sequence[Pending], error: BaseException) -> None:
-    for request in requests:
-        if not request.done() and (request.running() or request.set_running_or_notify_cancel()):
-            request.set_exception(error)
 
 
 def stream_over(
