@@ -25,7 +25,7 @@ class Pending(Future[Any]):
         return taken
 
 
-def fail(requests: Sequence[Pending], error: BaseException) -> None:
+def end_with_error(requests: Sequence[Pending], error: BaseException) -> None:
     """End those that have not ended, with `error`."""
     for request in requests:
         if not request.done() and (request.running() or request.set_running_or_notify_cancel()):

@@ -14,7 +14,7 @@ import torch
 from ...core.errors import Refused, UsageError
 from .batching import Call, apart, check_single, kind_of, together
 from .counts import Counts
-from .pending import Pending, fail
+from .pending import Pending, end_with_error
 from .policy import LookAhead, Policy
 from .predictor import Predictor
 from .scheduler import Round, Scheduler
@@ -118,7 +118,7 @@ class Stream:
         try:
             self._run(found)
         except BaseException as error:  # nobody may wait for an answer that never comes
-            fail(found.requests, error)
+            end_with_error(found.requests, error)
             raise
         finally:
             with self._wake:
@@ -161,7 +161,7 @@ class Stream:
             with self._wake:
                 self._closed = True
                 left = self._scheduler.take_all()
-            fail(left, error)
+            end_with_error(left, error)
             raise
 
     def _waits(self) -> bool:
