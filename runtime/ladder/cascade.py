@@ -75,7 +75,7 @@ class Cascade:
         """
         began = self._ladder.clock_ms()
         logits, outputs, how = self._low(args, kwargs)
-        unsure = (margins_of(logits) < self.threshold).nonzero().flatten()
+        unsure = (~(margins_of(logits) >= self.threshold)).nonzero().flatten()  # NaN is unsure
         count, taken, up = len(logits), how.taken_ms, len(unsure)
         if up and budget_ms is not None:
             left = budget_ms - (self._ladder.clock_ms() - began)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ...backends.registry import PLAIN, backend_of, is_compiled
@@ -14,7 +15,7 @@ from ...checkpoints.artifact import LoadedArtifact, read_artifact
 from ...checkpoints.ladders import read_ladder
 from ...checkpoints.samples import draw_inputs
 from ...core.errors import ArtifactError
-from ...core.ladder_record import Rung
+from ...core.ladder_record import LadderRecord, Rung
 from ...core.records import Notice
 from ...graph.capture import has_dynamic_batch, moved
 from .ladder import Ladder
@@ -46,14 +47,8 @@ def open_ladder(
     Raises ArtifactError where the record or a rung is damaged.
     """
     record = read_ladder(folder)
-    artifacts = [read_artifact(folder / rung.folder) for rung in record.rungs]
-    devices = [device_of(artifact) for artifact in artifacts]
-    programs = [moved(a.program, d) for a, d in zip(artifacts, devices, strict=True)]
-    share_tensors(programs)
-    artifacts = [
-        LoadedArtifact(a.folder, program, a.manifest)
-        for a, program in zip(artifacts, programs, strict=True)
-    ]
+    artifacts: list[LoadedArtifact] = []
+    share_tensors(_read(folder, record, device_of, artifacts))
     opened = [open_rung(artifact) for artifact in artifacts]
     times = [
         _times(rung, score, artifact, ready)
@@ -61,11 +56,26 @@ def open_ladder(
             record.rungs, record.scores, artifacts, opened, strict=True
         )
     ]
-    example = draw_inputs(artifacts[0].manifest["inputs"], 0).map(lambda x: x.to(devices[0]))
+    device = device_of(artifacts[0])
+    example = draw_inputs(artifacts[0].manifest["inputs"], 0).map(lambda x: x.to(device))
     ladder = Ladder(
         [ready.module for ready in opened], times, example=example, cascades=record.cascades
     )
     return ladder, _once(opened)
+
+
+def _read(
+    folder: Path,
+    record: LadderRecord,
+    device_of: Callable[[LoadedArtifact], str],
+    artifacts: list[LoadedArtifact],
+) -> Iterator[ExportedProgram]:
+    """Programs of the rungs one by one, so that what they share is never in memory for all."""
+    for rung in record.rungs:
+        artifact = read_artifact(folder / rung.folder)
+        program = moved(artifact.program, device_of(artifact))
+        artifacts.append(LoadedArtifact(artifact.folder, program, artifact.manifest))
+        yield program
 
 
 def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung) -> RungTimes:

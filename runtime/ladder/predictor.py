@@ -61,7 +61,7 @@ class Predictor:
         mean, cell = self.slowdown.state
         key = (batch, cell, confidence)
         stairs = self._staircases.get(key) or self._staircase(key)
-        if budget_ms <= 0.0:
+        if not budget_ms > 0.0:
             return stairs.rungs[0], False
         step = bisect_right(stairs.logs, math.log(budget_ms) - mean)
         return (stairs.rungs[step - 1], True) if step else (stairs.rungs[0], False)

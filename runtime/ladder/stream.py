@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -16,7 +17,7 @@ from .batching import Call, apart, check_single, kind_of, together
 from .counts import Counts
 from .pending import Pending, end_with_error
 from .policy import LookAhead, Policy
-from .predictor import Predictor
+from .predictor import CONFIDENCE, Predictor
 from .scheduler import Round, Scheduler
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Answers(Protocol):
     predictor: Predictor
     counts: Counts
 
-    def run(self, rung: int, batch: int, args: Sequence[Any], kwargs: Any) -> tuple[Any, Any]: ...
+    def run(
+        self, rung: int, batch: int, args: Sequence[Any], kwargs: Any, *, fits: bool
+    ) -> tuple[Any, Any]: ...
 
 
 class Stream:
@@ -54,15 +57,16 @@ class Stream:
         slo_ms: float,
         max_queue: int,
         clock: Callable[[], float],
+        confidence: float = CONFIDENCE,
         start: bool = True,
         on_close: Callable[[Stream], object] = lambda stream: None,
     ) -> None:
-        if not slo_ms > 0 or max_queue < 1:
+        if not 0.0 < slo_ms < math.inf or max_queue < 1:
             raise UsageError(
-                f"`slo_ms` is {slo_ms} and `max_queue` {max_queue}; both must be positive."
+                f"`slo_ms` is {slo_ms} and `max_queue` is {max_queue}; both must be above 0."
             )
         self._ladder, self._slo, self._clock, self._on_close = ladder, slo_ms, clock, on_close
-        self._policy = policy
+        self._policy, self._confidence = policy, confidence
         self._scheduler: Scheduler[Pending] = Scheduler(policy, max_queue)
         self._wake = threading.Condition()
         self._closed = False
@@ -84,6 +88,8 @@ class Stream:
         check_single(call)
         now = self._clock()
         slo = self._slo if slo_ms is None else slo_ms
+        if math.isnan(slo):
+            raise UsageError("`slo_ms` is not a number.")
         request = Pending(call, now + slo, self._forget)
         with self._wake:
             if self._closed:
@@ -189,7 +195,7 @@ class Stream:
             return True
         size = self._size(rung, len(group))
         try:
-            outputs, how = self._call(rung, size, [request.call for request in group])
+            outputs, how = self._call(rung, size, group)
             rows = apart(outputs, size, len(group))
         except BaseException:
             return False
@@ -203,7 +209,7 @@ class Stream:
     def _run_alone(self, rung: int, request: Pending) -> None:
         size = self._size(rung, 1)
         try:
-            outputs, how = self._call(rung, size, [request.call])
+            outputs, how = self._call(rung, size, [request])
             rows = [outputs] if size == 1 else apart(outputs, size, 1)
             if rows is None:
                 raise UsageError(
@@ -216,10 +222,12 @@ class Stream:
             return
         self._answer([request], rows, how)
 
-    def _call(self, rung: int, size: int, calls: list[Call]) -> tuple[Any, Any]:
-        args, kwargs = together(calls, size)
+    def _call(self, rung: int, size: int, group: Sequence[Pending]) -> tuple[Any, Any]:
+        left = min(request.deadline for request in group) - self._clock()
+        fits = self._ladder.predictor.fits(rung, left, size, self._confidence)
+        args, kwargs = together([request.call for request in group], size)
         with torch.no_grad():
-            return self._ladder.run(rung, size, args, kwargs)
+            return self._ladder.run(rung, size, args, kwargs, fits=fits)
 
     def _answer(self, group: Sequence[Pending], rows: Sequence[Any], how: Any) -> None:
         now = self._clock()
@@ -263,5 +271,11 @@ def stream_over(
     """A stream with the policy that looks ahead."""
     policy = LookAhead(ladder.predictor, slo_ms, confidence)
     return Stream(
-        ladder, policy, slo_ms=slo_ms, max_queue=max_queue, clock=clock, on_close=on_close
+        ladder,
+        policy,
+        slo_ms=slo_ms,
+        max_queue=max_queue,
+        clock=clock,
+        confidence=confidence,
+        on_close=on_close,
     )

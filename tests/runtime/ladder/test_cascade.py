@@ -55,6 +55,10 @@ def test_all_or_none_may_go_up():
     assert made.cascade()(rows(UNSURE))["rung"].tolist() == [0]
 
 
+def test_what_is_not_a_number_goes_up():
+    assert ladder().cascade()(rows(float("nan"), SURE))["rung"].tolist() == [0, 3]
+
+
 def test_the_budget_may_not_allow_it():
     made = ladder()
     for budget, rung in ((5.0, 3), (20.0, 0)):

@@ -116,6 +116,17 @@ def test_its_stream_and_cascade_give_the_rungs_answers(ladder):
     )
 
 
+def test_a_runtime_that_prepares_for_each_shape_gets_the_measured_ones(folder):
+    pytest.importorskip("openvino")
+    ladder, x = modelspeed.load(folder, runtime="openvino"), pico.images(5)
+    assert all(row.only_sizes for row in ladder.predictor.times.rungs)
+    with ladder.stream(slo_ms=60_000) as stream:
+        found = [stream.submit(row[None]) for row in x]
+    for i, future in enumerate(found):
+        wanted = net(future.how.rung)(x)[i]
+        torch.testing.assert_close(future.result(0)[0], wanted, rtol=1e-3, atol=1e-4)
+
+
 class OneRow(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -28,7 +28,7 @@ def taken(rung, batch, draw, slowdown=1.0, noise=0.02):
 @pytest.mark.parametrize(
     ("budget", "rung", "fits"),
     [(100, 0, True), (9, 0, True), (7, 1, True), (3, 2, True), (1.5, 3, True), (0.5, 3, False),
-     (0, 3, False), (-1, 3, False)],
+     (0, 3, False), (-1, 3, False), (math.nan, 3, False), (math.inf, 0, True)],
 )  # fmt: skip
 def test_the_most_accurate_rung_that_holds_the_budget(budget, rung, fits):
     assert calm().choose(budget) == (rung, fits)

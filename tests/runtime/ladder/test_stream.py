@@ -288,6 +288,39 @@ def test_asyncio_awaits_answers_refusals_and_errors():
         assert asyncio.run(talk(stream)) == [0, 2, 4, 6, 8]
 
 
+def test_a_task_that_is_canceled_takes_its_request_back():
+    ladder, _ = fake_ladder()
+    stream = manual(ladder)
+
+    async def give_up():
+        task = asyncio.ensure_future(stream(example(1)))
+        await asyncio.sleep(0)
+        assert len(stream) == 1 and task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert len(stream) == 0 and ladder.stats().dropped == 1
+
+
+def test_how_says_that_an_answer_was_not_sure_to_be_in_time():
+    ladder, clock = fake_ladder()
+    stream = manual(ladder)
+    sure = stream.submit(example(1))
+    stream.serve_once()
+    assert not sure.how.late_expected
+    unsure = stream.submit(example(2))
+    clock.pass_ms(unsure.deadline - clock.now - 1.005)
+    stream.serve_once()
+    assert unsure.how.rung == 3 and unsure.how.late_expected
+
+
+@pytest.mark.parametrize(("slo", "queue"), [(0, 5), (-1, 5), (float("inf"), 5), (5, 0)])
+def test_streams_without_time_or_room_are_refused(slo, queue):
+    with pytest.raises(UsageError, match="above 0"):
+        manual(fake_ladder()[0], slo_ms=slo, max_queue=queue)
+
+
 def test_leaving_the_block_by_an_error_does_not_wait_for_the_queue():
     ladder, gate = quick_ladder(), threading.Event()
     ladder._ready = (lambda x: (gate.wait(5), x)[1],) * 4
