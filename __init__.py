@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__", "load"]
+__all__ = ["Ladder", "Refused", "TooLate", "__version__", "load"]
 
 if TYPE_CHECKING:
+    from .core.errors import Refused, TooLate
+    from .runtime.ladder.ladder import Ladder
     from .runtime.load import load
 
     __version__: str
@@ -18,6 +20,14 @@ def __getattr__(name: str) -> Any:
         from .runtime.load import load
 
         return load
+    if name == "Ladder":
+        from .runtime.ladder.ladder import Ladder
+
+        return Ladder
+    if name in ("Refused", "TooLate"):
+        from .core import errors
+
+        return getattr(errors, name)
     if name == "__version__":
         from importlib.metadata import version
 

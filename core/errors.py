@@ -11,6 +11,8 @@ ModelspeedError                 exit 1   something failed
 ├── MeasureError                exit 1   a measurement can't be made as asked
 │   └── OutputsDiffer           exit 1   a runtime computes something else than the plain graph
 ├── ArtifactError               exit 1   an artifact or record can't be written or loaded
+├── TooLate                     exit 1   no rung of a ladder answers within the budget
+├── Refused                     exit 1   a stream does not take or keep a request
 └── MissingExtra                exit 2   an optional dependency is not installed
 
 Sentences say where, what was found, what is allowed and what to do; the user's names stand in
@@ -78,6 +80,18 @@ class OutputsDiffer(MeasureError):
 
 class ArtifactError(ModelspeedError):
     pass
+
+
+class TooLate(ModelspeedError):
+    pass
+
+
+class Refused(ModelspeedError):
+    """`reason`: `late`, `full` or `closed`."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(text)
 
 
 class MissingExtra(UsageError):

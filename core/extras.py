@@ -15,6 +15,7 @@ EXTRAS = {
     "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx", "torchmetrics": "metrics",
     "torchmetrics.classification": "metrics", "datasets": "datasets",
     "openvino": "openvino", "onnxruntime": "onnxruntime", "onnx_ir": "onnx",
+    "prometheus_client.core": "serve",
 }  # fmt: skip
 
 

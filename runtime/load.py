@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from ..checkpoints.artifact import (
     read_package,
     read_weights,
 )
+from ..checkpoints.ladders import is_ladder
 from ..checkpoints.samples import draw_inputs, reproduces, sample_calls, sample_of
 from ..core.errors import (
     ArtifactError,
@@ -60,6 +62,7 @@ from ..profiling.notices import (
     untrusted_package,
 )
 from ..profiling.state import kept_state
+from .ladder.folder import open_ladder
 from .loaded import Loaded, Origin
 
 
@@ -80,9 +83,12 @@ def load(
     against the stored sample and runs as PyTorch runs it, without this machine's fast kernels.
     Compiled code in the artifact runs where your modelspeed made it on this machine, or where
     `trust_compiled` says that you trust whoever did; otherwise the graph is compiled again.
+    The folder of a ladder gives a `Ladder`, with all of its rungs loaded.
     Warns (`MachineWarning`) if CPU, threads or torch are not those that a graph was tuned for.
     Raises ArtifactError if files are missing or changed, or if the class can't follow the edits.
     """
+    if is_ladder(Path(folder)):
+        return _ladder(Path(folder), model, runtime, device, trust_compiled)
     if model is not None:
         if runtime not in (None, PLAIN):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
@@ -93,6 +99,27 @@ def load(
     for notice in opened.notices:
         _warn(notice)
     return opened.module
+
+
+def _ladder(
+    folder: Path,
+    model: nn.Module | None,
+    runtime: str | None,
+    device: str | None,
+    trust_compiled: bool,
+) -> nn.Module:
+    if model is not None:
+        raise UsageError(
+            f"`{folder}` is a ladder; `model=...` takes the folder of one of its rungs."
+        )
+    ladder, notices = open_ladder(
+        folder,
+        partial(open_artifact, runtime=runtime, device=device, trust_compiled=trust_compiled),
+        lambda artifact: device or _device(_machine(artifact.manifest)),
+    )
+    for notice in notices:
+        _warn(notice, stacklevel=4)
+    return ladder
 
 
 @dataclass(frozen=True)
@@ -157,9 +184,9 @@ def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
     yield from (name for name in rest if name != chosen)
 
 
-def _warn(notice: Notice) -> None:
+def _warn(notice: Notice, stacklevel: int = 3) -> None:
     text = f"{notice.seen} {notice.cause} {notice.remedy}"
-    warnings.warn(text, MachineWarning, stacklevel=3)
+    warnings.warn(text, MachineWarning, stacklevel=stacklevel)
 
 
 def _device(tuned: Machine | None) -> str:

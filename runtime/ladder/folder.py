@@ -1,0 +1,102 @@
+"""The folder of a ladder as a `Ladder` for this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from ...backends.registry import PLAIN, backend_of, is_compiled
+from ...checkpoints.artifact import LoadedArtifact, read_artifact
+from ...checkpoints.ladders import read_ladder
+from ...checkpoints.samples import draw_inputs
+from ...core.errors import ArtifactError
+from ...core.ladder_record import LadderRecord, Rung
+from ...core.records import Notice
+from ...graph.capture import has_dynamic_batch, moved
+from .ladder import Ladder
+from .sharing import share_tensors
+from .times import RungTimes
+
+BY_SHAPE = {"openvino", "cuda_graph"}  # back ends that prepare for each shape
+
+
+class OpenedRung(Protocol):
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def graph(self) -> GraphModule: ...
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def notices(self) -> tuple[Notice, ...]: ...
+
+
+def open_ladder(
+    folder: Path,
+    open_rung: Callable[[LoadedArtifact], OpenedRung],
+    device_of: Callable[[LoadedArtifact], str],
+) -> tuple[Ladder, tuple[Notice, ...]]:
+    """All rungs of `folder`, ready, and what is to be warned of, each thing once.
+
+    They are loaded at once: loading one when it is first chosen would make that answer late.
+    Raises ArtifactError where the record or a rung is damaged.
+    """
+    record = read_ladder(folder)
+    artifacts: list[LoadedArtifact] = []
+    share_tensors(_read(folder, record, device_of, artifacts))
+    opened = [open_rung(artifact) for artifact in artifacts]
+    times = [
+        _times(rung, score, artifact, ready)
+        for rung, score, artifact, ready in zip(
+            record.rungs, record.scores, artifacts, opened, strict=True
+        )
+    ]
+    device = device_of(artifacts[0])
+    example = draw_inputs(artifacts[0].manifest["inputs"], 0).map(lambda x: x.to(device))
+    ladder = Ladder(
+        [ready.module for ready in opened], times, example=example, cascades=record.cascades
+    )
+    return ladder, _once(opened)
+
+
+def _read(
+    folder: Path,
+    record: LadderRecord,
+    device_of: Callable[[LoadedArtifact], str],
+    artifacts: list[LoadedArtifact],
+) -> Iterator[ExportedProgram]:
+    """Programs of the rungs one by one, so that what they share is never in memory for all."""
+    for rung in record.rungs:
+        artifact = read_artifact(folder / rung.folder)
+        program = moved(artifact.program, device_of(artifact))
+        artifacts.append(LoadedArtifact(artifact.folder, program, artifact.manifest))
+        yield program
+
+
+def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung) -> RungTimes:
+    fixed = not has_dynamic_batch(ready.graph)
+    shape = artifact.manifest["inputs"][0]["shape"]
+    if fixed and shape and rung.batches != (shape[0],):
+        raise ArtifactError(
+            f"`{artifact.folder}` runs at batch {shape[0]} only, but the ladder has latencies of "
+            f"batch {', '.join(map(str, rung.batches))}."
+        )
+    return RungTimes(
+        name=rung.name,
+        score=score,
+        samples_ms={row.batch: row.samples_ms for row in rung.latencies},
+        only_sizes=fixed or _by_shape(ready.runtime),
+    )
+
+
+def _by_shape(runtime: str) -> bool:
+    return runtime != PLAIN and (is_compiled(runtime) or backend_of(runtime).name in BY_SHAPE)
+
+
+def _once(opened: Sequence[OpenedRung]) -> tuple[Notice, ...]:
+    return tuple(dict.fromkeys(notice for ready in opened for notice in ready.notices))
