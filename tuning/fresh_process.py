@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..core.processes import die_with_parent, python
 
 MODULE = "modelspeed.tuning.verification"
-READY = "ready"
 _waiting: list[subprocess.Popen[str]] = []
+_ahead: list[float] = []  # seconds of imports, of those that wait
 
 
 def started() -> subprocess.Popen[str]:
@@ -41,16 +42,25 @@ def wait_for_imports() -> None:
     """Return once none of them computes any more, so that what is measured has the cores."""
     for process in _waiting:
         assert process.stdout is not None
-        process.stdout.readline()  # an empty one where it failed; it will be told when it is taken
+        line = process.stdout.readline()  # empty where it failed: that is told when it is taken
+        _ahead[:] = [float(line or 0.0)]
 
 
 def taken() -> subprocess.Popen[str]:
     """The one that was started ahead, or else a new one."""
-    return _waiting.pop() if _waiting else started()
+    if _waiting:
+        return _waiting.pop()
+    _ahead.clear()
+    return started()
+
+
+def imported_ahead() -> float:
+    """Seconds of imports that the last one taken had behind it: the next one takes so much more."""
+    return sum(_ahead)
 
 
 def request_given() -> str:
-    """The fresh process's side: say that it is ready, and wait. Empty where none comes."""
+    """The fresh process's side: say how long the imports took, and wait. Empty where none comes."""
     die_with_parent(int(sys.argv[1]))
-    print(READY, flush=True)
+    print(f"{time.process_time():.2f}", flush=True)
     return sys.stdin.read()

@@ -44,6 +44,7 @@ from ..search.lab import HeldOut
 from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
 from .evaluation import Drop, Evaluation
 from .exclusions import Exclusions
+from .fresh_process import imported_ahead
 from .job import (
     Job,
     check_runs,
@@ -239,7 +240,8 @@ class Session:
             yield judging
         self.ledger.moved(sum(judging), VERIFYING, JUDGING)
         self.time.judged += sum(judging)
-        self.time.saw("verification", max(0.0, working() - begun - sum(judging)))
+        seconds = working() - begun - sum(judging) + imported_ahead()
+        self.time.saw("verification", max(0.0, seconds))
 
     def trusted(self, name: str) -> str:
         """`name`, or the best there is where it is left out."""

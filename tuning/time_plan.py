@@ -33,7 +33,7 @@ STEP_SECONDS = 2.0  # of measuring for one step of a recipe
 CONVERTED = 8.0  # seconds to convert a variant for another library, and to measure it there
 COMPILED = 45.0  # seconds to compile a variant and to measure what came of it, until one is seen
 WAITED, PATIENT = 60.0, 0.4  # seconds in a search, and of what is left at the end, for quiet
-LEAST_WAITED = 10.0
+LEAST_WAITED, GRACE = 10.0, 15.0  # GRACE: beyond the limit, for a measurement that must be
 STUCK, TIMES_STUCK = 900.0, 10.0  # seconds at least, and times what it costs: it will never end
 SLACK = 1.1  # what is kept free for work that is measured to take 1
 
@@ -247,7 +247,8 @@ class TimePlan:
         if self.limit == math.inf:
             return WAITED
         free = self.left - self.costs.verification - self.costs.writing - self._judging_at_most
-        return max(LEAST_WAITED, min(PATIENT * self.left, free))
+        least = max(0.0, min(LEAST_WAITED, free + GRACE))
+        return max(least, min(PATIENT * self.left, free))
 
     @property
     def search_patience(self) -> float:

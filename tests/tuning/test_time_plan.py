@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from modelspeed.tuning.ledger import JUDGING, VERIFYING
 from modelspeed.tuning.time_plan import (
+    GRACE,
     Costs,
     Sizes,
     TimePlan,
@@ -166,7 +167,9 @@ def test_patience_at_the_end_is_of_what_is_free():
     for left in (200, 150, 120, 100, 60, 20, -5):
         clock.now = time.end - left
         ends = left - COSTS.verification - time.judging_seconds - time.patience - COSTS.writing
-        assert time.patience >= 10 and (ends >= 0 or time.patience == 10)
+        assert time.patience >= 0 and (ends >= 0 or time.patience <= 10)
+        # What is measured must be, but nothing waits far beyond the limit.
+        assert -ends <= GRACE or time.patience == 0
     assert TimePlan().patience == TimePlan().search_patience == 60
 
 
