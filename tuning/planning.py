@@ -12,7 +12,7 @@ from ..data.load import Data
 from ..data.subset import examples_in, in_random_order
 from ..profiling.accuracy import evaluate
 from ..profiling.gate import working
-from .time_plan import Work
+from .schedule import Work
 
 TIMED_BATCHES = 4
 TIMED_SECONDS = 2.0  # after which no further batch is begun

@@ -59,10 +59,11 @@ from .machine_cache import MachineCache
 from .planning import costs_of, work_of
 from .probes import probes
 from .quality import EvaluationPart
+from .schedule import Sizes, plan_lines, planned_seconds
 from .spinning import without_spinning
 from .targets import check_targets
 from .threads import ThreadChoice, with_fastest
-from .time_plan import Sizes, TimePlan, plan_lines, planned_seconds
+from .time_plan import TimePlan
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class Session:
             kept = self.journal.kept("sizes", Sizes, lambda: Sizes.of(self.time.make(work)))
             made = self.time.make(work, kept)
             self.time.planned = planned_seconds(made, self.time.costs, work, self.ledger.seconds)
-            for line in plan_lines(made, self.time, work):
+            for line in plan_lines(made, self.time.costs, work, self.time.left, self.time.limit):
                 self.progress.note(line)
             if self.data is None:
                 return self

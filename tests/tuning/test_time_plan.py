@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import pytest
 from modelspeed.tuning.ledger import JUDGING, VERIFYING
-from modelspeed.tuning.time_plan import (
-    GRACE,
-    Costs,
-    Sizes,
-    TimePlan,
-    Work,
-    plan_lines,
-    planned_seconds,
-    schedule,
-)
+from modelspeed.tuning.schedule import Costs, Sizes, Work, planned_seconds, schedule
+from modelspeed.tuning.schedule import plan_lines as lines_of
+from modelspeed.tuning.time_plan import GRACE, TimePlan
 
 COSTS = Costs(reading=1e-3, forward=3.5e-3, building=1.0, measuring=1.5, step=0.2, verification=15)
 WORK = Work(total=10_000, decisions=4, training_steps=300, searches=True, has_data=True, share=0.5)
+
+
+def plan_lines(made, time, work):
+    return lines_of(made, time.costs, work, time.left, time.limit)
 
 
 class Clock:
