@@ -99,4 +99,5 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "weights_sha256": lambda value: isinstance(value, str),
     "source_sha256": lambda value: isinstance(value, str),
     "package_sha256": lambda value: value is None or isinstance(value, str),
+    "graph_sha256": lambda value: value is None or isinstance(value, str),
 }

@@ -20,16 +20,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..core.errors import ArtifactError
-from ..core.files import PACKAGE
+from ..core.errors import ArtifactError, first_line
+from ..core.files import PACKAGE, sha256
 from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import FORMAT_VERSION, Record
 from ..core.records_json import to_json
 from ..core.workspace import Workspace, workspace
+from ..graph.capture import module_of
 from .archives import archive
 from .artifact import (
+    GRAPH,
     OURS,
     PROGRAM,
     RECIPE,
@@ -40,9 +42,12 @@ from .artifact import (
     sample,
     unwritable,
 )
-from .contents import sha256
+from .graph_reader import read_graph
+from .graph_text import graph_text, same_graph
+from .graph_values import Unstorable
 from .manifest import MANIFEST
 from .samples import specs_of
+from .shards import load_safetensors
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ def _written(
         hashes["package_sha256"] = sha256(folder / PACKAGE)
     specs = specs_of(inputs)
     first, second = sample(program, specs)
+    hashes |= _write_graph(folder, program)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
@@ -186,3 +192,17 @@ def _write_weights(path: Path, program: ExportedProgram) -> str:
             tensors[outside(name)] = tensor.detach().cpu().contiguous().clone()
     save_file(tensors, path)
     return sha256(path)
+
+
+def _write_graph(folder: Path, program: ExportedProgram) -> JsonObject:
+    """The program as a graph that loads quickly; it is read back and compared before it counts."""
+    module = module_of(program)
+    try:
+        text = graph_text(module)
+        again = read_graph(text, load_safetensors(folder / WEIGHTS))
+        if not same_graph(module, again):
+            raise Unstorable("tensors that are computed when it is loaded")
+    except ValueError as error:
+        return {"graph_left_out": first_line(error)}
+    (folder / GRAPH).write_text(text, encoding="utf-8")
+    return {"graph_sha256": sha256(folder / GRAPH)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -26,6 +27,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with workspace(path.resolve()) as space:
         space.new.write_bytes(data)
         space.put(replace=True)
+
+
+def sha256(*paths: Path) -> str:
+    """Of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(path: Path) -> str:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
-from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
@@ -96,6 +95,8 @@ def moved(program: ExportedProgram, device: str) -> ExportedProgram:
     wanted = torch.device(device).type
     if all(x.device.type == wanted for x in tensors if isinstance(x, Tensor)):
         return program
+    from torch.export.passes import move_to_device_pass  # imports torch's compiler
+
     with without_warnings():
         return move_to_device_pass(program, device)
 

@@ -23,18 +23,10 @@ from ..backends.registry import (
     resolve,
 )
 from ..backends.trust import is_trusted
-from ..checkpoints.artifact import (
-    PROGRAM,
-    LoadedArtifact,
-    read_artifact,
-    read_package,
-    read_weights,
-)
-from ..checkpoints.samples import draw_inputs, reproduces, sample_calls, sample_of
+from ..checkpoints.artifact import LoadedArtifact, read_artifact, read_package
+from ..checkpoints.samples import draw_inputs, reproduces_calls
 from ..core.errors import (
     ArtifactError,
-    CaptureError,
-    EditError,
     MachineWarning,
     MeasureError,
     OutputsDiffer,
@@ -42,13 +34,10 @@ from ..core.errors import (
     first_line,
 )
 from ..core.json_values import JsonObject
-from ..core.model_io import Inputs, plain
+from ..core.model_io import Inputs
 from ..core.records import Closeness, Machine, Notice
 from ..core.records_json import from_json as record_from_json
-from ..graph.capture import module_of, moved
-from ..graph.edits.apply import Edit, edits_from_json
-from ..graph.edits.replay import replayed
-from ..profiling.closeness import COARSE, TOLERANCE, plain_outputs, tolerance_of
+from ..profiling.closeness import COARSE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
@@ -59,7 +48,6 @@ from ..profiling.notices import (
     runtime_fails,
     untrusted_package,
 )
-from ..profiling.state import kept_state
 from .loaded import Loaded, Origin
 
 
@@ -86,7 +74,9 @@ def load(
     if model is not None:
         if runtime not in (None, PLAIN):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
-        return _onto(model, Path(folder))
+        from .own_class import onto  # edits are many modules, which graphs need none of
+
+        return onto(model, Path(folder))
     opened = open_artifact(
         read_artifact(Path(folder)), runtime=runtime, device=device, trust_compiled=trust_compiled
     )
@@ -120,7 +110,7 @@ def open_artifact(
     there = device or _device(tuned)
     check_device(there)
     inputs = draw_inputs(artifact.manifest["inputs"], 0).map(lambda x: x.to(there))
-    module = module_of(moved(artifact.program, there))
+    module = artifact.module(there)
     if artifact.manifest["runtime"] not in NAMES:
         raise ArtifactError(
             f"`{folder}`: its `runtime` is `{artifact.manifest['runtime'][:40]}`; this modelspeed "
@@ -139,7 +129,7 @@ def open_artifact(
                 runs, near = agreeing(module, inputs, name, outputs)
             else:
                 runs, near = ready, same_answers(ready, outputs, name)
-            loaded = Loaded(Origin(artifact.program, inputs, name, package), module, runs)
+            loaded = Loaded(Origin(artifact.blueprint(there), inputs, name, package), module, runs)
             return Opened(loaded, module, name, near, tuple(notices))
         except OutputsDiffer as error:
             notices.append(runtime_differs(name, str(error)))
@@ -225,46 +215,11 @@ def _packaged(
     drawn = draw_inputs(manifest["inputs"], int(manifest["sample"]["seed"]))
     drawn = drawn.map(lambda x: x.to(inputs[0].device))
     on_gpu = inputs[0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
-    tolerance = COARSE if on_gpu else tolerance_of(artifact.program.state_dict.values())
+    tolerance = COARSE if on_gpu else tolerance_of(artifact.weights.values())
     try:
         ready = prepare(module, inputs, runtime, package)
-        if _reproduces(ready, manifest["sample"], drawn, tolerance):
+        if reproduces_calls(ready, manifest["sample"], drawn, tolerance):
             return ready, None
         return None, broken_package("it does not reproduce the stored sample")
     except (MeasureError, RuntimeError) as error:
         return None, broken_package(first_line(error))
-
-
-def _onto(model: nn.Module, folder: Path) -> nn.Module:
-    manifest, weights = read_weights(folder)
-    specs = [dict(spec) for spec in manifest["inputs"]]
-    inputs = draw_inputs(specs, int(manifest["sample"]["seed"]))
-    edits = _edits(manifest, folder)
-    try:
-        return replayed(
-            model, inputs, edits, weights, lambda own: _reproduces(own, manifest["sample"], inputs)
-        )
-    except Exception as error:  # of the class's own code, or edits of another class
-        told = isinstance(error, (EditError, CaptureError))
-        why = str(error).rstrip(".") if told else first_line(error).rstrip(".")
-        raise ArtifactError(
-            f"`{folder}` does not fit `{type(model).__name__}`: {why}. "
-            f"`modelspeed.load({str(folder)!r})` and `{folder / PROGRAM}` need no class."
-        ) from error
-
-
-def _edits(manifest: JsonObject, folder: Path) -> list[Edit]:
-    try:
-        return edits_from_json(manifest["edits"])
-    except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
-
-
-def _reproduces(
-    model: nn.Module, sample: JsonObject, inputs: Inputs, tolerance: float = TOLERANCE
-) -> bool:
-    """Called twice in a row, since a model may keep something from one call to the next."""
-    wanted = sample_calls(sample)
-    with torch.no_grad(), kept_state(model):
-        samples = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
-    return all(reproduces(f, w, tolerance) for f, w in zip(samples, wanted, strict=True))
