@@ -26,7 +26,14 @@ from ..core.errors import (
     first_line,
     text_line,
 )
-from ..core.files import MAX_PACKAGE_BYTES, PACKAGE, read_text, sha256
+from ..core.files import (
+    MAX_PACKAGE_BYTES,
+    ONNX_FILES,
+    OPENVINO_FILES,
+    PACKAGE,
+    read_text,
+    sha256,
+)
 from ..core.json_values import JsonObject
 from ..core.naming import outside
 from ..core.workspace import recover, workspace
@@ -43,7 +50,7 @@ from .shards import load_safetensors
 WEIGHTS, PROGRAM, GRAPH = "model.safetensors", "model.pt2", "model.graph.json"
 RECIPE = "recipe.yaml"
 OURS = {MANIFEST, WEIGHTS, PROGRAM, GRAPH, PACKAGE, RECIPE, "report.json", "report.md",
-        "report.html"}  # fmt: skip
+        "report.html", *OPENVINO_FILES, *ONNX_FILES}  # fmt: skip
 SAMPLE_SEED = 7
 
 
@@ -172,6 +179,7 @@ def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
     if verify:
         _check_sample(artifact)
         read_package(folder, manifest)
+        read_converted(folder, manifest)
     return artifact
 
 
@@ -181,14 +189,27 @@ def read_package(folder: Path, manifest: JsonObject) -> bytes | None:
     Raises ArtifactError where it is not the one that was written.
     """
     path, digest = folder / PACKAGE, manifest.get("package_sha256")
-    if digest is None or not path.is_file():
-        return None
+    return None if digest is None or not path.is_file() else _whole(path, str(digest))
+
+
+def read_converted(folder: Path, manifest: JsonObject) -> dict[str, bytes]:
+    """Files of another library's by name, nothing of them looked at; empty where there are none.
+
+    Raises ArtifactError where one is missing or not the one that was written.
+    """
+    digests = manifest.get("converted_sha256") or {}
+    return {name: _whole(folder / name, digest) for name, digest in digests.items()}
+
+
+def _whole(path: Path, digest: str) -> bytes:
+    if not path.is_file():
+        raise _changed(path)
     if path.stat().st_size > MAX_PACKAGE_BYTES:
         raise ArtifactError(f"`{path}` is larger than {MAX_PACKAGE_BYTES >> 30} GB; it is refused.")
-    package = path.read_bytes()
-    if hashlib.sha256(package).hexdigest() != digest:
-        raise ArtifactError(f"`{path}` was changed after it was written.")
-    return package
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _changed(path)
+    return content
 
 
 def _check_program(path: Path, digest: object) -> None:

@@ -95,11 +95,7 @@ def _place(root: nn.Module, name: str, tensor: Tensor, kept: bool) -> None:
         root = root._modules[part]  # type: ignore[assignment]
     if isinstance(tensor, nn.Parameter):
         root.register_parameter(leaf, tensor)
-    elif leaf in root._buffers:
-        root._buffers[leaf] = tensor
     else:
-        if leaf in root.__dict__:
-            del root.__dict__[leaf]
         root.register_buffer(leaf, tensor, persistent=kept)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, first_line
-from ..core.files import PACKAGE, sha256
+from ..core.files import ONNX_FILES, OPENVINO_FILES, PACKAGE, sha256
 from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.naming import outside
@@ -86,9 +86,11 @@ class Staged:
             raise unwritable(self.space.target, error) from error
 
     def without_package(self) -> Staged:
-        """The same for a runtime that does not need the compiled blob."""
-        (self.folder / PACKAGE).unlink(missing_ok=True)
-        facts = {name: fact for name, fact in self.facts.items() if name != "package_sha256"}
+        """The same for a runtime that needs neither compiled blob nor converted graph."""
+        for name in (PACKAGE, *OPENVINO_FILES, *ONNX_FILES):
+            (self.folder / name).unlink(missing_ok=True)
+        gone = ("package_sha256", "converted_sha256")
+        facts = {name: fact for name, fact in self.facts.items() if name not in gone}
         return Staged(self.space, facts)
 
     def seal(self, *, force: bool) -> Path:
@@ -113,10 +115,12 @@ def stage(
     runtime: str,
     recipe_yaml: str,
     package: bytes | None = None,
+    converted: Mapping[str, bytes] | None = None,
 ) -> Iterator[Staged]:
     """Write the artifact of `program` (on the CPU) beside `folder`, to be measured and sealed.
 
-    `package`: the program compiled for this machine (backends/aoti.py). Raises ArtifactError
+    `package`: the program compiled for this machine (backends/aoti.py). `converted`: files of
+    another library's by name, which hold it in that library's form. Raises ArtifactError
     where the disk refuses; what is at `folder` stays as it is.
     """
     folder = absolute(folder)
@@ -124,7 +128,7 @@ def stage(
         try:
             space = open_until_the_end.enter_context(workspace(folder, parents=True))
             space.new.mkdir()
-            facts = _written(space.new, program, edits, inputs, record, package)
+            facts = _written(space.new, program, edits, inputs, record, package, converted)
         except (OSError, SafetensorError) as error:
             raise unwritable(folder, error) from error
         staged = Staged(space, facts)
@@ -158,13 +162,19 @@ def _written(
     inputs: Inputs,
     record: Record,
     package: bytes | None,
+    converted: Mapping[str, bytes] | None,
 ) -> JsonObject:
     weights = _write_weights(folder / WEIGHTS, program)
     write_program(folder / PROGRAM, program)
-    hashes = {"weights_sha256": weights, "program_sha256": sha256(folder / PROGRAM)}
+    hashes: JsonObject = {"weights_sha256": weights, "program_sha256": sha256(folder / PROGRAM)}
     if package is not None:
         (folder / PACKAGE).write_bytes(package)
         hashes["package_sha256"] = sha256(folder / PACKAGE)
+    for name, content in (converted or {}).items():
+        (folder / name).write_bytes(content)
+    if converted:
+        digests = {name: sha256(folder / name) for name in converted}
+        hashes["converted_sha256"] = digests
     specs = specs_of(inputs)
     first, second = sample(program, specs)
     hashes |= _write_graph(folder, program)

@@ -134,7 +134,7 @@ def clone(module: GraphModule) -> GraphModule:
 def has_dynamic_batch(module: GraphModule) -> bool:
     for node in module.graph.nodes:
         value = node.meta.get("val") if node.op == "placeholder" else None
-        if isinstance(value, Tensor) and value.dim() and isinstance(value.shape[0], torch.SymInt):
+        if isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):
             return True
     return False
 

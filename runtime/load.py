@@ -19,11 +19,13 @@ from ..backends.registry import (
     backend_of,
     furthest_lowering,
     is_compiled,
+    opens_files,
     prepare,
+    reopened,
     resolve,
 )
 from ..backends.trust import is_trusted
-from ..checkpoints.artifact import LoadedArtifact, read_artifact, read_package
+from ..checkpoints.artifact import LoadedArtifact, read_artifact, read_converted, read_package
 from ..checkpoints.samples import draw_inputs, reproduces_calls
 from ..core.errors import (
     ArtifactError,
@@ -41,6 +43,7 @@ from ..profiling.closeness import COARSE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
+    converted_again,
     no_compiler,
     no_runtime,
     other_machine,
@@ -105,46 +108,91 @@ def open_artifact(
     trust_compiled: bool = False,
 ) -> Opened:
     """The loaded artifact, with the notices that `load` warns of. Raises what `load` raises."""
-    folder = artifact.folder
     tuned = _machine(artifact.manifest)
     there = device or _device(tuned)
     check_device(there)
     inputs = draw_inputs(artifact.manifest["inputs"], 0).map(lambda x: x.to(there))
     module = artifact.module(there)
-    if artifact.manifest["runtime"] not in NAMES:
-        raise ArtifactError(
-            f"`{folder}`: its `runtime` is `{artifact.manifest['runtime'][:40]}`; this modelspeed "
-            f"knows {', '.join(NAMES)}."
-        )
-    chosen = resolve(runtime, str(artifact.manifest["runtime"]), module, inputs)
+    chosen = resolve(runtime, _recorded(artifact), module, inputs)
     package, ready, notices = _compiled_before(
         artifact, tuned, module, inputs, chosen, trust_compiled
     )
-    outputs = plain_outputs(module, (inputs,))
-    for name in _in_turn(chosen, module, inputs):
-        if not is_compiled(name) and backend_of(name).lacks(there):
+    if ready is None:
+        ready, more = _converted_before(artifact, module, inputs, chosen)
+        notices += more
+    turns = _in_turn(chosen, module, inputs, twice=ready is not None and package is None)
+    return _first(artifact, module, inputs, turns, package, ready, notices)
+
+
+def _first(
+    artifact: LoadedArtifact,
+    module: GraphModule,
+    inputs: Inputs,
+    turns: Iterator[str],
+    package: bytes | None,
+    ready: nn.Module | None,
+    notices: list[Notice],
+) -> Opened:
+    """The first of the runtimes in `turns` that gives the plain graph's outputs; `ready` is that
+    of the first turn, where it is known already."""
+    outputs, there = plain_outputs(module, (inputs,)), str(inputs[0].device)
+    for name in turns:
+        if ready is None and not is_compiled(name) and backend_of(name).lacks(there):
             continue  # the notice says so
         try:
             if ready is None:
                 runs, near = agreeing(module, inputs, name, outputs)
             else:
                 runs, near = ready, same_answers(ready, outputs, name)
-            loaded = Loaded(Origin(artifact.blueprint(there), inputs, name, package), module, runs)
-            return Opened(loaded, module, name, near, tuple(notices))
-        except OutputsDiffer as error:
-            notices.append(runtime_differs(name, str(error)))
+            origin = Origin(artifact.blueprint(there), inputs, name, package)
+            return Opened(Loaded(origin, module, runs), module, name, near, tuple(notices))
         except MeasureError as error:
-            notices.append(runtime_fails(name, str(error)))
+            notices.append(_refused(name, error, ready is not None and package is None))
         package, ready = None, None
-    raise ArtifactError(f"`{folder}` does not run here: {notices[-1].seen}")
+    raise ArtifactError(f"`{artifact.folder}` does not run here: {notices[-1].seen}")
 
 
-def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
+def _recorded(artifact: LoadedArtifact) -> str:
+    name = str(artifact.manifest["runtime"])
+    if name not in NAMES:
+        raise ArtifactError(
+            f"`{artifact.folder}`: its `runtime` is `{name[:40]}`; this modelspeed "
+            f"knows {', '.join(NAMES)}."
+        )
+    return name
+
+
+def _in_turn(chosen: str, module: GraphModule, inputs: Inputs, twice: bool) -> Iterator[str]:
     """Runtimes to load under. What comes after `chosen` is asked for where that fails: finding out
-    packs all weights."""
-    yield chosen
+    packs all weights. `twice`: first as stored, then converted again."""
+    yield from (chosen, chosen) if twice else (chosen,)
     rest = dict.fromkeys((furthest_lowering(module, inputs) or PLAIN, PLAIN))
     yield from (name for name in rest if name != chosen)
+
+
+def _refused(name: str, error: Exception, kept: bool) -> Notice:
+    if kept:
+        return converted_again(name, str(error))
+    differs = isinstance(error, OutputsDiffer)
+    return runtime_differs(name, str(error)) if differs else runtime_fails(name, str(error))
+
+
+def _converted_before(
+    artifact: LoadedArtifact, module: GraphModule, inputs: Inputs, runtime: str
+) -> tuple[nn.Module | None, list[Notice]]:
+    """What the artifact holds of another library's, ready to be called; what to warn of."""
+    device = str(inputs[0].device)
+    recorded = artifact.manifest["runtime"] == runtime
+    files = read_converted(artifact.folder, artifact.manifest) if recorded else {}
+    again: list[Notice] = []
+    if files and opens_files(runtime, device):
+        ready = reopened(module, inputs, runtime, files)
+        if not isinstance(ready, str):
+            return ready, []
+        again = [converted_again(runtime, ready)]
+    lacking = None if is_compiled(runtime) else backend_of(runtime).lacks(device)
+    missing = [no_runtime(runtime, lacking, _times(artifact.manifest))] if lacking else []
+    return None, again + missing
 
 
 def _warn(notice: Notice) -> None:
@@ -173,11 +221,7 @@ def _compiled_before(
         package = read_package(artifact.folder, artifact.manifest)
         ready, why = _packaged(package, artifact, module, inputs, runtime, trusted)
     lacking = backend_of(runtime).lacks(str(inputs[0].device)) if ready is None else None
-    missing = None
-    if lacking and compiled:
-        missing = no_compiler(runtime, lacking)
-    elif lacking:
-        missing = no_runtime(runtime, lacking, _times(artifact.manifest))
+    missing = no_compiler(runtime, lacking) if lacking and compiled else None
     notices = (other, why, missing)
     used = package if ready is not None else None
     return used, ready, [notice for notice in notices if notice is not None]
