@@ -167,7 +167,7 @@ def places(value, found):
 def test_damage_ends_in_one_kind_of_error_or_in_a_graph():
     text, weights = text_of(NETS["tied"][0])
     stored, chance, refused = json.loads(text), random.Random(0), 0
-    for _ in range(400):
+    for _ in range(200):
         damaged = copy.deepcopy(stored)
         holder, key = chance.choice(places(damaged, []))
         holder[key] = chance.choice(JUNK)
@@ -175,7 +175,7 @@ def test_damage_ends_in_one_kind_of_error_or_in_a_graph():
             read_graph(json.dumps(damaged), weights)
         except ValueError:
             refused += 1
-    assert refused > 100
+    assert refused > 50
 
 
 def test_text_that_is_no_json_is_refused():
