@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import nn
 from torch.fx import GraphModule
 
-from ..core.errors import UsageError
+from ..core.errors import MeasureError, UsageError
+from ..core.files import MAX_PACKAGE_BYTES
 from ..core.model_io import Inputs
 from .cuda_graph import CudaGraph
 from .inductor import Inductor
@@ -128,7 +129,10 @@ def kept_model(module: GraphModule, inputs: Inputs, name: str) -> dict[str, byte
     Raises MeasureError where they can't be kept.
     """
     backend = backend_of(name)
-    return backend.kept_model(module, inputs) if isinstance(backend, KeepsModel) else {}
+    files = backend.kept_model(module, inputs) if isinstance(backend, KeepsModel) else {}
+    if any(len(content) > MAX_PACKAGE_BYTES for content in files.values()):
+        raise MeasureError(f"the converted graph is larger than {MAX_PACKAGE_BYTES >> 30} GB")
+    return files
 
 
 def opens_files(name: str, device: str) -> bool:

@@ -177,7 +177,7 @@ def _written(
         hashes["converted_sha256"] = digests
     specs = specs_of(inputs)
     first, second = sample(program, specs)
-    hashes |= _write_graph(folder, program)
+    hashes |= write_graph(folder, program)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
@@ -204,7 +204,7 @@ def _write_weights(path: Path, program: ExportedProgram) -> str:
     return sha256(path)
 
 
-def _write_graph(folder: Path, program: ExportedProgram) -> JsonObject:
+def write_graph(folder: Path, program: ExportedProgram) -> JsonObject:
     """The program as a graph that loads quickly; it is read back and compared before it counts."""
     module = module_of(program)
     try:
