@@ -30,9 +30,9 @@ from .openvino_model import (
     compile_model,
     converted,
     convertible,
+    files_of_model,
     opened,
     profiled_times,
-    written,
 )
 from .shape_guard import Fast, kinds, names_of
 
@@ -101,7 +101,7 @@ class OpenVino:
     def kept_model(self, module: GraphModule, inputs: Inputs) -> dict[str, bytes]:
         given = _given(inputs.in_order(names_of(module)))
         try:
-            files = written(converted(convertible(module), given))
+            files = files_of_model(converted(convertible(module), given))
             opened(*files)
         except Exception as error:
             raise MeasureError(f"OpenVINO's model can't be kept: {text_line(error)}") from error

@@ -91,7 +91,7 @@ def converted(module: GraphModule, given: Sequence[Tensor]) -> Any:
     return model
 
 
-def written(model: Any) -> tuple[bytes, bytes]:
+def files_of_model(model: Any) -> tuple[bytes, bytes]:
     """Text and weights of an `openvino.Model`, as `opened` takes them."""
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"

@@ -63,7 +63,7 @@ class Program:
         return file.getvalue(), ""
 
 
-def unpacked(content: bytes, device: str) -> Blueprint:
+def blueprint_from(content: bytes, device: str) -> Blueprint:
     if device:
         return Text(content.decode(), device)
     with without_warnings():

@@ -20,15 +20,13 @@ from ..core.errors import first_line
 from ..core.json_values import JsonObject
 from ..core.naming import outside
 from ..graph.example import example
-from .graph_targets import check_arguments, target_of
-from .graph_values import DTYPES, read
+from .graph_targets import call_named, check_arguments
+from .graph_values import DTYPES, FORMAT, MEMORY, value_of
 from .program_names import is_name, is_path
 from .program_specs import spec_text
 
-FORMAT = 1
 MAX_NODES = 500_000
 MAX_DIMENSIONS, LONGEST_SIZE = 64, 1000
-LAYOUTS = ("contiguous_format", "channels_last", "channels_last_3d")
 TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 
 
@@ -71,9 +69,9 @@ def _tensors(rows: JsonObject, weights: Mapping[str, Tensor] | None) -> dict[str
 
 def _tensor(name: str, row: JsonObject, weights: Mapping[str, Tensor] | None) -> Tensor:
     shape, kind = row["shape"], row["dtype"]
-    good = kind in DTYPES and row["layout"] in LAYOUTS and row["kind"] in ("parameter", "buffer")
+    good = kind in DTYPES and row["layout"] in MEMORY and row["kind"] in ("parameter", "buffer")
     _check(good and _is_shape(shape), f"`{name[:60]}`")
-    dtype, layout = getattr(torch, kind), getattr(torch, row["layout"])
+    dtype, layout = getattr(torch, kind), MEMORY[row["layout"]]
     if weights is None:
         value = torch.empty(shape, dtype=dtype, device="meta", memory_format=layout)
     else:
@@ -112,8 +110,8 @@ def _graph(rows: list[JsonObject], tensors: set[str], device: str) -> Graph:
     for row in rows:
         op, name = row["op"], row["name"]
         _check(isinstance(name, str) and is_name(name), f"the name {str(name)[:60]}")
-        args = tuple(_moved(read(value, nodes), device) for value in row.get("args", []))
-        kwargs = {k: _moved(read(v, nodes), device) for k, v in row.get("kwargs", {}).items()}
+        args = tuple(_moved(value_of(value, nodes), device) for value in row.get("args", []))
+        kwargs = {k: _moved(value_of(v, nodes), device) for k, v in row.get("kwargs", {}).items()}
         node = graph.create_node(op, _target(row, tensors, args, kwargs), args, kwargs, name=name)
         # Names are given once: a second one of the kind would become another.
         _check(node.name == name and name not in nodes, f"the name {name[:60]}")
@@ -131,7 +129,7 @@ def _target(
     _check(isinstance(target, str), "a target that is not a text")
     if op == "call_function":
         check_arguments(target, args, kwargs)
-        return target_of(target)
+        return call_named(target)
     _check(not kwargs, f"keywords of a node of the kind {str(op)[:20]}")
     if op == "get_attr" and target in tensors and not args:
         return target

@@ -28,7 +28,7 @@ _operators = cache(registered)
 
 
 @cache
-def target_of(name: str) -> Callable[..., Any]:
+def call_named(name: str) -> Callable[..., Any]:
     """What a node of that target calls. Raises ValueError for all but operators that open no files
     and trust no sizes that they are told, and arithmetic."""
     if name in PLAIN_CALLS:
@@ -48,7 +48,7 @@ def check_arguments(name: str, args: tuple[Argument, ...], kwargs: dict[str, Arg
         if kwargs:
             raise ValueError(f"`{name}` takes no keywords")
         return
-    schema = target_of(name)._schema  # type: ignore[attr-defined]
+    schema = call_named(name)._schema  # type: ignore[attr-defined]
     places = [a.name for a in schema.arguments if not a.kwarg_only]
     if len(args) > len(places):
         raise ValueError(f"`{name}` takes no {len(args)} arguments")

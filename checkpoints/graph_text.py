@@ -21,10 +21,7 @@ from torch.utils import _pytree as pytree
 from ..core.json_values import JsonObject
 from ..graph.lowering.live import tensors_of
 from .graph_targets import PLAIN_CALLS
-from .graph_values import Unstorable, written
-
-FORMAT = 1
-LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
+from .graph_values import FORMAT, MEMORY, Unstorable, json_of
 
 
 def graph_text(module: GraphModule) -> str:
@@ -67,9 +64,9 @@ def _tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> JsonObject:
 
 def _layout(name: str, tensor: Tensor) -> str:
     if tensor.layout is torch.strided and not tensor.is_quantized:
-        for layout in LAYOUTS:
-            if tensor.is_contiguous(memory_format=layout):
-                return str(layout).removeprefix("torch.")
+        for name_of_order, order in MEMORY.items():
+            if tensor.is_contiguous(memory_format=order):
+                return name_of_order
     raise Unstorable(f"`{name}`, whose values lie in an order of their own")
 
 
@@ -88,9 +85,9 @@ def _node(node: Node, tensors: Mapping[str, Tensor]) -> JsonObject:
     elif node.op != "output":
         raise Unstorable(f"a node of the kind {node.op}")
     if node.args:
-        row["args"] = [written(value) for value in node.args]
+        row["args"] = [json_of(value) for value in node.args]
     if node.kwargs:
-        row["kwargs"] = {name: written(value) for name, value in node.kwargs.items()}
+        row["kwargs"] = {name: json_of(value) for name, value in node.kwargs.items()}
     value = _value(node.meta.get("val"))
     return row if value is None or node.op == "output" else row | {"val": value}
 

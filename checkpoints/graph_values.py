@@ -14,16 +14,18 @@ from torch.fx import Node
 
 from ..core.json_values import JsonObject
 
+FORMAT = 1  # of the file
 DEEPEST = 8  # lists within lists
 LARGEST_INTEGER = 1 << 63
 LONGEST_TEXT = 1 << 16
 ODD = {"inf": inf, "-inf": -inf, "nan": nan}
-_NAMED: dict[str, tuple[type, tuple[str, ...]]] = {
-    "layout": (torch.layout, ("strided",)),
-    "format": (
-        torch.memory_format,
-        ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"),
-    ),
+MEMORY = {
+    str(order).removeprefix("torch."): order
+    for order in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
+}  # orders in which the values of a tensor lie
+_NAMED: dict[str, dict[str, Any]] = {
+    "layout": {"strided": torch.strided},
+    "format": {**MEMORY, "preserve_format": torch.preserve_format},
 }
 DTYPES = (
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
@@ -36,7 +38,7 @@ class Unstorable(ValueError):
     """A graph that holds what the format has no form for; `model.pt2` alone holds it."""
 
 
-def written(value: object) -> Any:
+def json_of(value: object) -> Any:
     """`value` for `json.dumps`. Raises Unstorable."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
@@ -45,26 +47,26 @@ def written(value: object) -> Any:
     if isinstance(value, Node):
         return {"node": value.name}
     if isinstance(value, tuple):
-        return {"tuple": [written(part) for part in value]}
+        return {"tuple": [json_of(part) for part in value]}
     if isinstance(value, list):
-        return [written(part) for part in value]
+        return [json_of(part) for part in value]
     name = str(value).removeprefix("torch.")
     if isinstance(value, torch.dtype) and name in DTYPES:
         return {"dtype": name}
     if isinstance(value, torch.device) and value.type in DEVICES:
         return {"device": value.type}
-    for key, (kind, names) in _NAMED.items():
-        if isinstance(value, kind) and name in names:
+    for key, known in _NAMED.items():
+        if name in known and known[name] is value:
             return {key: name}
     raise Unstorable(f"an argument of the type {type(value).__name__}")
 
 
-def read(value: object, nodes: Mapping[str, Node], depth: int = 0) -> Any:
-    """The value that `written` wrote. Raises ValueError."""
+def value_of(value: object, nodes: Mapping[str, Node], depth: int = 0) -> Any:
+    """The value that `json_of` made. Raises ValueError."""
     if depth > DEEPEST:
         raise ValueError("an argument nested deeper than any call's is")
     if isinstance(value, list):
-        return [read(part, nodes, depth + 1) for part in value]
+        return [value_of(part, nodes, depth + 1) for part in value]
     if isinstance(value, dict):
         return _object(value, nodes, depth)
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
@@ -79,7 +81,7 @@ def _object(value: JsonObject, nodes: Mapping[str, Node], depth: int) -> Any:
         raise ValueError("an argument of no known form")
     key, inner = next(iter(value.items()))
     if key == "tuple" and isinstance(inner, list):
-        return tuple(read(part, nodes, depth + 1) for part in inner)
+        return tuple(value_of(part, nodes, depth + 1) for part in inner)
     if isinstance(inner, str):
         if key == "node" and inner in nodes:
             return nodes[inner]
@@ -89,8 +91,8 @@ def _object(value: JsonObject, nodes: Mapping[str, Node], depth: int) -> Any:
             return getattr(torch, inner)
         if key == "device" and inner in DEVICES:
             return torch.device(inner)
-        if key in _NAMED and inner in _NAMED[key][1]:
-            return getattr(torch, inner)
+        if key in _NAMED and inner in _NAMED[key]:
+            return _NAMED[key][inner]
     raise ValueError(f"`{str(key)[:40]}` of an argument can't be `{str(inner)[:40]}`")
 
 

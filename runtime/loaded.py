@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ..backends.registry import PLAIN, first_ready
-from ..checkpoints.blueprint import Blueprint, unpacked
+from ..checkpoints.blueprint import Blueprint, blueprint_from
 from ..core.errors import UsageError, text_line
 from ..core.model_io import Inputs
 from ..core.naming import outside
@@ -193,7 +193,7 @@ def _unpickled(
     loaded = object.__new__(Loaded)
     nn.Module.__init__(loaded)
     tensors = {name: tensor.requires_grad_(grad) for name, (tensor, grad) in weights.items()}
-    loaded._again(Origin(unpacked(*blueprint), Inputs(*inputs), runtime, package), tensors)
+    loaded._again(Origin(blueprint_from(*blueprint), Inputs(*inputs), runtime, package), tensors)
     nn.Module.train(loaded, False)
     return loaded
 
