@@ -53,6 +53,21 @@ def onnx_program(module: GraphModule, inputs: Inputs) -> Any:
     return written
 
 
+def nameless(model: Any) -> Any:
+    """In place: without the paths and lines of source that torch's exporter notes beside nodes."""
+    waiting = [model.graph]
+    del model.metadata_props[:]
+    while waiting:
+        graph = waiting.pop()
+        values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+        for part in (graph, *graph.node, *values):
+            del part.metadata_props[:]
+            part.doc_string = ""
+        for attribute in (a for node in graph.node for a in node.attribute):
+            waiting += [attribute.g] if attribute.HasField("g") else attribute.graphs
+    return model
+
+
 @cache
 def onnxruntime() -> Any:
     """The package, which tells its makers nothing (on Windows it would). Raises MissingExtra."""

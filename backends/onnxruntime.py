@@ -6,7 +6,7 @@ search: the finished variant alone is tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch.fx import GraphModule
 
 from ..core.errors import MeasureError, text_line
 from ..core.extras import version_of
+from ..core.files import ONNX_FILES
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
 from ..profiling.layers import node_times
 from .handing_over import is_float32, lacks_library, running_on_library
-from .onnx_model import NEEDED, PACKAGE, OnnxSession, onnx_program
+from .onnx_check import check_onnx
+from .onnx_model import NEEDED, PACKAGE, OnnxSession, nameless, onnx_program
 from .shape_guard import Fast
 
 ONNXRUNTIME = "onnxruntime"
@@ -68,6 +70,35 @@ class OnnxRuntime:
 
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
         return None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return ONNX_FILES
+
+    def opens_files(self, device: str) -> bool:
+        return lacks_library(device, PACKAGE, PACKAGE) is None
+
+    def kept_model(self, module: GraphModule, inputs: Inputs) -> dict[str, bytes]:
+        try:
+            model = nameless(onnx_program(module, inputs).model_proto).SerializeToString()
+            check_onnx(model)
+        except Exception as error:
+            raise MeasureError(f"the ONNX model can't be kept: {text_line(error)}") from error
+        return {ONNX_FILES[0]: model}
+
+    def reopened(
+        self, module: GraphModule, inputs: Inputs, files: Mapping[str, bytes]
+    ) -> nn.Module:
+        try:
+            check_onnx(files[ONNX_FILES[0]])
+        except ValueError as error:
+            raise MeasureError(f"`{ONNX_FILES[0]}` holds {text_line(error)}") from error
+        usual = without_pytree(clone(module))
+        try:
+            accepted = partial(_accepted, OnnxSession(files[ONNX_FILES[0]]))
+        except Exception as error:
+            raise MeasureError(f"{CALLED} does not take it: {text_line(error)}") from error
+        return running_on_library(usual, module, inputs, ONNXRUNTIME, CALLED, accepted)
 
 
 def _session(module: GraphModule, inputs: Inputs) -> OnnxSession:

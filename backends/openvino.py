@@ -7,8 +7,8 @@ of graph/edits/quantization.py it would fold into the weights, and run in floats
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ..core.errors import MeasureError
+from ..core.errors import MeasureError, text_line
 from ..core.extras import version_of
+from ..core.files import OPENVINO_FILES
 from ..core.model_io import Inputs
 from ..graph.capture import clone
 from ..graph.lowering.direct_call import without_pytree
@@ -29,13 +30,19 @@ from .openvino_model import (
     compile_model,
     converted,
     convertible,
+    files_of_model,
+    opened,
     profiled_times,
 )
-from .shape_guard import Fast, names_of
+from .shape_guard import Fast, kinds, names_of
 
 OPENVINO = "openvino"
 Array = NDArray[Any]
-TAKEN = (torch.float32, torch.int64, torch.int32, torch.uint8, torch.int8, torch.bool)
+DTYPES = {
+    "f32": torch.float32, "i64": torch.int64, "i32": torch.int32, "u8": torch.uint8,
+    "i8": torch.int8, "boolean": torch.bool,
+}  # fmt: skip
+TAKEN = tuple(DTYPES.values())
 
 
 class OpenVino:
@@ -84,6 +91,41 @@ class OpenVino:
     def blob(self, module: GraphModule, inputs: Inputs) -> bytes | None:
         return None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return OPENVINO_FILES
+
+    def opens_files(self, device: str) -> bool:
+        return self.lacks(device) is None
+
+    def kept_model(self, module: GraphModule, inputs: Inputs) -> dict[str, bytes]:
+        given = _given(inputs.in_order(names_of(module)))
+        try:
+            files = files_of_model(converted(convertible(module), given))
+            opened(*files)
+        except Exception as error:
+            raise MeasureError(f"OpenVINO's model can't be kept: {text_line(error)}") from error
+        return dict(zip(OPENVINO_FILES, files, strict=True))
+
+    def reopened(
+        self, module: GraphModule, inputs: Inputs, files: Mapping[str, bytes]
+    ) -> nn.Module:
+        """At other shapes the graph is converted again, as by `prepare`."""
+        flat = inputs.in_order(names_of(module))
+        model = opened(*(files[name] for name in OPENVINO_FILES))
+        if not _takes(model, flat):
+            raise MeasureError("OpenVINO's model takes other inputs")
+        formats = [y.get_element_type().to_string() for y in model.outputs]
+        requests = Requests(model, [DTYPES[name] for name in formats])
+        usual = without_pytree(clone(module))
+        graph = cache(lambda: convertible(module))
+        made_for = kinds(flat)
+
+        def compiled(given: Sequence[Any]) -> Fast:
+            return requests if kinds(given) == made_for else _ready(graph(), given)
+
+        return running_on_library(usual, module, inputs, OPENVINO, "OpenVINO", compiled)
+
 
 class Requests:
     """A compiled model as a function; each thread has an inference request of its own.
@@ -124,10 +166,28 @@ class Requests:
         return request.infer, inputs, outputs
 
 
-def _ready(graph: GraphModule, flat: Sequence[Any]) -> Fast:
+def _given(flat: Sequence[Any]) -> list[Tensor]:
     if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype in TAKEN for x in flat):
         raise MeasureError("an input is not a tensor on the CPU of a format that is handed over")
-    given = [x.detach().contiguous() for x in flat]
+    return [x.detach().contiguous() for x in flat]
+
+
+def _takes(model: Any, flat: Sequence[Tensor]) -> bool:
+    """Requests copy inputs into memory of the model's own shapes, and never others."""
+    return (
+        len(model.inputs) == len(flat)
+        and all(
+            not place.get_partial_shape().is_dynamic
+            and list(place.get_shape()) == list(x.shape)
+            and DTYPES.get(place.get_element_type().to_string()) == x.dtype
+            for place, x in zip(model.inputs, flat, strict=True)
+        )
+        and all(y.get_element_type().to_string() in DTYPES for y in model.outputs)
+    )
+
+
+def _ready(graph: GraphModule, flat: Sequence[Any]) -> Fast:
+    given = _given(flat)
     with torch.no_grad():
         dtypes = [x.dtype for x in graph(*given)]
     requests = Requests(converted(graph, given), dtypes)

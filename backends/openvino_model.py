@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from ..core.errors import MeasureError, text_line
 from ..core.extras import extra
 from ..graph.edits.integer_weights import integer_weight
 from ..graph.edits.quantization import rounded
@@ -22,6 +25,7 @@ from ..graph.lowering.packing import replace
 from ..profiling.clocks import WallClock, settle
 from ..profiling.gate import alone
 from .handing_over import by_place
+from .openvino_check import check_ir
 
 PACKAGE = "openvino"
 TELEMETRY = "openvino_telemetry"
@@ -85,6 +89,23 @@ def converted(module: GraphModule, given: Sequence[Tensor]) -> Any:
     # Ranges of FakeQuantize must be constants, or no integer kernels are made.
     apply_moc_transformations(model, cf=True, smart_reshape=False)
     return model
+
+
+def files_of_model(model: Any) -> tuple[bytes, bytes]:
+    """Text and weights of an `openvino.Model`, as `opened` takes them."""
+    with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
+        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+        openvino().serialize(model, str(xml), str(weights))
+        return xml.read_bytes(), weights.read_bytes()
+
+
+def opened(xml: bytes, weights: bytes) -> Any:
+    """The `openvino.Model`. Raises MeasureError for what `check_ir` refuses or OpenVINO does."""
+    try:
+        check_ir(xml, len(weights))
+        return _core().read_model(model=xml, weights=weights)
+    except Exception as error:
+        raise MeasureError(f"OpenVINO's model holds {text_line(error)}") from error
 
 
 def compile_model(model: Any, **settings: object) -> Any:

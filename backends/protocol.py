@@ -5,7 +5,8 @@ A new one is a file beside this and a row in registry.py; no other room names it
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 from torch.fx import GraphModule
@@ -81,4 +82,30 @@ class Backend(Protocol):
         """The graph compiled ahead of time for inputs like `inputs`, to be kept in the artifact.
 
         None if it prepares quickly at load. Raises MeasureError if the compiler fails.
+        """
+
+
+@runtime_checkable
+class KeepsModel(Protocol):
+    """A back end whose converted graph an artifact keeps, so that loading does not convert."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files in the artifact."""
+
+    def opens_files(self, device: str) -> bool:
+        """True if what opens them is here; converting may need more."""
+
+    def kept_model(self, module: GraphModule, inputs: Inputs) -> dict[str, bytes]:
+        """The contents of `files`: data without code, paths or this machine's names.
+
+        Raises MeasureError where the library does not take the graph or it can't be kept.
+        """
+
+    def reopened(
+        self, module: GraphModule, inputs: Inputs, files: Mapping[str, bytes]
+    ) -> nn.Module:
+        """`module` as `prepare` gives it, from what `kept_model` gave for inputs like `inputs`.
+
+        Raises MeasureError where this library or machine does not take it, or it was made up.
         """

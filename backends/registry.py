@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 from torch.fx import GraphModule
 
-from ..core.errors import UsageError
+from ..core.errors import MeasureError, UsageError
+from ..core.files import MAX_PACKAGE_BYTES
 from ..core.model_io import Inputs
 from .cuda_graph import CudaGraph
 from .inductor import Inductor
@@ -17,7 +18,7 @@ from .onnxruntime import OnnxRuntime
 from .openvino import OpenVino
 from .plain import PLAIN as PLAIN
 from .plain import Plain
-from .protocol import Backend
+from .protocol import Backend, KeepsModel
 from .readiness import called_once, furthest
 
 # Of two that are both the furthest, the later row is tried first.
@@ -120,6 +121,34 @@ def prepare(module: GraphModule, inputs: Inputs, name: str, blob: bytes | None =
     CUDA refuses; without a compiler the furthest lowering is as near.
     """
     return backend_of(name).prepare(module, inputs, name, blob)
+
+
+def kept_model(module: GraphModule, inputs: Inputs, name: str) -> dict[str, bytes]:
+    """Files of `module` as the library of runtime `name` has it; none where torch runs it.
+
+    Raises MeasureError where they can't be kept.
+    """
+    backend = backend_of(name)
+    files = backend.kept_model(module, inputs) if isinstance(backend, KeepsModel) else {}
+    if any(len(content) > MAX_PACKAGE_BYTES for content in files.values()):
+        raise MeasureError(f"the converted graph is larger than {MAX_PACKAGE_BYTES >> 30} GB")
+    return files
+
+
+def opens_files(name: str, device: str) -> bool:
+    """True if runtime `name` keeps files in artifacts, and this machine has what opens them."""
+    backend = backend_of(name)
+    return isinstance(backend, KeepsModel) and backend.opens_files(device)
+
+
+def reopened(
+    module: GraphModule, inputs: Inputs, name: str, files: Mapping[str, bytes]
+) -> nn.Module | str:
+    """`ready` from the files that `kept_model` gave, or the reason why they are of no use here."""
+    backend = backend_of(name)
+    if not isinstance(backend, KeepsModel) or set(files) != set(backend.files):
+        return "its files are another runtime's"
+    return called_once(lambda: backend.reopened(module, inputs, files), inputs)
 
 
 def blob_of(module: GraphModule, inputs: Inputs, name: str) -> bytes | None:

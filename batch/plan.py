@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoints.contents import sha256
 from ..checkpoints.detect import INDEX
 from ..checkpoints.shards import shards_of
 from ..core.errors import CheckpointError
+from ..core.files import sha256
 from ..core.items import Item, Status
 from ..core.processes import python
 

@@ -10,37 +10,79 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
-from ..core.errors import ArtifactError, UnsafePickle, UsageError, first_line, text_line
-from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
+from ..core.errors import (
+    ArtifactError,
+    CheckpointError,
+    UnsafePickle,
+    UsageError,
+    first_line,
+    text_line,
+)
+from ..core.files import (
+    MAX_PACKAGE_BYTES,
+    ONNX_FILES,
+    OPENVINO_FILES,
+    PACKAGE,
+    read_text,
+    sha256,
+)
 from ..core.json_values import JsonObject
 from ..core.naming import outside
 from ..core.workspace import recover, workspace
+from ..graph.capture import module_of, moved
 from ..profiling.closeness import tolerance_of
-from .contents import sha256
+from .blueprint import Blueprint, Program, Text
 from .detect import detect
+from .graph_reader import read_graph
 from .manifest import MANIFEST, read_manifest
 from .programs import load_program
-from .samples import draw_inputs, reproduces, sample_calls, sample_of
+from .samples import draw_inputs, reproduces, reproduces_calls, sample_calls, sample_of
 from .shards import load_safetensors
 
-WEIGHTS, PROGRAM, RECIPE = "model.safetensors", "model.pt2", "recipe.yaml"
-OURS = {MANIFEST, WEIGHTS, PROGRAM, PACKAGE, RECIPE, "report.json", "report.md", "report.html"}
+WEIGHTS, PROGRAM, GRAPH = "model.safetensors", "model.pt2", "model.graph.json"
+RECIPE = "recipe.yaml"
+OURS = {MANIFEST, WEIGHTS, PROGRAM, GRAPH, PACKAGE, RECIPE, "report.json", "report.md",
+        "report.html", *OPENVINO_FILES, *ONNX_FILES}  # fmt: skip
 SAMPLE_SEED = 7
 
 
 @dataclass(frozen=True)
 class LoadedArtifact:
-    """A checked artifact; the program holds the safetensors' weights."""
+    """A checked artifact. `text`: its graph, from which it loads without torch's serializer;
+    None where it has that in `model.pt2` alone."""
 
     folder: Path
-    program: ExportedProgram
     manifest: JsonObject
+    weights: Mapping[str, Tensor]
+    text: str | None
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """It holds the safetensors' weights. Raises ArtifactError, UnsafePickle."""
+        program = _read_program(self.folder / PROGRAM)
+        _put_weights(self.folder, program, self.weights)
+        return program
+
+    def module(self, device: str = "cpu") -> GraphModule:
+        """A graph of its own, with the weights on `device`. Raises as `program` does."""
+        if self.text is None:
+            return module_of(moved(self.program, device))
+        try:
+            module = read_graph(self.text, self.weights, device)
+        except ValueError as error:
+            raise _unreadable(self.folder / GRAPH, error) from error
+        return module if device == "cpu" else module.to(device)
+
+    def blueprint(self, device: str = "cpu") -> Blueprint:
+        return Program(self.program) if self.text is None else Text(self.text, device)
 
 
 def check_writable(folder: Path, force: bool) -> None:
@@ -123,18 +165,22 @@ def read_weights(folder: Path) -> tuple[JsonObject, dict[str, Tensor]]:
 
 
 def read_artifact(folder: Path, *, verify: bool = False) -> LoadedArtifact:
-    """Open an artifact; weights come from the safetensors, whose hash must match the manifest.
+    """Open an artifact, whose files must be those that were written.
 
-    `verify` also runs the program on the stored sample and hashes the package. Raises
+    `verify` also runs program and graph on the stored sample and hashes the package. Raises
     ArtifactError, or UnsafePickle where `model.pt2` was replaced by one that would run code.
     """
     manifest, weights = read_weights(folder)
-    program = _read_program(folder / PROGRAM, manifest.get("program_sha256"))
-    _put_weights(folder, program, weights)
+    _check_program(folder / PROGRAM, manifest.get("program_sha256"))
+    text = _read_text(folder / GRAPH, manifest.get("graph_sha256"))
+    artifact = LoadedArtifact(folder, manifest, weights, text)
+    if text is None:
+        _ = artifact.program  # what is wrong with it is said here
     if verify:
-        _check_sample(folder, program, manifest)
+        _check_sample(artifact)
         read_package(folder, manifest)
-    return LoadedArtifact(folder, program, manifest)
+        read_converted(folder, manifest)
+    return artifact
 
 
 def read_package(folder: Path, manifest: JsonObject) -> bytes | None:
@@ -143,28 +189,68 @@ def read_package(folder: Path, manifest: JsonObject) -> bytes | None:
     Raises ArtifactError where it is not the one that was written.
     """
     path, digest = folder / PACKAGE, manifest.get("package_sha256")
-    if digest is None or not path.is_file():
-        return None
+    return None if digest is None or not path.is_file() else _whole(path, str(digest))
+
+
+def read_converted(folder: Path, manifest: JsonObject) -> dict[str, bytes]:
+    """Files of another library's by name, nothing of them looked at; empty where there are none.
+
+    Raises ArtifactError where one is missing or not the one that was written.
+    """
+    digests = manifest.get("converted_sha256") or {}
+    return {name: _whole(folder / name, digest) for name, digest in digests.items()}
+
+
+def _whole(path: Path, digest: str) -> bytes:
+    if not path.is_file():
+        raise _changed(path)
     if path.stat().st_size > MAX_PACKAGE_BYTES:
         raise ArtifactError(f"`{path}` is larger than {MAX_PACKAGE_BYTES >> 30} GB; it is refused.")
-    package = path.read_bytes()
-    if hashlib.sha256(package).hexdigest() != digest:
-        raise ArtifactError(f"`{path}` was changed after it was written.")
-    return package
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _changed(path)
+    return content
 
 
-def _read_program(path: Path, digest: object) -> ExportedProgram:
+def _check_program(path: Path, digest: object) -> None:
     try:
         if detect(path) != "pt2" or (digest is not None and sha256(path) != digest):
-            raise ArtifactError(f"`{path}` is not the one that was written, or was changed since.")
+            raise _changed(path)
+    except CheckpointError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_program(path: Path) -> ExportedProgram:
+    try:
         return load_program(path)
     except (UnsafePickle, ArtifactError):
         raise
     except Exception as error:
-        raise ArtifactError(
-            f"`{path}` can't be read by torch {torch.__version__}: {first_line(error)} "
-            "Load the weights onto your own class with `load(folder, model=...)`."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _read_text(path: Path, digest: object) -> str | None:
+    """None in artifacts of before, and where a graph has no such form."""
+    if digest is None:
+        return None
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _changed(path) from error
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise _changed(path)
+    return text
+
+
+def _changed(path: Path) -> ArtifactError:
+    return ArtifactError(f"`{path}` is not the one that was written, or was changed since.")
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"`{path}` can't be read by torch {torch.__version__}: {first_line(error)} "
+        "Load the weights onto your own class with `load(folder, model=...)`."
+    )
 
 
 def _put_weights(folder: Path, program: ExportedProgram, weights: Mapping[str, Tensor]) -> None:
@@ -182,16 +268,24 @@ def _put_weights(folder: Path, program: ExportedProgram, weights: Mapping[str, T
             tensor.copy_(weight)
 
 
-def _check_sample(folder: Path, program: ExportedProgram, manifest: JsonObject) -> None:
+def _check_sample(artifact: LoadedArtifact) -> None:
+    folder, program, manifest = artifact.folder, artifact.program, artifact.manifest
+    tolerance = tolerance_of((*program.state_dict.values(), *program.constants.values()))
+    inputs = draw_inputs(manifest["inputs"], SAMPLE_SEED)
     try:
         calls = sample(program, manifest["inputs"])
+        graph = artifact.text is None or reproduces_calls(
+            artifact.module(), manifest["sample"], inputs, tolerance
+        )
+    except ArtifactError:
+        raise
     except Exception as error:  # of whatever its operators are given
         raise ArtifactError(
             f"`{folder}`: its program does not run on its own inputs: {first_line(error)}"
         ) from error
-    tolerance = tolerance_of((*program.state_dict.values(), *program.constants.values()))
     pairs = zip(calls, sample_calls(manifest["sample"]), strict=False)
-    if not all(reproduces(torch.tensor(outputs), wanted, tolerance) for outputs, wanted in pairs):
+    alike = (reproduces(torch.tensor(outputs), wanted, tolerance) for outputs, wanted in pairs)
+    if not graph or not all(alike):
         raise ArtifactError(
             f"`{folder}` does not reproduce its stored sample; the program or the weights were "
             "changed, or this torch computes something else."

@@ -3,7 +3,6 @@ built."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import CheckpointError, UnsafePickle, first_line
+from ..core.files import sha256
 from ..core.naming import with_names_inside
 from .detect import detect
 from .folders import files_of, is_transformers, load_pretrained, weights_in
@@ -77,16 +77,6 @@ def contents(
     weights, notes = state_dict_of(path, about.content, ignore)
     about = replace(about, notes=(*about.notes, *notes))
     return Contents(path, "state_dict", digest, about, weights=weights)
-
-
-def sha256(*paths: Path) -> str:
-    """Of the files' contents, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _whole(ignore: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ArtifactError, UsageError, first_line
-from ..core.files import read_text
+from ..core.files import read_text, sha256
 from ..core.ladder_record import (
     LADDER,
     RUNGS,
@@ -24,7 +24,6 @@ from ..core.ladder_record import (
 from ..core.records import Machine, Target
 from ..core.workspace import recover, workspace
 from .artifact import absolute, unwritable
-from .contents import sha256
 from .manifest import MANIFEST, read_manifest
 
 

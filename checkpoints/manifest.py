@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import ArtifactError, first_line
-from ..core.files import read_text
+from ..core.files import ONNX_FILES, OPENVINO_FILES, read_text
 from ..core.json_values import JsonObject
 from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
@@ -91,6 +91,14 @@ def _edits(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(e, dict) for e in value)
 
 
+def _hashes(value: object) -> bool:
+    """Of files of other libraries; a name is one of theirs, so it is not a path."""
+    names = {*OPENVINO_FILES, *ONNX_FILES}
+    return isinstance(value, dict) and all(
+        name in names and isinstance(digest, str) for name, digest in value.items()
+    )
+
+
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "inputs": _inputs,
     "sample": _sample,
@@ -99,4 +107,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "weights_sha256": lambda value: isinstance(value, str),
     "source_sha256": lambda value: isinstance(value, str),
     "package_sha256": lambda value: value is None or isinstance(value, str),
+    "converted_sha256": lambda value: value is None or _hashes(value),
+    "graph_sha256": lambda value: value is None or isinstance(value, str),
 }

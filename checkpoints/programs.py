@@ -10,11 +10,12 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..core.errors import CheckpointError, first_line
-from .program_parts import checked
 
 
 def load_program(path: Path, trust: bool = False) -> ExportedProgram:
     """Raises UnsafePickle where reading would run code; torch's own errors otherwise."""
+    from .program_parts import checked  # torch's serializer imports its compiler: a second and more
+
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.CRITICAL)  # it logs a traceback of every damaged file

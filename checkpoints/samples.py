@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..core.errors import UsageError
 from ..core.json_values import JsonObject
-from ..core.model_io import Inputs, leaves
+from ..core.model_io import Inputs, leaves, plain
 from ..profiling.closeness import TOLERANCE
+from ..profiling.state import kept_state
 
 SAMPLE_VALUES = 256
 FLOOR = 1e-7  # a sample of zeros has no largest value
@@ -90,3 +91,13 @@ def sample_calls(sample: JsonObject) -> list[Tensor]:
     """Calls in a row that a manifest's sample describes: two, in artifacts of the first days
     one."""
     return [torch.tensor(sample[key]) for key in ("outputs", "again") if key in sample]
+
+
+def reproduces_calls(
+    model: nn.Module, sample: JsonObject, inputs: Inputs, tolerance: float = TOLERANCE
+) -> bool:
+    """Called twice in a row, since a model may keep something from one call to the next."""
+    wanted = sample_calls(sample)
+    with torch.no_grad(), kept_state(model):
+        samples = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
+    return all(reproduces(f, w, tolerance) for f, w in zip(samples, wanted, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import CheckpointError, UnsafePickle, first_line
-from .contents import sha256
+from ..core.files import sha256
 from .read import Source
 from .weights import check_finite
 

@@ -20,16 +20,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..core.errors import ArtifactError
-from ..core.files import PACKAGE
+from ..core.errors import ArtifactError, first_line
+from ..core.files import ONNX_FILES, OPENVINO_FILES, PACKAGE, sha256
 from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import FORMAT_VERSION, Record
 from ..core.records_json import to_json
 from ..core.workspace import Workspace, workspace
+from ..graph.capture import module_of
 from .archives import archive
 from .artifact import (
+    GRAPH,
     OURS,
     PROGRAM,
     RECIPE,
@@ -40,9 +42,12 @@ from .artifact import (
     sample,
     unwritable,
 )
-from .contents import sha256
+from .graph_reader import read_graph
+from .graph_text import graph_text, same_graph
+from .graph_values import Unstorable
 from .manifest import MANIFEST
 from .samples import specs_of
+from .shards import load_safetensors
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,11 @@ class Staged:
             raise unwritable(self.space.target, error) from error
 
     def without_package(self) -> Staged:
-        """The same for a runtime that does not need the compiled blob."""
-        (self.folder / PACKAGE).unlink(missing_ok=True)
-        facts = {name: fact for name, fact in self.facts.items() if name != "package_sha256"}
+        """The same for a runtime that needs neither compiled blob nor converted graph."""
+        for name in (PACKAGE, *OPENVINO_FILES, *ONNX_FILES):
+            (self.folder / name).unlink(missing_ok=True)
+        gone = ("package_sha256", "converted_sha256")
+        facts = {name: fact for name, fact in self.facts.items() if name not in gone}
         return Staged(self.space, facts)
 
     def seal(self, *, force: bool) -> Path:
@@ -108,10 +115,12 @@ def stage(
     runtime: str,
     recipe_yaml: str,
     package: bytes | None = None,
+    converted: Mapping[str, bytes] | None = None,
 ) -> Iterator[Staged]:
     """Write the artifact of `program` (on the CPU) beside `folder`, to be measured and sealed.
 
-    `package`: the program compiled for this machine (backends/aoti.py). Raises ArtifactError
+    `package`: the program compiled for this machine (backends/aoti.py). `converted`: files of
+    another library's by name, which hold it in that library's form. Raises ArtifactError
     where the disk refuses; what is at `folder` stays as it is.
     """
     folder = absolute(folder)
@@ -119,7 +128,7 @@ def stage(
         try:
             space = open_until_the_end.enter_context(workspace(folder, parents=True))
             space.new.mkdir()
-            facts = _written(space.new, program, edits, inputs, record, package)
+            facts = _written(space.new, program, edits, inputs, record, package, converted)
         except (OSError, SafetensorError) as error:
             raise unwritable(folder, error) from error
         staged = Staged(space, facts)
@@ -153,15 +162,22 @@ def _written(
     inputs: Inputs,
     record: Record,
     package: bytes | None,
+    converted: Mapping[str, bytes] | None,
 ) -> JsonObject:
     weights = _write_weights(folder / WEIGHTS, program)
     write_program(folder / PROGRAM, program)
-    hashes = {"weights_sha256": weights, "program_sha256": sha256(folder / PROGRAM)}
+    hashes: JsonObject = {"weights_sha256": weights, "program_sha256": sha256(folder / PROGRAM)}
     if package is not None:
         (folder / PACKAGE).write_bytes(package)
         hashes["package_sha256"] = sha256(folder / PACKAGE)
+    for name, content in (converted or {}).items():
+        (folder / name).write_bytes(content)
+    if converted:
+        digests = {name: sha256(folder / name) for name in converted}
+        hashes["converted_sha256"] = digests
     specs = specs_of(inputs)
     first, second = sample(program, specs)
+    hashes |= write_graph(folder, program)
     return {
         "format_version": FORMAT_VERSION,
         "source_sha256": record.source_sha256,
@@ -186,3 +202,17 @@ def _write_weights(path: Path, program: ExportedProgram) -> str:
             tensors[outside(name)] = tensor.detach().cpu().contiguous().clone()
     save_file(tensors, path)
     return sha256(path)
+
+
+def write_graph(folder: Path, program: ExportedProgram) -> JsonObject:
+    """The program as a graph that loads quickly; it is read back and compared before it counts."""
+    module = module_of(program)
+    try:
+        text = graph_text(module)
+        again = read_graph(text, load_safetensors(folder / WEIGHTS))
+        if not same_graph(module, again):
+            raise Unstorable("tensors that are computed when it is loaded")
+    except ValueError as error:
+        return {"graph_left_out": first_line(error)}
+    (folder / GRAPH).write_text(text, encoding="utf-8")
+    return {"graph_sha256": sha256(folder / GRAPH)}

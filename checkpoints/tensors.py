@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE
 from torch.nn.parameter import is_lazy
 
 from ..core.json_values import JsonObject
@@ -48,7 +47,9 @@ def unfit(tensor: Tensor) -> str:
 
 def check_layout(meta: JsonObject, size: int) -> None:
     """Do shape, strides and dtype in a program's JSON lie within `size` bytes? Else ValueError."""
-    dtype = _SERIALIZE_TO_TORCH_DTYPE.get(meta.get("dtype"))
+    from torch._export.serde.serialize import _SERIALIZE_TO_TORCH_DTYPE as DTYPES  # slow to import
+
+    dtype = DTYPES.get(meta.get("dtype"))
     if dtype is None or meta.get("layout") != STRIDED:
         raise ValueError("a weight of it is not a dense tensor of numbers")
     if (meta.get("device") or {}).get("type") == "meta":

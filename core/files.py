@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,9 @@ from .errors import ArtifactError
 from .workspace import workspace
 
 PACKAGE = "model.aoti.pt2"
+# Converted graphs of other libraries, which hold no code.
+OPENVINO_FILES = ("model.openvino.xml", "model.openvino.bin")
+ONNX_FILES = ("model.onnx",)
 MAX_PACKAGE_BYTES = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
 MAX_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
 
@@ -26,6 +30,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with workspace(path.resolve()) as space:
         space.new.write_bytes(data)
         space.put(replace=True)
+
+
+def sha256(*paths: Path) -> str:
+    """Of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(path: Path) -> str:

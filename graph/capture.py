@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
-from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
@@ -96,6 +95,8 @@ def moved(program: ExportedProgram, device: str) -> ExportedProgram:
     wanted = torch.device(device).type
     if all(x.device.type == wanted for x in tensors if isinstance(x, Tensor)):
         return program
+    from torch.export.passes import move_to_device_pass  # imports torch's compiler
+
     with without_warnings():
         return move_to_device_pass(program, device)
 
@@ -133,7 +134,7 @@ def clone(module: GraphModule) -> GraphModule:
 def has_dynamic_batch(module: GraphModule) -> bool:
     for node in module.graph.nodes:
         value = node.meta.get("val") if node.op == "placeholder" else None
-        if isinstance(value, Tensor) and value.dim() and isinstance(value.shape[0], torch.SymInt):
+        if isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):
             return True
     return False
 

@@ -28,6 +28,7 @@ CODES = (
     "no_runtime",
     "untrusted_package",
     "broken_package",
+    "converted_again",
     "runtime_fails",
     "runtime_differs",
     "keeps_state",
@@ -267,6 +268,16 @@ def broken_package(reason: str) -> Notice:
         f"The artifact's compiled code (`model.aoti.pt2`) is not used: {reason.rstrip('.')}.",
         "Another build of torch, or a package of another model.",
         "Run `modelspeed tune` here; the model is compiled again now.",
+    )
+
+
+def converted_again(runtime: str, reason: str) -> Notice:
+    """Seen when the graph that an artifact holds in a library's own form is not taken here."""
+    return Notice(
+        "converted_again",
+        f"The artifact's graph for `{runtime}` is not used: {reason.rstrip('.')}.",
+        "Another version of the library, another CPU, or files of another model.",
+        "Run `modelspeed tune` here; the graph is converted again at each load now.",
     )
 
 

@@ -20,23 +20,17 @@ from ..backends.registry import (
     backend_of,
     furthest_lowering,
     is_compiled,
+    opens_files,
     prepare,
+    reopened,
     resolve,
 )
 from ..backends.trust import is_trusted
-from ..checkpoints.artifact import (
-    PROGRAM,
-    LoadedArtifact,
-    read_artifact,
-    read_package,
-    read_weights,
-)
+from ..checkpoints.artifact import LoadedArtifact, read_artifact, read_converted, read_package
 from ..checkpoints.ladders import is_ladder
-from ..checkpoints.samples import draw_inputs, reproduces, sample_calls, sample_of
+from ..checkpoints.samples import draw_inputs, reproduces_calls
 from ..core.errors import (
     ArtifactError,
-    CaptureError,
-    EditError,
     MachineWarning,
     MeasureError,
     OutputsDiffer,
@@ -44,16 +38,14 @@ from ..core.errors import (
     first_line,
 )
 from ..core.json_values import JsonObject
-from ..core.model_io import Inputs, plain
+from ..core.model_io import Inputs
 from ..core.records import Closeness, Machine, Notice
 from ..core.records_json import from_json as record_from_json
-from ..graph.capture import module_of, moved
-from ..graph.edits.apply import Edit, edits_from_json
-from ..graph.edits.replay import replayed
-from ..profiling.closeness import COARSE, TOLERANCE, plain_outputs, tolerance_of
+from ..profiling.closeness import COARSE, plain_outputs, tolerance_of
 from ..profiling.machine import check_device, fingerprint
 from ..profiling.notices import (
     broken_package,
+    converted_again,
     no_compiler,
     no_runtime,
     other_machine,
@@ -61,8 +53,6 @@ from ..profiling.notices import (
     runtime_fails,
     untrusted_package,
 )
-from ..profiling.state import kept_state
-from .ladder.folder import open_ladder
 from .loaded import Loaded, Origin
 
 
@@ -92,7 +82,9 @@ def load(
     if model is not None:
         if runtime not in (None, PLAIN):
             raise UsageError(f"`runtime={runtime!r}` is for graphs; a class of yours runs `plain`.")
-        return _onto(model, Path(folder))
+        from .own_class import onto  # edits are many modules, which graphs need none of
+
+        return onto(model, Path(folder))
     opened = open_artifact(
         read_artifact(Path(folder)), runtime=runtime, device=device, trust_compiled=trust_compiled
     )
@@ -112,6 +104,8 @@ def _ladder(
         raise UsageError(
             f"`{folder}` is a ladder; `model=...` takes the folder of one of its rungs."
         )
+    from .ladder.folder import open_ladder  # threads and queues, which one artifact needs none of
+
     ladder, notices = open_ladder(
         folder,
         partial(open_artifact, runtime=runtime, device=device, trust_compiled=trust_compiled),
@@ -142,46 +136,91 @@ def open_artifact(
     trust_compiled: bool = False,
 ) -> Opened:
     """The loaded artifact, with the notices that `load` warns of. Raises what `load` raises."""
-    folder = artifact.folder
     tuned = _machine(artifact.manifest)
     there = device or _device(tuned)
     check_device(there)
     inputs = draw_inputs(artifact.manifest["inputs"], 0).map(lambda x: x.to(there))
-    module = module_of(moved(artifact.program, there))
-    if artifact.manifest["runtime"] not in NAMES:
-        raise ArtifactError(
-            f"`{folder}`: its `runtime` is `{artifact.manifest['runtime'][:40]}`; this modelspeed "
-            f"knows {', '.join(NAMES)}."
-        )
-    chosen = resolve(runtime, str(artifact.manifest["runtime"]), module, inputs)
+    module = artifact.module(there)
+    chosen = resolve(runtime, _recorded(artifact), module, inputs)
     package, ready, notices = _compiled_before(
         artifact, tuned, module, inputs, chosen, trust_compiled
     )
-    outputs = plain_outputs(module, (inputs,))
-    for name in _in_turn(chosen, module, inputs):
-        if not is_compiled(name) and backend_of(name).lacks(there):
+    if ready is None:
+        ready, more = _converted_before(artifact, module, inputs, chosen)
+        notices += more
+    turns = _in_turn(chosen, module, inputs, twice=ready is not None and package is None)
+    return _first(artifact, module, inputs, turns, package, ready, notices)
+
+
+def _first(
+    artifact: LoadedArtifact,
+    module: GraphModule,
+    inputs: Inputs,
+    turns: Iterator[str],
+    package: bytes | None,
+    ready: nn.Module | None,
+    notices: list[Notice],
+) -> Opened:
+    """The first of the runtimes in `turns` that gives the plain graph's outputs; `ready` is that
+    of the first turn, where it is known already."""
+    outputs, there = plain_outputs(module, (inputs,)), str(inputs[0].device)
+    for name in turns:
+        if ready is None and not is_compiled(name) and backend_of(name).lacks(there):
             continue  # the notice says so
         try:
             if ready is None:
                 runs, near = agreeing(module, inputs, name, outputs)
             else:
                 runs, near = ready, same_answers(ready, outputs, name)
-            loaded = Loaded(Origin(artifact.program, inputs, name, package), module, runs)
-            return Opened(loaded, module, name, near, tuple(notices))
-        except OutputsDiffer as error:
-            notices.append(runtime_differs(name, str(error)))
+            origin = Origin(artifact.blueprint(there), inputs, name, package)
+            return Opened(Loaded(origin, module, runs), module, name, near, tuple(notices))
         except MeasureError as error:
-            notices.append(runtime_fails(name, str(error)))
+            notices.append(_refused(name, error, ready is not None and package is None))
         package, ready = None, None
-    raise ArtifactError(f"`{folder}` does not run here: {notices[-1].seen}")
+    raise ArtifactError(f"`{artifact.folder}` does not run here: {notices[-1].seen}")
 
 
-def _in_turn(chosen: str, module: GraphModule, inputs: Inputs) -> Iterator[str]:
+def _recorded(artifact: LoadedArtifact) -> str:
+    name = str(artifact.manifest["runtime"])
+    if name not in NAMES:
+        raise ArtifactError(
+            f"`{artifact.folder}`: its `runtime` is `{name[:40]}`; this modelspeed "
+            f"knows {', '.join(NAMES)}."
+        )
+    return name
+
+
+def _in_turn(chosen: str, module: GraphModule, inputs: Inputs, twice: bool) -> Iterator[str]:
     """Runtimes to load under. What comes after `chosen` is asked for where that fails: finding out
-    packs all weights."""
-    yield chosen
+    packs all weights. `twice`: first as stored, then converted again."""
+    yield from (chosen, chosen) if twice else (chosen,)
     rest = dict.fromkeys((furthest_lowering(module, inputs) or PLAIN, PLAIN))
     yield from (name for name in rest if name != chosen)
+
+
+def _refused(name: str, error: Exception, kept: bool) -> Notice:
+    if kept:
+        return converted_again(name, str(error))
+    differs = isinstance(error, OutputsDiffer)
+    return runtime_differs(name, str(error)) if differs else runtime_fails(name, str(error))
+
+
+def _converted_before(
+    artifact: LoadedArtifact, module: GraphModule, inputs: Inputs, runtime: str
+) -> tuple[nn.Module | None, list[Notice]]:
+    """What the artifact holds of another library's, ready to be called; what to warn of."""
+    device = str(inputs[0].device)
+    recorded = artifact.manifest["runtime"] == runtime
+    files = read_converted(artifact.folder, artifact.manifest) if recorded else {}
+    again: list[Notice] = []
+    if files and opens_files(runtime, device):
+        ready = reopened(module, inputs, runtime, files)
+        if not isinstance(ready, str):
+            return ready, []
+        again = [converted_again(runtime, ready)]
+    lacking = None if is_compiled(runtime) else backend_of(runtime).lacks(device)
+    missing = [no_runtime(runtime, lacking, _times(artifact.manifest))] if lacking else []
+    return None, again + missing
 
 
 def _warn(notice: Notice, stacklevel: int = 3) -> None:
@@ -210,11 +249,7 @@ def _compiled_before(
         package = read_package(artifact.folder, artifact.manifest)
         ready, why = _packaged(package, artifact, module, inputs, runtime, trusted)
     lacking = backend_of(runtime).lacks(str(inputs[0].device)) if ready is None else None
-    missing = None
-    if lacking and compiled:
-        missing = no_compiler(runtime, lacking)
-    elif lacking:
-        missing = no_runtime(runtime, lacking, _times(artifact.manifest))
+    missing = no_compiler(runtime, lacking) if lacking and compiled else None
     notices = (other, why, missing)
     used = package if ready is not None else None
     return used, ready, [notice for notice in notices if notice is not None]
@@ -252,46 +287,11 @@ def _packaged(
     drawn = draw_inputs(manifest["inputs"], int(manifest["sample"]["seed"]))
     drawn = drawn.map(lambda x: x.to(inputs[0].device))
     on_gpu = inputs[0].device.type == "cuda"  # its convolutions round to 10 bits (TF32)
-    tolerance = COARSE if on_gpu else tolerance_of(artifact.program.state_dict.values())
+    tolerance = COARSE if on_gpu else tolerance_of(artifact.weights.values())
     try:
         ready = prepare(module, inputs, runtime, package)
-        if _reproduces(ready, manifest["sample"], drawn, tolerance):
+        if reproduces_calls(ready, manifest["sample"], drawn, tolerance):
             return ready, None
         return None, broken_package("it does not reproduce the stored sample")
     except (MeasureError, RuntimeError) as error:
         return None, broken_package(first_line(error))
-
-
-def _onto(model: nn.Module, folder: Path) -> nn.Module:
-    manifest, weights = read_weights(folder)
-    specs = [dict(spec) for spec in manifest["inputs"]]
-    inputs = draw_inputs(specs, int(manifest["sample"]["seed"]))
-    edits = _edits(manifest, folder)
-    try:
-        return replayed(
-            model, inputs, edits, weights, lambda own: _reproduces(own, manifest["sample"], inputs)
-        )
-    except Exception as error:  # of the class's own code, or edits of another class
-        told = isinstance(error, (EditError, CaptureError))
-        why = str(error).rstrip(".") if told else first_line(error).rstrip(".")
-        raise ArtifactError(
-            f"`{folder}` does not fit `{type(model).__name__}`: {why}. "
-            f"`modelspeed.load({str(folder)!r})` and `{folder / PROGRAM}` need no class."
-        ) from error
-
-
-def _edits(manifest: JsonObject, folder: Path) -> list[Edit]:
-    try:
-        return edits_from_json(manifest["edits"])
-    except (EditError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise ArtifactError(f"`{folder}`: its edits are damaged: {first_line(error)}") from error
-
-
-def _reproduces(
-    model: nn.Module, sample: JsonObject, inputs: Inputs, tolerance: float = TOLERANCE
-) -> bool:
-    """Called twice in a row, since a model may keep something from one call to the next."""
-    wanted = sample_calls(sample)
-    with torch.no_grad(), kept_state(model):
-        samples = [sample_of(plain(inputs.map(torch.clone).call(model))) for _ in wanted]
-    return all(reproduces(f, w, tolerance) for f, w in zip(samples, wanted, strict=True))

@@ -8,7 +8,6 @@ they are packed again. Calls go straight to what runs; nothing stands in between
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MethodType
@@ -16,14 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..backends.registry import PLAIN, first_ready
+from ..checkpoints.blueprint import Blueprint, blueprint_from
 from ..core.errors import UsageError, text_line
 from ..core.model_io import Inputs
 from ..core.naming import outside
-from ..graph.capture import module_of, moved, without_warnings
+from ..graph.capture import without_warnings
 from ..graph.lowering.live import function_on_tables, put, tensors_of
 from ..profiling.clocks import POOL, pool_of
 
@@ -43,7 +42,7 @@ WEIGHTS = (
 class Origin:
     """The parts that a loaded module is made from, and made from again if its weights change."""
 
-    program: ExportedProgram
+    blueprint: Blueprint
     inputs: Inputs
     runtime: str
     package: bytes | None = None
@@ -101,7 +100,7 @@ class Loaded(nn.Module):
 
     def _again(self, origin: Origin, tensors: Mapping[str, Tensor]) -> None:
         with without_warnings():
-            module = module_of(origin.program)
+            module = origin.blueprint.module()
         put(module, {n: _as(tensors_of(module)[n], t) for n, t in tensors.items()})
         said: list[str] = []
         name, runner = first_ready(module, origin.inputs, (origin.runtime,), said.append)
@@ -136,10 +135,9 @@ class Loaded(nn.Module):
                 if all(after[name] is before[name] for name in before):
                     return self
                 inputs = kept.origin.inputs.map(fn)
-            program, device = kept.origin.program, str(inputs[0].device)
-            with without_warnings():
-                program = moved(copy.deepcopy(program), device)
-            self._again(replace(kept.origin, program=program, inputs=inputs, package=None), after)
+            blueprint = kept.origin.blueprint.on(str(inputs[0].device))
+            origin = replace(kept.origin, blueprint=blueprint, inputs=inputs, package=None)
+            self._again(origin, after)
         except Exception as error:
             first = text_line(error)
             raise UsageError(
@@ -159,13 +157,17 @@ class Loaded(nn.Module):
         return copied
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[object, ...]:
-        kept, file = _kept(self), io.BytesIO()
-        with without_warnings():
-            torch.export.save(kept.origin.program, file)
+        kept = _kept(self)
         weights = {n: (t.detach(), t.requires_grad) for n, t in tensors_of(kept.module).items()}
         origin = kept.origin
         inputs = (origin.inputs.args, dict(origin.inputs.kwargs))
-        return _unpickled, (file.getvalue(), weights, inputs, origin.runtime, origin.package)
+        return _unpickled, (
+            origin.blueprint.packed(),
+            weights,
+            inputs,
+            origin.runtime,
+            origin.package,
+        )
 
     def extra_repr(self) -> str:
         return f"runs as `{_kept(self).origin.runtime}`"
@@ -182,18 +184,16 @@ def _kept(module: nn.Module) -> Kept:
 
 
 def _unpickled(
-    program: bytes,
+    blueprint: tuple[bytes, str],
     weights: dict[str, tuple[Tensor, bool]],
     inputs: tuple[tuple[Tensor, ...], dict[str, Tensor]],
     runtime: str,
     package: bytes | None,
 ) -> Loaded:
-    with without_warnings():
-        opened = torch.export.load(io.BytesIO(program))
     loaded = object.__new__(Loaded)
     nn.Module.__init__(loaded)
     tensors = {name: tensor.requires_grad_(grad) for name, (tensor, grad) in weights.items()}
-    loaded._again(Origin(opened, Inputs(*inputs), runtime, package), tensors)
+    loaded._again(Origin(blueprint_from(*blueprint), Inputs(*inputs), runtime, package), tensors)
     nn.Module.train(loaded, False)
     return loaded
 

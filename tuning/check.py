@@ -14,6 +14,7 @@ from torch import nn
 
 from ..backends.agreement import same_answers
 from ..backends.readiness import runner
+from ..backends.registry import library_version
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..checkpoints.samples import draw_inputs
@@ -142,7 +143,8 @@ def _outputs_case(ready: Opened, inputs: Inputs, progress: Progress) -> Case:
         match = same_answers(ready.module, outputs, ready.runtime)
     except MeasureError as error:
         return Case("outputs", "failed", str(error), 1)
-    return Case("outputs", "passed", f"`{ready.runtime}` gives them {closeness(match)}")
+    by = f"`{ready.runtime}` {library_version(ready.runtime)}".rstrip()
+    return Case("outputs", "passed", f"{by} gives them {closeness(match)}")
 
 
 def _check_runs(folder: Path, module: nn.Module, inputs: Inputs) -> None:

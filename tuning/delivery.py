@@ -15,12 +15,12 @@ from typing import Literal
 
 from torch.fx import GraphModule
 
-from ..backends.registry import PLAIN, lowered
+from ..backends.registry import PLAIN, kept_model, lowered
 from ..backends.trust import trust
 from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
-from ..core.errors import OutputsDiffer
+from ..core.errors import MeasureError, OutputsDiffer
 from ..core.records import Candidate, Latency, LayerCost, Quality, Record, Target, Verification
 from ..graph.capture import export_program, moved
 from ..graph.edits.apply import edits_to_json
@@ -152,6 +152,16 @@ def reports(record: Record) -> Mapping[str, str]:
     }
 
 
+def _converted(session: Session, variant: Variant) -> dict[str, bytes]:
+    """Files of the runtime's library, so that loading need not convert; a reason where not."""
+    try:
+        return kept_model(variant.module, session.inputs, variant.runtime)
+    except MeasureError as error:
+        row = f"{error}; `load` converts it each time"
+        session.exclusions.set_aside(f"runtime `{variant.runtime}` in the artifact", row)
+        return {}
+
+
 @contextmanager
 def staged(session: Session, variant: Variant, record: Record, out: Path) -> Iterator[Staged]:
     """The variant's artifact beside `out`, gone at the end unless it is sealed."""
@@ -170,6 +180,7 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
                 runtime=variant.runtime,
                 recipe_yaml=dump_recipe(session.recipe),
                 package=variant.blob,
+                converted=_converted(session, variant),
             )
             artifact = stack.enter_context(folder)
         yield artifact

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
-from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ...backends.registry import PLAIN, backend_of, is_compiled
@@ -17,7 +17,7 @@ from ...checkpoints.samples import draw_inputs
 from ...core.errors import ArtifactError
 from ...core.ladder_record import LadderRecord, Rung
 from ...core.records import Notice
-from ...graph.capture import has_dynamic_batch, moved
+from ...graph.capture import has_dynamic_batch
 from .ladder import Ladder
 from .sharing import share_tensors
 from .times import RungTimes
@@ -48,8 +48,8 @@ def open_ladder(
     """
     record = read_ladder(folder)
     artifacts: list[LoadedArtifact] = []
-    share_tensors(_read(folder, record, device_of, artifacts))
-    opened = [open_rung(artifact) for artifact in artifacts]
+    opened: list[OpenedRung] = []
+    share_tensors(_graphs(folder, record, open_rung, artifacts, opened))
     times = [
         _times(rung, score, artifact, ready)
         for rung, score, artifact, ready in zip(
@@ -64,18 +64,19 @@ def open_ladder(
     return ladder, _once(opened)
 
 
-def _read(
+def _graphs(
     folder: Path,
     record: LadderRecord,
-    device_of: Callable[[LoadedArtifact], str],
+    open_rung: Callable[[LoadedArtifact], OpenedRung],
     artifacts: list[LoadedArtifact],
-) -> Iterator[ExportedProgram]:
-    """Programs of the rungs one by one, so that what they share is never in memory for all."""
+    opened: list[OpenedRung],
+) -> Iterator[GraphModule]:
+    """One by one, so that what they share is never in memory for all."""
     for rung in record.rungs:
         artifact = read_artifact(folder / rung.folder)
-        program = moved(artifact.program, device_of(artifact))
-        artifacts.append(LoadedArtifact(artifact.folder, program, artifact.manifest))
-        yield program
+        opened.append(open_rung(artifact))
+        artifacts.append(replace(artifact, weights={}))
+        yield opened[-1].graph
 
 
 def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung) -> RungTimes:

@@ -25,6 +25,7 @@ from modelspeed.configs.presets import preset_names
 from modelspeed.configs.schema import json_schema
 from modelspeed.core import errors, records
 from modelspeed.core import exit_codes as endings
+from modelspeed.core.files import ONNX_FILES, OPENVINO_FILES
 from modelspeed.graph.edits.apply import KINDS
 from typer.testing import CliRunner
 
@@ -45,6 +46,7 @@ def interface(artifact):
         "exit codes": exit_codes(),
         "environment": found_in_code(VARIABLES),
         "artifact": sorted(path.name for path in artifact.iterdir()),
+        "converted": sorted((*OPENVINO_FILES, *ONNX_FILES)),
         "manifest": manifest_keys(json.loads((artifact / "modelspeed.json").read_text())),
         "digests": found_in_code(DIGESTS),
         "report.json": sorted(json.loads((artifact / "report.json").read_text())),
@@ -142,7 +144,8 @@ def written(folder, set_to):
     hasten(set_to)
     checkpoint = pico.project(folder, pico.RECIPE.replace("- prune", "- prune: {ratio: 0.25}"))
     words = ["apply", str(checkpoint), "--config", str(folder / "modelspeed.yaml"), "--threads",
-             "1", "--trust-code", "--out", str(folder / "fast")]  # fmt: skip
+             "1", "--runtime", "lowered", "--trust-code", "--out",
+             str(folder / "fast")]  # fmt: skip
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
     return folder / "fast"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from modelspeed.checkpoints.samples import draw_inputs, sample_of
 from modelspeed.core.errors import ArtifactError
 from modelspeed.runtime import load as loading
+from modelspeed.runtime import own_class
 from torch import nn
 from torch.nn.utils import prune
 
@@ -18,12 +20,12 @@ def stored(monkeypatch):
 
     def set_to(model, edits=(), **tensors):
         held = {k: v.detach().clone() for k, v in model.state_dict().items()} | tensors
-        x = loading.draw_inputs([SPEC], 7)
+        x = draw_inputs([SPEC], 7)
         with torch.no_grad():
-            found = loading.sample_of(x.call(model))
+            found = sample_of(x.call(model))
         sample = {"seed": 7, "outputs": [float(v) for v in found]}
         manifest = {"inputs": [SPEC], "edits": edits, "sample": sample}
-        monkeypatch.setattr(loading, "read_weights", lambda _: (manifest, held))
+        monkeypatch.setattr(own_class, "read_weights", lambda _: (manifest, held))
 
     return set_to
 

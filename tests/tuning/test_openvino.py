@@ -36,6 +36,8 @@ def test_a_search_asked_for_openvino_times_builds_and_ships_on_it(project):
     record = run("tune", project / "ckpt.pt", *words)
     assert record["runtime_used"] == "openvino" and record["target"]["runtime"] == "openvino"
     assert record["closeness"]["error"] <= record["closeness"]["allowed"]
+    kept = json.loads((project / "out" / "modelspeed.json").read_text())["converted_sha256"]
+    assert set(kept) == {"model.openvino.xml", "model.openvino.bin"}
     module = modelspeed.load(project / "out")
     assert "`openvino`" in repr(module)
     x = pico.images(3)
