@@ -94,5 +94,6 @@ class Lab(Protocol):
     def set_aside(self, name: str, why: Exception | str) -> str:
         """The report names it with the reason, which is returned."""
 
-    def in_time(self) -> bool:
-        """True while some of the search's share of the time limit is left."""
+    def in_time(self, seconds: float | None = None) -> bool:
+        """True if work of `seconds` (by default: one more candidate) still fits into the search's
+        share of the time limit."""

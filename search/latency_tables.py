@@ -28,7 +28,7 @@ from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of
 from ..graph.lowering.fusing import activation_of
 from ..profiling.clocks import Clock, clock_for
-from ..profiling.gate import alone
+from ..profiling.gate import alone, working
 
 PASSES = 2  # in different orders: a machine that is slow for a while spoils no point twice
 BLOCKS, BLOCK_MS = 5, 0.4
@@ -116,9 +116,13 @@ class LatencyTables:
         return cls(runtime, device, store, clock_for(device), store.read())
 
     def measure(
-        self, wanted: Iterable[tuple[Shape, Iterable[Point]]], advance: Callable[[int], None]
+        self,
+        wanted: Iterable[tuple[Shape, Iterable[Point]]],
+        advance: Callable[[int], None],
+        fits: Callable[[float], bool] = lambda _: True,
     ) -> int:
-        """Time what is not known yet; how many points that were."""
+        """Time what is not known yet; how many points that were. `fits`: there is time for so many
+        seconds more, without which each point is timed once."""
         rows = [(shape, list(row)) for shape, row in wanted]
         for shape, row in rows:
             corner = (min(i for i, _ in row), min(o for _, o in row))
@@ -130,14 +134,17 @@ class LatencyTables:
             if point not in self.times.get(shape.key, {})
         }
         order = list(points)
+        begun, sure = working(), True
         for number in range(PASSES):
+            if number and not (sure := fits(2.0 * (working() - begun))):
+                break
             random.Random(number).shuffle(order)
             for key, point in order:
                 took = self._time(points[(key, point)], point)
                 known = self.times.setdefault(key, {})
                 known[point] = min(took, known.get(point, took))
                 advance(1)
-        if order:
+        if order and sure:  # what a slow moment may have spoiled is not for later runs
             self.store.write(self.times)
         return len(order)
 

@@ -77,8 +77,10 @@ class ProblemBuilder:
         times = runtime_node_times(module, inputs, tables.runtime)
         self._others = self._times_of_others(times, set(shapes))
 
-    def measure(self, advance: Callable[[int], None]) -> int:
-        """Time what the tables lack; how many points that were."""
+    def measure(
+        self, advance: Callable[[int], None], fits: Callable[[float], bool] = lambda _: True
+    ) -> int:
+        """Time what the tables lack; how many points that were. `fits` as in `LatencyTables`."""
         wanted = []
         for cell in self.cells.values():
             if not cell.shape.tabled:
@@ -87,7 +89,7 @@ class ProblemBuilder:
             pairs.append(cell.shape.widths)
             ins, outs = zip(*pairs, strict=True)
             wanted.append((cell.shape, points_for(cell.shape, ins, outs)))
-        return self.tables.measure(wanted, advance)
+        return self.tables.measure(wanted, advance, fits)
 
     def problem(self) -> Problem:
         """The knapsack: corner widths, width 0 for blocks that can be left out, layer options."""

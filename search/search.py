@@ -93,6 +93,8 @@ class Search:
         """True if the model without pruning is faster in this format here."""
         trial = self.known(whole, number_format)
         try:
+            if trial is None and self.trials[1:] and not self.in_time():
+                return False
             if trial is None:
                 variant = self._built(whole, number_format)
                 if number_format != FLOAT and not takes_a_format(variant.edits):
@@ -185,11 +187,11 @@ class Search:
 
     def smallest(self) -> Trial:
         """The fastest trial of all; the lossless one if nothing else can be built."""
-        fastest = [
-            self.measure(problem.fastest(), number_format)
-            for number_format in self.number_formats
-            for problem in self.problems(number_format)
-        ]
+        fastest: list[Trial] = []
+        for number_format in self.number_formats:
+            for problem in self.problems(number_format):
+                if self.known(problem.fastest(), number_format) or not fastest or self.in_time():
+                    fastest.append(self.measure(problem.fastest(), number_format))
         usable = [t for t in (*fastest, *self.trials) if not t.failed] or self.trials[:1]
         return min(usable, key=lambda t: t.latency.value_ms)
 
@@ -208,6 +210,8 @@ class Search:
         for number_format in self.number_formats:
             free, *others = self.problems(number_format)
             for problem in (free, *free.variants(), *others):
+                if problem is not free and not self.in_time():
+                    break
                 if self._between(problem, budget_ms, number_format):
                     trials = TRIALS if problem is free else OTHER_TRIALS
                     approach(self, problem, budget_ms, trials, number_format)

@@ -161,6 +161,6 @@ def _timed(
     """The knapsack, from timings of layers at other widths."""
     tables = LatencyTables.of(lab.runtime, start.device, Store.of(lab.fingerprint, lab.runtime))
     builder = ProblemBuilder(start.module, start.inputs, pruner, tables, depth, layer_options)
-    count = builder.measure(lambda n: lab.progress.advance(n))
+    count = builder.measure(lambda n: lab.progress.advance(n), lab.in_time)
     lab.progress.note(f"made {count} timings of layers; the rest was known on this machine")
     return builder.problem()

@@ -118,5 +118,6 @@ class SessionLab:
         self.session.exclusions.set_aside(name, reason)
         return reason
 
-    def in_time(self) -> bool:
-        return self.session.time.in_search()
+    def in_time(self, seconds: float | None = None) -> bool:
+        time = self.session.time
+        return time.in_search(time.costs.candidate if seconds is None else seconds)

@@ -136,8 +136,9 @@ class TimePlan:
     def _judging_at_most(self) -> float:
         return self.judging_seconds if self.made and self.made.judging else 0.0
 
-    def in_search(self) -> bool:
-        return self.clock() < self.search_deadline
+    def in_search(self, seconds: float = 0.0) -> bool:
+        """True if work of `seconds` would still end within the search's time."""
+        return self.clock() + seconds < self.search_deadline
 
     def another_final_fits(self) -> bool:
         """True if one more variant can be trained, verified and evaluated before the end."""

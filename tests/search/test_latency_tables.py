@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pico
 import pytest
 import torch
 from modelspeed.core.model_io import Inputs
 from modelspeed.graph.capture import capture
-from modelspeed.search.latency_tables import LatencyTables, Store, points_for, shapes_of
+from modelspeed.profiling.clocks import clock_for
+from modelspeed.search.latency_tables import PASSES, LatencyTables, Store, points_for, shapes_of
 
 
 def tables(tmp_path, monkeypatch, cost):
@@ -52,3 +55,15 @@ def test_real_layers_are_timed_and_wide_ones_take_longer(tmp_path, monkeypatch):
             if shape.layer.groups == 1 or shape.depthwise:
                 table.measure([(shape, [shape.widths])], lambda n: None)
                 assert table.at(shape, *shape.widths) > 0
+
+
+def test_without_time_each_point_is_timed_once_and_not_kept(tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(LatencyTables, "_time", lambda *row: timed.append(row[2]) or 1.0)
+    shape = SimpleNamespace(key="k", widths=(8, 8))
+    for fits, passes in ((lambda _: True, PASSES), (lambda _: False, 1)):
+        timed.clear()
+        store = Store(tmp_path / f"{passes}.json")
+        tables = LatencyTables("plain", "cpu", store, clock_for("cpu"))
+        assert tables.measure([(shape, [(4, 8), (8, 8)])], lambda _: None, fits) == 2
+        assert len(timed) == 2 * passes and bool(store.read()) is (passes == PASSES)

@@ -213,7 +213,7 @@ class FakeLab:
         self.set_aside_rows[name] = str(why)
         return str(why)
 
-    def in_time(self) -> bool:
+    def in_time(self, seconds: float | None = None) -> bool:
         self.patience -= 1
         return self.patience >= 0
 

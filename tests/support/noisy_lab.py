@@ -123,7 +123,7 @@ class NoisyLab(FakeLab):
     def spend(self, seconds: float) -> None:
         self.now += seconds
 
-    def in_time(self) -> bool:
+    def in_time(self, seconds: float | None = None) -> bool:
         return self.now < 0.5 * self.seconds_allowed
 
     def time_for_another(self) -> bool:
