@@ -27,7 +27,7 @@ from .session import open_session
 from .stages import OPENING, expected
 from .steps import StepRunner
 
-FIGURE_SECONDS = 3.0  # of measuring, where no target asks for a verdict
+FIGURE_SECONDS = 2.0  # of measuring, where no target asks for a verdict
 
 
 def apply_recipe(

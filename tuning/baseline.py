@@ -23,7 +23,7 @@ from ..profiling.undisturbed import undisturbed
 
 UNMEASURED = Latency(50.0, 1.0, 1.0, 1.0)
 RUNS = 3
-STEP_SHARE = 0.5  # of that time is enough for a step: a small difference undoes none
+STEP_SHARE = 0.3  # of that time is enough for a step: a small difference undoes none
 
 
 @dataclass

@@ -62,5 +62,7 @@ def imported_ahead() -> float:
 def request_given() -> str:
     """The fresh process's side: say how long the imports took, and wait. Empty where none comes."""
     die_with_parent(int(sys.argv[1]))
+    from torch._export.serde import serialize  # noqa: F401  (what reads programs takes a second)
+
     print(f"{time.process_time():.2f}", flush=True)
     return sys.stdin.read()
