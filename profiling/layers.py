@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import LayerCost
-from .clocks import Clock, clock_for
+from .clocks import Clock, clock_for, clock_of_kernels
 from .gate import alone
 from .macs import bytes_of, macs_of, op_name, shape_of
 from .peak import peak_flops
@@ -30,10 +30,11 @@ def profile_layers(
     """Cost of each op in graph order, run one at a time; ms is the median over `repeats`.
 
     The clock's own cost is subtracted. `share` is of the sum over ops, `peak_fraction` of `peak`
-    FLOP/s (default: measured here). Python's cost of walking the graph is not counted.
+    FLOP/s (default: measured here). Python's cost of walking the graph is not counted, nor is on a
+    GPU the launching of kernels.
     """
     device = str(inputs[0].device) if inputs else "cpu"
-    runner, times = _timed(gm, inputs, repeats, clock or clock_for(device))
+    runner, times = _timed(gm, inputs, repeats, clock or clock_of_kernels(device))
     total = sum(times.values())
     rate = peak_flops(device, _dtype(gm)) if peak is None else peak
     return tuple(
@@ -51,13 +52,17 @@ def profile_layers(
     )
 
 
-def node_times(gm: GraphModule, inputs: Inputs, *, repeats: int = 10) -> dict[str, float]:
+def node_times(
+    gm: GraphModule, inputs: Inputs, *, repeats: int = 10, launched: bool = True
+) -> dict[str, float]:
     """ms of each node by its name, run one at a time as in `profile_layers`.
 
-    A fast kernel's node goes by the name of the layer that it is (`meta["layer"]`).
+    A fast kernel's node goes by the name of the layer that it is (`meta["layer"]`). `launched`: on
+    a GPU, each operator is launched on its own when it is its turn.
     """
     device = str(inputs[0].device) if inputs else "cpu"
-    times = _timed(gm, inputs, repeats, clock_for(device))[1]
+    clock = (clock_for if launched else clock_of_kernels)(device)
+    times = _timed(gm, inputs, repeats, clock)[1]
     return {node.meta.get("layer") or node.name: ms for node, ms in times.items()}
 
 

@@ -39,7 +39,7 @@ def taken(monkeypatch):
     """The shapes that were recorded, on whatever device; five rows can't be."""
     shapes = []
 
-    def record(usual, flat):
+    def record(usual, flat, together=None):
         shapes.append(flat[0].shape)
         if len(flat[0]) == 5:
             raise MeasureError("CUDA can't record this model as one graph")
@@ -50,7 +50,7 @@ def taken(monkeypatch):
             for mine, value in zip(outputs, leaves(usual(*memory)), strict=True):
                 mine.copy_(value)
 
-        return Recording(replay, memory, outputs)
+        return Recording(replay, memory, outputs, together)
 
     monkeypatch.setattr(cuda_graph, "record", record)
     return shapes
