@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..core.errors import CheckpointError, first_line
+from ..graph.capture import without_warnings
 from .program_parts import checked
 
 
@@ -20,7 +21,8 @@ def load_program(path: Path, trust: bool = False) -> ExportedProgram:
     log.setLevel(logging.CRITICAL)  # it logs a traceback of every damaged file
     try:
         # A file object: given a name, torch warns where it does not end in `.pt2`.
-        with path.open("rb") if trust else checked(path) as file:
+        # torch before 2.13 also calls the memory unwritable that it reads weights into.
+        with path.open("rb") if trust else checked(path) as file, without_warnings():
             return torch.export.load(file)
     finally:
         log.setLevel(level)

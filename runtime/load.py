@@ -186,7 +186,7 @@ def _compiled_before(
     missing = None
     if lacking and compiled:
         missing = no_compiler(runtime, lacking)
-    elif lacking:
+    elif lacking and backend_of(runtime).offered:  # a GPU can't be installed: `other` names it
         missing = no_runtime(runtime, lacking, _times(artifact.manifest))
     notices = (other, why, missing)
     used = package if ready is not None else None
