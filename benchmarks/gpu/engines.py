@@ -61,7 +61,10 @@ def tuned(case: Case) -> Any:
 def columns_of(device: str) -> Columns:
     made = COLUMNS[torch.device(device).type]
     made = {"eager": made["eager"], "modelspeed, tuned": tuned, **made}
-    return {n: made[n] for n in QUICK_COLUMNS} if QUICK else made
+    if not QUICK:
+        return made
+    there = [n for n in QUICK_COLUMNS if n != "modelspeed, tuned" or (SCRATCH / "tuned").exists()]
+    return {name: made[name] for name in there}
 
 
 def judged(case: Case, labels: list[Tensor], module: Any) -> tuple[float, float]:

@@ -59,9 +59,8 @@ def command(name: str, *words: str) -> tuple[str, ...]:
 def tuned(net: str, batch: int, limit: int, part: int = 1) -> Step:
     name = f"tune-{net}-b{batch}"
     words = ("--net", net, "--batch", str(batch), "--device", "DEVICE", "--minutes")
-    minutes = (
-        f"{max(0.1, (limit - 25) / 60):.2f}"  # the rest: two processes start, one of them verifies
-    )
+    # The rest is for two processes that start, one of which verifies.
+    minutes = f"{max(0.1, (limit - 25) / 60):.2f}"
     return Step(name, limit, command(name, *words, minutes), command(name, *words, "0.05"), part)
 
 
@@ -69,7 +68,7 @@ def engines(net: str, batch: int, limit: int, part: int = 1) -> Step:
     words = ("--net", net, "--batch", str(batch), "--device", "DEVICE", "--seconds")
     return Step(
         f"engines-{net}-b{batch}", limit, script("engines", *words, str(limit - GRACE)),
-        script("engines", *words, "60"), part,
+        script("engines", *words, "600"), part,
     )  # fmt: skip
 
 
@@ -145,12 +144,11 @@ def run(step: Step, device: str, quick: bool, log: Path) -> bool:
         )  # fmt: skip
         late = not _ends(process, (10 if quick else 1) * step.limit - GRACE)
     seconds = round(time.monotonic() - begun, 1)
-    emit(
-        "step", name=step.name, rc=process.returncode, seconds=seconds, limit=step.limit, late=late
-    )
-    state = "stopped at its limit" if late else "ended" if not process.returncode else "FAILED"
+    code = process.returncode
+    emit("step", name=step.name, rc=code, seconds=seconds, limit=step.limit, late=late)
+    state = "stopped at its limit" if late else "FAILED" if code else "ended"
     print(f"{step.name}: {state} after {seconds} s (limit {step.limit} s)", flush=True)
-    return not late and process.returncode == 0
+    return not late and code == 0
 
 
 def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -177,7 +175,7 @@ def plan(steps: list[Step], part: int) -> str:
 
 
 def tables() -> None:
-    """The tables so far, and the end of the log of what failed."""
+    """The tables so far."""
     words = [sys.executable, str(HERE / "collect.py"), str(Path(os.environ["OUT"]) / NAME)]
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(words, timeout=TABLES, check=False)
