@@ -21,7 +21,6 @@ def load_program(path: Path, trust: bool = False) -> ExportedProgram:
     log.setLevel(logging.CRITICAL)  # it logs a traceback of every damaged file
     try:
         # A file object: given a name, torch warns where it does not end in `.pt2`.
-        # torch before 2.13 also calls the memory unwritable that it reads weights into.
         with path.open("rb") if trust else checked(path) as file, without_warnings():
             return torch.export.load(file)
     finally:
