@@ -78,7 +78,7 @@ class CudaGraph:
 
 @dataclass
 class Together:
-    """What the recordings of one module share: the memory of their activations, and their turn.
+    """Memory of activations and the turn to use it, which the recordings of one module share.
 
     So one call at a time. Outputs are copied out before the next one.
     """

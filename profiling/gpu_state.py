@@ -24,7 +24,7 @@ PATIENCE = 5.0  # seconds for one; a driver that hangs must not hold up a run
 QUERY = ("clocks.sm", "clocks.max.sm", "temperature.gpu", "power.draw")
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # now, before 535
 # Bits of NVML's clock event reasons that slow a busy GPU (nvml.h, nvmlClocksEventReason*). The
-# others are no fault: an idle GPU, a clock that was set, a display.
+# others say that it is idle, or at a clock that somebody set.
 SLOWING = {
     0x4: "its power limit", 0x8: "the board (temperature or power)", 0x20: "temperature",
     0x40: "temperature (hardware)", 0x80: "the power supply",
