@@ -97,7 +97,7 @@ class Flow(nn.Module):
             y = self.layers["conv 1x1"](x)
         with torch.autocast("cpu", torch.bfloat16):
             y = self.layers["a/b"](y)
-        y = torch.vmap(lambda t: t * 2)(y)
+        y = torch.vmap(lambda t: t * 2)(y) if VMAP else y * 2
         return {"a (b)": y.reshape(x.shape[0] * 3, -1) * self.scale, "size": x.shape[0] * 2}
 
 
