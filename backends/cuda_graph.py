@@ -6,10 +6,11 @@ Programming Guide, "CUDA Graphs"; `torch.cuda.graph`).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from .shape_guard import Fast, Kinds, ShapeGuarded, kinds, names_of
 
 WARM_UP = 3  # kernels are chosen and buffers made in the first calls, which can't be recorded
 MOST = 8  # shapes; their activations share memory, inputs and outputs have their own
+_RECORDING = RLock()  # one at a time in a process; another thread may only use the GPU
 # Recordings that failed: torch's allocator keeps pointers to them.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 LOWERINGS = {"cuda_graph": "folded", "cuda_graph_channels_last": "channels_last"}
@@ -92,6 +94,10 @@ class Together:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
+
+    def new_pool(self) -> None:
+        """For the recordings to come: what one that failed leaves in the old one is not known."""
+        self._pool = None
 
     def in_order(self, device: torch.device) -> None:
         """A call from another stream than the last one's waits for that."""
@@ -194,7 +200,7 @@ def record(
     # Not in inference mode: the memory is written again in later calls, which may be outside it.
     device, plain = torch.cuda.device(flat[0].device), torch.inference_mode(False)
     state = preserved_state(usual) if isinstance(usual, nn.Module) else nullcontext()
-    with plain, torch.no_grad(), device, state:
+    with _RECORDING, plain, torch.no_grad(), device, state:
         given = [x.clone() for x in flat]
         here = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -210,6 +216,7 @@ def record(
                 usual(*given)
             replay, outputs = _captured(usual, given, together.pool())
         except RuntimeError as error:
+            together.new_pool()
             why = text_line(error)
             raise MeasureError(f"CUDA can't record this model as one graph: {why}") from error
         return Recording(replay, given, pytree.tree_leaves(outputs), together)
@@ -220,13 +227,18 @@ def _never_waiting() -> Iterator[None]:
     """Raises RuntimeError where the CPU waits for the GPU, which CUDA can't record.
 
     Known beforehand, since a recording that fails leaves torch's allocator in a state of its own.
+    A warning of torch tells, not an error: the mode holds for other threads, too.
     """
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("warn")
     try:
-        yield
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
+    if waits := [str(w.message) for w in seen if "synchronizing CUDA operation" in str(w.message)]:
+        raise RuntimeError(waits[0].partition(" (Triggered")[0])
 
 
 def _captured(

@@ -15,12 +15,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from lines import emit
-from torch import Tensor
+from torch import Tensor, nn
 from zoo import NETS, QUICK, SCRATCH, checkpoint, data_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -67,12 +68,25 @@ def columns_of(device: str) -> Columns:
     return {name: made[name] for name in there}
 
 
+def outputs_of(case: Case, module: Any) -> list[Tensor]:
+    with torch.inference_mode():
+        return [Inputs((x,)).call(module).double().cpu() for x in case.held]
+
+
+@cache
+def wanted_of(model: nn.Module) -> list[Tensor]:
+    """Eager's outputs, on which all others are judged."""
+    return []
+
+
 def judged(case: Case, labels: list[Tensor], module: Any) -> tuple[float, float]:
     """Accuracy, and |outputs - eager's| / |eager's|."""
     right = seen = gap = size = 0.0
+    known = wanted_of(case.model)
+    known.extend([] if known else outputs_of(case, case.model))  # once: it is the slowest
+    rows = known if module is case.model else outputs_of(case, module)
     with torch.inference_mode():
-        for x, y in zip(case.held, labels, strict=True):
-            wanted, found = (Inputs((x,)).call(m).double().cpu() for m in (case.model, module))
+        for wanted, found, y in zip(known, rows, labels, strict=True):
             right += float((found.argmax(1) == y).sum())
             seen += len(y)
             gap += float((found - wanted).square().sum())
