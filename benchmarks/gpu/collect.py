@@ -19,7 +19,9 @@ NAMES = {"resnet50": "ResNet-50", "vit": "ViT-B/16", "bert": "BERT-base"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+    """Empty without rows."""
+    cells = list(rows)
+    lines = [head, ["---"] * len(head), *cells] if cells else []
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
@@ -147,8 +149,8 @@ def tables(rows: list[Row]) -> str:
     rows = [row for row in rows if "kind" in row]
     parts = [machine(rows)]
     for title, (kind, made) in PARTS.items():
-        if any(row["kind"] == kind for row in rows):
-            parts.append(f"### {title}\n\n{made(rows)}")
+        if any(row["kind"] == kind for row in rows) and (text := made(rows)):
+            parts.append(f"### {title}\n\n{text}")
     return "\n\n".join(parts)
 
 
