@@ -26,7 +26,7 @@ QUICK = os.environ.get("MODELSPEED_GPU_QUICK") == "1"
 SCRATCH = Path(os.environ.get("MODELSPEED_GPU_SCRATCH", "/tmp/modelspeed-gpu"))
 SIDE, PATCH, STORED = (32, 8, 32) if QUICK else (224, 16, 64)
 TOKENS, WORDS = (16, 100) if QUICK else (128, 8000)
-TRAIN, EVALUATE, BATCH = (96, 64, 16) if QUICK else (4096, 1024, 64)
+TRAIN, EVALUATE, BATCH = (96, 64, 16) if QUICK else (2048, 1024, 64)
 CLASSES = 10
 Batches = list[tuple[Tensor, Tensor]]
 
