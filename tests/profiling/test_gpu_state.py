@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,7 +36,9 @@ class Machine:
     """A GPU with a clock in MHz that rises while it works."""
 
     def __init__(self, monkeypatch):
-        self.ms, self.mhz, self.leads = 0.0, 345.0, []
+        self.ms, self.mhz, self.leads, self.seconds = 0.0, 345.0, [], 0.0
+        host = SimpleNamespace(perf_counter=lambda: self.seconds, sleep=None)
+        monkeypatch.setattr(clocks, "time", host)
         monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
         monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
         monkeypatch.setattr(torch.cuda, "_sleep", self.leads.append)
@@ -89,9 +91,8 @@ def test_a_gpu_is_called_until_its_clock_has_risen(monkeypatch):
     def run():
         calls.append(machine.mhz)
         machine.mhz = min(1980.0, machine.mhz + 50.0)
-        time.sleep(0.001)
+        machine.seconds += 0.01
 
-    monkeypatch.setattr(clocks, "WAKE_LOOK", 0.005)
     monkeypatch.setattr(
         clocks, "read_gpu", lambda device, quick: GpuState(machine.mhz, 1980.0, 30.0, 100.0, 0)
     )
@@ -105,11 +106,11 @@ def test_a_call_is_queued_behind_a_spin_that_outlasts_the_queueing(monkeypatch):
     clock = QueuedCudaClock()
 
     def run():
-        time.sleep(0.002)  # launches
+        machine.seconds += 0.002  # launches
         machine.works(0.25)
 
     assert clock.time(run) == pytest.approx(0.25)
-    assert len(machine.leads) == 2 and machine.leads[1] > 4e6
+    assert machine.leads == [1e6, 8e6], "0.5 ms were too few for 2 ms of launches"
     assert CudaClock().time(run) == pytest.approx(0.25) and len(machine.leads) == 2
 
 
