@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 STEP := .ci/step
 
-.PHONY: demo test test-fast test-long test-ray lint check schema format clean architectures fuzz
+.PHONY: demo test test-fast test-long test-ray test-torch211 lint check schema format clean architectures fuzz
 
 $(READY): pyproject.toml constraints.txt
 	@$(STEP) "making $(VENV)" $(PYTHON) -m venv $(VENV)
@@ -40,6 +40,22 @@ test-ray: $(READY)
 	@$(STEP) "installing Ray" $(PIP) -e ".[ray]"
 	$(BIN)/python -m pytest tests/batch/test_ray.py
 
+# On the torch of the GPU machine, in an environment of its own. Where the package index has no build
+# for CPUs, that is the one with CUDA: gigabytes, which run on a CPU as well.
+VENV211 ?= .venv-torch211
+READY211 := $(VENV211)/.ready
+TESTS211 ?= tests
+$(READY211): pyproject.toml constraints-torch211.txt
+	@$(STEP) "making $(VENV211)" $(PYTHON) -m venv $(VENV211)
+	@$(STEP) "installing torch 2.11" $(VENV211)/bin/python -m pip install --disable-pip-version-check \
+		-c constraints-torch211.txt "setuptools>=77" wheel torch
+	@$(STEP) "installing modelspeed and what its tests need" $(VENV211)/bin/python -m pip install \
+		--disable-pip-version-check -c constraints-torch211.txt -e ".[test]"
+	@touch $(READY211)
+
+test-torch211: $(READY211)
+	OMP_NUM_THREADS=1 $(VENV211)/bin/python -m pytest -n auto --dist loadfile $(TESTS211)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,4 +83,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV211) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -19,7 +22,8 @@ from ..core.files import MAX_PACKAGE_BYTES, PACKAGE
 from ..core.model_io import Inputs
 from ..graph.lowering.lower import folded_copy
 from .compiler import refuse_state
-from .shape_guard import ShapeGuarded, for_inputs
+from .cuda_graph import recorded_call
+from .shape_guard import ShapeGuarded, for_inputs, names_of
 
 
 def write_package(program: ExportedProgram, path: Path) -> None:
@@ -61,12 +65,25 @@ def load_package(
 
     This runs native code of the package. Raises MeasureError where it can't be loaded.
     """
+    device, names = inputs[0].device, names_of(module)
+    on_gpu = device.type == "cuda"
     with tempfile.TemporaryDirectory(prefix="modelspeed-") as folder:
         path = Path(folder) / PACKAGE
         path.write_bytes(package)
         try:
-            loader = torch._inductor.aoti_load_package(str(path)).loader
+            # Its own bookkeeping between threads asks events, which a CUDA graph does not allow.
+            loader = torch._inductor.aoti_load_package(
+                str(path), run_single_threaded=on_gpu, device_index=device.index if on_gpu else -1
+            ).loader
         except Exception as error:
             raise MeasureError(f"`{PACKAGE}` can't be loaded: {first_line(error)}") from error
+    lock = Lock() if on_gpu else nullcontext()
+
     # Called by place: rebuilding nested arguments takes longer than a small net.
-    return for_inputs(usual, module, inputs, lambda *flat: loader.boxed_run(list(flat)))
+    def fast(*flat: Tensor) -> Sequence[Tensor]:
+        with lock:
+            return loader.boxed_run(list(flat))
+
+    with torch.no_grad():
+        given = [x.contiguous() for x in inputs.in_order(names)]
+        return for_inputs(usual, module, inputs, recorded_call(fast, given))

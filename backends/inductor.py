@@ -21,7 +21,7 @@ from ..graph.lowering.lower import folded_copy
 from ..profiling.layers import node_times
 from . import aoti
 from .compiler import lacks_compiler, refuse_state
-from .cuda_graph import CudaGraph
+from .cuda_graph import CudaGraph, recorded_call
 from .lowered import Lowered
 from .protocol import Backend
 from .readiness import furthest
@@ -79,6 +79,8 @@ def _usual(module: GraphModule, inputs: Inputs) -> nn.Module:
 def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> ShapeGuarded:
     """`module` compiled for `inputs`, in seconds to minutes; `usual` is how other shapes run.
 
+    On a GPU the compiled call is recorded as a CUDA graph, where CUDA takes it.
+
     Raises MeasureError with the compiler's first line where it fails.
     """
     refuse_state(module)
@@ -94,6 +96,7 @@ def compiled(module: GraphModule, usual: nn.Module, inputs: Inputs) -> ShapeGuar
         with settings.patch(freezing=True), torch.no_grad():
             fast = cast(Fast, compile_fx(flat_graph, given))
             fast(*given)
+            fast = recorded_call(fast, given)
     except Exception as error:
         first = text_line(error)
         raise MeasureError(f"torch.compile fails on this model: {first}.") from error

@@ -1,17 +1,20 @@
 """A/A test: one model profiled against itself must show no significant change.
 
-    python benchmarks/aa.py [--repeats 40] [--seconds 2] [--threads 1]
+    python benchmarks/aa.py [--repeats 40] [--seconds 2] [--threads 1] [--device cuda] [--lines]
 
 Each is measured twice: to figures of 1 %, and until "is B faster than A" is answered. Prints JSON.
 Exit code 1 when fewer than 95 % of either say "no significant change", or when the measured p50
-differs from `torch.utils.benchmark`'s median by more than 5 %.
+differs from `torch.utils.benchmark`'s median by more than 5 %. `--lines`: also into `$OUT`, as the
+steps of `benchmarks/gpu` do, and the exit code says nothing of the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -37,7 +40,9 @@ def one_call_ms(timer: Timer, calls: int) -> float:
     return median(timer.timeit(1).median for _ in range(calls)) * 1e3
 
 
-def agreement(model: nn.Module, x: torch.Tensor, count: int, seconds: float) -> dict[str, float]:
+def agreement(
+    model: nn.Module, x: torch.Tensor, count: int, seconds: float, device: str, calls: int
+) -> dict[str, float]:
     """Ours between two independent timings, so that a machine that drifts is seen as such.
 
     `blocked_autorange` gives the median of block *means*, which lies above the median call where
@@ -45,9 +50,9 @@ def agreement(model: nn.Module, x: torch.Tensor, count: int, seconds: float) -> 
     block median is printed beside our mean.
     """
     timer = Timer("model(x)", globals={"model": model, "x": x}, num_threads=count)
-    first = one_call_ms(timer, 1000)
-    ours = measure(lambda: model(x), max_seconds=seconds)
-    second = one_call_ms(timer, 1000)
+    first = one_call_ms(timer, calls)
+    ours = measure(lambda: model(x), max_seconds=seconds, device=device)
+    second = one_call_ms(timer, calls)
     theirs = (first + second) / 2
     return {
         "measured_p50_ms": ours.value_ms,
@@ -65,8 +70,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="time bound per run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--percentile", type=float, default=50.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--calls", type=int, default=1000, help="that torch's own timer makes")
+    parser.add_argument("--lines", action="store_true")
     options = parser.parse_args()
-    model, x = build(), torch.randn(1, 1, 32, 32)
+    device = options.device
+    model, x = build().to(device), torch.randn(1, 1, 32, 32).to(device)
     findings: list[str] = []
     early: list[str] = []
     speedups: list[float] = []
@@ -78,6 +87,7 @@ def main() -> int:
                 percentile=options.percentile,
                 max_seconds=options.seconds,
                 seed=seed,
+                device=device,
             )
             result = compare_samples(a.samples_ms, b.samples_ms, options.percentile)
             findings.append(result.finding)
@@ -89,12 +99,13 @@ def main() -> int:
                 max_seconds=options.seconds,
                 min_seconds=0.0,
                 seed=seed,
+                device=device,
                 question=order,
             )
             early.append(order.comparison().finding)
             seen.update({notice.code for notice in (*a.notices, *b.notices)})
-        timing = agreement(model, x, count, options.seconds)
-        machine = fingerprint()
+        timing = agreement(model, x, count, options.seconds, device, options.calls)
+        machine = fingerprint(device)
     unchanged = findings.count("no significant change")
     report = {
         "repeats": options.repeats,
@@ -106,8 +117,15 @@ def main() -> int:
         "cpu": machine.cpu,
         "threads": machine.threads,
         "torch": machine.torch,
+        "device": machine.device,
     }
     print(json.dumps(report, indent=2))
+    if options.lines:
+        sys.path.insert(0, str(Path(__file__).parent / "gpu"))
+        from lines import emit
+
+        emit("aa", **report)
+        return 0
     few = min(unchanged, early.count("no significant change")) < 0.95 * options.repeats
     return int(few or abs(timing["difference"]) > 0.05)
 

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..core.errors import CheckpointError, first_line
+from ..graph.capture import without_warnings
 
 
 def load_program(path: Path, trust: bool = False) -> ExportedProgram:
@@ -21,7 +22,7 @@ def load_program(path: Path, trust: bool = False) -> ExportedProgram:
     log.setLevel(logging.CRITICAL)  # it logs a traceback of every damaged file
     try:
         # A file object: given a name, torch warns where it does not end in `.pt2`.
-        with path.open("rb") if trust else checked(path) as file:
+        with path.open("rb") if trust else checked(path) as file, without_warnings():
             return torch.export.load(file)
     finally:
         log.setLevel(level)

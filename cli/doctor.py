@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ..configs.flags import MACHINE_PANEL, THREADS
+from ..configs.flags import DEVICE, MACHINE_PANEL, THREADS
 from . import options as o
 from .errors import shown
 
 
 def doctor(
+    device: Annotated[str | None, o.option(DEVICE)] = None,
     threads: Annotated[int | None, o.option(THREADS)] = None,
     seconds: Annotated[
         float,
@@ -30,18 +31,21 @@ def doctor(
         from ..core.checks import Finding
         from ..core.records_json import to_json
         from ..profiling.doctor import examine
-        from ..profiling.machine import threads as using
+        from ..profiling.machine import check_device, threads as using
         from ..reporting.checks import examination
         from ..reporting.console import print_table
 
+        DEVICE.check(device)
         THREADS.check(threads)
+        where = device or "cpu"
+        check_device(where)
         sys.stderr.write("measuring a small net against itself ...\n")
         with using(threads or 0):
-            result = examine(seconds)
+            result = examine(seconds, device=where)
         runtimes = [
             Finding("runtime", f"`{name}` {reason}", "good", "It may be faster here: see `profile "
                     "--runtimes` once it is installed.")
-            for name, reason in missing("cpu").items()
+            for name, reason in missing(where).items()
         ]  # fmt: skip
         result = replace(result, findings=(*result.findings, *runtimes))
         if json:

@@ -18,7 +18,10 @@ from ..reporting.text import clean
 INTERRUPTED = 130
 NO_MEMORY = "there is not enough memory; try a smaller `--batch`."
 # How torch's allocators say it, in a RuntimeError.
-_ALLOCATORS = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc")
+_ALLOCATORS = (
+    "can't allocate memory", "CUDA out of memory", "CUDA error: out of memory",
+    "STATUS_ALLOC_FAILED", "std::bad_alloc",
+)  # fmt: skip
 
 
 @contextmanager

@@ -103,9 +103,13 @@ def moved(program: ExportedProgram, device: str) -> ExportedProgram:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """torch copies its own tree specifications through a class that it warns of."""
+    """torch copies its own tree specifications through a class that it warns of.
+
+    Before 2.13 it also warns of the memory that it reads a program's weights into.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
         yield
 
 

@@ -16,6 +16,7 @@ from ..core.records import Latency
 from . import notices
 from .clocks import Clock, clock_for
 from .gate import alone
+from .gpu_state import gpu_finding
 from .machine import fingerprint, usable_cores
 from .statistics import compare_samples
 from .timer import measure_interleaved
@@ -28,18 +29,19 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @alone()
 def examine(
-    seconds: float = 2.0, clock: Clock | None = None, cpu: Path = _CPU, cgroup: Path = _CGROUP
-) -> Examination:
+    seconds: float = 2.0, clock: Clock | None = None, cpu: Path = _CPU, cgroup: Path = _CGROUP,
+    device: str = "cpu",
+) -> Examination:  # fmt: skip
     """Facts of the system, then a small net measured against itself `RUNS` times (A/A)."""
-    net, x = _net(), torch.zeros(1, 1, 32, 32).normal_(generator=torch.Generator().manual_seed(0))
-    used = clock or clock_for("cpu")
+    x = torch.zeros(1, 1, 32, 32).normal_(generator=torch.Generator().manual_seed(0)).to(device)
+    net, used = _net().to(device), clock or clock_for("cpu")
     before = used.load()
     rows: list[Latency] = []
     with torch.inference_mode():
         for seed in range(RUNS):
             rows += measure_interleaved(
                 [lambda: net(x), lambda: net(x)], clock=clock, max_seconds=seconds / RUNS,
-                min_seconds=0.2, seed=seed,
+                min_seconds=0.2, seed=seed, device=device,
             )  # fmt: skip
         slow = _subnormal_cost(used)
     crowd = notices.cpu_contention(before, used.load())
@@ -49,10 +51,11 @@ def examine(
     findings = [
         _threads(), _noise(noise.finding, floor, between), _load(crowd is not None, crowd),
         *_system(cpu, cgroup), _subnormals(slow), _virtual(),
+        gpu_finding(device) if torch.device(device).type == "cuda" else None,
     ]  # fmt: skip
     seen = dict.fromkeys(n for row in rows for n in row.notices)
     return Examination(
-        fingerprint(), tuple(f for f in findings if f), noise, floor, between, tuple(seen)
+        fingerprint(device), tuple(f for f in findings if f), noise, floor, between, tuple(seen)
     )
 
 

@@ -11,11 +11,12 @@ from torch.fx import GraphModule, Interpreter, Node
 from ..core.model_io import Inputs
 from ..core.naming import outside
 from ..core.records import LayerCost
-from .clocks import Clock, clock_for
+from .clocks import Clock, CudaClock, clock_for, clock_of_kernels
 from .gate import alone
 from .macs import bytes_of, macs_of, op_name, shape_of
 from .peak import peak_flops
 
+NOTHINGS = (101, 11)  # calls that time the clock itself, and of a GPU's, which take a spin each
 GUARDS = "_guards_fn"  # torch.export's input checks, not part of the model
 
 
@@ -30,10 +31,11 @@ def profile_layers(
     """Cost of each op in graph order, run one at a time; ms is the median over `repeats`.
 
     The clock's own cost is subtracted. `share` is of the sum over ops, `peak_fraction` of `peak`
-    FLOP/s (default: measured here). Python's cost of walking the graph is not counted.
+    FLOP/s (default: measured here). Python's cost of walking the graph is not counted, nor is on a
+    GPU the launching of kernels.
     """
     device = str(inputs[0].device) if inputs else "cpu"
-    runner, times = _timed(gm, inputs, repeats, clock or clock_for(device))
+    runner, times = _timed(gm, inputs, repeats, clock or clock_of_kernels(device))
     total = sum(times.values())
     rate = peak_flops(device, _dtype(gm)) if peak is None else peak
     return tuple(
@@ -51,13 +53,17 @@ def profile_layers(
     )
 
 
-def node_times(gm: GraphModule, inputs: Inputs, *, repeats: int = 10) -> dict[str, float]:
+def node_times(
+    gm: GraphModule, inputs: Inputs, *, repeats: int = 10, launched: bool = True
+) -> dict[str, float]:
     """ms of each node by its name, run one at a time as in `profile_layers`.
 
-    A fast kernel's node goes by the name of the layer that it is (`meta["layer"]`).
+    A fast kernel's node goes by the name of the layer that it is (`meta["layer"]`). `launched`: on
+    a GPU, each operator is launched on its own when it is its turn.
     """
     device = str(inputs[0].device) if inputs else "cpu"
-    times = _timed(gm, inputs, repeats, clock_for(device))[1]
+    clock = (clock_for if launched else clock_of_kernels)(device)
+    times = _timed(gm, inputs, repeats, clock)[1]
     return {node.meta.get("layer") or node.name: ms for node, ms in times.items()}
 
 
@@ -71,7 +77,7 @@ def _timed(
         runner.times.clear()
         for _ in range(max(1, repeats)):
             runner.all(inputs)
-    overhead = median(clock.time(_nothing) for _ in range(101))
+    overhead = median(clock.time(_nothing) for _ in range(NOTHINGS[isinstance(clock, CudaClock)]))
     return runner, {node: max(0.0, median(row) - overhead) for node, row in runner.times.items()}
 
 

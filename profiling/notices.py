@@ -21,6 +21,7 @@ CODES = (
     "threads_over_cores",
     "cpu_contention",
     "disturbed",
+    "gpu_slowed",
     "fewer_threads",
     "subnormal_weights",
     "other_machine",

@@ -15,6 +15,7 @@ from ..core.records import Latency, Notice
 from . import notices
 from .clocks import SPIN_MS, Clock, Run, clock_for, pools_mix
 from .gate import alone
+from .gpu_state import gpu_slowed, read_gpu
 from .machine import usable_cores
 from .questions import Figures, Question
 from .statistics import percentile_interval, samples_needed
@@ -104,10 +105,12 @@ def measure_interleaved(
         before = clock.load()
         rows, seconds = _sample(runs, clock, plan, random.Random(seed))
         after = clock.load()
+        slowed = gpu_slowed(read_gpu(device))
     count = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     shared = (
         notices.cpu_contention(before, after, count),
         notices.threads_over_cores(count, usable_cores()),
+        slowed,
     )
     return [
         _latency(row, plan, seconds, count, [notices.cold(w.steady, w.seconds), *shared])

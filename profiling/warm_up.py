@@ -13,7 +13,7 @@ from ..core.errors import MeasureError
 from ..core.records import Notice
 from . import notices
 from .busy import by_whom
-from .clocks import Clock, Run
+from .clocks import Clock, Run, wake
 from .gate import alone
 from .patience import OF_THIS_PROCESS
 
@@ -33,6 +33,7 @@ def warmed(
     for _ in chain((0.0,), OF_THIS_PROCESS.pauses(clock.sleep)):
         with alone():
             before = clock.load()
+            wake(runs[0], clock)
             warm = [_warm_up(run, clock, max_seconds / 5) for run in runs]
             busy = notices.cpu_contention(before, clock.load())
         slowest = max(w.call_ms for w in warm)

@@ -219,7 +219,10 @@ def _converted_before(
             return ready, []
         again = [converted_again(runtime, ready)]
     lacking = None if is_compiled(runtime) else backend_of(runtime).lacks(device)
-    missing = [no_runtime(runtime, lacking, _times(artifact.manifest))] if lacking else []
+    # A GPU can't be installed; that it is another machine is said already.
+    missing: list[Notice] = []
+    if lacking and backend_of(runtime).offered:
+        missing = [no_runtime(runtime, lacking, _times(artifact.manifest))]
     return None, again + missing
 
 

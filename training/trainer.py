@@ -209,11 +209,16 @@ class Trainer:
         return self.group.agree((best, times[best]))
 
     def _seconds(self, inputs: Inputs, targets: Tensor) -> float:
+        self._wait()
         start = time.perf_counter()
         _backward(self._loss(inputs, targets))
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize()
+        self._wait()
         return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        """Until the GPU has done what was asked of it."""
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
 
     def _probed(self, total: int) -> float:
         """The rate after which, in a short run of its own, the held-out loss is lowest."""

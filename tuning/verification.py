@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..backends.agreement import same_answers
@@ -80,6 +81,8 @@ def verify(
     request = VerificationRequest(
         job, str(folder), usual_ms, seconds, recipe, judged, part, patience
     )
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()  # the other process needs the GPU's memory now
     done = _ended(taken(), json.dumps(to_json(request)), stuck_after)
     lines = done.stdout.strip().splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}

@@ -186,4 +186,5 @@ def neutral(norm: nn.Module, channels: int) -> None:
     """Give a batch norm figures with which it changes nothing."""
     if isinstance(norm, _NormBase):
         norm.running_mean, norm.running_var = torch.zeros(channels), torch.ones(channels)
-        norm.eps, norm.num_features = 0.0, channels
+        # 1 plus that is 1; torch 2.11 takes no 0.
+        norm.eps, norm.num_features = 1e-30, channels

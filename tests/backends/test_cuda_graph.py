@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager, nullcontext
+
 import pico
 import pytest
 import torch
@@ -39,7 +42,7 @@ def taken(monkeypatch):
     """The shapes that were recorded, on whatever device; five rows can't be."""
     shapes = []
 
-    def record(usual, flat):
+    def record(usual, flat, together=None):
         shapes.append(flat[0].shape)
         if len(flat[0]) == 5:
             raise MeasureError("CUDA can't record this model as one graph")
@@ -50,7 +53,7 @@ def taken(monkeypatch):
             for mine, value in zip(outputs, leaves(usual(*memory)), strict=True):
                 mine.copy_(value)
 
-        return Recording(replay, memory, outputs)
+        return Recording(replay, memory, outputs, together)
 
     monkeypatch.setattr(cuda_graph, "record", record)
     return shapes
@@ -83,6 +86,95 @@ def test_what_is_not_recorded_runs_as_usual(taken):
             torch.testing.assert_close(leaves(inputs.call(runnable)), leaves(inputs.call(module)))
     assert len(taken) == MOST and taken.count((5, 4)) == 1
     assert runnable.pick([x.to("meta") for x in given()]) is None
+
+
+def test_recordings_of_one_module_share_memory_until_its_weights_move(monkeypatch):
+    pools = iter(range(10))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
+    seen = []
+
+    def record(flat, together):
+        seen.append(together.pool())
+        return lambda *_: []
+
+    recordings = cuda_graph.Recordings(record, torch.device("cpu"))
+    for rows in (1, 2, 3):
+        recordings([torch.ones(rows)])
+    recordings.double()
+    recordings([torch.ones(1)])
+    assert seen == [0, 0, 0, 1]
+
+
+def test_a_call_from_another_stream_waits_for_the_last_one(monkeypatch):
+    class Stream:
+        def __init__(self, name):
+            self.name, self.waits = name, []
+
+        def wait_stream(self, other):
+            self.waits.append(other.name)
+
+    first, second = Stream("first"), Stream("second")
+    now, cuda, together = [first], torch.device("cuda"), cuda_graph.Together()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: now[0])
+    for stream in (first, first, second, second, first):
+        now[0] = stream
+        together.in_order(cuda)
+    assert (first.waits, second.waits) == (["second"], ["first"])
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_recording_that_fails_is_undone(monkeypatch, waits):
+    """Where CUDA refuses, torch 2.11 leaves the allocator and the stream as they were set."""
+    said, mode = [], [0]
+
+    class Graph:
+        replay = None
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    here = Stream()
+
+    @contextmanager
+    def stream(given):
+        try:
+            yield
+        finally:
+            said.append(("back on", given))
+
+    @contextmanager
+    def capture_of(graph, pool, capture_error_mode):
+        said.append((capture_error_mode, pool))
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def usual(x):
+        if mode[0] == "warn" and waits:
+            warnings.warn("called a synchronizing CUDA operation (Triggered there)", stacklevel=1)
+        return x + 1
+
+    def undone(device, pool):
+        said.append(("undone", device, pool))
+        raise RuntimeError("not currently recording to mempool_id")  # as later versions say
+
+    for name, value in {
+        "device": lambda _: nullcontext(), "current_stream": lambda *_: here, "Stream": Stream,
+        "stream": stream, "CUDAGraph": Graph, "graph": capture_of,
+        "graph_pool_handle": lambda: (0, 7), "get_sync_debug_mode": lambda: mode[0],
+        "set_sync_debug_mode": lambda value: mode.__setitem__(0, value),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", undone, raising=False)
+    monkeypatch.setattr(cuda_graph, "_FAILED", [])
+    with pytest.raises(
+        MeasureError, match="synchronizing CUDA operation$" if waits else "not permitted"
+    ):
+        cuda_graph.record(usual, [torch.ones(1)])
+    assert mode == [0]
+    assert (("undone", 0, (0, 7)) in said) is not waits
+    assert len(cuda_graph._FAILED) == (0 if waits else 1)
+    assert waits or ("back on", here) in said
 
 
 def test_moved_or_cast_weights_are_recorded_anew(taken):

@@ -12,7 +12,7 @@ from modelspeed.checkpoints.programs import load_program
 from modelspeed.checkpoints.read import read
 from modelspeed.cli.main import app
 from modelspeed.core.errors import CheckpointError, UnsafePickle
-from program_fields import Fields, programs
+from program_fields import VMAP, Fields, programs
 from torch import nn
 from typer.testing import CliRunner
 
@@ -58,6 +58,9 @@ def test_a_hostile_program_never_runs(honest, trap, tmp_path, attack):
     assert not trap.exists()
 
 
+SINCE_213 = {"opaque object", "opaque object in capitals", "switch keyword"}
+
+
 @pytest.mark.parametrize("attack", [name for name, (_, real) in ATTACKS.items() if real])
 def test_the_attacks_are_real_ones(honest, trap, tmp_path, attack):
     path = hostile(honest, tmp_path / "evil.pt2", attack, f"echo > {trap}")
@@ -65,7 +68,7 @@ def test_the_attacks_are_real_ones(honest, trap, tmp_path, attack):
         load_program(path, trust=True).module()(torch.ones(2, 3))
     except Exception:
         pass  # what matters is what ran on the way
-    assert trap.exists()
+    assert trap.exists() or (attack in SINCE_213 and torch.__version__ < "2.13")
 
 
 def test_names_that_differ_by_case_alone_are_refused(honest, tmp_path):
@@ -97,7 +100,7 @@ class Flow(nn.Module):
             y = self.layers["conv 1x1"](x)
         with torch.autocast("cpu", torch.bfloat16):
             y = self.layers["a/b"](y)
-        y = torch.vmap(lambda t: t * 2)(y)
+        y = torch.vmap(lambda t: t * 2)(y) if VMAP else y * 2
         return {"a (b)": y.reshape(x.shape[0] * 3, -1) * self.scale, "size": x.shape[0] * 2}
 
 

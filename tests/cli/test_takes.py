@@ -71,6 +71,7 @@ def test_a_file_says_what_the_flag_says():
         (["tune", "x.pt", "--runtime", "lowred"], "did you mean `lowered`"),
         (["tune", "x.pt", "--threads", "some"], "is not a thread count"),
         (["doctor", "--threads", "0"], "`--threads` is 0"),
+        (["doctor", "--device", "gpu"], "`--device` is 'gpu'"),
         (["batch", "x.pt", "--out", "o", "--workers", "0"], "`--workers` is 0; it must be at"),
         (["batch", "x.pt", "--out", "o", "--minutes", "0"], "`--minutes` is 0; it must be above"),
     ],

@@ -25,6 +25,7 @@ JSON = ("models/model.json", "data/weights/model_weights_config.json",
 Pair = namedtuple("Pair", "a b")
 SECONDS = 10  # for one call of a program that was read
 BATCH = torch.export.Dim("batch", min=1, max=64)
+VMAP = torch.__version__ >= "2.13"  # before, torch can't save a graph with it
 
 
 class Flow(nn.Module):
@@ -41,7 +42,7 @@ class Flow(nn.Module):
             y = self.layers["conv 1x1"](x)
         with torch.autocast("cpu", torch.bfloat16):
             y = self.layers["a/b"](y)
-        y = torch.vmap(lambda t: t * 2)(y) + torch.tensor([1.0])
+        y = (torch.vmap(lambda t: t * 2)(y) if VMAP else y * 2) + torch.tensor([1.0])
         return {"a (b)": y.reshape(x.shape[0] * 3, -1) * self.scale, "size": x.shape[0] // 2}
 
 
