@@ -85,6 +85,8 @@ def _why_no_more(contest: Contest) -> str:
     failed = next(iter(contest.session.exclusions.steps.values()), None)
     if failed is not None:
         return failed
+    if contest.came_too_late:
+        return "`limits.minutes` left no time for a search"
     if not contest.has_searched and WHOLE not in contest.finished:
         return "nothing in this recipe can trade accuracy for speed on this model"
     return "nothing that comes nearer to it stays within the accuracy limit"

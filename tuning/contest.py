@@ -98,8 +98,8 @@ class Contest:
 
     @property
     def _is_late(self) -> bool:
-        """True if lossless work was finished, and there is no time for a search."""
-        return trials.LOSSLESS in self.finished and not self.session.time.in_search()
+        """True if the search's time is over before it began: opening one takes long already."""
+        return not self.session.time.in_search()
 
     def finishes(
         self, contender: Contender[Make], finish: Callable[[Contender[Make]], Finished]
@@ -142,6 +142,11 @@ class Contest:
     def _quiet_scale(self) -> float:
         """From ms of the reference, in which trials are measured, to ms of the quiet machine."""
         return self.session.quiet_ms / self.session.reference.value_ms
+
+    @property
+    def came_too_late(self) -> bool:
+        """True if something lossy was wanted and nobody had the time to look for it."""
+        return self.trades and "search" not in self.__dict__
 
     @property
     def has_searched(self) -> bool:
