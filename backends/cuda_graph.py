@@ -43,6 +43,7 @@ class CudaGraph:
     packed: tuple[str, ...] = tuple(LOWERINGS)
     offered = False
     per_candidate = True
+    by_shape = True
     needs_compiler = False
     any_format = True
     profiles_itself = True  # around a call of one small kernel lies mostly its launch

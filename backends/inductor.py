@@ -39,6 +39,7 @@ class Inductor:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = False
+    by_shape = True
     needs_compiler = True
     any_format = False
     profiles_itself = False

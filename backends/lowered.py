@@ -24,6 +24,7 @@ class Lowered:
     packed: tuple[str, ...] = PACKED
     offered = True
     per_candidate = True
+    by_shape = False
     needs_compiler = False
     any_format = False
     profiles_itself = False

@@ -37,6 +37,7 @@ class OnnxRuntime:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = False
+    by_shape = True
     needs_compiler = False
     any_format = True
     profiles_itself = False

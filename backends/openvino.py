@@ -53,6 +53,7 @@ class OpenVino:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = True
+    by_shape = True
     needs_compiler = False
     any_format = True
     profiles_itself = True

@@ -19,6 +19,7 @@ class Plain:
     packed: tuple[str, ...] = ()
     offered = True
     per_candidate = True
+    by_shape = False
     needs_compiler = False
     any_format = False
     profiles_itself = False

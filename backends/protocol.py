@@ -37,6 +37,10 @@ class Backend(Protocol):
         """True if it is cheap enough for every candidate of a search, not just for the last one."""
 
     @property
+    def by_shape(self) -> bool:
+        """True if it prepares for each shape of inputs, so that a new one makes its call late."""
+
+    @property
     def needs_compiler(self) -> bool:
         """True if it compiles native code: in minutes, only if asked for, kept in the artifact."""
 

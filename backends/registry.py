@@ -114,6 +114,11 @@ def profiles_itself(name: str) -> bool:
     return backend_of(name).profiles_itself
 
 
+def prepares_by_shape(name: str) -> bool:
+    """True if the first call at another shape of inputs takes long."""
+    return backend_of(name).by_shape
+
+
 def prepare(module: GraphModule, inputs: Inputs, name: str, blob: bytes | None = None) -> nn.Module:
     """`module` under runtime `name`, ready to be called. Its operators are no longer the graph's.
 

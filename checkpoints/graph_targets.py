@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx.node import Argument
 
-from .graph_values import kind_of
+from .graph_values import field_of
 from .program_calls import reason_against, registered, unfit_argument
 
 _OPERATORS = ("getitem", "eq", "ne", "le", "ge", "lt", "gt", "neg", "pos", "mul", "add", "sub",
@@ -29,8 +29,11 @@ _operators = cache(registered)
 
 @cache
 def call_named(name: str) -> Callable[..., Any]:
-    """What a node of that target calls. Raises ValueError for all but operators that open no files
-    and trust no sizes that they are told, and arithmetic."""
+    """The function that a node of that target calls.
+
+    Raises ValueError for all but operators that open no files and trust no sizes that they are
+    told, and arithmetic.
+    """
     if name in PLAIN_CALLS:
         return PLAIN_CALLS[name]
     if not name.startswith("torch.ops.") or (reason := reason_against(name, _operators())):
@@ -53,6 +56,6 @@ def check_arguments(name: str, args: tuple[Argument, ...], kwargs: dict[str, Arg
     if len(args) > len(places):
         raise ValueError(f"`{name}` takes no {len(args)} arguments")
     given = [*zip(places, args, strict=False), *kwargs.items()]
-    unfit = unfit_argument(name, [(key, kind_of(value)) for key, value in given])
+    unfit = unfit_argument(name, [(key, field_of(value)) for key, value in given])
     if unfit:
         raise ValueError(f"`{name}` takes no `{unfit}`")

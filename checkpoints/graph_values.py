@@ -96,7 +96,7 @@ def _object(value: JsonObject, nodes: Mapping[str, Node], depth: int) -> Any:
     raise ValueError(f"`{str(key)[:40]}` of an argument can't be `{str(inner)[:40]}`")
 
 
-def kind_of(value: object) -> str:
+def field_of(value: object) -> str:
     """The field of torch's own schema that holds such a value (program_calls.unfit_argument)."""
     if isinstance(value, (list, tuple)):
         return "as_strings" if any(isinstance(part, str) for part in value) else "as_list"

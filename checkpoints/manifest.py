@@ -92,7 +92,7 @@ def _edits(value: object) -> bool:
 
 
 def _hashes(value: object) -> bool:
-    """Of files of other libraries; a name is one of theirs, so it is not a path."""
+    """Of files of other libraries; names are theirs, never paths."""
     names = {*OPENVINO_FILES, *ONNX_FILES}
     return isinstance(value, dict) and all(
         name in names and isinstance(digest, str) for name, digest in value.items()

@@ -208,7 +208,7 @@ def _refused(name: str, error: Exception, kept: bool) -> Notice:
 def _converted_before(
     artifact: LoadedArtifact, module: GraphModule, inputs: Inputs, runtime: str
 ) -> tuple[nn.Module | None, list[Notice]]:
-    """What the artifact holds of another library's, ready to be called; what to warn of."""
+    """The converted model of the artifact, ready to be called; and notices to warn of."""
     device = str(inputs[0].device)
     recorded = artifact.manifest["runtime"] == runtime
     files = read_converted(artifact.folder, artifact.manifest) if recorded else {}

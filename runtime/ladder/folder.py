@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import nn
 from torch.fx import GraphModule
 
-from ...backends.registry import PLAIN, backend_of, is_compiled
+from ...backends.registry import prepares_by_shape
 from ...checkpoints.artifact import LoadedArtifact, read_artifact
 from ...checkpoints.ladders import read_ladder
 from ...checkpoints.samples import draw_inputs
@@ -21,8 +21,6 @@ from ...graph.capture import has_dynamic_batch
 from .ladder import Ladder
 from .sharing import share_tensors
 from .times import RungTimes
-
-BY_SHAPE = {"openvino", "cuda_graph"}  # back ends that prepare for each shape
 
 
 class OpenedRung(Protocol):
@@ -91,12 +89,8 @@ def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung
         name=rung.name,
         score=score,
         samples_ms={row.batch: row.samples_ms for row in rung.latencies},
-        only_sizes=fixed or _by_shape(ready.runtime),
+        only_sizes=fixed or prepares_by_shape(ready.runtime),
     )
-
-
-def _by_shape(runtime: str) -> bool:
-    return runtime != PLAIN and (is_compiled(runtime) or backend_of(runtime).name in BY_SHAPE)
 
 
 def _once(opened: Sequence[OpenedRung]) -> tuple[Notice, ...]:
