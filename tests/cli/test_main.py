@@ -57,8 +57,8 @@ def test_an_unreachable_target_saves_the_best_effort_and_exits_3(folder):
     assert record["smallest_reachable_ms"] > 0.001
     assert [s["adjuster"] for s in record["steps"]] == ["prune", "finetune", "fold_batchnorm"]
     assert record["parameters_after"] < record["parameters_before"]
-    wanted = {"model.safetensors", "modelspeed.json", "model.pt2", "recipe.yaml", "report.json",
-              "report.md", "report.html"}  # fmt: skip
+    wanted = {"model.safetensors", "modelspeed.json", "model.pt2", "model.graph.json",
+              "recipe.yaml", "report.json", "report.md", "report.html"}  # fmt: skip
     assert left_in(folder / "fast") == wanted
     assert left_in(folder) == {"ckpt.pt", "model.py", "data.py", "modelspeed.yaml", "fast"}
     fresh = (
