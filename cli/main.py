@@ -19,6 +19,7 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .init import init
+from .ladder import ladder
 from .list import list_all
 from .profile import profile
 from .show import show
@@ -41,7 +42,7 @@ def root(
         raise typer.Exit
 
 
-for verb in (tune, apply, batch, check, profile, compare, show, init, export, doctor, demo):
+for verb in (tune, ladder, apply, batch, check, profile, compare, show, init, export, doctor, demo):
     app.command()(verb)
 app.command("list")(list_all)
 
