@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..tuning.check import CheckRequest
 
 
+UNBOUNDED_MS = 1e9
+
+
 def asked_for(
     folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
 ) -> CheckRequest:
@@ -55,6 +58,35 @@ def asked_for(
         recipe if recipe.data is not None else None,
         record_at(against) if against else None, flags.get("runtime"),
     )  # fmt: skip
+
+
+def asked_for_rungs(
+    folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
+) -> list[CheckRequest]:
+    """A request for each rung of a ladder, with its own target where it met that on this machine.
+
+    Raises UsageError for flags about the one target of an artifact, and as `asked_for`.
+    """
+    from ..checkpoints.ladders import read_ladder
+    from ..profiling.machine import fingerprint
+    from ..tuning.check import elsewhere
+
+    if against is not None or "target_ms" in flags:
+        raise UsageError(
+            f"`{folder}` is a ladder, and each rung has a target of its own; `--target-ms` and "
+            "`--against` are for the folder of one rung."
+        )
+    record = read_ladder(folder)
+    requests = []
+    for rung in record.rungs:
+        # A target that was missed, or that holds elsewhere, is not one to fail for.
+        flags_of = {"target_ms": UNBOUNDED_MS, **flags}
+        asked = asked_for(folder / rung.folder, flags_of, None, trust_code)
+        kept = rung.verdict == "met" and rung.target is not None and rung.target.ms is not None
+        here = not elsewhere(record.machine, fingerprint(asked.target.device))
+        ms = rung.target.ms if kept and here and rung.target is not None else None
+        requests.append(replace(asked, target=replace(asked.target, ms=ms)))
+    return requests
 
 
 def _recipe(folder: Path, flags: dict[str, Any], trust_code: bool) -> Recipe:

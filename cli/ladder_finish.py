@@ -13,9 +13,10 @@ from rich.markup import escape
 
 from ..configs.recipe import Recipe
 from ..core.exit_codes import ACCURACY_LIMIT, ladder_exit_code
-from ..core.ladder_record import LadderRecord, ladder_to_json
+from ..core.ladder_record import LADDER, LadderRecord, ladder_to_json
 from ..reporting import ladder_facts
 from ..reporting.console import print_table
+from ..reporting.ladder import ladder_csv, ladder_html, ladder_markdown
 from ..reporting.text import clean
 from .job import default_out
 
@@ -54,6 +55,22 @@ def print_ladder(record: LadderRecord, as_json: bool) -> None:
         console.print(f"[dim]{escape(clean(name))}[/]  {escape(clean(value))}")
     for table in ladder_facts.ladder_tables(record):
         print_table(table, console)
+
+
+def ladder_at(path: Path) -> LadderRecord | None:
+    """The record of a ladder's folder, or of its `ladder.json`; None for anything else."""
+    from ..checkpoints.ladders import is_ladder, read_ladder
+
+    folder = path.parent if path.name == LADDER else path
+    return read_ladder(folder) if is_ladder(folder) else None
+
+
+def show_ladder(record: LadderRecord, format: str) -> None:
+    if format in ("console", "json"):
+        print_ladder(record, format == "json")
+        return
+    texts = {"md": ladder_markdown, "html": ladder_html, "csv": ladder_csv}
+    sys.stdout.write(texts[format](record) + "\n")
 
 
 def _limit_broken(record: LadderRecord, recipe: Recipe) -> bool:

@@ -86,9 +86,10 @@ def _built(session: Session, goals: RungGoals, out: Path, aside: Path) -> RungBu
     def share(weight: float, of: float) -> float:
         return max(0.0, whole.left - reserved) * weight / of
 
+    # Samples are sized by the whole of it, since all rungs are judged on the same ones.
+    planned = session.with_plan(searches=pruning_step(recipe) is not None, trains=True)
     rest = goals.count + FIRST  # the top, and the first one's search
-    planned = replace(session, time=whole.part(share(FIRST, rest)))
-    planned = planned.with_plan(searches=pruning_step(recipe) is not None, trains=True)
+    session.progress.note(f"the time is divided among the top and {goals.count} more rungs")
     builder = RungBuilder(planned, record, lossless, out, aside)
     top = builder.top(share(1.0, rest))
     slowest = top.record.speedup.speedup if top.record.speedup else 1.0
