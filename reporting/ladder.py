@@ -21,7 +21,7 @@ CSV_HEAD = ("rung", "accuracy", "agreement", "memory_bytes", "batch", "p50_ms", 
 
 
 def ladder_reports(record: LadderRecord) -> Mapping[str, str]:
-    """What lies beside `ladder.json`."""
+    """Renderings beside `ladder.json`, by name."""
     return {"report.md": ladder_markdown(record), "report.html": ladder_html(record)}
 
 

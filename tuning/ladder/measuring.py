@@ -150,7 +150,7 @@ def _opened(
 
 
 def _warm_up(device: str) -> None:
-    """What torch sets up at its first calls belongs to no model."""
+    """Make the calls in which torch sets up what belongs to no model."""
     x = torch.randn(1, 4, 8, 8, device=device)
     with torch.inference_mode():
         y = nn.functional.conv2d(x, torch.randn(4, 4, 3, 3, device=device))

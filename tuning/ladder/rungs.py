@@ -15,7 +15,7 @@ from ...search.choice import UNUSABLE, Contender, Preference, Standing, finish_b
 from ...search.search import Search
 from ...search.target import share_of_target
 from ..candidates import new_candidate
-from ..conclusion import record_of
+from ..conclusion import whole_record
 from ..contest import ORIGINAL, Contest, Lossless
 from ..delivery import reports
 from ..finishing import Finished, Finisher, Make, standing_after
@@ -169,7 +169,7 @@ class RungBuilder:
         self, contest: Contest, best: Finished, name: str, summary: str | None = None
     ) -> BuiltRung:
         """Describe the artifact and put it aside, as the fresh process measured it."""
-        record = record_of(contest, best)
+        record = whole_record(contest, best)
         record = replace(record, summary=summary or record.summary)
         recipe = dump_recipe(contest.session.recipe)
         best.artifact.describe(record, best.variant.runtime, recipe, reports(record))
