@@ -100,7 +100,10 @@ class Contest:
 
     @property
     def _is_late(self) -> bool:
-        """True if lossless work was finished, and there is no time for a search."""
+        """True if lossless work was finished, and there is no time for a search. One for another
+        target has left trials behind, so that much of this one is done."""
+        if self.earlier is not None:
+            return False
         return trials.LOSSLESS in self.finished and not self.session.time.in_search()
 
     def finishes(

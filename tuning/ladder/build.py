@@ -13,7 +13,7 @@ from ...configs.recipe import Recipe
 from ...core.errors import UsageError
 from ...core.ladder_record import LadderRecord
 from ...core.progress import Progress
-from ...core.records import LeftAlone
+from ...core.records import LeftAlone, Quality, Record
 from ...core.workspace import workspace
 from ...profiling.machine import fingerprint
 from ...reporting.ladder import ladder_reports
@@ -111,14 +111,17 @@ def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -
     medians = [_samples_at(row, batch) for row in measured.rungs]
     cascades = worth_it(measured.cascades, medians)
     if not cascades and len(built) > 1:
-        why = measured.no_cascade or "none is faster than the top at its accuracy"
+        why = (
+            measured.no_cascade
+            or "none is worth it: either nothing has to go up, or so much that the top is faster"
+        )
         rows.append(LeftAlone(CASCADE, why))
     for row in rows:
         session.progress.note(f"`{row.what}` is left out: {row.reason}")
     first = built[0].record
     record = assemble_ladder(
         out,
-        [_source(rung, row) for rung, row in zip(built, measured.rungs, strict=True)],
+        [_source(rung, row, first) for rung, row in zip(built, measured.rungs, strict=True)],
         fingerprint(session.device),
         metric=first.quality.metric if first.quality and first.quality.known else None,
         cascades=cascades,
@@ -149,7 +152,7 @@ def _on_front(
     request = RungsRequest(session.job, _folders(built), recipe, seconds)
     measured = measure_rungs(request)
     points = [
-        RungPoint(rung.name, _samples_at(row, batch), _score(rung))
+        RungPoint(rung.name, _samples_at(row, batch), _score(rung, built[0]))
         for rung, row in zip(built, measured.rungs, strict=True)
     ]
     kept, reasons = front_of(points)
@@ -174,15 +177,27 @@ def _samples_at(row: MeasuredRung, batch: int) -> float:
     return median(next(t.samples_ms for t in row.batches if t.batch == batch))
 
 
-def _score(rung: BuiltRung) -> float:
+def accuracy_of(quality: Quality | None, top: Quality | None) -> float | None:
+    """A rung's metric on the examples that the top was judged on. Where time allowed others, the
+    original's there less what the rung loses on its own; None without labels."""
+    if quality is None or not quality.known:
+        return None
+    same = top is None or top.examples == quality.examples
+    if same or top is None or top.baseline is None or quality.drop is None:
+        return quality.final
+    return top.baseline - quality.drop
+
+
+def _score(rung: BuiltRung, top: BuiltRung) -> float:
     """Accuracy, or agreement without labels."""
     quality = rung.record.quality
-    if quality is None:
-        return 1.0
-    return (quality.final if quality.known else quality.agreement) or 0.0
+    accuracy = accuracy_of(quality, top.record.quality)
+    if accuracy is not None:
+        return accuracy
+    return 1.0 if quality is None else quality.agreement or 0.0
 
 
-def _source(rung: BuiltRung, row: MeasuredRung) -> RungSource:
+def _source(rung: BuiltRung, row: MeasuredRung, top: Record) -> RungSource:
     record, quality = rung.record, rung.record.quality
     target = record.target
     return RungSource(
@@ -191,7 +206,7 @@ def _source(rung: BuiltRung, row: MeasuredRung) -> RungSource:
         agreement=1.0 if quality is None else quality.agreement or 0.0,
         memory_bytes=row.memory_bytes,
         samples_ms={timed.batch: timed.samples_ms for timed in row.batches},
-        accuracy=quality.final if quality and quality.known else None,
+        accuracy=accuracy_of(quality, top.quality),
         target=target,
         verdict=record.verdict,
         speedup=record.speedup.speedup if record.speedup else None,

@@ -69,10 +69,11 @@ def _logits(
 def worth_it(
     cascades: Sequence[CascadeRecord], medians_ms: Sequence[float]
 ) -> tuple[CascadeRecord, ...]:
-    """The one of least mean latency, if that is below the top's."""
+    """The one of least mean latency, if that is below the top's. One that sends nothing up is none:
+    its low rung alone is as good."""
 
     def mean_ms(cascade: CascadeRecord) -> float:
         return medians_ms[cascade.low] + cascade.share * medians_ms[cascade.high]
 
-    faster = [c for c in cascades if mean_ms(c) < medians_ms[c.high]]
+    faster = [c for c in cascades if c.share and mean_ms(c) < medians_ms[c.high]]
     return (min(faster, key=mean_ms),) if faster else ()

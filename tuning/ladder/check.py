@@ -39,7 +39,7 @@ def check_ladder(folder: Path, requests: Sequence[CheckRequest], progress: Progr
     for rung, request in zip(record.rungs, requests, strict=True):
         progress.stage(f"rung `{rung.name}`")
         found = check(request, progress)
-        cases += [replace(case, name=f"{rung.name}: {case.name}") for case in found.cases]
+        cases += [_of_rung(rung.name, case) for case in found.cases]
     progress.stage("comparing the rungs")
     started = time.monotonic()
     rows = _interleaved(folder, record, requests)
@@ -49,6 +49,12 @@ def check_ladder(folder: Path, requests: Sequence[CheckRequest], progress: Progr
     target = replace(requests[0].target, ms=None, speedup=None, fastest=False)
     return Check(str(folder), now, version("modelspeed"), fingerprint(target.device), target,
                  tuple(cases), rows[0])  # fmt: skip
+
+
+def _of_rung(name: str, case: Case) -> Case:
+    """Named after the rung, without the advice to give it a target by a flag."""
+    text = case.text.partition("; there is no target")[0]
+    return replace(case, name=f"{name}: {case.name}", text=text)
 
 
 def _interleaved(

@@ -103,7 +103,8 @@ class RungBuilder:
         try:
             with ExitStack() as stack, session.ledger.spends(BUILDING):
                 best, preference = self._best(contest, stack)
-                if reason := self._objection(best, preference):
+                late = not session.time.in_search()
+                if reason := self._objection(best, preference, late):
                     self._leave_out(name, reason)
                 else:
                     self._kept(contest, best, name)
@@ -156,14 +157,18 @@ class RungBuilder:
         standing = standing_after(session.job.target, known.checked, contender, limit)
         return replace(known, label=contender.label, standing=standing)
 
-    def _objection(self, best: Finished, preference: Preference) -> str:
+    def _objection(self, best: Finished, preference: Preference, late: bool) -> str:
         """The reason that the best of a contest is not a rung; empty if it is one."""
         if preference.of(best.standing) == UNUSABLE:
             return "nothing faster than the original keeps to `limits.max_drop`"
         same = (r for r in self._known.values() if r.artifact is best.artifact)
-        if next(same, None) is not None:
-            return "nothing that comes nearer to it than the rungs above is worth its accuracy"
-        return ""
+        if next(same, None) is None:
+            return ""
+        if self.search is not None and not late:
+            return (
+                "nothing that comes nearer to it than the rungs above keeps to the recipe's limits"
+            )
+        return "the rungs above are the nearest to it that was found in the time that was left"
 
     def _kept(
         self, contest: Contest, best: Finished, name: str, summary: str | None = None

@@ -49,3 +49,4 @@ def test_only_the_one_of_least_mean_latency_is_recorded():
     rows = [cascade(1, 0.1), cascade(2, 0.3), cascade(3, 0.9)]
     assert worth_it(rows, [10.0, 6.0, 3.0, 2.0]) == (rows[1],)
     assert worth_it(rows[2:], [10.0, 6.0, 3.0, 2.0]) == ()
+    assert worth_it([cascade(1, 0.0)], [10.0, 6.0]) == ()
