@@ -21,6 +21,7 @@ from .. import fresh_process
 from ..job import Job
 from ..session import Session, open_session
 from ..stages import expected
+from ..time_plan import SLACK
 from ..tune import measured_opening, pruning_step, trades_accuracy
 from .cascades import worth_it
 from .front import RungPoint, front_of
@@ -80,11 +81,12 @@ def build_ladder(
 def _built(session: Session, goals: RungGoals, out: Path, aside: Path) -> RungBuilder:
     """All rungs, the top first."""
     whole, recipe = session.time, session.recipe
-    reserved = min(RESERVED * whole.limit, RESERVED_SECONDS)
     session, record, lossless = measured_opening(session)
 
     def share(weight: float, of: float) -> float:
-        return max(0.0, whole.left - reserved) * weight / of
+        # At the end one more process opens all that there is.
+        last = timing_seconds(recipe) + SLACK * whole.costs.verification
+        return max(0.0, whole.left - last) * weight / of
 
     # Samples are sized by the whole of it, since all rungs are judged on the same ones.
     planned = session.with_plan(searches=pruning_step(recipe) is not None, trains=True)
@@ -142,13 +144,17 @@ def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -
     return LadderOutcome(record, out, tuple(found) if goals.named else ())
 
 
+def timing_seconds(recipe: Recipe) -> float:
+    """Of the table of latencies."""
+    return min(RESERVED * 60.0 * recipe.limits.minutes, RESERVED_SECONDS)
+
+
 def _on_front(
     builder: RungBuilder, batch: int
 ) -> tuple[list[BuiltRung], MeasuredRungs, list[LeftAlone]]:
     """The rungs that stay, what was measured of them, and why others do not."""
     session, built = builder.session, builder.built
-    seconds = min(RESERVED * 60.0 * session.recipe.limits.minutes, RESERVED_SECONDS)
-    recipe = dump_recipe(session.recipe)
+    recipe, seconds = dump_recipe(session.recipe), timing_seconds(session.recipe)
     request = RungsRequest(session.job, _folders(built), recipe, seconds)
     measured = measure_rungs(request)
     points = [

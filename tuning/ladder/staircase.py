@@ -1,4 +1,4 @@
-"""Latency of several rungs at batch 1, 2, 4 ... until a larger one raises no throughput."""
+"""Latency of several rungs at batch 1, 2, 4 ... until larger ones raise no throughput."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ...profiling.timer import measure_interleaved
 from ...runtime.load import Opened
 
 GROWS = 1.05  # times the best throughput so far: a larger batch is worth a look at the next
+PATIENCE = 2  # sizes in a row that gain less: one may be a moment's disturbance
 MOST_MS = 2000.0  # of one call
 LARGEST = 1024
 SAMPLES = 2000  # of each rung and size that are kept, evenly picked
@@ -36,7 +37,8 @@ class TimedRung:
     specs: Sequence[JsonObject]
     sizes: tuple[int, ...] | None = None
     samples: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    growing: bool = True
+    stalled: int = 0  # sizes in a row that gained too little
+    ended: bool = False
 
     @classmethod
     def of(cls, module: nn.Module, graph: GraphModule, specs: Sequence[JsonObject]) -> TimedRung:
@@ -45,13 +47,14 @@ class TimedRung:
         return cls(module, specs, None if has_dynamic_batch(graph) else fixed)
 
     def takes(self, size: int) -> bool:
-        return self.growing and (self.sizes is None or size in self.sizes)
+        return not self.ended and (self.sizes is None or size in self.sizes)
 
     def saw(self, size: int, row: Sequence[float]) -> None:
-        """Keep samples of a size, and stop growing where it gains too little."""
+        """Keep samples of a size, and stop after some that gain too little."""
         best = max((b / median(ms) for b, ms in self.samples.items()), default=0.0)
         self.samples[size] = tuple(round(ms, 6) for ms in row[:: -(-len(row) // SAMPLES)])
-        self.growing = size / median(row) >= GROWS * best and median(row) < MOST_MS
+        self.stalled = 0 if size / median(row) >= GROWS * best else self.stalled + 1
+        self.ended = self.stalled >= PATIENCE or median(row) > MOST_MS
 
 
 def table_of(
@@ -79,7 +82,7 @@ def table_of(
         if row and not _timed(row, size, target, cell, seed):
             break
         for rung in rungs if size < target.batch else ():
-            rung.growing = True  # the size that it was tuned for is always measured
+            rung.ended = False  # the size that it was tuned for is always measured
     for rung in rungs:
         if not rung.samples:
             raise MeasureError("a rung runs at no batch size, so the ladder can't be measured")

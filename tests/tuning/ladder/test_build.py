@@ -75,7 +75,7 @@ def test_it_writes_a_ladder_that_loads_and_answers(made):
     assert [r.name for r in record.rungs] == ["0-original", "1-2x"]
     assert record.rungs[1].target.speedup == 2.0 and record.rungs[0].target.speedup is None
     assert record.memory_bytes == sum(r.memory_bytes for r in record.rungs)
-    assert record.rungs[0].batches == record.rungs[1].batches == (1, 2)
+    assert record.rungs[0].batches == record.rungs[1].batches == (1, 2, 4)
     assert record == ladder_from_json((folder / "ckpt-ladder" / "ladder.json").read_text())
     ladder = modelspeed.load(folder / "ckpt-ladder")
     y, how = ladder.answer(pico.images(2), budget_ms=1e9)

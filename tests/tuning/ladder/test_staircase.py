@@ -1,4 +1,4 @@
-"""Batch sizes grow for each rung until a larger one raises no throughput."""
+"""Batch sizes grow for each rung until larger ones raise no throughput."""
 
 from __future__ import annotations
 
@@ -43,15 +43,20 @@ def table(monkeypatch):
     return made
 
 
-def test_each_rung_stops_after_the_first_size_that_gains_too_little(table):
+def test_each_rung_stops_after_two_sizes_that_gain_too_little(table):
     rows, sizes = table(lambda b: 1.0 + b, lambda b: 8.0 + b)
-    assert list(rows[0]) == [1, 2, 4, 8, 16, 32] and list(rows[1])[-1] > 32
+    assert list(rows[0]) == [1, 2, 4, 8, 16, 32, 64] and list(rows[1])[-1] > 64
     assert sizes[0] == (1, 2) and sizes[-1][1] == 1
 
 
 def test_the_size_that_it_was_tuned_for_is_measured_in_any_case(table):
     rows, _ = table(lambda b: 1.0 * b, batch=24)
     assert 24 in rows[0] and max(rows[0]) == 24
+
+
+def test_one_disturbed_size_does_not_end_it(table):
+    rows, _ = table(lambda b: (1.0 + 0.01 * b) * (1.0 + (b == 2)))
+    assert max(rows[0]) > 64
 
 
 def test_samples_are_picked_evenly(table):
