@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 48, 40, 44
+MAX_TICKS = 12
 HUES = (212, 150, 28, 338, 265, 185, 95, 5)
 
 
@@ -39,14 +40,16 @@ class _Scale:
         return math.log(value) if self.log else value
 
 
-def chart(lines: Sequence[Line], x_title: str, y_title: str, *, log_y: bool = False) -> str:
-    """Lines over a logarithmic x axis; empty without points. Coordinates must be above 0 where an
-    axis is logarithmic."""
+def chart(
+    lines: Sequence[Line], x_title: str, y_title: str, *, log_x: bool = True, log_y: bool = False
+) -> str:
+    """Lines as SVG; empty without points. Coordinates must be above 0 where an axis is
+    logarithmic."""
     points = [p for line in lines for p in line.points]
     if not points:
         return ""
     xs, ys = zip(*points, strict=True)
-    x = _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT, True)
+    x = _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT, log_x)
     pad = 0.0 if log_y else 0.08 * ((max(ys) - min(ys)) or abs(max(ys)) or 1.0)
     y = _Scale(min(ys) - pad, max(ys) + pad, HEIGHT - BOTTOM, TOP, log_y)
     drawn = "".join(
@@ -54,22 +57,22 @@ def chart(lines: Sequence[Line], x_title: str, y_title: str, *, log_y: bool = Fa
     )
     return (
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{html.escape(y_title)}'>"
-        f"{_axes(x, y, x_title, y_title)}{drawn}</svg>"
+        f"{_axes(x, y, sorted(set(xs)), x_title, y_title)}{drawn}</svg>"
     )
 
 
-def _axes(x: _Scale, y: _Scale, x_title: str, y_title: str) -> str:
+def _axes(x: _Scale, y: _Scale, ticks: Sequence[float], x_title: str, y_title: str) -> str:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     rows = [
         f"<line class='axis' x1='{LEFT}' y1='{bottom}' x2='{right}' y2='{bottom}'/>",
         f"<line class='axis' x1='{LEFT}' y1='{TOP}' x2='{LEFT}' y2='{bottom}'/>",
         _word(right, HEIGHT - 8, x_title, "end"),
-        _word(LEFT, TOP - 4, y_title, "start"),
+        _word(LEFT, TOP - 24, y_title, "start"),
     ]
-    for value in dict.fromkeys((x.low, x.high)):
-        rows.append(_word(x.at(value), bottom + 18, f"{value:.3g}", "middle"))
+    for value in ticks if len(ticks) <= MAX_TICKS else (x.low, x.high):
+        rows.append(_word(x.at(value), bottom + 18, _number(value), "middle"))
     for value in dict.fromkeys((y.low, y.high)):
-        rows.append(_word(LEFT - 8, y.at(value) + 4, f"{value:.3g}", "end"))
+        rows.append(_word(LEFT - 8, y.at(value) + 4, _number(value), "end"))
     return "".join(rows)
 
 
@@ -87,6 +90,10 @@ def _line(line: Line, x: _Scale, y: _Scale, hue: int, named: bool) -> str:
     if named:
         rows.append(_word(at[-1][0] - 6, at[-1][1] - 8, line.name, "end"))
     return "".join(rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _word(x: float, y: float, text: str, anchor: str) -> str:

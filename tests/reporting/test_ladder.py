@@ -78,7 +78,7 @@ def test_a_ladder_of_the_original_alone_and_small_memory_say_no_ratio():
 def test_a_chart_keeps_to_its_frame(log):
     drawn = chart([Line("a", [(1, 5.0), (4, 50.0), (64, 7.0)])], "x", "y", log_y=log)
     for circle in ElementTree.fromstring(drawn).findall("circle"):
-        assert 64 <= float(circle.get("cx")) <= 616 and 16 <= float(circle.get("cy")) <= 256
+        assert 64 <= float(circle.get("cx")) <= 592 and 40 <= float(circle.get("cy")) <= 256
     assert chart([], "x", "y") == ""
     one = ElementTree.fromstring(chart([Line("a", [(1, 1.0)])], "x", "y", log_y=log))
     assert len(one.findall("circle")) == 1
