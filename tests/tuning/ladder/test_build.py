@@ -156,6 +156,20 @@ def test_check_takes_no_target_for_all_of_them(here):
     assert code == 2 and "target of its own" in err
 
 
+def test_simulate_tells_what_a_load_takes_and_how_many_machines(here):
+    load = ("--arrivals", "poisson:200", "--slo-ms", "12", "--seconds", "4")
+    code, out, err = run("ladder", "simulate", "ckpt-ladder", *load, "--replicas", "1..3", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found) == ["ladder", "0-original", "1-2x"]
+    assert [row["replicas"] for row in found["ladder"]] == [1, 2, 3]
+    assert found["ladder"][0]["attainment"] > found["0-original"][0]["attainment"]
+    code, out, _ = run("ladder", "simulate", "ckpt-ladder", *load)
+    assert code == 0 and "in time" in out
+    for words in (("--replicas", "3..1"), ("--arrivals", "often")):
+        assert run("ladder", "simulate", "ckpt-ladder", *load, *words)[0] == 2
+
+
 @pytest.mark.long
 def test_a_run_that_was_stopped_after_its_rungs_goes_on_without_a_search(tmp_path, monkeypatch):
     project(tmp_path, monkeypatch)
