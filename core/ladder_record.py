@@ -52,8 +52,9 @@ class Rung:
     """One variant: an artifact in `folder`, and its measured worth.
 
     `accuracy` is in the ladder's `metric`, None without labels. `agreement`: share of answers
-    equal to the top rung's. `memory_bytes`: once loaded after the rungs above. `target`: what it
-    was tuned for, `verdict`: of its fresh process; `speedup`: over the original, measured there.
+    equal to the original's, which the top rung gives. `memory_bytes`: once loaded after the rungs
+    above. `target`: what it was tuned for, `verdict`: of its fresh process; `speedup`: over the
+    original, measured there.
     """
 
     folder: Annotated[str, FOLDER]

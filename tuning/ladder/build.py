@@ -164,7 +164,8 @@ def _on_front(
     kept, reasons = front_of(points)
     rows = [LeftAlone(built[i].name, reason) for i, reason in sorted(reasons.items())]
     stay = [built[i] for i in kept]
-    if rows:  # memory is shared with the rungs above, and cascades are between those that stay
+    # Memory is shared with the rungs above, and cascades are between those that stay.
+    if kept != list(range(len(built))):
         again = measure_rungs(replace(request, folders=_folders(stay), seconds=0.0))
         timed = [
             replace(row, batches=measured.rungs[i].batches)

@@ -11,9 +11,11 @@ import pico
 import pytest
 import torch
 from modelspeed.cli.main import app
+from modelspeed.core.errors import MeasureError
 from modelspeed.core.ladder_record import ladder_from_json
-from modelspeed.core.records import Latency
+from modelspeed.core.records import Latency, Target
 from modelspeed.tuning import check as checking
+from modelspeed.tuning.job import Job
 from modelspeed.tuning.ladder import build, measuring, staircase
 from modelspeed.tuning.ladder import check as order
 from quick import hasten
@@ -188,3 +190,31 @@ def test_a_run_that_was_stopped_after_its_rungs_goes_on_without_a_search(tmp_pat
     assert code == 5 and "taken from the journal" in err, err
     assert "fine-tuning ..." not in err and "tried:" not in err
     assert [r.name[:2] for r in ladder_from_json(out).rungs] == ["0-", "1-"]
+
+
+def request_of(folder, seconds=2.0, checkpoint="ckpt.pt"):
+    job = Job(
+        str(folder / checkpoint), Target(threads=1, runtime="plain"), "model.py:build",
+        str(folder), inputs=({"shape": [1, 1, 12, 12], "dtype": "float32"},),
+    )  # fmt: skip
+    rungs = sorted((folder / "ckpt-ladder" / "rungs").iterdir())
+    recipe = pico.RECIPE.replace("- prune", "- prune: {ratio: 0.25}")
+    return measuring.RungsRequest(job, tuple(map(str, rungs)), recipe, seconds)
+
+
+@pytest.mark.long
+def test_without_time_only_memory_and_cascades_are_measured(here):
+    found = measuring.measure_rungs_here(request_of(here, 0.0))
+    assert [rung.batches for rung in found.rungs] == [(), ()]
+    assert found.memory_bytes == sum(rung.memory_bytes for rung in found.rungs)
+    assert [(c.low, c.high) for c in found.cascades] == [(1, 0)]
+
+
+@pytest.mark.long
+def test_a_fresh_process_measures_all_rungs_and_says_what_it_fails_with(here):
+    found = measuring.measure_rungs(request_of(here))
+    for rung in found.rungs:
+        assert [row.batch for row in rung.batches][:2] == [1, 2]
+        assert all(ms > 0 for row in rung.batches for ms in row.samples_ms)
+    with pytest.raises(MeasureError, match=r"fresh process: .*nowhere\.pt"):
+        measuring.measure_rungs(request_of(here, checkpoint="nowhere.pt"))
