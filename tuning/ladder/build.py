@@ -13,7 +13,7 @@ from ...configs.recipe import Recipe
 from ...core.errors import UsageError
 from ...core.ladder_record import LadderRecord
 from ...core.progress import Progress
-from ...core.records import LeftAlone, Quality, Record
+from ...core.records import LeftAlone, Quality, Record, Target
 from ...core.workspace import workspace
 from ...profiling.machine import fingerprint
 from ...reporting.ladder import ladder_reports
@@ -25,9 +25,9 @@ from ..time_plan import SLACK
 from ..tune import measured_opening, pruning_step, trades_accuracy
 from .cascades import worth_it
 from .front import RungPoint, front_of
-from .goals import RungGoals
+from .goals import RungGoals, goal_name
 from .measuring import MeasuredRung, MeasuredRungs, RungsRequest, measure_rungs
-from .rungs import BuiltRung, RungBuilder
+from .rungs import NO_TIME, BuiltRung, RungBuilder
 
 RESERVED, RESERVED_SECONDS = 0.1, 120.0  # of the limit, at most, to measure all rungs at the end
 FIRST = 2.0  # times the time of a rung: the tables and the ranking come before the first one
@@ -100,9 +100,20 @@ def _built(session: Session, goals: RungGoals, out: Path, aside: Path) -> RungBu
     targets = goals.targets(session.job.target, slowest, fastest)
     if not targets:
         builder.left_out.append(LeftAlone("rungs", f"no variant is {1 / 0.95:.2f}x as fast"))
-    for place, target in enumerate(targets):
-        builder.rung(target, share(1.0, len(targets) - place))
+    chosen = affordable(targets, share(1.0, 1.0) / max(builder.rung_seconds, 1e-3))
+    for target in targets:
+        if target not in chosen:
+            builder.leave_out(goal_name(target), NO_TIME)
+    for place, target in enumerate(chosen):
+        builder.rung(target, share(1.0, len(chosen) - place))
     return builder
+
+
+def affordable(targets: Sequence[Target], most: float) -> list[Target]:
+    """At most so many, evenly picked: the hardest in any case, since it holds the most load."""
+    count = min(len(targets), max(1, int(most)))
+    last = len(targets) - 1
+    return [targets[last - round(i * len(targets) / count)] for i in reversed(range(count))]
 
 
 def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -> LadderOutcome:

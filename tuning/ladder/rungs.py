@@ -27,6 +27,7 @@ from ..tune import pruning_step, trades_accuracy
 from .goals import goal_name
 
 TOP, SEARCH = "original", "the search of all rungs"
+NO_TIME = "not enough of `limits.minutes` is left for it"
 SUMMARY = "the top of a ladder: it computes what the original does"
 
 
@@ -66,6 +67,11 @@ class RungBuilder:
     _time: TimePlan | None = None
     _known: dict[str, Finished] = field(default_factory=dict)
 
+    @property
+    def rung_seconds(self) -> float:
+        """The least that a rung takes: it is written, verified and evaluated."""
+        return (self._time or self.session.time).final
+
     def top(self, seconds: float) -> BuiltRung:
         """The lossless variant, or the original as it is where that measures slower."""
         session = self._session(self.session.job.target, seconds, lossy=False)
@@ -92,11 +98,11 @@ class RungBuilder:
         """The most accurate variant for this target, where it gives a rung of its own."""
         name, above = goal_name(target), self.built[-1]
         if share_of_target(target, above.checked) <= 1.0:
-            self._leave_out(name, f"`{above.name}` meets it already", missed=False)
+            self.leave_out(name, f"`{above.name}` meets it already", missed=False)
             return
         session = self._session(target, seconds)
         if session.time.left < session.time.final:
-            self._leave_out(name, "not enough of `limits.minutes` is left for it")
+            self.leave_out(name, NO_TIME)
             return
         self._begin(session, name)
         contest = self._contest(session, target)
@@ -105,13 +111,13 @@ class RungBuilder:
                 best, preference = self._best(contest, stack)
                 late = not session.time.in_search()
                 if reason := self._objection(best, preference, late):
-                    self._leave_out(name, reason)
+                    self.leave_out(name, reason)
                 else:
                     self._kept(contest, best, name)
         except (UsageError, ArtifactError):
             raise
         except Exception as error:
-            self._leave_out(name, f"nothing could be finished: {text_line(error)}")
+            self.leave_out(name, f"nothing could be finished: {text_line(error)}")
         finally:
             self.search = contest.__dict__.get("search") or self.search
 
@@ -222,7 +228,8 @@ class RungBuilder:
         session.progress.stage(f"rung `{name}`")
         session.journal.mark("rung", RungBegun(name))
 
-    def _leave_out(self, name: str, reason: str, *, missed: bool = True) -> None:
+    def leave_out(self, name: str, reason: str, *, missed: bool = True) -> None:
+        """Say that a goal gives no rung; `missed`: no other one meets it either."""
         self.session.progress.note(f"rung `{name}` is left out: {reason}")
         self.left_out.append(LeftAlone(name, reason))
         if missed:

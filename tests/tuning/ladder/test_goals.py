@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from modelspeed.core.errors import UsageError
 from modelspeed.core.records import Target
+from modelspeed.tuning.ladder.build import affordable
 from modelspeed.tuning.ladder.goals import RungGoals, goal_name, numbers_of
 
 USUAL = Target(batch=4, threads=1)
@@ -54,3 +55,9 @@ def test_numbers_stand_between_commas():
     assert numbers_of("--speedups", None) == ()
     with pytest.raises(UsageError, match="--targets-ms"):
         numbers_of("--targets-ms", "2;4")
+
+
+def test_where_time_is_short_the_hardest_target_stays():
+    row = [Target(speedup=s) for s in (2.0, 3.0, 4.0)]
+    assert affordable(row, 9.0) == row and affordable([], 2.0) == []
+    assert affordable(row, 0.4) == [row[2]] and affordable(row, 2.5) == [row[0], row[2]]
