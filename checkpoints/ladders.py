@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ArtifactError, UsageError, first_line
 from ..core.files import read_text, sha256
@@ -21,7 +22,7 @@ from ..core.ladder_record import (
     ladder_from_json,
     ladder_to_json,
 )
-from ..core.records import Machine, Target
+from ..core.records import Machine, Target, Verdict
 from ..core.workspace import recover, workspace
 from .artifact import absolute, unwritable
 from .manifest import MANIFEST, read_manifest
@@ -41,6 +42,12 @@ class RungSource:
     samples_ms: Mapping[int, Sequence[float]]
     accuracy: float | None = None
     target: Target | None = None
+    verdict: Verdict = "none"
+    speedup: float | None = None
+
+
+# Beside the record and the rungs: renderings of the record.
+REPORTS = ("report.md", "report.html")
 
 
 def is_ladder(folder: Path) -> bool:
@@ -58,24 +65,29 @@ def assemble_ladder(
     cascades: Sequence[CascadeRecord] = (),
     version: str = "",
     force: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    reports: Callable[[LadderRecord], Mapping[str, str]] = lambda record: {},
 ) -> LadderRecord:
     """Write the ladder of `sources`, the most accurate first; the artifacts are copied.
 
-    `force` replaces a ladder, nothing else. Raises UsageError, or ArtifactError where an artifact
-    is damaged or the disk refuses.
+    `force` replaces a ladder, nothing else. `facts`: further fields of the record; `reports`: texts
+    made of it, by name. Raises UsageError, or ArtifactError where an artifact is damaged or the
+    disk refuses.
     """
     folder = absolute(folder)
-    _check_place(folder, force)
+    check_ladder_place(folder, force)
     rungs = tuple(_rung(number, source) for number, source in enumerate(sources))
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     record = LadderRecord(machine, rungs, metric, tuple(cascades), version, created)
+    record = replace(record, **(facts or {}))
     text = ladder_to_json(record)
     ladder_from_json(text)  # what can't be read is not written
     try:
         with workspace(folder, parents=True) as space:
             for rung, source in zip(rungs, sources, strict=True):
                 shutil.copytree(source.artifact, space.new / rung.folder)
-            (space.new / LADDER).write_text(text, encoding="utf-8")
+            for name, written in {LADDER: text, **reports(record)}.items():
+                (space.new / name).write_text(written, encoding="utf-8")
             space.put(replace=force)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -114,10 +126,13 @@ def _rung(number: int, source: RungSource) -> Rung:
         latencies=tuple(BatchLatency.of(b, ms) for b, ms in sorted(source.samples_ms.items())),
         accuracy=source.accuracy,
         target=source.target,
+        verdict=source.verdict,
+        speedup=source.speedup,
     )
 
 
-def _check_place(folder: Path, force: bool) -> None:
+def check_ladder_place(folder: Path, force: bool) -> None:
+    """Raises UsageError where a ladder must not be put."""
     recover(folder)
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"`{folder}` is not a folder; choose another `--out`.")
@@ -125,7 +140,8 @@ def _check_place(folder: Path, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"`{folder}` already exists; pass `--force` or another `--out`.")
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in (LADDER, RUNGS))
+    ours = {LADDER, RUNGS, *REPORTS}
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in ours)
     if not is_ladder(folder) or foreign:
         raise UsageError(
             f"`{folder}` is not a ladder of modelspeed or holds more than one, so `--force` does "

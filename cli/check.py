@@ -41,18 +41,24 @@ def check(
     debug: o.DebugOption = False,
 ) -> None:
     """Measure and evaluate an artifact again, for CI: does it still meet its target on this
-    machine?"""
+    machine? Of a ladder each rung, and whether each is still faster than the one above."""
     with shown(debug):
         from ..core.errors import ModelspeedError
         from ..core.user_code import import_all
-        from .check_asked import asked_for
-        from .check_run import fail, finish_check, run_check
+        from ..checkpoints.ladders import is_ladder
+        from .check_asked import asked_for, asked_for_rungs
+        from .check_run import fail, finish_check, run_check, run_ladder_check
 
         import_all(given["imports"] or ())
         flags = {name: value for name, value in given.values.items() if value is not None}
         try:
-            asked = asked_for(folder, flags, against, given["trust_code"])
-            result = run_check(replace(asked, trust_compiled=trust_compiled))
+            if is_ladder(folder):
+                rungs = asked_for_rungs(folder, flags, against, given["trust_code"])
+                rungs = [replace(asked, trust_compiled=trust_compiled) for asked in rungs]
+                result = run_ladder_check(folder, rungs)
+            else:
+                asked = asked_for(folder, flags, against, given["trust_code"])
+                result = run_check(replace(asked, trust_compiled=trust_compiled))
         except ModelspeedError as error:
             fail(folder, str(error), junit, summary)
             raise

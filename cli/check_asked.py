@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from .trust import announce, code_of
 
 if TYPE_CHECKING:
     from ..tuning.check import CheckRequest
+
+
+UNBOUNDED_MS = 1e9  # stands for no target
 
 
 def asked_for(
@@ -55,6 +59,47 @@ def asked_for(
         recipe if recipe.data is not None else None,
         record_at(against) if against else None, flags.get("runtime"),
     )  # fmt: skip
+
+
+def asked_for_rungs(
+    folder: Path, flags: dict[str, Any], against: Path | None, trust_code: bool = False
+) -> list[CheckRequest]:
+    """A request for each rung of a ladder, with its own target where it met that on this machine.
+
+    Raises UsageError for flags about the one target of an artifact, and as `asked_for`.
+    """
+    from ..checkpoints.ladders import read_ladder
+
+    if against is not None or "target_ms" in flags:
+        raise UsageError(
+            f"`{folder}` is a ladder, and each rung has a target of its own; `--target-ms` and "
+            "`--against` are for the folder of one rung."
+        )
+    record = read_ladder(folder)
+    return [
+        _asked_for_rung(folder / rung.folder, rung.verdict == "met", flags, trust_code)
+        for rung in record.rungs
+    ]
+
+
+def _asked_for_rung(
+    folder: Path, met: bool, flags: dict[str, Any], trust_code: bool
+) -> CheckRequest:
+    from ..tuning.check import stored
+
+    asked = None
+    if met:
+        with suppress(UsageError):  # a ratio to an original that was measured elsewhere
+            asked = asked_for(folder, flags, None, trust_code)
+    if asked is None:  # what was missed when it was made is not one to fail for
+        asked = asked_for(folder, {"target_ms": UNBOUNDED_MS, **flags}, None, trust_code)
+        asked = replace(asked, target=replace(asked.target, ms=None))
+    if asked.max_drop is not None or asked.recipe is None:
+        return asked
+    # A lower rung is there to give up accuracy: as much as when it was made, and the limit.
+    quality = stored(folder).quality
+    known = max(0.0, (quality.drop or 0.0) if quality else 0.0)
+    return replace(asked, max_drop=min(1.0, known + asked.recipe.limits.max_drop))
 
 
 def _recipe(folder: Path, flags: dict[str, Any], trust_code: bool) -> Recipe:

@@ -6,6 +6,7 @@ import errno
 import json as json_text
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,14 @@ def run_check(request: CheckRequest) -> Check:
 
     with Live() as progress:
         return check(request, progress)
+
+
+def run_ladder_check(folder: Path, requests: Sequence[CheckRequest]) -> Check:
+    from ..tuning.ladder.check import check_ladder
+    from .progress import Live
+
+    with Live() as progress:
+        return check_ladder(folder, requests, progress)
 
 
 def fail(folder: Path, error: str, junit: Path | None, summary: Path | None) -> None:

@@ -20,6 +20,9 @@ def export(
             "onnx (extra `onnx`) or aoti (compiled for this CPU)",
         ),
     ] = "pt2",
+    rung: Annotated[
+        int | None, o.output("--rung", "of a ladder: which one, 0 is the original")
+    ] = None,
     out: Annotated[
         Path | None, o.output("--out", "file to write; a folder for the format python")
     ] = None,
@@ -27,13 +30,18 @@ def export(
     json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
-    """Write the model of an artifact in another form."""
+    """Write the model of an artifact, or of a ladder's rung, in another form."""
     with shown(debug):
         from ..core.user_code import import_all
         from ..runtime.export import export as write
 
+        from .rung import beside_ladder, rung_of
+
         import_all(imports or ())
-        path = write(folder, format, out, force, lambda text: sys.stderr.write(f"{text}\n"))
+        artifact = rung_of(folder, rung)
+        if artifact != folder:  # beside the ladder, not in it
+            out = out or beside_ladder(folder, artifact, format)
+        path = write(artifact, format, out, force, lambda text: sys.stderr.write(f"{text}\n"))
         sys.stderr.write(f"written to {path}\n")
         if json:
             sys.stdout.write(json_text.dumps({"path": str(path), "format": format}) + "\n")

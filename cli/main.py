@@ -7,9 +7,10 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .apply import apply
 from .batch import batch
@@ -19,13 +20,26 @@ from .demo import demo
 from .doctor import doctor
 from .export import export
 from .init import init
+from .ladder import ladder
+from .ladder_simulate import ladder_simulate
 from .list import list_all
 from .profile import profile
 from .show import show
 from .tune import tune
 
+SIMULATE = "ladder simulate"
+
+
+class Verbs(TyperGroup):
+    """Verbs of one word, and one of two beside the verb that is its first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        both = " ".join(args[:2])
+        return super().resolve_command(ctx, [both, *args[2:]] if both == SIMULATE else args)
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="The most accurate variant of a PyTorch checkpoint that meets a latency target here.",
 )  # fmt: skip
 
@@ -41,9 +55,10 @@ def root(
         raise typer.Exit
 
 
-for verb in (tune, apply, batch, check, profile, compare, show, init, export, doctor, demo):
+for verb in (tune, ladder, apply, batch, check, profile, compare, show, init, export, doctor, demo):
     app.command()(verb)
 app.command("list")(list_all)
+app.command(SIMULATE)(ladder_simulate)
 
 
 def main() -> None:

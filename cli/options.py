@@ -38,6 +38,7 @@ Checkpoint = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(help="artifact folder")]
 RecordAt = Annotated[Path, typer.Argument(help="artifact folder or report.json")]
+LadderOutOption = Annotated[Path | None, output("--out", "folder of the ladder")]
 OutOption = Annotated[Path | None, output("--out", "folder of the artifact")]
 ForceOption = Annotated[bool, output("--force", "replace what is there")]
 ResumeOption = Annotated[bool, output("--resume", "go on with an interrupted run of the same job")]

@@ -19,12 +19,15 @@ def show(
         from ..core.errors import UsageError
         from ..reporting import html, markdown, pareto
         from ..reporting import json as record_json
-        from .finish import record_at
-        from .finish import print_record
+        from .finish import print_record, record_at
+        from .ladder_finish import ladder_at, show_ladder
 
-        loaded = record_at(record)
         if format not in FORMATS:
             raise UsageError(f"`--format` is `{format}`; it must be one of {', '.join(FORMATS)}.")
+        if (ladder := ladder_at(record)) is not None:
+            show_ladder(ladder, format)
+            return
+        loaded = record_at(record)
         if format == "console":
             print_record(loaded, False)
             return

@@ -22,6 +22,13 @@ def run_exit_code(record: Record, max_drop: float) -> int:
     return CODES[record.verdict]
 
 
+def ladder_exit_code(verdicts: Collection[str], limit_broken: bool) -> int:
+    """By the targets that a user named: 3 where one is missed, 4 accuracy limit broken, 5
+    inconclusive."""
+    codes = {CODES[verdict] for verdict in verdicts}
+    return _most_telling(codes | ({ACCURACY_LIMIT} if limit_broken else set()))
+
+
 def check_exit_code(cases: Sequence[Case]) -> int:
     """0 where nothing failed, else the most telling code of the cases that did not pass."""
     return _most_telling({c.code for c in cases if c.outcome in ("failed", "inconclusive")})

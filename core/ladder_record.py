@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from .bounds import MAX_BATCH, Count, Like, Score, Within
+from .bounds import MAX_BATCH, Count, Like, Positive, Score, Time, Within
 from .errors import ArtifactError, first_line
-from .records import Machine, Sample, Target
+from .records import LeftAlone, Machine, Sample, Target, Verdict
 from .records_json import from_json, to_json
 
 LADDER = "ladder.json"
 RUNGS = "rungs"
 LADDER_VERSION = 1
 MAX_RUNGS = 64
+MEMORY_FLOOR = 4_000_000  # bytes
 # One folder below `rungs`, so that no file of another owner is named by a changed record.
 FOLDER = Like(rf"{RUNGS}/[0-9]{{1,2}}-[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}", f"`{RUNGS}/N-NAME`")
 SHA256 = Like(r"[0-9a-f]{64}", "a SHA-256 in hexadecimal")
@@ -51,7 +52,9 @@ class Rung:
     """One variant: an artifact in `folder`, and its measured worth.
 
     `accuracy` is in the ladder's `metric`, None without labels. `agreement`: share of answers
-    equal to the top rung's. `memory_bytes`: once loaded. `target`: what it was tuned for.
+    equal to the original's, which the top rung gives. `memory_bytes`: once loaded after the rungs
+    above. `target`: what it was tuned for, `verdict`: of its fresh process; `speedup`: over the
+    original, measured there.
     """
 
     folder: Annotated[str, FOLDER]
@@ -61,6 +64,8 @@ class Rung:
     latencies: tuple[BatchLatency, ...]
     accuracy: Score | None = None
     target: Target | None = None
+    verdict: Verdict = "none"
+    speedup: Positive | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +74,11 @@ class Rung:
     @property
     def batches(self) -> tuple[int, ...]:
         return tuple(row.batch for row in self.latencies)
+
+    def at(self, batch: int) -> BatchLatency:
+        """The latency of `batch`, or of the nearest measured size that is not larger."""
+        smaller = [row for row in self.latencies if row.batch <= batch]
+        return smaller[-1] if smaller else self.latencies[0]
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,12 @@ class CascadeRecord:
 
 @dataclass(frozen=True)
 class LadderRecord:
-    """Rungs from the most accurate, the original, to the fastest."""
+    """Rungs from the most accurate, the original, to the fastest.
+
+    `memory_bytes`: all rungs loaded together, beside that of the original alone. `left_out`: rungs
+    that were asked for and are not there, with the reason. `batch`: examples of a forward pass that
+    the rungs were tuned for.
+    """
 
     machine: Machine
     rungs: tuple[Rung, ...]
@@ -98,7 +113,22 @@ class LadderRecord:
     cascades: tuple[CascadeRecord, ...] = ()
     version: str = ""
     created: str = ""
+    source: str = ""
+    batch: Annotated[int, Within(1, MAX_BATCH)] = 1
+    memory_bytes: Count | None = None
+    original_memory_bytes: Count | None = None
+    left_out: tuple[LeftAlone, ...] = ()
+    seconds: Time = 0.0
     format_version: int = LADDER_VERSION
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Memory of all rungs over the original's; None where it was not measured, or where the
+        original is so small that pages and Python's objects are what was measured."""
+        if self.memory_bytes is None or (self.original_memory_bytes or 0) < MEMORY_FLOOR:
+            return None
+        assert self.original_memory_bytes is not None
+        return self.memory_bytes / self.original_memory_bytes
 
     @property
     def scores(self) -> tuple[float, ...]:

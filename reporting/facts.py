@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..core.records import Closeness, Latency, Record
+from ..core.records import Closeness, Latency, Machine, Record
 from .pareto import front
 
 DRIFTED = 0.01  # of the original's time: two readings that differ by more are both stated
@@ -227,7 +227,10 @@ def time_spent(record: Record) -> Table:
 
 
 def machine(record: Record) -> str:
-    m = record.machine
+    return machine_text(record.machine)
+
+
+def machine_text(m: Machine) -> str:
     return (
         f"{m.cpu} ({m.isa}), {m.threads} of {m.cores} cores, {m.device}, torch {m.torch}, "
         f"Python {m.python}, {m.system}; fingerprint {m.fingerprint}"

@@ -18,7 +18,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 def render(record: Record) -> str:
     here = files(__package__)
-    body = "\n".join([_head(record), _charts(), *(_table(t) for t in facts.tables(record))])
+    body = "\n".join([_head(record), _charts(), *(table_html(t) for t in facts.tables(record))])
     data = json.dumps(_plain(_data(record)), allow_nan=False)
     data = data.replace("</", "<\\/").replace("<!--", "<\\!--")
     return clean(
@@ -56,7 +56,7 @@ def _charts() -> str:
     ) + "</main>"  # fmt: skip
 
 
-def _table(table: facts.Table) -> str:
+def table_html(table: facts.Table) -> str:
     head = "".join(f"<th>{_text(h)}</th>" for h in table.head)
     rows = "".join(
         "<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in table.rows

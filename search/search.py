@@ -82,6 +82,17 @@ class Search:
             search.number_formats = (FLOAT, *faster)
         return search
 
+    def toward(self, lab: Lab) -> Search:
+        """The same search for the target of another lab of the same job: what is known of the
+        space and of trials is where it starts."""
+        found = replace(self, lab=lab, trials=[], explored_ms=None)
+        scale = self.budget_ms / found.budget_ms  # a share is of the target
+        found.trials += [
+            replace(t, share=None if t.share is None else t.share * scale) for t in self.trials
+        ]
+        found._recall()
+        return found
+
     def _recall(self) -> None:
         """Trials of an interrupted search; a later entry of the same one knows more."""
         while (trial := self.lab.recall("trial", Trial)) is not None:

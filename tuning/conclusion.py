@@ -34,11 +34,12 @@ def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
         best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
         if preference.of(best.standing) == UNUSABLE:
             raise _nothing_faster(contest, best)
-        record = _record(contest, best)
+        record = whole_record(contest, best)
         return sealed(session, best.artifact, best.variant, record, out, force)
 
 
-def _record(contest: Contest, best: Finished) -> Record:
+def whole_record(contest: Contest, best: Finished) -> Record:
+    """The record of what ships, with everything else that was tried."""
     others = (f for f in contest.finished.values() if f is not best)
     rows = (
         *contest.tried,

@@ -51,7 +51,8 @@ class SearchResult:
 class Contest:
     """`prune`: the step that a search decides. `trades`: some step of the recipe costs accuracy.
 
-    `finished`: what was trained and verified so far; `failed`: what could not be.
+    `finished`: what was trained and verified so far; `failed`: what could not be. `earlier`: the
+    search for another target of the same job, from which this one goes on.
     """
 
     session: Session
@@ -62,6 +63,7 @@ class Contest:
     trades: bool
     finished: dict[str, Finished] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    earlier: Search | None = None
 
     def contenders(self) -> list[Contender[Make]]:
         """All that may ship. The search runs once lossless work alone is not enough."""
@@ -98,8 +100,9 @@ class Contest:
 
     @property
     def _is_late(self) -> bool:
-        """True if the search's time is over before it began: opening one takes long already."""
-        return not self.session.time.in_search()
+        """True if the search's time is over before it began: opening one takes long already. One
+        for another target has left trials behind, so that much of this one is done."""
+        return self.earlier is None and not self.session.time.in_search()
 
     def finishes(
         self, contender: Contender[Make], finish: Callable[[Contender[Make]], Finished]
@@ -122,6 +125,10 @@ class Contest:
             search.trials[0].quiet_ms = done.checked.reference_ms
         known = self._searched(step, partial(self._explored, search))
         return search if known is not None else None
+
+    def opened(self) -> Search | None:
+        """A search with something to choose from, with no trials for a target; None otherwise."""
+        return self._opened(self.prune) if self.prune is not None else None
 
     @property
     def tried(self) -> tuple[Candidate, ...]:
@@ -227,8 +234,10 @@ class Contest:
     def _opened(self, step: Step) -> Search | None:
         """A search with something to choose from."""
         session, free = self.session, self.lossless.latency
-        session.progress.expect(expected(session.recipe, opened=True, search=True))
         lab = SessionLab(session, self.record, self.out, self._runtime)
+        if self.earlier is not None:
+            return self.earlier.toward(lab)
+        session.progress.expect(expected(session.recipe, opened=True, search=True))
         search = self._searched(step, lambda: Search.of(lab, step, free))
         return search if search is not None and search.problem.choices else None
 

@@ -43,6 +43,13 @@ class TimePlan:
     def left(self) -> float:
         return self.end - self.clock()
 
+    def part(self, seconds: float) -> TimePlan:
+        """A clock of its own for a part of the run that may take so long; costs are known."""
+        return replace(
+            self, limit=seconds, started=self.clock(), made=None, planned={}, last_run=0.0,
+            judged=0.0, _seen=set(self._seen),
+        )  # fmt: skip
+
     def make(self, work: Work, sizes: Sizes | None = None) -> Schedule:
         """Divide what is left; `sizes` where they are settled already."""
         made = schedule(self.costs, work, self.limit, self.left)

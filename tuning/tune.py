@@ -46,7 +46,7 @@ def tune(
     """
     if not dry_run:
         check_writable(out, force)
-    stages = OPENING if dry_run else expected(recipe, search=_prunes(recipe) is not None)
+    stages = OPENING if dry_run else expected(recipe, search=pruning_step(recipe) is not None)
     progress.expect(stages, 60 * recipe.limits.minutes)
     with fresh_process.started_ahead(not dry_run):
         return _tuned(job, recipe, progress, out, force, dry_run, resume)
@@ -59,17 +59,7 @@ def _tuned(
     session = open_session(job, recipe, progress)
     if not dry_run:
         session = session.with_journal("tune", resume)
-    progress.stage("measuring the baseline")
-    fresh_process.wait_for_imports()
-    session = session.with_baseline()
-    record = baseline_record(session, "tune", session.reference)
-    with session.ledger.spends(BUILDING), session.time.building():
-        variant = build(session, None, lossless=True)
-    progress.stage("choosing kernels")
-    session = session.with_kernels(variant.module)
-    lossless = session.journal.kept(
-        "lossless", Lossless, lambda: _measured(session, record, variant)
-    )
+    session, record, lossless = measured_opening(session)
     if session.job.target.fastest and session.data is None:
         raise UsageError("`--fastest` keeps to an accuracy limit, so it needs `data`.")
     if dry_run:
@@ -77,11 +67,28 @@ def _tuned(
         return Outcome(replace(record, candidates=lossless.tried, summary="dry run"), None)
     session = _planned(session, lossless)
     progress.note(_feasible(session, lossless.latency))
-    contest = Contest(session, record, lossless, out, _prunes(recipe), _trades(recipe))
+    contest = Contest(session, record, lossless, out, pruning_step(recipe), trades_accuracy(recipe))
     with session.ledger.spends(BUILDING):
         outcome = conclude(contest, out, force)
     session.journal.remove()
     return outcome
+
+
+def measured_opening(session: Session) -> tuple[Session, Record, Lossless]:
+    """The session with its baseline and its kernels, the record so far, and what lossless steps
+    reach."""
+    session.progress.stage("measuring the baseline")
+    fresh_process.wait_for_imports()
+    session = session.with_baseline()
+    record = baseline_record(session, "tune", session.reference)
+    with session.ledger.spends(BUILDING), session.time.building():
+        variant = build(session, None, lossless=True)
+    session.progress.stage("choosing kernels")
+    session = session.with_kernels(variant.module)
+    lossless = session.journal.kept(
+        "lossless", Lossless, lambda: _measured(session, record, variant)
+    )
+    return session, record, lossless
 
 
 def _measured(session: Session, record: Record, variant: Variant) -> Lossless:
@@ -97,7 +104,7 @@ def _planned(session: Session, lossless: Lossless) -> Session:
     budget = budget_ms(target, session.reference, session.quiet_ms)
     # What is just enough may turn out not to be.
     more = target.fastest or (is_set(target) and lossless.latency.high_ms > SURE * budget)
-    searches, trains = more and _prunes(recipe) is not None, more and _trades(recipe)
+    searches, trains = more and pruning_step(recipe) is not None, more and trades_accuracy(recipe)
     wanted = budget if trains and is_set(target) else lossless.latency.value_ms
     return session.with_plan(searches=searches, trains=trains, share=min(1.0, wanted / whole))
 
@@ -106,9 +113,11 @@ def _feasible(session: Session, lossless: Latency) -> str:
     return feasibility(session.job.target, session.reference, session.quiet_ms, lossless)
 
 
-def _prunes(recipe: Recipe) -> Step | None:
+def pruning_step(recipe: Recipe) -> Step | None:
+    """The step that a search decides on."""
     return next((s for s in recipe.adjust if s.name == "prune"), None)
 
 
-def _trades(recipe: Recipe) -> bool:
+def trades_accuracy(recipe: Recipe) -> bool:
+    """True if some step costs accuracy."""
     return any(not ADJUSTERS[s.name].lossless for s in recipe.adjust)

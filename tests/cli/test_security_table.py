@@ -53,6 +53,7 @@ def test_load_takes_the_flag_of_its_row():
 
 WORDS = {
     "tune": ("ckpt.pt", "--target-ms", "5"), "apply": ("ckpt.pt",), "profile": ("ckpt.pt",),
+    "ladder": ("ckpt.pt",), "ladder simulate": (".", "--arrivals", "poisson:1", "--slo-ms", "9"),
     "batch": ("ckpt.pt", "--out", "o", "--target-ms", "5"), "init": ("ckpt.pt", "--out", "i.yaml"),
     "show": (".",), "compare": (".", "."), "export": (".",), "check": (".",), "list": (),
     "doctor": ("--no",), "demo": ("--no",),

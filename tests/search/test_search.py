@@ -236,3 +236,18 @@ def test_a_trial_that_the_fresh_process_refuses_is_none_and_another_is_taken(rec
     trial = chosen(search)
     assert not trial.failed and trial.latency.high_ms <= 3.5
     assert any("does not load" in reason for reason in fake.set_aside_rows.values())
+
+
+def test_a_search_for_another_target_starts_from_what_is_known(recipe):
+    first = lab(recipe, target=Target(ms=3.0))
+    search = first.search()
+    meet_target(search)
+    tried, built = len(search.trials), len(first.built)
+    assert any(t.share is not None for t in search.trials)
+    other = search.toward(replace(first, target=Target(ms=1.5)))
+    assert other.space is search.space and other.explored_ms is None and len(first.built) == built
+    for before, after in zip(search.trials, other.trials, strict=True):
+        assert after is not before
+        assert after.share == (None if before.share is None else pytest.approx(2 * before.share))
+    other.measure(other.problem.fastest())
+    assert len(search.trials) == tried
