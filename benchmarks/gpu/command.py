@@ -25,7 +25,7 @@ def tune_words(flags: argparse.Namespace) -> list[str]:
     out = SCRATCH / "tuned" / f"{flags.net}-b{flags.batch}"
     out.parent.mkdir(parents=True, exist_ok=True)
     code = f"{HERE / 'zoo.py'}:{flags.net}"
-    more = ["--threads", "1"] if flags.device == "cpu" else []
+    more = ["--threads", "1", "--runtime", "lowered"] if flags.device == "cpu" else []
     return [
         "tune", str(checkpoint(flags.net)), "--model", code, "--data", f"{code}_data",
         "--config", str(HERE / "tune.yaml"), "--inputs", NETS[flags.net].inputs(flags.batch),

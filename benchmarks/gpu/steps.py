@@ -41,6 +41,10 @@ class Step:
     quick: tuple[str, ...] | None = None
     part: int = 1
 
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
+
 
 def gpu_tests() -> tuple[str, ...]:
     """The files whose tests are marked: collecting all others would take longer than running."""
@@ -89,6 +93,7 @@ STEPS = (
                                "--out", "SCRATCH/digits", "--force"),
          command("digits", "tune", DIGITS, TRUSTED, "--device", "DEVICE", "--target-speedup", "1.1",
                  "--minutes", "0.05", "--threads", "1", "--preset", "lossless",
+                 "--runtime", "lowered",
                  "--out", "SCRATCH/digits", "--force")),
     Step("profile", 35, command("profile", "profile", DIGITS, TRUSTED, "--device", "DEVICE",
                                 "--runtimes", "--out", "SCRATCH/profile.json", "--force"),
@@ -186,7 +191,7 @@ def tables() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny nets, to try the steps")
+    parser.add_argument("--quick", action="store_true", help="tiny nets, a step of each kind")
     parser.add_argument("--plan", action="store_true", help="print the steps and run nothing")
     parser.add_argument("--part", type=int, choices=[1, 2], default=1)
     parser.add_argument("--only", nargs="*", default=[], help="steps by name")
@@ -194,17 +199,19 @@ def main() -> int:
     if unknown := set(flags.only) - {step.name for step in STEPS}:
         parser.error(f"no step `{unknown.pop()}`; known: {', '.join(s.name for s in STEPS)}")
     steps = chosen(flags.part, flags.only)
-    if flags.quick and not flags.only:
-        steps = list(STEPS)
+    if flags.quick and not flags.only:  # one of each kind: the others go through the same code
+        first: dict[str, Step] = {}
+        for step in STEPS:
+            first.setdefault(step.kind, step)
+        steps = list(first.values())
     if flags.plan:
         print(plan(steps, flags.part))
         return 0
     log = Path(os.environ["OUT"]) / "log.txt"
     good = [run(step, flags.device, flags.quick, log) for step in steps]
     tables()
-    failed = [
-        row for row in read(Path(os.environ["OUT"]) / NAME) if row.get("missing") and flags.quick
-    ]
+    missing = [row["missing"] for row in read(Path(os.environ["OUT"]) / NAME) if row.get("missing")]
+    failed = flags.quick and any(not why.startswith("not installed") for why in missing)
     return 0 if all(good) and not failed else 1
 
 

@@ -99,19 +99,23 @@ def test_tables_are_made_of_whatever_lines_there_are(out):
 
 
 def test_the_same_code_runs_on_a_cpu(out):
-    done = launched("--device", "cpu", "--quick", "--only", "nets", "engines-resnet50-b1", out=out)
-    assert done.returncode == 0, done.stdout + (out / "log.txt").read_text()
+    done = launched("--device", "cpu", "--quick", out=out)
+    assert done.returncode == 0, done.stdout + (out / "log.txt").read_text()[-5000:]
+    ended = [row["name"] for row in lines.read(out / lines.NAME) if row["kind"] == "step"]
+    kinds = list(dict.fromkeys(step.kind for step in steps.STEPS))
+    assert [name.partition("-")[0] for name in ended] == kinds
     rows = lines.read(out / lines.NAME)
     assert {row["net"] for row in rows if row["kind"] == "net"} == {"resnet50", "vit", "bert"}
     mine = {row["engine"]: row for row in rows if row["kind"] == "engine"}
-    assert set(mine) == {"eager", "modelspeed, lowered"}
+    assert {"eager", "modelspeed, lowered"} <= set(mine)
     assert all(row["ms"] > 0 and row["error"] < 1e-3 for row in mine.values())
     assert "### Engines" in done.stdout
 
 
 @pytest.mark.long
 def test_every_step_runs_on_a_cpu(out):
-    done = launched("--device", "cpu", "--quick", out=out)
+    names = [step.name for step in steps.STEPS]
+    done = launched("--device", "cpu", "--quick", "--only", *names, out=out)
     assert done.returncode == 0, done.stdout + (out / "log.txt").read_text()[-5000:]
     ended = {row["name"] for row in lines.read(out / lines.NAME) if row["kind"] == "step"}
     assert ended == {step.name for step in steps.STEPS}
