@@ -136,6 +136,7 @@ def test_a_package_that_was_changed_is_refused_and_one_that_was_deleted_is_not_m
     save(folder)  # `--force` knows the file as ours
 
 
+@pytest.mark.long
 @pytest.mark.skipif(lacks_compiler("cpu") is not None, reason="no C++ compiler")
 def test_a_run_stores_what_it_compiled_and_remembers_it(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)

@@ -89,7 +89,9 @@ def test_it_loads_onto_its_own_class(kind):
         assert loaded.first.weight.shape[0] < own.first.weight.shape[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [k if k == "int8" else pytest.param(k, marks=pytest.mark.long) for k in KINDS]
+)
 def test_check_verifies_it(kind):
     recipe = ARTIFACTS / kind / "recipe.yaml"
     out = run("check", ARTIFACTS / kind, "--target-ms", "10000", "--max-drop", "0.5", "--config",

@@ -123,6 +123,7 @@ def test_a_step_that_raises_is_rolled_back_with_type_and_first_line(folder, monk
     assert "ZeroDivisionError" in (folder / "fast" / "report.md").read_text()
 
 
+@pytest.mark.long
 def test_debug_shows_the_traceback_of_a_step_that_was_left_out(folder, monkeypatch):
     planted(monkeypatch, "scale", broken)
     done = run(folder, ["scale: {factor: 0.5, first: 1}", "fold_batchnorm"], "apply", "--debug")
@@ -183,6 +184,7 @@ def test_a_training_that_fails_half_way_leaves_weights_and_statistics_as_they_we
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
+@pytest.mark.long
 def test_training_inside_quantize_that_fails_costs_the_training_alone(folder, monkeypatch):
     monkeypatch.setattr(workers, "finetune", broken)
     by_step = rows(run(folder, ["quantize: {scheme: int8_weight, finetune: 1.0}"]))
@@ -268,6 +270,7 @@ def test_where_the_whole_search_fails_lossless_work_is_written(folder, monkeypat
     assert (folder / "fast" / "modelspeed.json").exists()
 
 
+@pytest.mark.long
 def test_a_lossless_step_that_fails_does_not_end_tune(folder, monkeypatch):
     planted(monkeypatch, "flush_subnormals", broken)
     done = run(folder, ["flush_subnormals", "prune: {importance: magnitude}", "fold_batchnorm"],

@@ -82,7 +82,9 @@ def hastened(tmp_path, monkeypatch):
     quick.hasten(monkeypatch.setattr)
 
 
-@pytest.mark.parametrize("words", [["apply"], ["tune", "--target-ms", "1000"]])
+@pytest.mark.parametrize(
+    "words", [["apply"], pytest.param(["tune", "--target-ms", "1000"], marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("runtime", ["lowered", "plain"])
 def test_what_is_loaded_gives_what_the_report_says(tmp_path, words, runtime):
     folder, model = project(tmp_path, PARTIAL)
@@ -95,7 +97,7 @@ def test_what_is_loaded_gives_what_the_report_says(tmp_path, words, runtime):
 
 
 @pytest.mark.parametrize(
-    "runtime", ["lowered", pytest.param("plain", marks=pytest.mark.long), "onednn"]
+    "runtime", ["lowered", *(pytest.param(n, marks=pytest.mark.long) for n in ("plain", "onednn"))]
 )
 def test_state_is_saved_as_the_checkpoint_has_it_and_goes_on_from_there(tmp_path, runtime):
     folder, model = project(tmp_path, STREAM)

@@ -99,6 +99,7 @@ def test_expensive_verifications_end_in_time(run, monkeypatch):
     assert "verification: 2 rounds" in said
 
 
+@pytest.mark.long
 def test_apply_is_planned_too_and_exact_steps_read_no_data(run):
     first, _, said = run(verb="apply", evaluation=1000)
     assert "plan: " in said and first.quality.examples == 1000

@@ -58,7 +58,7 @@ def inodes(folder):
     [
         ["apply"],
         pytest.param(["tune", "--target-ms", "1000"], marks=pytest.mark.long),
-        ["tune", "--target-ms", "0.0001"],
+        pytest.param(["tune", "--target-ms", "0.0001"], marks=pytest.mark.long),
     ],
 )
 def test_each_verified_variant_is_written_once_and_one_of_them_is_shipped(counted, words):
@@ -72,6 +72,7 @@ def test_each_verified_variant_is_written_once_and_one_of_them_is_shipped(counte
     assert manifest["record"]["final"] is not None and (out / "recipe.yaml").is_file()
 
 
+@pytest.mark.long
 def test_another_runtime_is_verified_on_the_same_weights(counted, monkeypatch):
     """The fresh process refuses every lowering: nothing is exported a second time."""
     measure, refused = delivery.verify, []

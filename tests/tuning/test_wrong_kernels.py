@@ -84,7 +84,7 @@ def made(project, verb="apply"):
     return run(verb, project / "ckpt.pt", *words, "--out", project / "out", "--json")
 
 
-@pytest.mark.parametrize("verb", ["tune", "apply"])
+@pytest.mark.parametrize("verb", [pytest.param("tune", marks=pytest.mark.long), "apply"])
 def test_a_right_one_is_chosen_and_its_closeness_recorded(project, verb):
     _, record, _ = made(project, verb)
     assert record["runtime_used"] in PACKED
@@ -144,6 +144,7 @@ def test_check_fails_where_a_kernel_is_wrong(project, monkeypatch, plant):
     assert code == 1 and case["outcome"] == "failed" and "differ" in case["text"]
 
 
+@pytest.mark.long
 def test_the_plants_are_wrong(project, monkeypatch):
     """The tests above can fail: unplanted, the same runs choose and load the lowering."""
     made(project)
