@@ -26,8 +26,8 @@ def test_there_are_at_least_twenty_five_model_types():
 # Written as one of the others is, or slow.
 ALIKE = {
     "bart-eager", "camembert", "deit", "electra", "gemma2", "gptj", "hubert", "llama-eager",
-    "marian", "mixtral", "mobilevit", "mistral", "pegasus", "phi", "qwen2", "roberta", "siglip", "smollm3", "stablelm",
-    "starcoder2", "swin", "t5", "vit-eager", "xlm-roberta", "yolos",
+    "marian", "mistral", "mixtral", "mobilevit", "pegasus", "phi", "qwen2", "roberta", "siglip",
+    "smollm3", "stablelm", "starcoder2", "swin", "t5", "vit-eager", "xlm-roberta", "yolos",
 }  # fmt: skip
 NAMES = [pytest.param(n, marks=pytest.mark.long) if n in ALIKE else n for n in sorted(hf.ENTRIES)]
 
