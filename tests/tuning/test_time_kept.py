@@ -72,6 +72,7 @@ def test_expensive_evaluation_data_takes_a_small_part_of_the_run(run, monkeypatc
     assert costly.READ["eval"] * 0.1 <= 0.15 * LIMIT
 
 
+@pytest.mark.long
 def test_expensive_training_ends_in_time(run, monkeypatch):
     step = Trainer._step
     monkeypatch.setattr(Trainer, "_step", lambda *a: costly.pass_time(20.0) or step(*a))
