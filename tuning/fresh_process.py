@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
+from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.processes import die_with_parent, python
+from ..core.records_json import to_json
+from ..profiling.gate import working
 
-MODULE = "modelspeed.tuning.verification"
+VERIFICATION = "modelspeed.tuning.verification"
+LOOK = 60.0  # seconds between looks at the clock
 _waiting: list[subprocess.Popen[str]] = []
 _ahead: list[float] = []  # seconds of imports, of those that wait
 
 
-def started() -> subprocess.Popen[str]:
-    """A new interpreter that imports all it needs, says so, and waits for its request."""
+def started(module: str = VERIFICATION) -> subprocess.Popen[str]:
+    """A new interpreter that imports what `module` needs, says so, and waits for its request."""
     pipe = subprocess.PIPE
-    words = python("-m", MODULE, str(os.getpid()))
+    words = python("-m", module, str(os.getpid()))
     return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
@@ -43,7 +50,8 @@ def wait_for_imports() -> None:
     for process in _waiting:
         assert process.stdout is not None
         line = process.stdout.readline()  # empty where it failed: that is told when it is taken
-        _ahead[:] = [float(line or 0.0)]
+        with suppress(ValueError):  # of a library that greets on being imported
+            _ahead[:] = [float(line or 0.0)]
 
 
 def taken() -> subprocess.Popen[str]:
@@ -59,10 +67,60 @@ def imported_ahead() -> float:
     return sum(_ahead)
 
 
-def request_given() -> str:
-    """The fresh process's side: say how long the imports took, and wait. Empty where none comes."""
+def answer_of(
+    fresh: subprocess.Popen[str], request: Any, seconds: float = math.inf
+) -> dict[str, Any]:
+    """The answer of `answer_request` there; with a sentence as `error` where that has failed.
+
+    Raises MeasureError where it has not come after `seconds`.
+    """
+    done = ended(fresh, json.dumps(request), seconds)
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    answer: dict[str, Any] = json.loads(last) if last.startswith("{") else {}
+    if answer and not done.returncode and "error" not in answer:
+        return answer
+    reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    return {**answer, "error": reason}
+
+
+def ended(
+    fresh: subprocess.Popen[str], text: str, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """The process after it was given `text`, within seconds of work: in a batch it may have to
+    stand still for others."""
+    deadline, given = working() + seconds, iter((text,))
+    with fresh as process:
+        try:
+            while working() < deadline:
+                with suppress(subprocess.TimeoutExpired):
+                    look = max(0.01, min(LOOK, deadline - working()))
+                    out, err = process.communicate(next(given, None), look)
+                    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        except BaseException:  # Ctrl-C, too
+            process.kill()
+            raise
+        process.kill()
+    raise MeasureError(
+        f"the fresh process that verifies the written artifact had not ended after {seconds:.0f} s "
+        "and was stopped: something in it waits for ever, such as the loading of `data`."
+    )
+
+
+def answer_request(respond: Callable[[dict[str, Any]], Any]) -> None:
+    """The fresh process's side: say how long the imports took, wait, and answer with the record
+    that `respond` makes of the request. Ends silently where none comes."""
     die_with_parent(int(sys.argv[1]))
     from torch._export.serde import serialize  # noqa: F401  (what reads programs takes a second)
 
     print(f"{time.process_time():.2f}", flush=True)
-    return sys.stdin.read()
+    text = sys.stdin.read()
+    if not text:
+        return  # the run ended before there was anything to ask
+    try:
+        answer = to_json(respond(json.loads(text)))
+    except OutputsDiffer as error:
+        answer = {"error": str(error), "differs": error.runtime}
+    except (ModelspeedError, OSError) as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()

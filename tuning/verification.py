@@ -9,12 +9,8 @@ stdout.
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +24,7 @@ from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
 from ..configs.recipe import Recipe
-from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
+from ..core.errors import MeasureError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.records import Latency, Quality, Verification
 from ..core.records_json import from_json, to_json
@@ -42,14 +38,13 @@ from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import open_artifact
-from .fresh_process import request_given, taken
+from .fresh_process import answer_of, answer_request, taken
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .judgements import Judgements
 from .probes import probes
 from .quality import ALL, EvaluationPart, quality_of
 
 PATIENCE, MAX_ATTEMPTS = 60.0, 100
-LOOK = 60.0  # seconds between looks at the clock
 
 
 @dataclass(frozen=True)
@@ -83,38 +78,12 @@ def verify(
     )
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()  # the other process needs the GPU's memory now
-    done = _ended(taken(), json.dumps(to_json(request)), stuck_after)
-    lines = done.stdout.strip().splitlines()
-    answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    answer = answer_of(taken(), to_json(request), stuck_after)
     if "differs" in answer:
         raise OutputsDiffer(answer["error"], answer["differs"])
-    if done.returncode or "error" in answer or not lines:
-        reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        raise MeasureError(f"the written artifact failed in a fresh process: {reason}")
+    if "error" in answer:
+        raise MeasureError(f"the written artifact failed in a fresh process: {answer['error']}")
     return from_json(Verification, answer, "verification")
-
-
-def _ended(
-    fresh: subprocess.Popen[str], text: str, seconds: float
-) -> subprocess.CompletedProcess[str]:
-    """The process after it was given `text`, within seconds of work: in a batch it may have to
-    stand still for others."""
-    deadline, given = working() + seconds, iter((text,))
-    with fresh as process:
-        try:
-            while working() < deadline:
-                with suppress(subprocess.TimeoutExpired):
-                    look = max(0.01, min(LOOK, deadline - working()))
-                    out, err = process.communicate(next(given, None), look)
-                    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-        except BaseException:  # Ctrl-C, too
-            process.kill()
-            raise
-        process.kill()
-    raise MeasureError(
-        f"the fresh process that verifies the written artifact had not ended after {seconds:.0f} s "
-        "and was stopped: something in it waits for ever, such as the loading of `data`."
-    )
 
 
 def verify_here(request: VerificationRequest) -> Verification:
@@ -193,18 +162,7 @@ def _timed(
 
 
 def main() -> None:
-    text = request_given()
-    if not text:
-        return  # the run ended before there was anything to verify
-    given = json.loads(text)
-    try:
-        answer = to_json(verify_here(from_json(VerificationRequest, given, "request")))
-    except OutputsDiffer as error:
-        answer = {"error": str(error), "differs": error.runtime}
-    except (ModelspeedError, OSError) as error:
-        answer = {"error": str(error)}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    answer_request(lambda given: verify_here(from_json(VerificationRequest, given, "request")))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pico
 import pytest
 from modelspeed.core.errors import MeasureError
 from modelspeed.core.records import Target
-from modelspeed.tuning import fresh_process, verification
+from modelspeed.tuning import fresh_process
 from modelspeed.tuning.job import Job
 from modelspeed.tuning.verification import VerificationRequest, verify_here
 
@@ -38,19 +38,19 @@ def asked(script):
 
 
 def test_a_process_that_never_ends_is_stopped_with_a_sentence(monkeypatch):
-    monkeypatch.setattr(verification, "LOOK", 0.2)
+    monkeypatch.setattr(fresh_process, "LOOK", 0.2)
     process = asked("import time; time.sleep(600)")
     with pytest.raises(MeasureError, match="had not ended after 1 s and was stopped"):
-        verification._ended(process, "", 0.6)
+        fresh_process.ended(process, "", 0.6)
 
 
 def test_time_that_a_process_stands_still_for_others_is_not_its_own(monkeypatch):
     """The wall's clock goes on for several looks; that of work hardly does."""
-    monkeypatch.setattr(verification, "LOOK", 0.05)
+    monkeypatch.setattr(fresh_process, "LOOK", 0.05)
     seconds = iter(range(10**6))
-    monkeypatch.setattr(verification, "working", lambda: 1e-3 * next(seconds))
+    monkeypatch.setattr(fresh_process, "working", lambda: 1e-3 * next(seconds))
     process = asked("import sys, time; time.sleep(0.4); print(sys.stdin.read())")
-    done = verification._ended(process, "hello", 0.3)
+    done = fresh_process.ended(process, "hello", 0.3)
     assert done.stdout == "hello\n" and done.returncode == 0 and next(seconds) > 8
 
 
@@ -64,12 +64,24 @@ def test_the_process_that_was_started_ahead_is_taken_once(monkeypatch):
         assert ahead == 1.0 and fresh_process.imported_ahead() == 0.0
         assert [first, second] == made
         for process in made:
-            assert verification._ended(process, "hello", 60.0).stdout.endswith("hello\n")
+            assert fresh_process.ended(process, "hello", 60.0).stdout.endswith("hello\n")
     with fresh_process.started_ahead():
         pass
     assert made[-1].returncode == -signal.SIGKILL  # nobody needed it
 
 
 def test_one_that_is_never_asked_ends_by_itself():
-    done = verification._ended(fresh_process.started(), "", 60.0)
+    done = fresh_process.ended(fresh_process.started(), "", 60.0)
     assert (done.returncode, done.stderr) == (0, "") and 0.1 < float(done.stdout) < 120
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("print('2.81'); import os; os._exit(9)", "no answer"),
+        ("print('2.81'); raise MemoryError('too little')", "MemoryError: too little"),
+        ("""print('{"error": "a sentence"}')""", "a sentence"),
+    ],
+)
+def test_one_that_dies_after_it_was_ready_has_a_reason(script, reason):
+    assert fresh_process.answer_of(asked(script), {})["error"] == reason

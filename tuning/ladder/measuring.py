@@ -6,10 +6,6 @@ on stdout.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,16 +19,15 @@ from torch.fx import GraphModule
 from ...backends.readiness import runner
 from ...checkpoints.artifact import LoadedArtifact, read_artifact
 from ...configs.load import parse_recipe
-from ...core.errors import MeasureError, ModelspeedError
+from ...core.errors import MeasureError
 from ...core.ladder_record import CascadeRecord
-from ...core.processes import python
 from ...core.records import Sample
 from ...core.records_json import from_json, to_json
 from ...data.load import load_data
 from ...profiling.memory import used_memory
 from ...runtime.ladder.sharing import share_tensors
 from ...runtime.load import Opened, open_artifact
-from ..fresh_process import request_given
+from ..fresh_process import answer_of, answer_request, started
 from ..job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .cascades import cascades_of
 from .staircase import table_of
@@ -81,15 +76,9 @@ class MeasuredRungs:
 
 def measure_rungs(request: RungsRequest) -> MeasuredRungs:
     """In a new interpreter. Raises MeasureError with its sentence where that fails."""
-    pipe = subprocess.PIPE
-    words = python("-m", MODULE, str(os.getpid()))
-    done = subprocess.run(
-        words, input=json.dumps(to_json(request)), stdout=pipe, stderr=pipe, text=True
-    )
-    lines = done.stdout.strip().splitlines()
-    answer: dict[str, Any] = json.loads(lines[-1]) if lines and lines[-1][:1] == "{" else {}
-    if done.returncode or "rungs" not in answer:
-        reason = answer.get("error") or (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    answer = answer_of(started(MODULE), to_json(request))
+    if "error" in answer:
+        reason = answer["error"]
         raise MeasureError(f"the rungs could not be measured in a fresh process: {reason}")
     return from_json(MeasuredRungs, answer, "rungs")
 
@@ -151,13 +140,7 @@ def _warm_up(device: str) -> None:
 
 
 def main() -> None:
-    text = request_given()
-    try:
-        answer = to_json(measure_rungs_here(from_json(RungsRequest, json.loads(text), "request")))
-    except (ModelspeedError, OSError) as error:
-        answer = {"error": str(error)}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    answer_request(lambda given: measure_rungs_here(from_json(RungsRequest, given, "request")))
 
 
 if __name__ == "__main__":
