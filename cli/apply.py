@@ -33,15 +33,13 @@ def apply(
             return
         from ..tuning.apply import apply_recipe
         from .finish import finish
-        from .job import announce_code, default_out, job_for, recipe_for
+        from .job import default_out, job_and_recipe
         from .progress import Live
 
         machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
         config = recipe_file or given["config"]
         load = given.make(LoadFlags, checkpoint=checkpoint, config=config)
-        recipe = recipe_for(load, "apply")
-        announce_code(load, recipe)
-        job = job_for(load, recipe, machine)
+        job, recipe = job_and_recipe(load, machine, "apply")
         with Live() as progress:
             outcome = apply_recipe(
                 job, recipe, progress, out or default_out(checkpoint), force=force, dry_run=dry_run,

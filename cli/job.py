@@ -57,6 +57,13 @@ def announce_code(load: LoadFlags, recipe: Recipe) -> None:
     announce([file], code, [folder_of(load.checkpoint)], load.trust_code)
 
 
+def job_and_recipe(load: LoadFlags, machine: MachineFlags, mode: Mode) -> tuple[Job, Recipe]:
+    """The work of a command of that `mode`, once the code that it runs was announced."""
+    recipe = recipe_for(load, mode)
+    announce_code(load, recipe)
+    return job_for(load, recipe, machine), recipe
+
+
 def _preset(name: str) -> tuple[Step, ...]:
     return parse_recipe(read_preset(name), f"preset {name}", Path.cwd()).adjust
 

@@ -53,7 +53,7 @@ def ladder(
             return
         from ..tuning.ladder.build import build_ladder
         from ..tuning.ladder.goals import RungGoals, numbers_of
-        from .job import announce_code, job_for, recipe_for
+        from .job import job_and_recipe
         from .ladder_finish import default_ladder_out, finish_ladder
         from .progress import Live
 
@@ -62,9 +62,7 @@ def ladder(
         )
         machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
         load = given.make(LoadFlags, checkpoint=checkpoint)
-        recipe = recipe_for(load, "tune")
-        announce_code(load, recipe)
-        job = job_for(load, recipe, machine)
+        job, recipe = job_and_recipe(load, machine, "tune")
         with Live() as progress:
             outcome = build_ladder(
                 job, recipe, goals, progress, out or default_ladder_out(checkpoint), force=force,

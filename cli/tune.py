@@ -25,14 +25,12 @@ def tune(
             return
         from ..tuning.tune import tune as run
         from .finish import finish
-        from .job import announce_code, default_out, job_for, recipe_for
+        from .job import default_out, job_and_recipe
         from .progress import Live
 
         machine = given.make(MachineFlags, threads=given["threads"] or usual_threads())
         load = given.make(LoadFlags, checkpoint=checkpoint)
-        recipe = recipe_for(load, "tune")
-        announce_code(load, recipe)
-        job = job_for(load, recipe, machine)
+        job, recipe = job_and_recipe(load, machine, "tune")
         with Live() as progress:
             outcome = run(
                 job, recipe, progress, out or default_out(checkpoint), force=force, dry_run=dry_run,
