@@ -176,17 +176,12 @@ def inductor(case: Case) -> nn.Module:
 def compiled(case: Case) -> Any:
     import torch._inductor.config as settings
 
-    model = torch.compile(copy.deepcopy(case.model))
-    with settings.patch(freezing=True), torch.inference_mode():
-        model(case.x)
-    return model
+    with settings.patch(freezing=True):
+        return _called(torch.compile(copy.deepcopy(case.model)), case)
 
 
 def max_autotune(case: Case) -> Any:
-    model = torch.compile(copy.deepcopy(case.model), mode="max-autotune")
-    with torch.inference_mode():
-        model(case.x)
-    return model
+    return _called(torch.compile(copy.deepcopy(case.model), mode="max-autotune"), case)
 
 
 def max_autotune_half(case: Case) -> Any:
@@ -238,16 +233,9 @@ def compiled_bfloat16(case: Case) -> Any:
     """Inputs and outputs stay float32, as the user's program has them."""
     import torch._inductor.config as settings
 
-    half = copy.deepcopy(case.model).to(torch.bfloat16)
-    model = torch.compile(half)
-
-    def run(x: Tensor) -> Tensor:
-        outputs: Tensor = model(x.to(torch.bfloat16) if x.is_floating_point() else x).float()
-        return outputs
-
-    with settings.patch(freezing=True), torch.inference_mode():
-        run(case.x)
-    return Plain(run)
+    model = torch.compile(copy.deepcopy(case.model).to(torch.bfloat16))
+    with settings.patch(freezing=True):
+        return _called(_cast(model, torch.bfloat16), case)
 
 
 def fx_static(case: Case) -> nn.Module:

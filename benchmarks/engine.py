@@ -103,13 +103,13 @@ def trained(
     assert data is not None
     normed = clone(module)
     reestimate_batch_norm(normed, data.train, 20, "cpu")
-    row = {"raw": session.accuracy(module), "norms": session.accuracy(normed)}
+    row = {"raw": nets.accuracy(session, module), "norms": nets.accuracy(session, normed)}
     settings = make_step("finetune", epochs=epochs, **options).settings
     torch.manual_seed(0)
     objective = DistillationLoss(module, session.original, settings)
     held_out = lambda m: data.held_out_score(m, "cpu")  # noqa: E731
     finetune(Trainer(objective, data.train, data.held_out, held_out, settings, Silent()))
-    return row | {"after": session.accuracy(module)}  # type: ignore[dict-item]
+    return row | {"after": nets.accuracy(session, module)}  # type: ignore[dict-item]
 
 
 def engine_rows(
@@ -180,7 +180,7 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
     with alone():
         session = session_of(name)
     whole = session.reference.value_ms
-    base = {"net": name, "eager_ms": whole, "base": session.accuracy(session.original)}
+    base = {"net": name, "eager_ms": whole, "base": nets.accuracy(session, session.original)}
     for method in methods:
         options = {"through_norms": name in THROUGH_NORMS, **OURS.get(method, {})}
         with alone(), switched_off(options):

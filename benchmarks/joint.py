@@ -69,7 +69,7 @@ def answer(search: Search, lever: str, budget: float) -> Trial | None:
 
 def trained(session: Session, search: Search, trial: Trial, epochs: float) -> dict[str, float]:
     chosen = search.decision(trial)
-    row = {"raw": session.accuracy(build(session, chosen, recover=True).module)}
+    row = {"raw": nets.accuracy(session, build(session, chosen, recover=True).module)}
     if chosen.removes_nothing:
         return row | {"after": row["raw"]}  # type: ignore[return-value]
     narrow = build(session, replace(chosen, taken=()), recover=True)
@@ -85,7 +85,7 @@ def trained(session: Session, search: Search, trial: Trial, epochs: float) -> di
             continue
         plan = plan_step(session, narrow, step, chosen)
         narrow.module = plan.apply(clone(narrow.module))
-    return row | {"after": session.accuracy(narrow.module)}  # type: ignore[return-value]
+    return row | {"after": nets.accuracy(session, narrow.module)}  # type: ignore[return-value]
 
 
 def run(name: str) -> None:
@@ -94,7 +94,7 @@ def run(name: str) -> None:
     if not any(wanted.values()):
         return
     session = engine.session_of(name)
-    base, whole = session.accuracy(session.original), session.reference.value_ms
+    base, whole = nets.accuracy(session, session.original), session.reference.value_ms
     for lever, shares in wanted.items():
         search = opened(session, name, LEVERS[lever]) if shares else None
         for share in shares:

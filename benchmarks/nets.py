@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -232,6 +233,11 @@ NETS = {
     "vit": ("digits", (1, 1, 32, 32), 40),
     "sound": ("mnist1d", (8, 1, 40), 12),
 }
+
+
+def accuracy(session: Any, module: nn.Module) -> float:
+    """By the recipe's metric on all evaluation data of a run."""
+    return float(session.data.accuracy(module, session.device)[0])
 
 
 def checkpoint(name: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from ..profiling.state import kept_state
 
 SAMPLE_VALUES = 256
 FLOOR = 1e-7  # a sample of zeros has no largest value
+
+
+def at_batch(specs: Sequence[Mapping[str, Any]], batch: int) -> list[dict[str, Any]]:
+    """The same inputs with another first size; scalars have none."""
+    return [{**s, "shape": [batch, *s["shape"][1:]] if s["shape"] else []} for s in specs]
 
 
 def draw_inputs(specs: Iterable[JsonObject], seed: int) -> Inputs:

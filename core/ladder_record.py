@@ -138,6 +138,12 @@ class LadderRecord:
             return tuple(known)
         return tuple(rung.agreement for rung in self.rungs)
 
+    @property
+    def score_name(self) -> str:
+        """Of that worth, for people."""
+        known = all(rung.accuracy is not None for rung in self.rungs)
+        return (self.metric or "accuracy") if known else "agreement"
+
 
 def ladder_to_json(record: LadderRecord) -> str:
     return json.dumps(to_json(record), indent=1)

@@ -78,7 +78,7 @@ def _staircase(record: LadderRecord) -> str:
     ]
     names = [rung.name for rung in record.rungs]
     stair = Line("rungs", points[::-1], True, names[::-1])
-    return chart([stair], f"median ms at batch {record.batch}", record.metric or "agreement")
+    return chart([stair], f"median ms at batch {record.batch}", record.score_name)
 
 
 def _throughput(record: LadderRecord) -> str:

@@ -16,7 +16,7 @@ def ladder_headline(record: LadderRecord) -> str:
     if len(rungs) == 1:
         return f"{count}: the original as it is"
     first, last = (_median(record, rung) for rung in (rungs[0], rungs[-1]))
-    scores = f"{_worth(record, 0)} to {_worth(record, len(rungs) - 1)} {_metric(record)}"
+    scores = f"{_worth(record, 0)} to {_worth(record, len(rungs) - 1)} {record.score_name}"
     return f"{count}: {facts.ms(first)} to {facts.ms(last)}, {scores}"
 
 
@@ -46,7 +46,7 @@ def ladder_tables(record: LadderRecord) -> Sequence[facts.Table]:
 
 
 def _staircase(record: LadderRecord) -> facts.Table:
-    head = ("rung", _metric(record), "agreement", "p50", "p95", "p99", "speed-up", "memory",
+    head = ("rung", record.score_name, "agreement", "p50", "p95", "p99", "speed-up", "memory",
             "target")  # fmt: skip
     rows = []
     for place, rung in enumerate(record.rungs):
@@ -94,11 +94,6 @@ def _median(record: LadderRecord, rung: Rung) -> float:
     return rung.at(record.batch).p50_ms
 
 
-def _metric(record: LadderRecord) -> str:
-    known = all(rung.accuracy is not None for rung in record.rungs)
-    return (record.metric or "accuracy") if known else "agreement"
-
-
 def _worth(record: LadderRecord, place: int) -> str:
     value = record.scores[place]
-    return facts.percent(value) if _metric(record) in facts.FRACTIONS else f"{value:.4g}"
+    return facts.percent(value) if record.score_name in facts.FRACTIONS else f"{value:.4g}"

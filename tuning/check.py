@@ -17,7 +17,7 @@ from ..backends.readiness import runner
 from ..backends.registry import library_version
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
-from ..checkpoints.samples import draw_inputs
+from ..checkpoints.samples import at_batch, draw_inputs
 from ..configs.recipe import Recipe
 from ..core.checks import Case, Check
 from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
@@ -106,10 +106,7 @@ def check(request: CheckRequest, progress: Progress) -> Check:
     )
     module = ready.module
     batch = request.target.batch
-    specs = [
-        {**s, "shape": [batch, *s["shape"][1:]]} if s["shape"] else s
-        for s in artifact.manifest["inputs"]
-    ]
+    specs = at_batch(artifact.manifest["inputs"], batch)
     inputs = draw_inputs(specs, 0).map(lambda x: x.to(request.target.device))
     _check_runs(request.folder, module, inputs)
     cases.append(_outputs_case(ready, inputs, progress))

@@ -29,7 +29,7 @@ from ..profiling.timer import measure_interleaved
 from ..search.variant import Variant
 from .session import Session
 
-SECONDS, TOGETHER = 3.0, 3.0  # of measuring: a runtime, and all of them
+SECONDS = 3.0  # of measuring: all of them for their order, or each for its figures
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _seconds(session: Session, count: int, ranks: bool) -> float:
     """For each of `count` runtimes. A tail percentile needs many samples; an order does not."""
     if not ranks:
         return SECONDS if session.job.target.percentile <= 90 else 20.0
-    return min(SECONDS, TOGETHER / max(1, count))
+    return SECONDS / max(1, count)
 
 
 def costs(rows: dict[str, Measured], chosen: str) -> tuple[RuntimeCost, ...]:

@@ -133,16 +133,16 @@ class Contest:
     @property
     def tried(self) -> tuple[Candidate, ...]:
         """Rows of the record for everything but what ships, in ms of a quiet machine."""
-        searched = self._searched_already
+        searched = self.searched
         rows = (*self.lossless.tried, *(searched.candidates if searched else ()))
         return tuple(row.scaled(self._quiet_scale) for row in rows)
 
     @property
     def smallest_ms(self) -> float | None:
         """The least latency of any trial, in ms of a quiet machine."""
-        if self._searched_already is None:
+        if self.searched is None:
             return None
-        usable = [t.latency.value_ms for t in self._searched_already.trials if not t.failed]
+        usable = [t.latency.value_ms for t in self.searched.trials if not t.failed]
         return self._quiet_scale * min(usable)
 
     @property
@@ -157,10 +157,10 @@ class Contest:
 
     @property
     def has_searched(self) -> bool:
-        return self._searched_already is not None
+        return self.searched is not None
 
     @property
-    def _searched_already(self) -> Search | None:
+    def searched(self) -> Search | None:
         """The search if it was needed; this does not begin it."""
         return self.search if "search" in self.__dict__ else None
 

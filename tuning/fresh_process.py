@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
+
 from ..core.errors import MeasureError, ModelspeedError, OutputsDiffer
 from ..core.processes import die_with_parent, python
 from ..core.records_json import to_json
@@ -74,6 +76,8 @@ def answer_of(
 
     Raises MeasureError where it has not come after `seconds`.
     """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()  # the other process needs the GPU's memory now
     done = ended(fresh, json.dumps(request), seconds)
     last = (done.stdout.strip().splitlines() or [""])[-1]
     answer: dict[str, Any] = json.loads(last) if last.startswith("{") else {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..backends.registry import requires
 from ..checkpoints.libraries import model_factory
 from ..checkpoints.read import Source, read
-from ..checkpoints.samples import draw_inputs, specs_of_program
+from ..checkpoints.samples import at_batch, draw_inputs, specs_of_program
 from ..core.errors import DataError, MeasureError, UsageError, text_line
 from ..core.model_io import Inputs, leaves, plain
 from ..core.records import Target
@@ -58,9 +58,9 @@ def example_inputs(job: Job, source: Source) -> Inputs:
             f"`{job.checkpoint}` does not say what it takes; name the inputs with "
             "`--inputs 1x3x224x224:float32` or `inputs` in the recipe."
         )
-    batch = job.target.batch
-    sized = [{**s, "shape": [batch, *s["shape"][1:]] if s["shape"] else []} for s in specs]
-    return draw_inputs(sized, job.seed).map(lambda x: x.to(job.target.device))
+    return draw_inputs(at_batch(specs, job.target.batch), job.seed).map(
+        lambda x: x.to(job.target.device)
+    )
 
 
 def program_inputs(source: Source) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ..checkpoints.samples import draw_inputs, specs_of
+from ..checkpoints.samples import at_batch, draw_inputs, specs_of
 from ..core.model_io import Inputs
 from ..data.load import Data
 from ..graph.capture import has_dynamic_batch
@@ -43,9 +43,7 @@ def _first(data: Data, inputs: Inputs) -> Inputs | None:
 def _sized(real: Inputs | None, inputs: Inputs, size: int, seed: int) -> Inputs:
     device = inputs[0].device
     if real is None:
-        specs = [{**s, "shape": [size, *s["shape"][1:]] if s["shape"] else []} for s in
-                 specs_of(inputs)]  # fmt: skip
-        return draw_inputs(specs, seed).map(lambda x: x.to(device))
+        return draw_inputs(at_batch(specs_of(inputs), size), seed).map(lambda x: x.to(device))
 
     def rows(x: Tensor) -> Tensor:
         return x[torch.arange(size) % len(x)].to(device) if x.dim() else x.to(device)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..backends.agreement import same_answers
@@ -76,8 +75,6 @@ def verify(
     request = VerificationRequest(
         job, str(folder), usual_ms, seconds, recipe, judged, part, patience
     )
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()  # the other process needs the GPU's memory now
     answer = answer_of(taken(), to_json(request), stuck_after)
     if "differs" in answer:
         raise OutputsDiffer(answer["error"], answer["differs"])

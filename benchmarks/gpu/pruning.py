@@ -57,12 +57,7 @@ def session_of(name: str, batch: int, device: str) -> Session:
 
 def accuracy(session: Session, module: GraphModule) -> float:
     assert session.data is not None
-    right = seen = 0
-    with torch.inference_mode():
-        for x, y in session.data.eval:
-            right += int((module(x.to(session.device)).argmax(1).cpu() == y).sum())
-            seen += len(y)
-    return right / seen
+    return session.data.accuracy(module, session.device)[0]
 
 
 def trained(session: Session, module: GraphModule) -> dict[str, float]:

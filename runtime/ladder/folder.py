@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import nn
 from torch.fx import GraphModule
@@ -15,12 +15,14 @@ from ...checkpoints.artifact import LoadedArtifact, read_artifact
 from ...checkpoints.ladders import read_ladder
 from ...checkpoints.samples import draw_inputs
 from ...core.errors import ArtifactError
-from ...core.ladder_record import LadderRecord, Rung
+from ...core.ladder_record import Rung
 from ...core.records import Notice
 from ...graph.capture import has_dynamic_batch
 from .ladder import Ladder
 from .sharing import share_tensors
 from .times import RungTimes
+
+R = TypeVar("R", bound="OpenedRung")
 
 
 class OpenedRung(Protocol):
@@ -47,7 +49,8 @@ def open_ladder(
     record = read_ladder(folder)
     artifacts: list[LoadedArtifact] = []
     opened: list[OpenedRung] = []
-    share_tensors(_graphs(folder, record, open_rung, artifacts, opened))
+    folders = [folder / rung.folder for rung in record.rungs]
+    share_tensors(opened_graphs(folders, open_rung, artifacts, opened))
     times = [
         _times(rung, score, artifact, ready)
         for rung, score, artifact, ready in zip(
@@ -62,18 +65,19 @@ def open_ladder(
     return ladder, _once(opened)
 
 
-def _graphs(
-    folder: Path,
-    record: LadderRecord,
-    open_rung: Callable[[LoadedArtifact], OpenedRung],
+def opened_graphs(
+    folders: Iterable[Path],
+    open_rung: Callable[[LoadedArtifact], R],
     artifacts: list[LoadedArtifact],
-    opened: list[OpenedRung],
+    opened: list[R],
 ) -> Iterator[GraphModule]:
-    """One by one, so that what they share is never in memory for all."""
-    for rung in record.rungs:
-        artifact = read_artifact(folder / rung.folder)
+    """Graphs of rungs, one by one, so that what they share is never in memory for all. The lists
+    take what was read, without its weights, and what came of it."""
+    for folder in folders:
+        artifact = read_artifact(folder)
         opened.append(open_rung(artifact))
         artifacts.append(replace(artifact, weights={}))
+        del artifact
         yield opened[-1].graph
 
 

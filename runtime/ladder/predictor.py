@@ -34,10 +34,10 @@ class Staircase:
 class Predictor:
     """Chooses rungs, and learns the slowdown from what answers took."""
 
-    def __init__(self, rungs: Sequence[RungTimes], slowdown: Slowdown | None = None) -> None:
-        self.times = Times(rungs)
+    def __init__(self, rungs: Sequence[RungTimes], times: Times | None = None) -> None:
+        self.times = times or Times(rungs)
         self.scores = tuple(rung.score for rung in rungs)
-        self.slowdown = slowdown or Slowdown()
+        self.slowdown = Slowdown()
         self._staircases: dict[tuple[int, int, float], Staircase] = {}
         self._lock = threading.Lock()
         for batch in sorted({size for rung in rungs for size in rung.sizes}):

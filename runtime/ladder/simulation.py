@@ -15,7 +15,7 @@ from ...core.ladder_record import LadderRecord
 from .policy import LookAhead
 from .predictor import Predictor
 from .scheduler import Round, Scheduler
-from .times import RungTimes
+from .times import RungTimes, Times
 
 NEVER = float("inf")
 
@@ -65,8 +65,9 @@ def simulate_stream(
     `slowdown` times as slow as they were measured."""
     names = tuple(rung.name for rung in rungs)
     found = Simulated(names, replicas, requests=len(arrivals_ms), answers=[0] * len(rungs))
+    times = Times(rungs)
     servers = [
-        Replica(rungs, slo_ms, max_queue, slowdown, random.Random(f"{seed} {i}"), found)
+        Replica(times, slo_ms, max_queue, slowdown, random.Random(f"{seed} {i}"), found)
         for i in range(replicas)
     ]
     for now in arrivals_ms:
@@ -83,14 +84,14 @@ class Replica:
 
     def __init__(
         self,
-        rungs: Sequence[RungTimes],
+        times: Times,
         slo_ms: float,
         max_queue: int,
         slowdown: float,
         draw: random.Random,
         found: Simulated,
     ) -> None:
-        self._predictor = Predictor(rungs)
+        self._predictor = Predictor(times.rungs, times)
         self._queue: Scheduler[int] = Scheduler(LookAhead(self._predictor, slo_ms), max_queue)
         self._slo, self._slowdown, self._draw, self._found = slo_ms, slowdown, draw, found
         self._running: tuple[Round[int], int, float] | None = None

@@ -201,7 +201,8 @@ class Stream:
             return False
         if rows is None:
             self._alone = True
-            self._policy.run_singly()
+            with self._wake:  # whoever submits asks the policy, too
+                self._policy.run_singly()
             return False
         self._answer(group, rows, how)
         return True

@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from .slowdown import NOISE_FLOOR, SPREADS
@@ -68,7 +69,7 @@ class RungTimes:
     samples_ms: Mapping[int, Sequence[float]]
     only_sizes: bool = False
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         return tuple(sorted(self.samples_ms))
 
@@ -93,10 +94,11 @@ class Times:
 
     def median_ms(self, rung: int, batch: int) -> float:
         key = (rung, batch)
-        if key not in self._medians:
+        value = self._medians.get(key)  # once: another thread may make room meanwhile
+        if value is None:
             value = self._between(rung, batch, lambda size: self._measured[rung][size].median_ms)
             _room(self._medians)[key] = value
-        return self._medians[key]
+        return value
 
     def noise(self, rung: int, batch: int) -> float:
         """Variance of a latency's logarithm at the nearest measured size that is not smaller."""
@@ -112,10 +114,11 @@ class Times:
 
     def _measured_limit(self, rung: int, size: int, cell: int, confidence: float) -> float:
         key = (rung, size, cell, confidence)
-        if key not in self._limits:
+        value = self._limits.get(key)
+        if value is None:
             value = self._measured[rung][size].limit_ms(confidence, SPREADS[cell])
             _room(self._limits)[key] = value
-        return self._limits[key]
+        return value
 
     def _between(self, rung: int, batch: int, at: Callable[[int], float]) -> float:
         sizes = self.rungs[rung].sizes

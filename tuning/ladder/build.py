@@ -69,7 +69,7 @@ def build_ladder(
     job = replace(job, target=replace(job.target, ms=None, speedup=None, fastest=False))
     searches = pruning_step(recipe) is not None
     progress.expect([*expected(recipe, search=searches), MEASURING], 60 * recipe.limits.minutes)
-    with fresh_process.started_ahead(True), workspace(out, parents=True) as aside:
+    with fresh_process.started_ahead(), workspace(out, parents=True) as aside:
         aside.new.mkdir()
         session = open_session(job, recipe, progress).with_journal(f"ladder {goals}", resume)
         builder = _built(session, goals, out, aside.new)
@@ -212,6 +212,11 @@ def _score(rung: BuiltRung, top: BuiltRung) -> float:
     accuracy = accuracy_of(quality, top.record.quality)
     if accuracy is not None:
         return accuracy
+    return _agreement(quality)
+
+
+def _agreement(quality: Quality | None) -> float:
+    """With the original; what was not judged computes the same."""
     return 1.0 if quality is None else quality.agreement or 0.0
 
 
@@ -221,7 +226,7 @@ def _source(rung: BuiltRung, row: MeasuredRung, top: Record) -> RungSource:
     return RungSource(
         artifact=rung.folder,
         name=rung.name,
-        agreement=1.0 if quality is None else quality.agreement or 0.0,
+        agreement=_agreement(quality),
         memory_bytes=row.memory_bytes,
         samples_ms={timed.batch: timed.samples_ms for timed in row.batches},
         accuracy=accuracy_of(quality, top.quality),

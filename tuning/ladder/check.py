@@ -13,7 +13,7 @@ from pathlib import Path
 from ...backends.readiness import runner
 from ...checkpoints.artifact import read_artifact
 from ...checkpoints.ladders import read_ladder
-from ...checkpoints.samples import draw_inputs
+from ...checkpoints.samples import at_batch, draw_inputs
 from ...core.checks import Case, Check
 from ...core.ladder_record import LadderRecord
 from ...core.progress import Progress
@@ -65,10 +65,7 @@ def _interleaved(
     runs = []
     for rung, request in zip(record.rungs, requests, strict=True):
         artifact = read_artifact(folder / rung.folder)
-        specs = [
-            {**s, "shape": [record.batch, *s["shape"][1:]] if s["shape"] else []}
-            for s in artifact.manifest["inputs"]
-        ]
+        specs = at_batch(artifact.manifest["inputs"], record.batch)
         ready = open_artifact(
             artifact, runtime=request.runtime, device=target.device,
             trust_compiled=request.trust_compiled,

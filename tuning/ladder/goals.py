@@ -48,7 +48,6 @@ class RungGoals:
     def targets(self, usual: Target, slowest: float, fastest: float) -> list[Target]:
         """Targets of the rungs below the top, the easiest first. Without the user's own they are
         spread evenly, by ratios, between the speed-ups `slowest` of the top and `fastest`."""
-        usual = replace(usual, ms=None, speedup=None, fastest=False)
         if self.targets_ms:
             return [replace(usual, ms=ms) for ms in sorted(set(self.targets_ms), reverse=True)]
         if self.speedups:

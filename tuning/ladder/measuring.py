@@ -7,7 +7,8 @@ on stdout.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from ...backends.readiness import runner
-from ...checkpoints.artifact import LoadedArtifact, read_artifact
+from ...checkpoints.artifact import LoadedArtifact
 from ...configs.load import parse_recipe
 from ...core.errors import MeasureError
 from ...core.ladder_record import CascadeRecord
@@ -25,6 +26,7 @@ from ...core.records import Sample
 from ...core.records_json import from_json, to_json
 from ...data.load import load_data
 from ...profiling.memory import used_memory
+from ...runtime.ladder.folder import opened_graphs
 from ...runtime.ladder.sharing import share_tensors
 from ...runtime.load import Opened, open_artifact
 from ..fresh_process import answer_of, answer_request, started
@@ -118,13 +120,10 @@ def _opened(
     marks = [used_memory(device)]
 
     def graphs() -> Iterator[GraphModule]:
-        for folder in folders:
-            artifact = read_artifact(folder)
-            opened.append(open_artifact(artifact, device=device))
-            artifacts.append(replace(artifact, weights={}))
-            del artifact
+        opens = partial(open_artifact, device=device)
+        for graph in opened_graphs(folders, opens, artifacts, opened):
             runner(opened[-1].module, inputs)()
-            yield opened[-1].graph
+            yield graph
             marks.append(used_memory(device))  # what it shares is free again
 
     share_tensors(graphs())

@@ -120,7 +120,7 @@ class RungBuilder:
         except Exception as error:
             self.leave_out(name, f"nothing could be finished: {text_line(error)}")
         finally:
-            self.search = contest.__dict__.get("search") or self.search
+            self.search = contest.searched or self.search
 
     def _contest(self, session: Session, target: Target) -> Contest:
         """With the top among what is finished: it need not be verified again."""
@@ -131,7 +131,7 @@ class RungBuilder:
             trades_accuracy(recipe), earlier=self.search,
         )  # fmt: skip
         if self._opened and self.search is None:
-            contest.__dict__["search"] = None  # it need not find that out again
+            contest.search = None  # it need not find that out again
         top = next(iter(self._known.values()))
         plain = Contender[Make](top.label, Standing(1.0), lambda: top.variant, exact=True)
         standing = standing_after(target, top.checked, plain, limit)

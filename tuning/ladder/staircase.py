@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from ...backends.readiness import runner
 from ...checkpoints.artifact import LoadedArtifact
-from ...checkpoints.samples import draw_inputs
+from ...checkpoints.samples import at_batch, draw_inputs
 from ...core.errors import MeasureError
 from ...core.json_values import JsonObject
 from ...core.records import Target
@@ -93,8 +93,7 @@ def _timed(row: list[TimedRung], size: int, target: Target, cell: float, seed: i
     """False if this size, unlike a smaller one, is too much for the machine."""
     runs = []
     for rung in row:
-        specs = [{**s, "shape": [size, *s["shape"][1:]] if s["shape"] else []} for s in rung.specs]
-        inputs = draw_inputs(specs, seed).map(lambda x: x.to(target.device))
+        inputs = draw_inputs(at_batch(rung.specs, size), seed).map(lambda x: x.to(target.device))
         runs.append(runner(rung.module, inputs))
     try:
         found = measure_interleaved(
