@@ -121,10 +121,10 @@ class Recording:
         replay: Callable[[], object],
         given: Sequence[Tensor],
         outputs: Sequence[Any],
-        together: Together | None = None,
+        together: Together,
     ) -> None:
         self._replay, self._given, self._outputs = replay, given, outputs
-        self._together = together or Together()
+        self._together = together
 
     def __call__(self, *flat: Tensor) -> list[Any]:
         with self._together.lock, torch.no_grad():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,8 @@ from ..core.errors import (
     text_line,
 )
 from ..core.files import (
+    CONVERTED,
     MAX_PACKAGE_BYTES,
-    ONNX_FILES,
-    OPENVINO_FILES,
     PACKAGE,
     read_text,
     sha256,
@@ -50,7 +49,7 @@ from .shards import load_safetensors
 WEIGHTS, PROGRAM, GRAPH = "model.safetensors", "model.pt2", "model.graph.json"
 RECIPE = "recipe.yaml"
 OURS = {MANIFEST, WEIGHTS, PROGRAM, GRAPH, PACKAGE, RECIPE, "report.json", "report.md",
-        "report.html", *OPENVINO_FILES, *ONNX_FILES}  # fmt: skip
+        "report.html", *CONVERTED}  # fmt: skip
 SAMPLE_SEED = 7
 
 
@@ -85,10 +84,14 @@ class LoadedArtifact:
         return Program(self.program) if self.text is None else Text(self.text, device)
 
 
-def check_writable(folder: Path, force: bool) -> None:
+def check_writable(
+    folder: Path, force: bool, refuse_foreign: Callable[[Path], None] | None = None
+) -> None:
     """Before long work: can `folder` be made? Raises UsageError or ArtifactError; makes nothing.
 
     What dead runs left beside it is removed, and what they had moved away comes back.
+    `refuse_foreign` raises where it holds what `force` must not replace; by default, all but an
+    artifact.
     """
     folder = absolute(folder)
     recover(folder)
@@ -99,7 +102,7 @@ def check_writable(folder: Path, force: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not force:
             raise UsageError(f"`{folder}` already exists; pass `--force` or another `--out`.")
-        _refuse_foreign(folder)
+        (refuse_foreign or _refuse_foreign)(folder)
     above = next(p for p in folder.parents if p.exists())
     if not above.is_dir():
         raise ArtifactError(f"`{folder}` can't be written: `{above}` is a file, not a folder.")

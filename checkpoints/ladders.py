@@ -24,7 +24,7 @@ from ..core.ladder_record import (
 )
 from ..core.records import Machine, Target, Verdict
 from ..core.workspace import recover, workspace
-from .artifact import absolute, unwritable
+from .artifact import absolute, check_writable, unwritable
 from .manifest import MANIFEST, read_manifest
 
 
@@ -132,14 +132,11 @@ def _rung(number: int, source: RungSource) -> Rung:
 
 
 def check_ladder_place(folder: Path, force: bool) -> None:
-    """Raises UsageError where a ladder must not be put."""
-    recover(folder)
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"`{folder}` is not a folder; choose another `--out`.")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not force:
-        raise UsageError(f"`{folder}` already exists; pass `--force` or another `--out`.")
+    """Raises UsageError or ArtifactError where a ladder must not be put, or can't be."""
+    check_writable(folder, force, _refuse_foreign)
+
+
+def _refuse_foreign(folder: Path) -> None:
     ours = {LADDER, RUNGS, *REPORTS}
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in ours)
     if not is_ladder(folder) or foreign:

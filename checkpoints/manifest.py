@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import ArtifactError, first_line
-from ..core.files import ONNX_FILES, OPENVINO_FILES, read_text
+from ..core.files import CONVERTED, read_text
 from ..core.json_values import JsonObject
 from ..core.records import FORMAT_VERSION
 from ..core.workspace import recover
@@ -93,9 +93,8 @@ def _edits(value: object) -> bool:
 
 def _hashes(value: object) -> bool:
     """Of files of other libraries; names are theirs, never paths."""
-    names = {*OPENVINO_FILES, *ONNX_FILES}
     return isinstance(value, dict) and all(
-        name in names and isinstance(digest, str) for name, digest in value.items()
+        name in CONVERTED and isinstance(digest, str) for name, digest in value.items()
     )
 
 

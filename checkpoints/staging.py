@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..core.errors import ArtifactError, first_line
-from ..core.files import ONNX_FILES, OPENVINO_FILES, PACKAGE, sha256
+from ..core.files import CONVERTED, PACKAGE, sha256
 from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.naming import outside
@@ -87,7 +87,7 @@ class Staged:
 
     def without_package(self) -> Staged:
         """The same for a runtime that needs neither compiled blob nor converted graph."""
-        for name in (PACKAGE, *OPENVINO_FILES, *ONNX_FILES):
+        for name in (PACKAGE, *CONVERTED):
             (self.folder / name).unlink(missing_ok=True)
         gone = ("package_sha256", "converted_sha256")
         facts = {name: fact for name, fact in self.facts.items() if name not in gone}

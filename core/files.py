@@ -14,6 +14,7 @@ PACKAGE = "model.aoti.pt2"
 # Converted graphs of other libraries, which hold no code.
 OPENVINO_FILES = ("model.openvino.xml", "model.openvino.bin")
 ONNX_FILES = ("model.onnx",)
+CONVERTED = (*OPENVINO_FILES, *ONNX_FILES)
 MAX_PACKAGE_BYTES = 2 << 30  # bytes; it is read whole, so that what was hashed is what runs
 MAX_BYTES = 256 << 20  # of a record: with all raw samples some MB are usual
 

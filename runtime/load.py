@@ -165,8 +165,11 @@ def _first(
     of the first turn, where it is known already."""
     outputs, there = plain_outputs(module, (inputs,)), str(inputs[0].device)
     for name in turns:
-        if ready is None and not is_compiled(name) and backend_of(name).lacks(there):
-            continue  # the notice says so
+        lacking = None if ready or is_compiled(name) else backend_of(name).lacks(there)
+        if lacking:
+            if backend_of(name).offered:  # a GPU can't be installed: another machine is said
+                notices.append(no_runtime(name, lacking, _times(artifact.manifest)))
+            continue
         try:
             if ready is None:
                 runs, near = agreeing(module, inputs, name, outputs)
@@ -212,18 +215,10 @@ def _converted_before(
     device = str(inputs[0].device)
     recorded = artifact.manifest["runtime"] == runtime
     files = read_converted(artifact.folder, artifact.manifest) if recorded else {}
-    again: list[Notice] = []
-    if files and opens_files(runtime, device):
-        ready = reopened(module, inputs, runtime, files)
-        if not isinstance(ready, str):
-            return ready, []
-        again = [converted_again(runtime, ready)]
-    lacking = None if is_compiled(runtime) else backend_of(runtime).lacks(device)
-    # A GPU can't be installed; that it is another machine is said already.
-    missing: list[Notice] = []
-    if lacking and backend_of(runtime).offered:
-        missing = [no_runtime(runtime, lacking, _times(artifact.manifest))]
-    return None, again + missing
+    if not files or not opens_files(runtime, device):
+        return None, []
+    ready = reopened(module, inputs, runtime, files)
+    return (None, [converted_again(runtime, ready)]) if isinstance(ready, str) else (ready, [])
 
 
 def _warn(notice: Notice, stacklevel: int = 3) -> None:
@@ -251,8 +246,9 @@ def _compiled_before(
     if compiled and tuned is not None and other is None:
         package = read_package(artifact.folder, artifact.manifest)
         ready, why = _packaged(package, artifact, module, inputs, runtime, trusted)
-    lacking = backend_of(runtime).lacks(str(inputs[0].device)) if ready is None else None
-    missing = no_compiler(runtime, lacking) if lacking and compiled else None
+    compiles = compiled and ready is None
+    lacking = backend_of(runtime).lacks(str(inputs[0].device)) if compiles else None
+    missing = no_compiler(runtime, lacking) if lacking else None
     notices = (other, why, missing)
     used = package if ready is not None else None
     return used, ready, [notice for notice in notices if notice is not None]

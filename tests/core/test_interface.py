@@ -25,7 +25,7 @@ from modelspeed.configs.presets import preset_names
 from modelspeed.configs.schema import json_schema
 from modelspeed.core import errors, records
 from modelspeed.core import exit_codes as endings
-from modelspeed.core.files import ONNX_FILES, OPENVINO_FILES
+from modelspeed.core.files import CONVERTED
 from modelspeed.graph.edits.apply import KINDS
 from typer.testing import CliRunner
 
@@ -46,7 +46,7 @@ def interface(artifact):
         "exit codes": exit_codes(),
         "environment": found_in_code(VARIABLES),
         "artifact": sorted(path.name for path in artifact.iterdir()),
-        "converted": sorted((*OPENVINO_FILES, *ONNX_FILES)),
+        "converted": sorted(CONVERTED),
         "manifest": manifest_keys(json.loads((artifact / "modelspeed.json").read_text())),
         "digests": found_in_code(DIGESTS),
         "report.json": sorted(json.loads((artifact / "report.json").read_text())),
