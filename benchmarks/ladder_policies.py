@@ -42,6 +42,9 @@ class Peer:
     def admits(self, place: int, slack_ms: float, busy_ms: float) -> bool:
         return True
 
+    def rest(self, idle_s: float) -> None:
+        """Nothing is refused at the door, so nothing stands still."""
+
     def run_singly(self) -> None:
         raise NotImplementedError("the benchmark's outputs have a row for each example")
 

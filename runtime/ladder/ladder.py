@@ -69,7 +69,7 @@ class Ladder(nn.Module):
         self._ready = tuple(rungs)
         self._example, self._cascades, self._clock = example, tuple(cascades), clock
         self.counts = Counts(self.names, clock)
-        self._ended = clock()
+        self._ended = self._rested = clock()
         self._streams: list[Stream] = []
         super().train(False)
 
@@ -102,6 +102,9 @@ class Ladder(nn.Module):
         if budget_ms is not None:
             _check(confidence, on_late)
             rung, fits = self.predictor.choose(budget_ms, batch, confidence)
+            if not fits and on_late == "refuse":
+                self._rest()
+                rung, fits = self.predictor.choose(budget_ms, batch, confidence)
             if not fits and on_late == "refuse":
                 self.counts.refused("late")
                 raise TooLate(self._too_late(rung, batch, budget_ms))
@@ -203,6 +206,12 @@ class Ladder(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(self.names)
+
+    def _rest(self) -> None:
+        """A belief that nothing has tested lately counts for less, or it would refuse for ever."""
+        now = self._clock()
+        self.predictor.rest((now - max(self._ended, self._rested)) / 1000.0)
+        self._rested = now
 
     def _too_late(self, rung: int, batch: int, budget_ms: float) -> str:
         expected = self.predictor.expected_ms(rung, batch)

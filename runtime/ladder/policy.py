@@ -45,6 +45,10 @@ class Policy(Protocol):
         that is on its way takes `busy_ms` more."""
         ...
 
+    def rest(self, idle_s: float) -> None:
+        """Believe less in a slowdown that let nothing run for that long."""
+        ...
+
     def run_singly(self) -> None:
         """From now on no two requests together: their outputs can't be told apart."""
         ...
@@ -128,6 +132,9 @@ class LookAhead:
         mean, cell = self._predictor.state
         slack = (slack_ms - busy_ms) * math.exp(-mean)
         return any(place * run.pace + run.limit <= slack for run in self._drain(cell))
+
+    def rest(self, idle_s: float) -> None:
+        self._predictor.rest(idle_s)
 
     def run_singly(self) -> None:
         self._sizes = (1,)

@@ -85,6 +85,11 @@ class Predictor:
         with self._lock:
             self.slowdown.observe(ratio, noise, idle_s)
 
+    def rest(self, idle_s: float) -> None:
+        """Believe less in a slowdown that let nothing run for that long. Thread-safe."""
+        with self._lock:
+            self.slowdown.rest(idle_s)
+
     def _staircase(self, key: tuple[int, int, float]) -> Staircase:
         batch, cell, confidence = key
         limits = [

@@ -35,6 +35,8 @@ class Scheduler(Generic[T]):
         self._deadlines: list[float] = []
         self._requests: list[T] = []
         self._busy_until = float("-inf")
+        self._running = False
+        self._idle_since: float | None = None  # the last run's end, or the last time it rested
         self._arrived: float | None = None
         self._gap: float | None = None  # ms between arrivals, lately
 
@@ -56,7 +58,9 @@ class Scheduler(Generic[T]):
             return "full"
         place = bisect_right(self._deadlines, deadline)
         busy = max(0.0, self._busy_until - now)
-        if not self._policy.admits(place, deadline - now, busy):
+        if not self._policy.admits(place, deadline - now, busy) and not (
+            self._rested(now) and self._policy.admits(place, deadline - now, busy)
+        ):
             return "late"
         self._deadlines.insert(place, deadline)
         self._requests.insert(place, request)
@@ -89,10 +93,10 @@ class Scheduler(Generic[T]):
 
     def started(self, expected_end: float) -> None:
         """A run is on its way, and ends at about that time."""
-        self._busy_until = expected_end
+        self._busy_until, self._running = expected_end, True
 
-    def ended(self) -> None:
-        self._busy_until = float("-inf")
+    def ended(self, now: float) -> None:
+        self._busy_until, self._running, self._idle_since = float("-inf"), False, now
 
     def take_all(self) -> tuple[T, ...]:
         """All that wait, which wait no more."""
@@ -100,6 +104,15 @@ class Scheduler(Generic[T]):
         self._requests.clear()
         self._deadlines.clear()
         return taken
+
+    def _rested(self, now: float) -> bool:
+        """True if the policy believes less than before in what lets it refuse everything."""
+        if self._deadlines or self._running:
+            return False
+        idle_ms = 0.0 if self._idle_since is None else now - self._idle_since
+        self._policy.rest(idle_ms / 1000.0)
+        self._idle_since = now
+        return True
 
     def _note_arrival(self, now: float) -> None:
         if self._arrived is not None:

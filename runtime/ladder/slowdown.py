@@ -12,6 +12,7 @@ from bisect import bisect_left
 PRIOR = 0.1**2  # before the first answer: as measured, give or take 10 %
 DRIFT = 0.02**2  # variance that each answer adds: the machine changes by about 2 %
 IDLE_DRIFT = 0.005**2  # and each second without an answer
+HALF_LIFE = 1.0  # seconds in which a belief that lets nothing run fades by half
 MAX_VARIANCE = 1.0
 NOISE_FLOOR = 0.01**2  # of one answer, however alike the samples were
 GATE = 3.0  # standard deviations from which on an answer is out of the ordinary
@@ -65,6 +66,19 @@ class Slowdown:
         else:
             self._update(off, grown, total)
             self._odd = off if odd else 0.0
+        self.state = (self.mean, self._cell())
+
+    def rest(self, seconds: float) -> None:
+        """Fade, since nothing ran for so long: a belief that refuses everything would never see
+        that it is wrong. A machine that is as slow as believed says so again in two answers.
+
+        A mixture of what was believed and of a machine as measured, with the same two moments.
+        """
+        share = 0.5 ** (max(0.0, seconds) / HALF_LIFE)
+        apart = share * (1.0 - share) * self.mean**2
+        self.variance = min(share * self.variance + (1.0 - share) * PRIOR + apart, MAX_VARIANCE)
+        self.mean *= share
+        self._extra *= share
         self.state = (self.mean, self._cell())
 
     def _step(self, off: float, grown: float, noise: float) -> None:

@@ -128,7 +128,7 @@ class Stream:
             raise
         finally:
             with self._wake:
-                self._scheduler.ended()
+                self._scheduler.ended(self._clock())
         return True
 
     def close(self, *, drain: bool = True) -> None:

@@ -81,7 +81,7 @@ def simulate(
                 found.refused += 1
             next_ += 1
         now = end
-        scheduler.ended()
+        scheduler.ended(now)
         predictor.observe(round_.rung, size, took)
         found.runs += 1
         for deadline in round_.deadlines:

@@ -29,6 +29,18 @@ def test_a_budget_is_kept_by_the_most_accurate_that_can(budget, rung):
     assert clock.now - before <= budget
 
 
+def test_refusals_end_once_what_made_the_machine_slow_is_over():
+    ladder, clock = fake_ladder()
+    slow_down(ladder, 50.0)
+    for _ in range(3):
+        ladder(ONE)
+    slow_down(ladder, 1.0)
+    with pytest.raises(TooLate):
+        ladder(ONE, budget_ms=9.0, on_late="refuse")
+    clock.pass_ms(5000.0)
+    ladder(ONE, budget_ms=9.0, on_late="refuse")
+
+
 def test_nothing_fits_the_fastest_answers_or_it_is_refused():
     ladder, _ = fake_ladder()
     _, how = ladder.answer(ONE, budget_ms=0.1)

@@ -34,6 +34,9 @@ class OneRung:
     def admits(self, place, slack_ms, busy_ms):
         return True
 
+    def rest(self, idle_s):
+        pass
+
 
 def test_a_single_request_with_time_gets_the_most_accurate_rung():
     assert policy().decide([25.0], 0.0, 0.0) == Dispatch(0, 0, 1)
@@ -119,6 +122,17 @@ def test_when_the_machine_slows_down_answers_stay_in_time():
         LookAhead(predictor, 25.0), predictor, STEADY, 25.0, lambda now: 2.0 if now > 500 else 1.0
     )
     assert found.late <= 6 and found.attainment > 0.97
+
+
+def test_after_the_machine_all_but_stood_still_it_is_served_again():
+    """A belief in a slowdown that lets nothing run would never see that it is over."""
+    predictor, times = Predictor(TIMES), arrivals(0.1, 8000, seed=5)
+    found = simulate(
+        LookAhead(predictor, 25.0), predictor, times, 25.0, lambda ms: 40.0 if ms < 500 else 1.0
+    )
+    after = sum(ms > 4500 for ms in times)
+    assert predictor.slowdown.factor == pytest.approx(1, rel=0.1)
+    assert found.in_time > after and found.late < 30
 
 
 @pytest.mark.parametrize("load", [0.1, 1.0, 5.0])

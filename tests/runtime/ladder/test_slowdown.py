@@ -92,3 +92,13 @@ def test_whatever_comes_it_stays_finite_and_in_bounds(found):
         mean, cell = slowdown.state
         assert mean == slowdown.mean and 0 <= cell < len(SPREADS)
         assert SPREADS[cell] >= min(slowdown.spread, SPREADS[-1]) - 1e-12
+
+
+def test_a_slowdown_that_nothing_tests_fades_by_half_each_second():
+    slowdown = settled()
+    for _ in range(5):
+        slowdown.observe(math.log(8), NOISE)
+    slowdown.rest(1.0)
+    assert slowdown.factor == pytest.approx(8**0.5, rel=0.1)
+    slowdown.rest(10.0)
+    assert slowdown.factor == pytest.approx(1, rel=0.01)
