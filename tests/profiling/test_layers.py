@@ -120,6 +120,13 @@ def test_onednn_layers_are_counted_from_prepacked_weights() -> None:
         assert macs_of(linear, args, linear(*args)) == 30
 
 
+def test_no_layer_is_above_the_peak_where_that_was_measured_in_a_slow_phase(monkeypatch) -> None:
+    monkeypatch.setattr("modelspeed.profiling.layers.peak_flops", lambda *given: 1.0)
+    captured = capture(torch.nn.Linear(3, 4), Inputs((torch.randn(2, 3),)))
+    layers = profile_layers(captured, Inputs((torch.randn(2, 3),)), clock=FakeClock())
+    assert max(layer.peak_fraction for layer in layers) == 1.0
+
+
 def test_the_peak_is_that_of_the_fastest_product() -> None:
     torch.set_num_threads(1)
     flops = measure_peak("cpu", torch.float32, FakeClock(), seconds=2.0, size=8)
