@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from modelspeed.core.model_io import Inputs
+from modelspeed.graph.capture import capture
 from modelspeed.profiling.layers import count_macs, profile_layers
 from modelspeed.profiling.macs import bytes_of, macs_of
 from modelspeed.profiling.peak import measure_peak
