@@ -24,6 +24,7 @@ from ..core.extras import extra
 from ..core.ladder_record import LadderRecord
 from .http_service import HttpService
 from .ladder.ladder import Ladder
+from .ladder.stream import check_limits
 from .load import load
 
 HERE = "modelspeed.runtime.serving"
@@ -97,7 +98,7 @@ def application(
     place = Path(folder).absolute()
     record = read_ladder(place)
     threads = record.machine.threads if threads is None else threads
-    _check(replicas, threads)
+    _check(slo_ms, max_queue, replicas, threads)
     loading = {"runtime": runtime, "device": device, "trust_compiled": trust_compiled}
     gpus = int((device or record.machine.device).startswith("cuda"))
     deployment = serve.deployment(
@@ -139,10 +140,11 @@ def _scale(
     return {"autoscaling_config": {**usual, **settings}}
 
 
-def _check(replicas: int | tuple[int, int], threads: int) -> None:
+def _check(slo_ms: float, max_queue: int, replicas: int | tuple[int, int], threads: int) -> None:
     fewest, most = (replicas, replicas) if isinstance(replicas, int) else replicas
     if not 1 <= fewest <= most or threads < 1:
         raise UsageError(
             f"`replicas` is {replicas} and `threads` is {threads}; both must be at least 1, and of "
             "two numbers of replicas the first the smaller."
         )
+    check_limits(slo_ms, max_queue)  # here, and not in each replica that would fail

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,13 +18,16 @@ from statistics import median
 import torch
 from safetensors.torch import load, save
 
-THREADS = 64  # requests on their way at a time
+THREADS = 64  # requests on their way at most
 
 
 def body_of(url: str) -> bytes:
     """Inputs as the ladder wants them; here random ones, in your program your own."""
-    with urllib.request.urlopen(url) as answer:
-        wanted = json.load(answer)["inputs"]
+    try:
+        with urllib.request.urlopen(url) as answer:
+            wanted = json.load(answer)["inputs"]
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: no ladder is served at `{url}`: {error}")
     return save({row["name"]: _random(row["shape"], row["dtype"]) for row in wanted})
 
 
@@ -47,7 +51,7 @@ def send(url: str, body: bytes) -> tuple[str, float]:
 
 
 def load_of(url: str, rate: float, seconds: float) -> list[tuple[str, float]]:
-    """The ends of `rate` requests a second, which are sent whether or not others are answered."""
+    """The ends of `rate` requests a second, sent whether or not the ones before are answered."""
     body, began, sent = body_of(url), time.perf_counter(), []
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(int(rate * seconds)):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
 
 from modelspeed.checkpoints.ladders import read_ladder
-from modelspeed.core.errors import ModelspeedError, UsageError
+from modelspeed.core.errors import ModelspeedError, UsageError, text_line
 from modelspeed.core.extras import extra
 from modelspeed.runtime.serving import application
 
@@ -50,17 +51,29 @@ def threads_of(ladder: Path, most: int, cpus: int) -> int:
     return threads
 
 
+def check_port(host: str, port: int) -> None:
+    """Serve itself would try again for ever."""
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"`--host {host} --port {port}` can't be listened at: {error}.") from error
+
+
 def run(asked: argparse.Namespace) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
     serve, ray = extra("ray.serve", "serve.py"), extra("ray", "serve.py")
     fewest, most = replicas_of(asked.replicas)
-    read_ladder(asked.ladder)  # a wrong folder is said before Ray starts
+    # What is wrong is said before Ray starts.
+    read_ladder(asked.ladder)
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
+        check_port(asked.host, asked.port)
     ray.init(include_dashboard=False)  # a new one, or the cluster at RAY_ADDRESS
     cpus = int(ray.cluster_resources().get("CPU", 0))
     threads = asked.threads or threads_of(asked.ladder, most, cpus)
     if fewest * threads > cpus:
         raise UsageError(
-            f"{fewest} replicas of {threads} threads need {fewest * threads} CPUs; Ray has {cpus}."
+            f"{fewest} replicas with {threads} of `--threads` each need {fewest * threads} CPUs; "
+            f"Ray has {cpus}."
         )
     app = application(
         asked.ladder,
@@ -88,3 +101,5 @@ if __name__ == "__main__":
     except ModelspeedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except RuntimeError as error:  # of Serve, whose log above has the replicas' own words
+        sys.exit(f"error: {text_line(error)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import socket
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -37,3 +38,9 @@ def test_without_ray_nothing_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.serve", None)
     with pytest.raises(MissingExtra, match=r"modelspeed\[serve\]"):
         EXAMPLE["run"](Namespace())
+
+
+def test_a_port_in_use_is_said_before_ray_starts():
+    with socket.create_server(("127.0.0.1", 0)) as used, pytest.raises(UsageError, match="--port"):
+        EXAMPLE["check_port"]("127.0.0.1", used.getsockname()[1])
+    EXAMPLE["check_port"]("127.0.0.1", 0)

@@ -107,10 +107,19 @@ def test_two_numbers_of_replicas_scale_by_the_queue(folder, serve):
     assert serving.ongoing_target(read_ladder(folder), slo_ms=1e-6) == 1
 
 
-@pytest.mark.parametrize("given", [{"replicas": 0}, {"replicas": (3, 2)}, {"threads": 0}])
-def test_replicas_that_cannot_be_are_refused(folder, serve, given):
-    with pytest.raises(UsageError, match="at least 1"):
-        serving.application(folder, slo_ms=25, **given)
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"replicas": 0}, "at least 1"),
+        ({"replicas": (3, 2)}, "the first the smaller"),
+        ({"threads": 0}, "`threads` is 0"),
+        ({"slo_ms": -1}, "`slo_ms` is -1"),
+        ({"max_queue": 0}, "`max_queue` is 0"),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused_before_any_starts(folder, serve, given, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        serving.application(folder, **{"slo_ms": 25, **given})
 
 
 def test_a_folder_that_is_not_a_ladder_is_refused_before_anything_starts(folder, tmp_path, serve):
