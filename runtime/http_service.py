@@ -18,7 +18,7 @@ from .tensor_bodies import CONTENT_TYPE, most_bytes, read_inputs, wanted_inputs,
 
 LOG = logging.getLogger("modelspeed.serving")
 RETRY_S = 1  # the shortest wait that HTTP can ask for, far longer than a queue
-PROBE_MS = 10_000.0  # behind all that is urgent
+PROBE_MS = 5_000.0  # behind all that is urgent
 
 
 @dataclass(frozen=True)

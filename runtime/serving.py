@@ -22,7 +22,7 @@ from ..checkpoints.ladders import read_ladder
 from ..core.errors import UsageError
 from ..core.extras import extra
 from ..core.ladder_record import LadderRecord
-from .http_service import HttpService
+from .http_service import PROBE_MS, HttpService
 from .ladder.ladder import Ladder
 from .ladder.stream import check_limits
 from .load import load
@@ -107,6 +107,7 @@ def application(
         # The stream refuses what is too much, since it knows deadlines; Serve holds nothing back.
         max_ongoing_requests=2 * max_queue,
         max_queued_requests=max_queue,
+        health_check_timeout_s=3 * PROBE_MS / 1000.0,
         # A line for each request costs as much time as a small net's answer.
         logging_config={"enable_access_log": False},
         **_scale(replicas, record, slo_ms, autoscaling or {}),

@@ -44,10 +44,17 @@ def send(url: str, body: bytes) -> tuple[str, float]:
             outputs = load(answer.read())
             end = f"answered by {answer.headers['Modelspeed-Rung']}" if outputs else "empty"
     except urllib.error.HTTPError as error:  # 503: refused, try again after `Retry-After`
-        end = f"error {error.code}: {error.read(120).decode(errors='replace')}"
+        end = f"error {error.code}: {_sentence(error)}"
     except OSError as error:
         end = f"no connection: {error}"
     return end, 1000.0 * (time.perf_counter() - began)
+
+
+def _sentence(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError):  # not of the ladder, but of Serve
+        return error.reason
 
 
 def load_of(url: str, rate: float, seconds: float) -> list[tuple[str, float]]:
