@@ -35,10 +35,10 @@ FAST := tests/core tests/configs tests/reporting tests/search $(addprefix tests/
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(FAST)
 
-# A batch on a Ray cluster, which `make test` skips: Ray is heavy.
+# A batch on a Ray cluster and a ladder on Ray Serve, which `make test` skips: Ray is heavy.
 test-ray: $(READY)
-	@$(STEP) "installing Ray" $(PIP) -e ".[ray]"
-	$(BIN)/python -m pytest tests/batch/test_ray.py
+	@$(STEP) "installing Ray" $(PIP) -e ".[ray,serve]"
+	$(BIN)/python -m pytest -m "long or not long" tests/batch/test_ray.py tests/runtime/test_serving.py
 
 # On the torch of the GPU machine, in an environment of its own. Where the package index has no build
 # for CPUs, that is the one with CUDA: gigabytes, which run on a CPU as well.

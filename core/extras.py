@@ -15,7 +15,8 @@ EXTRAS = {
     "PIL.Image": "images", "onnx": "onnx", "onnxscript": "onnx", "torchmetrics": "metrics",
     "torchmetrics.classification": "metrics", "datasets": "datasets",
     "openvino": "openvino", "onnxruntime": "onnxruntime", "onnx_ir": "onnx",
-    "prometheus_client.core": "serve",
+    "prometheus_client.core": "serve", "ray": "serve", "ray.serve": "serve",
+    "starlette.responses": "serve",
 }  # fmt: skip
 
 

@@ -161,6 +161,11 @@ class Ladder(nn.Module):
         """
         return cascade_of(self, self._cascades, low, high, threshold)
 
+    @property
+    def example(self) -> Inputs | None:
+        """An input of each graph; None where the ladder was made without."""
+        return self._example
+
     def clock_ms(self) -> float:
         """The time that budgets and deadlines go by."""
         return self._clock()

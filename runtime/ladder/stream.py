@@ -61,10 +61,7 @@ class Stream:
         start: bool = True,
         on_close: Callable[[Stream], object] = lambda stream: None,
     ) -> None:
-        if not 0.0 < slo_ms < math.inf or max_queue < 1:
-            raise UsageError(
-                f"`slo_ms` is {slo_ms} and `max_queue` is {max_queue}; both must be above 0."
-            )
+        check_limits(slo_ms, max_queue)
         self._ladder, self._slo, self._clock, self._on_close = ladder, slo_ms, clock, on_close
         self._policy, self._confidence = policy, confidence
         self._scheduler: Scheduler[Pending] = Scheduler(policy, max_queue)
@@ -259,6 +256,14 @@ class Stream:
 
     def _size(self, rung: int, count: int) -> int:
         return self._ladder.predictor.times.rungs[rung].run_size(count)
+
+
+def check_limits(slo_ms: float, max_queue: int) -> None:
+    """Raises UsageError for a stream without time or room."""
+    if not 0.0 < slo_ms < math.inf or max_queue < 1:
+        raise UsageError(
+            f"`slo_ms` is {slo_ms} and `max_queue` is {max_queue}; both must be above 0."
+        )
 
 
 def stream_over(
