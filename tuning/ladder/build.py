@@ -140,6 +140,7 @@ def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -
         cascades=cascades,
         version=first.version,
         force=force,
+        move=True,
         facts={
             "source": first.source,
             "batch": batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,24 @@ def test_only_a_ladder_is_replaced(folder, tmp_path):
     with pytest.raises(UsageError, match="not a ladder"):
         assemble_ladder(made[0].artifact, made, fingerprint(), force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["artifact0", "artifact1", "ladder"]
+
+
+@pytest.mark.parametrize("one_disk", [True, False])
+def test_staged_artifacts_are_moved_where_they_can_be(tmp_path, monkeypatch, one_disk):
+    def elsewhere(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    made = sources(tmp_path)
+    before = [(row.artifact / "model.safetensors").stat().st_ino for row in made]
+    if not one_disk:
+        monkeypatch.setattr("os.rename", elsewhere)
+    assemble_ladder(tmp_path / "ladder", made, fingerprint(), move=True)
+    monkeypatch.undo()
+    rungs = [tmp_path / "ladder" / rung.folder for rung in read_ladder(tmp_path / "ladder").rungs]
+    after = [(rung / "model.safetensors").stat().st_ino for rung in rungs]
+    assert (before == after) == one_disk
+    assert [p.name for p in tmp_path.iterdir()] == ["ladder"]
+    assert modelspeed.load(tmp_path / "ladder")(pico.images(1)).shape == (1, 3)
 
 
 def test_what_is_measured_badly_is_not_written(tmp_path):
