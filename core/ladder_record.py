@@ -21,6 +21,7 @@ RUNGS = "rungs"
 LADDER_VERSION = 1
 MAX_RUNGS = 64
 MEMORY_FLOOR = 4_000_000  # bytes
+MAX_MEMORY_RATIO = 2.0  # of all rungs together to the original: more is warned of
 # One folder below `rungs`, so that no file of another owner is named by a changed record.
 FOLDER = Like(rf"{RUNGS}/[0-9]{{1,2}}-[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}", f"`{RUNGS}/N-NAME`")
 SHA256 = Like(r"[0-9a-f]{64}", "a SHA-256 in hexadecimal")
