@@ -46,14 +46,12 @@ def read_graph(text: str, weights: Mapping[str, Tensor] | None, device: str = "c
 
 def _read(stored: JsonObject, weights: Mapping[str, Tensor] | None, device: str) -> GraphModule:
     _check(isinstance(stored, dict) and stored.get("format") == FORMAT, "another format")
-    root = nn.Module()
+    module = GraphModule(nn.Module(), Graph())
     for name, tensor in _tensors(stored["tensors"], weights).items():
-        _place(root, name, tensor, bool(stored["tensors"][name].get("kept")))
+        _place(module, name, tensor, bool(stored["tensors"][name].get("kept")))
     graph = _graph(stored["nodes"], set(stored["tensors"]), device)
     graph.set_codegen(_PyTreeCodeGen(_wrapping(stored, graph)))
-    module = GraphModule(root, graph)
-    for name in stored["tensors"]:  # those that no node reads, too
-        _place(module, name, _at(root, name), bool(stored["tensors"][name].get("kept")))
+    module.graph = graph  # it takes what is placed, of which no node need read all
     return module.train(False)
 
 
@@ -95,12 +93,6 @@ def _place(root: nn.Module, name: str, tensor: Tensor, kept: bool) -> None:
         root.register_parameter(leaf, tensor)
     else:
         root.register_buffer(leaf, tensor, persistent=kept)
-
-
-def _at(root: nn.Module, name: str) -> Tensor:
-    owner, _, leaf = name.rpartition(".")
-    holder = root.get_submodule(owner)
-    return holder._parameters.get(leaf, holder._buffers.get(leaf))  # type: ignore[return-value]
 
 
 def _graph(rows: list[JsonObject], tensors: set[str], device: str) -> Graph:

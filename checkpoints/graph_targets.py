@@ -51,11 +51,17 @@ def check_arguments(name: str, args: tuple[Argument, ...], kwargs: dict[str, Arg
         if kwargs:
             raise ValueError(f"`{name}` takes no keywords")
         return
-    schema = call_named(name)._schema  # type: ignore[attr-defined]
-    places = [a.name for a in schema.arguments if not a.kwarg_only]
+    places = _places(name)
     if len(args) > len(places):
         raise ValueError(f"`{name}` takes no {len(args)} arguments")
     given = [*zip(places, args, strict=False), *kwargs.items()]
     unfit = unfit_argument(name, [(key, field_of(value)) for key, value in given])
     if unfit:
         raise ValueError(f"`{name}` takes no `{unfit}`")
+
+
+@cache
+def _places(name: str) -> tuple[str, ...]:
+    """Names of the arguments that an operator takes without a keyword."""
+    schema = call_named(name)._schema  # type: ignore[attr-defined]
+    return tuple(a.name for a in schema.arguments if not a.kwarg_only)

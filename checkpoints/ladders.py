@@ -65,14 +65,16 @@ def assemble_ladder(
     cascades: Sequence[CascadeRecord] = (),
     version: str = "",
     force: bool = False,
+    move: bool = False,
     facts: Mapping[str, Any] | None = None,
     reports: Callable[[LadderRecord], Mapping[str, str]] = lambda record: {},
 ) -> LadderRecord:
     """Write the ladder of `sources`, the most accurate first; the artifacts are copied.
 
-    `force` replaces a ladder, nothing else. `facts`: further fields of the record; `reports`: texts
-    made of it, by name. Raises UsageError, or ArtifactError where an artifact is damaged or the
-    disk refuses.
+    `force` replaces a ladder, nothing else. `move`: instead of copied the artifacts are moved; they
+    may be gone even if this fails. `facts`: further fields of the record; `reports`: texts made of
+    it, by name. Raises UsageError, or ArtifactError where an artifact is damaged or the disk
+    refuses.
     """
     folder = absolute(folder)
     check_ladder_place(folder, force)
@@ -84,10 +86,12 @@ def assemble_ladder(
     ladder_from_json(text)  # what can't be read is not written
     try:
         with workspace(folder, parents=True) as space:
-            for rung, source in zip(rungs, sources, strict=True):
-                shutil.copytree(source.artifact, space.new / rung.folder)
+            (space.new / RUNGS).mkdir(parents=True)
             for name, written in {LADDER: text, **reports(record)}.items():
                 (space.new / name).write_text(written, encoding="utf-8")
+            bring = shutil.move if move else shutil.copytree  # from another disk it copies, too
+            for rung, source in zip(rungs, sources, strict=True):
+                bring(source.artifact, space.new / rung.folder)
             space.put(replace=force)
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache, lru_cache
 
 import torch
 
@@ -81,13 +82,20 @@ def unfit_argument(target: str, arguments: Iterable[tuple[str, str]]) -> str:
         return next((f"{n or 'an argument'} as {k}" for n, k in arguments if k in CODE), "")
     if target in HIGHER:
         return ""
-    types = {a.name: str(a.real_type) for a in _schema(target).arguments}
+    types = _types(target)
     for name, kind in arguments:
         if name not in types or not _fits(types[name], kind):
             return f"{name[:60] or 'an argument'} as {kind}"
     return ""
 
 
+@cache
+def _types(target: str) -> dict[str, str]:
+    """By argument, of a registered operator. Asking its schema takes longer than all the rest."""
+    return {a.name: str(a.real_type) for a in _schema(target).arguments}
+
+
+@lru_cache(maxsize=1024)
 def _fits(wanted: str, kind: str) -> bool:
     if kind in CODE:
         return False

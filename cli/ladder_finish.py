@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..configs.recipe import Recipe
-from ..core.errors import UsageError
 from ..core.exit_codes import ACCURACY_LIMIT, ladder_exit_code
 from ..core.ladder_record import LADDER, LadderRecord, ladder_to_json
 from ..reporting import ladder_facts
 from ..reporting.console import print_table
-from ..reporting.facts import Table, percent
 from ..reporting.ladder import ladder_csv, ladder_html, ladder_markdown
 from ..reporting.text import clean
 from .job import default_out
 
 if TYPE_CHECKING:
-    from ..runtime.ladder.simulation import Simulated
     from ..tuning.ladder.build import LadderOutcome
-
-MAX_REPLICAS = 1000
 
 
 def default_ladder_out(checkpoint: Path) -> Path:
@@ -77,36 +71,6 @@ def show_ladder(record: LadderRecord, format: str) -> None:
         return
     texts = {"md": ladder_markdown, "html": ladder_html, "csv": ladder_csv}
     sys.stdout.write(texts[format](record) + "\n")
-
-
-def replica_counts(text: str) -> range:
-    """`4`, or `1..8`. Raises UsageError."""
-    first, dots, last = text.partition("..")
-    words = (first, last if dots else first)
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise UsageError(f"`--replicas` is `{text}`; it must be a number such as 2, or 1..8.")
-    low, high = map(int, words)
-    if not 1 <= low <= high <= MAX_REPLICAS:
-        raise UsageError(f"`--replicas` is `{text}`; it must be within 1 to {MAX_REPLICAS}.")
-    return range(low, high + 1)
-
-
-def simulated_table(rows: Mapping[str, Sequence[Simulated]], enough: float) -> Table:
-    """By policy, for the fewest replicas, with how many it takes until `enough` are in time."""
-    cells = []
-    for name, found in rows.items():
-        first = found[0]
-        needed = next((str(one.replicas) for one in found if one.attainment >= enough), "more")
-        shares = ", ".join(
-            f"{rung} {percent(count / max(1, sum(first.answers)))}"
-            for rung, count in zip(first.names, first.answers, strict=True)
-        )
-        cells.append((name, percent(first.attainment), percent(first.accuracy),
-                      percent(first.accuracy * first.attainment), shares, needed))  # fmt: skip
-    head = ("policy", "in time", "accuracy", "accuracy x in time", "answers",
-            f"replicas for {percent(enough)}")  # fmt: skip
-    count = next(iter(rows.values()))[0].replicas
-    return Table(f"Simulated, with {count} replica{'s' * (count > 1)}", head, tuple(cells))
 
 
 def _limit_broken(record: LadderRecord, recipe: Recipe) -> bool:

@@ -52,9 +52,9 @@ def ladder_simulate(
         from ..core.errors import UsageError
         from ..core.records_json import to_json
         from ..reporting.console import print_table
+        from ..reporting.simulated import simulated_table
         from ..runtime.ladder.arrivals import arrivals_of
-        from ..runtime.ladder.simulation import rung_times_of, simulate_stream
-        from .ladder_finish import replica_counts, simulated_table
+        from ..runtime.ladder.simulation import replica_counts, rung_times_of, simulate_stream
 
         if not (0.0 < slo_ms < float("inf") and 0.0 < seconds < float("inf")):
             raise UsageError("`--slo-ms` and `--seconds` must be above 0.")

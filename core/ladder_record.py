@@ -6,13 +6,13 @@ Units as in core/records.py: times in ms, sizes in bytes, accuracies and shares 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from .bounds import MAX_BATCH, Count, Like, Positive, Score, Time, Within
 from .errors import ArtifactError, first_line
+from .quantile import quantile
 from .records import LeftAlone, Machine, Sample, Target, Verdict
 from .records_json import from_json, to_json
 
@@ -21,6 +21,7 @@ RUNGS = "rungs"
 LADDER_VERSION = 1
 MAX_RUNGS = 64
 MEMORY_FLOOR = 4_000_000  # bytes
+MAX_MEMORY_RATIO = 2.0  # of all rungs together to the original: more is warned of
 # One folder below `rungs`, so that no file of another owner is named by a changed record.
 FOLDER = Like(rf"{RUNGS}/[0-9]{{1,2}}-[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}", f"`{RUNGS}/N-NAME`")
 SHA256 = Like(r"[0-9a-f]{64}", "a SHA-256 in hexadecimal")
@@ -43,7 +44,7 @@ class BatchLatency:
         if not samples_ms:
             raise ArtifactError(f"batch {batch} of a rung has no samples; measure it first.")
         ordered = sorted(samples_ms)
-        p50, p95, p99 = (_at(ordered, q) for q in (0.5, 0.95, 0.99))
+        p50, p95, p99 = (float(quantile(ordered, q)) for q in (0.5, 0.95, 0.99))
         return cls(batch, p50, p95, p99, tuple(float(s) for s in samples_ms))
 
 
@@ -182,7 +183,3 @@ def _wrong(record: LadderRecord) -> str:
         if max(cascade.low, cascade.high) >= len(record.rungs) or cascade.low == cascade.high:
             return f"has a cascade from rung {cascade.low} to {cascade.high}, which are not there"
     return ""
-
-
-def _at(ordered: Sequence[float], quantile: float) -> float:
-    return float(ordered[max(1, math.ceil(len(ordered) * quantile - 1e-9)) - 1])

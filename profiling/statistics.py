@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ..core.errors import MeasureError
+from ..core.quantile import quantile
 from ..core.records import Comparison, Latency, Target, Verdict
 
 NEGLIGIBLE = 0.01  # a change below 1 % is not reported as one
@@ -33,7 +34,7 @@ def samples_needed(p: float) -> int:
 
 def percentile(samples: Sequence[float], p: float) -> float:
     """The order statistic at rank ceil(n * p / 100)."""
-    return _at(sorted(samples), p)
+    return quantile(sorted(samples), p / 100.0)
 
 
 def percentile_interval(samples: Sequence[float], p: float) -> tuple[float, float, float]:
@@ -50,7 +51,7 @@ def percentile_interval(samples: Sequence[float], p: float) -> tuple[float, floa
         )
     ordered = sorted(samples)
     low, high = _ranks(len(ordered), p / 100.0)
-    return _at(ordered, p), ordered[low - 1], ordered[high - 1]
+    return quantile(ordered, p / 100.0), ordered[low - 1], ordered[high - 1]
 
 
 @lru_cache(maxsize=64)
@@ -95,8 +96,8 @@ def compare_samples(
     ]
     center, margin = _t_interval(ratios)
     # The stated ratio is that of the two stated latencies, so that a reader's division agrees.
-    speedup = _positive(_at(sorted(baseline_samples), percentile)) / _positive(
-        _at(sorted(candidate_samples), percentile)
+    speedup = _positive(quantile(sorted(baseline_samples), percentile / 100.0)) / _positive(
+        quantile(sorted(candidate_samples), percentile / 100.0)
     )
     low = min(math.exp(center - margin), speedup)
     high = max(math.exp(center + margin), speedup)
@@ -161,11 +162,6 @@ def _check_percentile(p: float) -> None:
     # 99.9 already needs 6,636 samples; beyond it no bounded run can answer.
     if not 0.1 <= p <= 99.9:
         raise MeasureError(f"`percentile` is {p:g}; it must be between 0.1 and 99.9.")
-
-
-def _at(ordered: Sequence[float], p: float) -> float:
-    # The tiny step back keeps 0.95 * 20 = 19.000000000000004 at rank 19.
-    return ordered[max(1, math.ceil(len(ordered) * p / 100.0 - 1e-9)) - 1]
 
 
 def _positive(value: float) -> float:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
-from importlib.resources import files
 from urllib.parse import quote
 
 from ..core.items import WRITTEN, Index, Item
 from ..core.records_json import to_json
 from . import facts
-from .html import POLICY
 from .markdown import line
+from .page import escaped, html_page, script_html
 from .text import clean
 
 HEAD = (
@@ -69,34 +67,29 @@ def markdown(index: Index) -> str:
 
 def page(index: Index) -> str:
     """One HTML file that needs no network; buttons show the rows of one status alone."""
-    here = files(__package__)
-    head = "".join(f"<th>{_text(name)}</th>" for name in HEAD)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in HEAD)
     counts = Counter(item.status for item in index.items)
     buttons = "".join(
-        f"<button data-status='{_text(s)}'>{_text(s)} ({n})</button> "
+        f"<button data-status='{escaped(s)}'>{escaped(s)} ({n})</button> "
         for s, n in counts.most_common()
     )
-    return clean(
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width'><title>modelspeed batch</title>"
-        f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>"
-        f"<header><h1>{_text(index_headline(index))}</h1></header>\n"
+    body = (
+        f"<header><h1>{escaped(index_headline(index))}</h1></header>\n"
         f"<section><p id='filters'><button data-status=''>all ({len(index.items)})</button> "
         f"{buttons}<input id='search' type='search' placeholder='name or reason'></p>"
         f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>"
         + "".join(_row(item) for item in index.items)
-        + f"</tbody></table></div></section>\n<footer>{_text(_foot(index))}</footer>"
-        f"<script>{(here / 'index.js').read_text('utf-8')}</script></body></html>\n"
+        + "</tbody></table></div></section>"
     )
+    return html_page("modelspeed batch", body, _foot(index), script_html("index.js"))
 
 
 def _row(item: Item) -> str:
     name, *rest = cells(item)
-    link = f"<a href='{_address(name)}/report.html'>{_text(name)}</a>"
-    first = link if item.status in WRITTEN else _text(name)
-    body = "".join(f"<td>{_text(cell)}</td>" for cell in rest)
-    return f"<tr data-status='{_text(item.status)}'><td>{first}</td>{body}</tr>\n"
+    link = f"<a href='{_address(name)}/report.html'>{escaped(name)}</a>"
+    first = link if item.status in WRITTEN else escaped(name)
+    body = "".join(f"<td>{escaped(cell)}</td>" for cell in rest)
+    return f"<tr data-status='{escaped(item.status)}'><td>{first}</td>{body}</tr>\n"
 
 
 def _address(name: str) -> str:
@@ -113,7 +106,3 @@ def _foot(index: Index) -> str:
         f"{index.seconds:.0f} s in all, on {m.cpu}, {m.device}, torch {m.torch}, {m.system}. "
         f"modelspeed {index.version}, {index.created}"
     )
-
-
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)

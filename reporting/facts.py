@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ..core.ladder_record import LadderRecord
 from ..core.records import Closeness, Latency, Machine, Record
 from .pareto import front
 
@@ -234,6 +235,14 @@ def machine_text(m: Machine) -> str:
     return (
         f"{m.cpu} ({m.isa}), {m.threads} of {m.cores} cores, {m.device}, torch {m.torch}, "
         f"Python {m.python}, {m.system}; fingerprint {m.fingerprint}"
+    )
+
+
+def foot(record: Record | LadderRecord) -> tuple[str, str]:
+    """Lines at the end of a report."""
+    return (
+        f"Measured on {machine_text(record.machine)}.",
+        f"modelspeed {record.version}, {record.created}",
     )
 
 

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
-from importlib.resources import files
 from typing import Any
 
 from ..core.records import Candidate, Latency, LayerCost, Record
 from . import facts
-from .text import clean
+from .page import chart_html, escaped, facts_html, html_page, script_html, table_html
 
 MAX_SAMPLES = 2000
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def render(record: Record) -> str:
-    here = files(__package__)
-    body = "\n".join([_head(record), _charts(), *(table_html(t) for t in facts.tables(record))])
+    body = "\n".join([_head(record), _charts(), *map(table_html, facts.tables(record))])
     data = json.dumps(_plain(_data(record)), allow_nan=False)
     data = data.replace("</", "<\\/").replace("<!--", "<\\!--")
-    return clean(
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>modelspeed: {_text(record.source)}</title>"
-        f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>\n{body}\n"
-        f"<footer>Measured on {_text(facts.machine(record))}. modelspeed {_text(record.version)}, "
-        f"{_text(record.created)}</footer>\n"
-        f"<script type='application/json' id='data'>{data}</script>"
-        f"<script>{(here / 'report.js').read_text('utf-8')}</script></body></html>\n"
-    )
+    scripts = f"<script type='application/json' id='data'>{data}</script>{script_html('report.js')}"
+    return html_page(f"modelspeed: {record.source}", body, " ".join(facts.foot(record)), scripts)
 
 
 def _head(record: Record) -> str:
-    facts_list = "".join(
-        f"<div><dt>{_text(n)}</dt><dd>{_text(v)}</dd></div>" for n, v in facts.key_facts(record)
-    )
+    verdict = escaped(facts.VERDICTS[record.verdict])
     return (
-        f"<header><p class='badge {record.verdict}'>{_text(facts.VERDICTS[record.verdict])}</p>"
-        f"<h1>{_text(record.summary or record.kind)}</h1></header><dl>{facts_list}</dl>"
+        f"<header><p class='badge {record.verdict}'>{verdict}</p>"
+        f"<h1>{escaped(record.summary or record.kind)}</h1></header>"
+        f"{facts_html(facts.key_facts(record))}"
     )
 
 
@@ -50,21 +36,8 @@ def _charts() -> str:
         "candidates": "Latency against accuracy of all candidates",
         "layers": "Time by layer, before and after",
     }
-    return "<main>" + "".join(
-        f"<section><h2>{title}</h2><div class='chart' id='{name}'></div></section>"
-        for name, title in names.items()
-    ) + "</main>"  # fmt: skip
-
-
-def table_html(table: facts.Table) -> str:
-    head = "".join(f"<th>{_text(h)}</th>" for h in table.head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in table.rows
-    )
-    return (
-        f"<section><h2>{_text(table.title)}</h2><div class='wide'><table><thead><tr>{head}</tr>"
-        f"</thead><tbody>{rows}</tbody></table></div></section>"
-    )
+    charts = "".join(chart_html(title, name=name) for name, title in names.items())
+    return f"<main>{charts}</main>"
 
 
 def _data(record: Record) -> dict[str, object]:
@@ -107,7 +80,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Mapping
-from importlib.resources import files
 
 from ..core.ladder_record import LadderRecord
 from . import ladder_facts as of
 from .charts import Line, chart
-from .facts import machine_text
-from .html import POLICY, table_html
-from .markdown import line
+from .facts import foot
+from .markdown import markdown_report
+from .page import chart_html, escaped, facts_html, html_page, table_html
 from .text import clean
 
 CSV_HEAD = ("rung", "accuracy", "agreement", "memory_bytes", "batch", "p50_ms", "p95_ms", "p99_ms",
@@ -26,35 +24,21 @@ def ladder_reports(record: LadderRecord) -> Mapping[str, str]:
 
 
 def ladder_markdown(record: LadderRecord) -> str:
-    rows = ["# modelspeed ladder", "", f"**{of.ladder_headline(record)}**", ""]
-    rows += ["| | |", "|---|---|"]
-    rows += [line(pair) for pair in of.ladder_key_facts(record)]
-    for table in of.ladder_tables(record):
-        rows += ["", f"## {table.title}", "", line(table.head), line(("---",) * len(table.head))]
-        rows += [line(cells) for cells in table.rows]
-    return clean("\n".join([*rows, "", *_foot(record), ""]))
+    return markdown_report(
+        "ladder", of.ladder_headline(record), of.ladder_key_facts(record),
+        of.ladder_tables(record), foot(record),
+    )  # fmt: skip
 
 
 def ladder_html(record: LadderRecord) -> str:
-    here = files(__package__)
-    pairs = "".join(
-        f"<div><dt>{_text(n)}</dt><dd>{_text(v)}</dd></div>" for n, v in of.ladder_key_facts(record)
-    )
-    title = _text(of.ladder_headline(record))
     body = "\n".join([
-        f"<header><h1>{title}</h1></header><dl>{pairs}</dl>",
-        _section("Accuracy against latency", _staircase(record)),
-        _section("Throughput by batch size", _throughput(record)),
+        f"<header><h1>{escaped(of.ladder_headline(record))}</h1></header>",
+        facts_html(of.ladder_key_facts(record)),
+        chart_html("Accuracy against latency", _staircase(record)),
+        chart_html("Throughput by batch size", _throughput(record)),
         *map(table_html, of.ladder_tables(record)),
     ])  # fmt: skip
-    return clean(
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>modelspeed: {_text(record.source)}</title>"
-        f"<style>{(here / 'report.css').read_text('utf-8')}</style></head><body>\n{body}\n"
-        f"<footer>{_text(' '.join(_foot(record)))}</footer></body></html>\n"
-    )
+    return html_page(f"modelspeed: {record.source}", body, " ".join(foot(record)))
 
 
 def ladder_csv(record: LadderRecord) -> str:
@@ -87,18 +71,3 @@ def _throughput(record: LadderRecord) -> str:
         for rung in record.rungs
     ]
     return chart(lines, "batch", "examples per second", log_y=True)
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2><div class='chart'>{content}</div></section>"
-
-
-def _foot(record: LadderRecord) -> list[str]:
-    return [
-        f"Measured on {machine_text(record.machine)}.",
-        f"modelspeed {record.version}, {record.created}",
-    ]
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.ladder_record import LadderRecord, Rung
+from ..core.ladder_record import MAX_MEMORY_RATIO, LadderRecord, Rung
 from . import facts
 
 MB = 1e6
@@ -24,6 +24,8 @@ def ladder_key_facts(record: LadderRecord) -> tuple[tuple[str, str], ...]:
     rows = [("checkpoint", record.source or "–"), ("measured as", f"median, batch {record.batch}")]
     if record.memory_bytes is not None:
         rows.append(("memory of all rungs", _memory(record)))
+    if warning := memory_warning(record):
+        rows.append(("warning", warning))
     for cascade in record.cascades:
         names = record.rungs[cascade.low].name, record.rungs[cascade.high].name
         text = (
@@ -34,6 +36,21 @@ def ladder_key_facts(record: LadderRecord) -> tuple[tuple[str, str], ...]:
     if record.seconds:
         rows.append(("time taken", f"{record.seconds:.0f} s"))
     return tuple(rows)
+
+
+def memory_warning(record: LadderRecord) -> str:
+    """The sentence for a ladder that takes too much memory, with what helps; empty otherwise."""
+    ratio = record.memory_ratio
+    if ratio is None or ratio <= MAX_MEMORY_RATIO:
+        return ""
+    largest = max(record.rungs[1:], key=lambda rung: rung.memory_bytes, default=record.rungs[0])
+    return (
+        f"all rungs loaded take {ratio:.2f} times the original's memory, more than "
+        f"{MAX_MEMORY_RATIO:g} times; below the top `{largest.name}` takes the most, "
+        f"{largest.memory_bytes / MB:.1f} MB. Fewer rungs (`--rungs`, or fewer targets) "
+        "take less, and so does `--runtime plain` where rungs run on packed weights: it is "
+        "slower and keeps one copy of them"
+    )
 
 
 def ladder_tables(record: LadderRecord) -> Sequence[facts.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +24,28 @@ def conclude(contest: Contest, out: Path, force: bool) -> Outcome:
     Raises MeasureError where everything measured slower than the original.
     """
     session = contest.session
-    limits, target = session.recipe.limits, session.job.target
-    preference = Preference(limits.max_drop, limits.prefer, target.fastest)
     with ExitStack() as stack:
-        finisher = Finisher(session, contest.record, out, stack)
-
-        def finish(contender: Contender[Make]) -> Finished:
-            return contest.finishes(contender, finisher)
-
-        best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
-        if preference.of(best.standing) == UNUSABLE:
+        best, usable = best_finished(contest, Finisher(session, contest.record, out, stack))
+        if not usable:
             raise _nothing_faster(contest, best)
         record = whole_record(contest, best)
         return sealed(session, best.artifact, best.variant, record, out, force)
+
+
+def best_finished(
+    contest: Contest, finisher: Callable[[Contender[Make]], Finished]
+) -> tuple[Finished, bool]:
+    """The best contender, finished, as long as time allows the next one; and True if it may ship:
+    where everything measured slower than the original it may not."""
+    session = contest.session
+    limits = session.recipe.limits
+    preference = Preference(limits.max_drop, limits.prefer, session.job.target.fastest)
+
+    def finish(contender: Contender[Make]) -> Finished:
+        return contest.finishes(contender, finisher)
+
+    best = finish_best(contest.contenders, finish, preference, session.time.another_final_fits)
+    return best, preference.of(best.standing) != UNUSABLE
 
 
 def whole_record(contest: Contest, best: Finished) -> Record:

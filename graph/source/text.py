@@ -143,5 +143,5 @@ def _described(node: Node) -> str:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return "a tensor"
-    sizes = ["batch" if isinstance(n, torch.SymInt) else str(n) for n in value.shape]
+    sizes = [str(n) if isinstance(n, int) else "batch" for n in value.shape]
     return f"{str(value.dtype).removeprefix('torch.')} [{', '.join(sizes)}]"

@@ -19,7 +19,7 @@ from ...core.ladder_record import CascadeRecord
 from ...core.model_io import primary
 from .counts import Counts
 from .margins import margins_of
-from .predictor import CONFIDENCE, Predictor
+from .predictor import CONFIDENCE, Predictor, check_confidence
 
 
 class Rungs(Protocol):
@@ -73,19 +73,23 @@ class Cascade:
         `budget_ms` with probability `confidence`. Raises UsageError for outputs that are not
         logits of classes.
         """
+        check_confidence(confidence)
         began = self._ladder.clock_ms()
         logits, outputs, how = self._low(args, kwargs)
         unsure = (~(margins_of(logits) >= self.threshold)).nonzero().flatten()  # NaN is unsure
-        count, taken, up = len(logits), how.taken_ms, len(unsure)
+        count, more_ms, up = len(logits), 0.0, len(unsure)
         if up and budget_ms is not None:
             left = budget_ms - (self._ladder.clock_ms() - began)
             if not self._ladder.predictor.fits(self.high, left, up, confidence):
                 up = 0
         if up:
             outputs, more = self._up(outputs, unsure, count, args, kwargs)
-            taken += more.taken_ms
-        self._count(count, up, how, began, budget_ms)
-        return outputs, HowCascaded(count, len(unsure), up, taken)
+            more_ms = more.taken_ms
+        late = budget_ms is not None and self._ladder.clock_ms() - began > budget_ms
+        counts, kept = self._ladder.counts, count - up
+        counts.answered(self.low, how.taken_ms, kept, kept * late, how.slowdown)
+        counts.cascaded(count, self.high, up, more_ms, up * late)
+        return outputs, HowCascaded(count, len(unsure), up, how.taken_ms + more_ms)
 
     def _low(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, Any, Any]:
         batch = next((x.shape[0] for x in (*args, *kwargs.values()) if _has_rows(x)), 1)
@@ -116,12 +120,6 @@ class Cascade:
         high, _ = pytree.tree_flatten(better)
         merged = [_merged(a, b, unsure, count) for a, b in zip(low, high, strict=True)]
         return pytree.tree_unflatten(merged, spec), how
-
-    def _count(self, count: int, up: int, how: Any, began: float, budget: float | None) -> None:
-        late = budget is not None and self._ladder.clock_ms() - began > budget
-        counts = self._ladder.counts
-        counts.answered(how.rung, how.taken_ms, count, count * late, how.slowdown)
-        counts.cascaded(count, up)
 
 
 def cascade_of(

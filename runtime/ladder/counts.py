@@ -77,10 +77,15 @@ class Counts:
         with self._lock:
             self._dropped += 1
 
-    def cascaded(self, answers: int, went_up: int) -> None:
+    def cascaded(self, answers: int, high: int, went_up: int, taken_ms: float, late: int) -> None:
+        """Answers asked of a cascade. `went_up` of them, `late` or not, were given by rung `high`
+        in `taken_ms`: that is the cascade at work, not a change of rungs to be logged."""
         with self._lock:
             self._cascaded += answers
             self._went_up += went_up
+            self._answers[high] += went_up
+            self._late[high] += late
+            self._busy[high] += taken_ms
 
     def stats(self, queue: int, slowdown: float, spread: float) -> Stats:
         with self._lock:

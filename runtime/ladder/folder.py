@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from torch import nn
 from torch.fx import GraphModule
 
-from ...backends.registry import prepares_by_shape
+from ...backends.registry import is_compiled, prepares_by_shape
 from ...checkpoints.artifact import LoadedArtifact, read_artifact
 from ...checkpoints.ladders import read_ladder
 from ...checkpoints.samples import draw_inputs
@@ -18,6 +18,7 @@ from ...core.errors import ArtifactError
 from ...core.ladder_record import Rung
 from ...core.records import Notice
 from ...graph.capture import has_dynamic_batch
+from ..loaded import running
 from .ladder import Ladder
 from .sharing import share_tensors
 from .times import RungTimes
@@ -50,7 +51,7 @@ def open_ladder(
     artifacts: list[LoadedArtifact] = []
     opened: list[OpenedRung] = []
     folders = [folder / rung.folder for rung in record.rungs]
-    share_tensors(opened_graphs(folders, open_rung, artifacts, opened))
+    share_tensors(graphs_opened(folders, open_rung, artifacts, opened))
     times = [
         _times(rung, score, artifact, ready)
         for rung, score, artifact, ready in zip(
@@ -65,20 +66,31 @@ def open_ladder(
     return ladder, _once(opened)
 
 
-def opened_graphs(
+def graphs_opened(
     folders: Iterable[Path],
     open_rung: Callable[[LoadedArtifact], R],
     artifacts: list[LoadedArtifact],
     opened: list[R],
-) -> Iterator[GraphModule]:
-    """Graphs of rungs, one by one, so that what they share is never in memory for all. The lists
-    take what was read, without its weights, and what came of it."""
+) -> Iterator[Sequence[GraphModule]]:
+    """Graphs of rungs and those that run, rung by rung, so that what they share is never in memory
+    for all. The lists take what was read, without its weights, and what came of it."""
     for folder in folders:
         artifact = read_artifact(folder)
         opened.append(open_rung(artifact))
         artifacts.append(replace(artifact, weights={}))
         del artifact
-        yield opened[-1].graph
+        yield _graphs_of(opened[-1])
+
+
+def _graphs_of(ready: OpenedRung) -> list[GraphModule]:
+    """The graph as stored, and copies that its runtime runs or falls back on.
+
+    Only of those on a CPU which no compiler read: other code may know where their tensors lie.
+    """
+    runner = running(ready.module)
+    if is_compiled(ready.runtime) or any(t.device.type != "cpu" for t in ready.graph.parameters()):
+        return [ready.graph]
+    return [ready.graph, *(part for part in runner.modules() if isinstance(part, GraphModule))]
 
 
 def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung) -> RungTimes:

@@ -15,9 +15,10 @@ from ...core.ladder_record import CascadeRecord
 from ...core.model_io import Inputs, leaves
 from .cascade import Cascade, cascade_of
 from .counts import Counts, Stats
-from .predictor import CONFIDENCE, Predictor
+from .policy import LookAhead
+from .predictor import CONFIDENCE, Predictor, check_confidence
 from .prometheus import register
-from .stream import Stream, stream_over
+from .stream import Stream
 from .times import RungTimes
 
 if TYPE_CHECKING:
@@ -146,9 +147,13 @@ class Ladder(nn.Module):
         `slo_ms`: the time within which each request is to be answered, if it does not bring its
         own. `max_queue`: requests that may wait; more are refused.
         """
-        _check(confidence, "answer")
+        check_confidence(confidence)
         self.warm_up()
-        stream = stream_over(self, slo_ms, max_queue, confidence, self._clock, self._streams.remove)
+        stream = Stream(
+            self, LookAhead(self.predictor, slo_ms, confidence), slo_ms=slo_ms,
+            max_queue=max_queue, clock=self._clock, confidence=confidence,
+            on_close=self._streams.remove,
+        )  # fmt: skip
         self._streams.append(stream)
         return stream
 
@@ -235,8 +240,7 @@ def batch_size(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
 
 
 def _check(confidence: float, on_late: str) -> None:
-    if not 0.0 < confidence < 1.0:
-        raise UsageError(f"`confidence` is {confidence}; it must be between 0 and 1.")
+    check_confidence(confidence)
     if on_late not in ("answer", "refuse"):
         raise UsageError(f"`on_late` is `{on_late}`; it must be `answer` or `refuse`.")
 

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...core.errors import UsageError
 from .slowdown import SPREADS, Slowdown
 from .times import RungTimes, Times
 
@@ -29,6 +30,12 @@ class Staircase:
 
     logs: tuple[float, ...]
     rungs: tuple[int, ...]
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises UsageError."""
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"`confidence` is {confidence}; it must be between 0 and 1.")
 
 
 class Predictor:

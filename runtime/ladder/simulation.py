@@ -9,38 +9,17 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from ...core.errors import UsageError
 from ...core.ladder_record import LadderRecord
+from ...core.simulated import Simulated
 from .policy import LookAhead
 from .predictor import Predictor
 from .scheduler import Round, Scheduler
 from .times import RungTimes, Times
 
 NEVER = float("inf")
-
-
-@dataclass
-class Simulated:
-    """`in_time` of `requests` were answered by their deadline, `late` after it. `accuracy`: mean of
-    the answers in time. `answers` by rung."""
-
-    names: tuple[str, ...]
-    replicas: int
-    requests: int = 0
-    in_time: int = 0
-    late: int = 0
-    refused: int = 0
-    worth: float = 0.0
-    answers: list[int] = field(default_factory=list)
-
-    @property
-    def attainment(self) -> float:
-        return self.in_time / self.requests if self.requests else 1.0
-
-    @property
-    def accuracy(self) -> float:
-        return self.worth / self.in_time if self.in_time else 0.0
+MAX_REPLICAS = 1000
 
 
 def rung_times_of(record: LadderRecord) -> list[RungTimes]:
@@ -49,6 +28,18 @@ def rung_times_of(record: LadderRecord) -> list[RungTimes]:
         RungTimes(rung.name, score, {row.batch: row.samples_ms for row in rung.latencies})
         for rung, score in zip(record.rungs, record.scores, strict=True)
     ]
+
+
+def replica_counts(text: str) -> range:
+    """`4`, or `1..8`. Raises UsageError."""
+    first, dots, last = text.partition("..")
+    words = (first, last if dots else first)
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UsageError(f"`--replicas` is `{text}`; it must be a number such as 2, or 1..8.")
+    low, high = map(int, words)
+    if not 1 <= low <= high <= MAX_REPLICAS:
+        raise UsageError(f"`--replicas` is `{text}`; it must be within 1 to {MAX_REPLICAS}.")
+    return range(low, high + 1)
 
 
 def simulate_stream(

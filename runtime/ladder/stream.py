@@ -16,7 +16,7 @@ from ...core.errors import Refused, UsageError
 from .batching import Call, apart, check_single, kind_of, together
 from .counts import Counts
 from .pending import Pending, end_with_error
-from .policy import LookAhead, Policy
+from .policy import Policy
 from .predictor import CONFIDENCE, Predictor
 from .scheduler import Round, Scheduler
 
@@ -143,9 +143,8 @@ class Stream:
                 pass
         elif self._thread is not threading.current_thread():
             self._thread.join()
-            atexit.unregister(self.close)
         if first:
-            self._on_close(self)
+            self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -162,10 +161,17 @@ class Stream:
                 self.serve_once()
         except BaseException as error:
             with self._wake:
-                self._closed = True
+                first, self._closed = not self._closed, True
                 left = self._scheduler.take_all()
+            if first:
+                self._leave()
             end_with_error(left, error)
             raise
+
+    def _leave(self) -> None:
+        """Be forgotten by the ladder, and by the end of the program."""
+        atexit.unregister(self.close)
+        self._on_close(self)
 
     def _waits(self) -> bool:
         """True once a request waits; False when none will any more."""
@@ -264,24 +270,3 @@ def check_limits(slo_ms: float, max_queue: int) -> None:
         raise UsageError(
             f"`slo_ms` is {slo_ms} and `max_queue` is {max_queue}; both must be above 0."
         )
-
-
-def stream_over(
-    ladder: Answers,
-    slo_ms: float,
-    max_queue: int,
-    confidence: float,
-    clock: Callable[[], float],
-    on_close: Callable[[Stream], object],
-) -> Stream:
-    """A stream with the policy that looks ahead."""
-    policy = LookAhead(ladder.predictor, slo_ms, confidence)
-    return Stream(
-        ladder,
-        policy,
-        slo_ms=slo_ms,
-        max_queue=max_queue,
-        clock=clock,
-        confidence=confidence,
-        on_close=on_close,
-    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from ...core.quantile import quantile
 from .slowdown import NOISE_FLOOR, SPREADS
 
 # Shares of a distribution that one point each stands for: fine where limits lie.
@@ -26,14 +27,14 @@ class Distribution:
 
     def __init__(self, samples_ms: Sequence[float]) -> None:
         ordered = sorted(samples_ms)
-        self.median_ms = _quantile(ordered, 0.5)
+        self.median_ms = quantile(ordered, 0.5)
         # Half the distance of the quantiles that lie one standard deviation from the middle.
-        wide = math.log(_quantile(ordered, 0.841) / _quantile(ordered, 0.159)) / 2
+        wide = math.log(quantile(ordered, 0.841) / quantile(ordered, 0.159)) / 2
         self.noise = max(wide * wide, NOISE_FLOOR)
         self._logs, at = [], 0.0
         for share in _GROUPS:
             at += share
-            self._logs.append(math.log(_quantile(ordered, at if at > 0.9 else at - share / 2)))
+            self._logs.append(math.log(quantile(ordered, at if at > 0.9 else at - share / 2)))
 
     def limit_ms(self, confidence: float, spread: float) -> float:
         """The time that a call stays within with probability `confidence`, where the logarithm of
@@ -139,7 +140,3 @@ def _room(kept: dict[K, float]) -> dict[K, float]:
     if len(kept) >= MAX_KEPT:
         kept.clear()
     return kept
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered), max(1, math.ceil(len(ordered) * share - 1e-9))) - 1]

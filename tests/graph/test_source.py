@@ -12,6 +12,8 @@ import torch
 import zoo
 from modelspeed.adjusters.plan import Context
 from modelspeed.adjusters.quantize import plan
+from modelspeed.checkpoints.graph_reader import read_graph
+from modelspeed.checkpoints.graph_text import graph_text
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.errors import EditError
 from modelspeed.core.model_io import Inputs
@@ -112,6 +114,13 @@ def test_it_reads_like_a_model_and_keeps_the_keys_of_the_checkpoint():
     ):
         assert line in source.text.splitlines(), source.text
     assert source.text == written(clone(module)).text
+
+
+def test_a_graph_that_was_read_has_the_same_text():
+    """Its sizes that change from call to call are texts."""
+    module = capture(pico.net(["residual"]), (pico.images(2),))
+    again = read_graph(graph_text(module), dict(module.state_dict()))
+    assert written(again).text == written(module).text
 
 
 class Odd(nn.Module):

@@ -74,6 +74,17 @@ def test_a_ladder_of_the_original_alone_and_small_memory_say_no_ratio():
     assert ladder_html(alone).count("<svg") == 2
 
 
+@pytest.mark.parametrize(("mb", "warns"), [(40, False), (41, True)])
+def test_more_than_twice_the_memory_of_the_original_is_warned_of(mb, warns):
+    found = replace(record(0.9, 0.8), memory_bytes=mb * 1_000_000)
+    for text in (ladder_markdown(found), ladder_html(found)):
+        assert ("take 2.05 times the original" in text) == warns
+        assert ("`1-2x` takes the most, 5.0 MB" in text) == warns
+        assert ("--rungs" in text and "--runtime plain" in text) == warns
+    tiny = replace(found, original_memory_bytes=1000)
+    assert "warning" not in ladder_markdown(tiny)
+
+
 @pytest.mark.parametrize("log", [True, False])
 def test_a_chart_keeps_to_its_frame(log):
     drawn = chart([Line("a", [(1, 5.0), (4, 50.0), (64, 7.0)])], "x", "y", log_y=log)

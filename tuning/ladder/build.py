@@ -17,6 +17,7 @@ from ...core.records import LeftAlone, Quality, Record, Target
 from ...core.workspace import workspace
 from ...profiling.machine import fingerprint
 from ...reporting.ladder import ladder_reports
+from ...reporting.ladder_facts import memory_warning
 from .. import fresh_process
 from ..job import Job
 from ..schedule import SLACK
@@ -140,6 +141,7 @@ def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -
         cascades=cascades,
         version=first.version,
         force=force,
+        move=True,
         facts={
             "source": first.source,
             "batch": batch,
@@ -150,6 +152,8 @@ def _assembled(builder: RungBuilder, goals: RungGoals, out: Path, force: bool) -
         },
         reports=ladder_reports,
     )
+    if warning := memory_warning(record):
+        session.progress.note(f"warning: {warning}")
     found = [rung.record.verdict for rung in builder.built[1:]]
     found += ["missed" for _ in builder.missed]
     return LadderOutcome(record, out, tuple(found) if goals.named else ())

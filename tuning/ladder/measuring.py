@@ -6,7 +6,7 @@ on stdout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,7 +26,7 @@ from ...core.records import Sample
 from ...core.records_json import from_json, to_json
 from ...data.load import load_data
 from ...profiling.memory import used_memory
-from ...runtime.ladder.folder import opened_graphs
+from ...runtime.ladder.folder import graphs_opened
 from ...runtime.ladder.sharing import share_tensors
 from ...runtime.load import Opened, open_artifact
 from ..fresh_process import answer_of, answer_request, started
@@ -119,11 +119,11 @@ def _opened(
     opened: list[Opened] = []
     marks = [used_memory(device)]
 
-    def graphs() -> Iterator[GraphModule]:
+    def graphs() -> Iterator[Sequence[GraphModule]]:
         opens = partial(open_artifact, device=device)
-        for graph in opened_graphs(folders, opens, artifacts, opened):
+        for rung in graphs_opened(folders, opens, artifacts, opened):
             runner(opened[-1].module, inputs)()
-            yield graph
+            yield rung
             marks.append(used_memory(device))  # what it shares is free again
 
     share_tensors(graphs())

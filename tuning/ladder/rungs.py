@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ...configs.load import dump_recipe
 from ...core.errors import ArtifactError, UsageError, text_line
 from ...core.records import LeftAlone, Record, Target, Verification
-from ...search.choice import UNUSABLE, Contender, Preference, Standing, finish_best
+from ...search.choice import Contender, Standing
 from ...search.search import Search
 from ...search.target import share_of_target
 from ..candidates import new_candidate
-from ..conclusion import whole_record
+from ..conclusion import best_finished, whole_record
 from ..contest import ORIGINAL, Contest, Lossless
 from ..delivery import reports
 from ..finishing import Finished, Finisher, Make, standing_after
@@ -109,9 +110,11 @@ class RungBuilder:
         contest = self._contest(session, target)
         try:
             with ExitStack() as stack, session.ledger.spends(BUILDING):
-                best, preference = self._best(contest, stack)
+                finisher = Finisher(session, contest.record, self.out, stack)
+                known_first = partial(self._finished, contest, finisher)
+                best, usable = best_finished(contest, known_first)
                 late = not session.time.in_search()
-                if reason := self._objection(best, preference, late):
+                if reason := self._objection(best, usable, late):
                     self.leave_out(name, reason)
                 else:
                     self._kept(contest, best, name)
@@ -138,22 +141,11 @@ class RungBuilder:
         contest.finished[top.label] = replace(top, standing=standing)
         return contest
 
-    def _best(self, contest: Contest, stack: ExitStack) -> tuple[Finished, Preference]:
-        session, limits = contest.session, contest.session.recipe.limits
-        preference = Preference(limits.max_drop, limits.prefer)
-        finisher = Finisher(session, contest.record, self.out, stack)
-
-        def finish(contender: Contender[Make]) -> Finished:
-            return contest.finishes(contender, lambda c: self._finished(c, contest, finisher))
-
-        fits = session.time.another_final_fits
-        return finish_best(contest.contenders, finish, preference, fits), preference
-
     def _finished(
         self,
-        contender: Contender[Make],
         contest: Contest,
         finisher: Callable[[Contender[Make]], Finished],
+        contender: Contender[Make],
     ) -> Finished:
         """As an earlier rung finished it, where it is the same variant."""
         known = self._known.get(contender.content or contender.label)
@@ -164,9 +156,9 @@ class RungBuilder:
         standing = standing_after(session.job.target, known.checked, contender, limit)
         return replace(known, label=contender.label, standing=standing)
 
-    def _objection(self, best: Finished, preference: Preference, late: bool) -> str:
+    def _objection(self, best: Finished, usable: bool, late: bool) -> str:
         """The reason that the best of a contest is not a rung; empty if it is one."""
-        if preference.of(best.standing) == UNUSABLE:
+        if not usable:
             return "nothing faster than the original keeps to `limits.max_drop`"
         same = (r for r in self._known.values() if r.artifact is best.artifact)
         if next(same, None) is None:

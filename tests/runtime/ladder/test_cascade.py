@@ -45,7 +45,11 @@ def test_only_unsure_rows_go_up():
     assert y["logits"][:, 0].tolist() == pytest.approx([SURE, UNSURE, -SURE, -UNSURE, SURE])
     assert (how.answers, how.unsure, how.went_up) == (5, 2, 2)
     assert how.taken_ms == pytest.approx(2.2 + 8 * 1.3, rel=0.05)
-    assert made.stats().share_up == pytest.approx(0.4)
+    stats = made.stats()
+    assert stats.share_up == pytest.approx(0.4)
+    assert stats.answers == {"0-fake": 2, "1-fake": 0, "2-fake": 0, "3-fake": 3}
+    assert stats.busy_ms["0-fake"] == pytest.approx(8 * 1.3, rel=0.05)
+    assert stats.busy_ms["3-fake"] == pytest.approx(2.2, rel=0.05)
 
 
 def test_all_or_none_may_go_up():
@@ -65,6 +69,12 @@ def test_the_budget_may_not_allow_it():
         _, how = made.cascade().answer(rows(UNSURE), budget_ms=budget)
         assert how.went_up == (rung == 0) and how.unsure == 1
     assert made.stats().share_up == 0.5 and not sum(made.stats().late.values())
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, float("nan")])
+def test_a_confidence_that_is_not_a_share_is_refused(confidence):
+    with pytest.raises(UsageError, match=r"`confidence` is .* between 0 and 1"):
+        ladder().cascade().answer(rows(SURE), confidence=confidence)
 
 
 def test_a_graph_of_fixed_sizes_gets_padded_rows():

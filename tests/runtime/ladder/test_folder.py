@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,12 @@ from modelspeed.core.ladder_record import CascadeRecord
 from modelspeed.core.model_io import Inputs
 from modelspeed.core.records import Latency, Record, Target
 from modelspeed.graph.capture import capture, export_program
+from modelspeed.graph.lowering.live import tensors_of
+from modelspeed.graph.lowering.lower import lowerings
 from modelspeed.profiling.machine import fingerprint
 from modelspeed.runtime.ladder.sharing import share_tensors
+from modelspeed.runtime.loaded import running
+from torch.fx import GraphModule
 
 ONE = Inputs.of((pico.images(1),))
 SAMPLES = ({1: [4.0, 4.1, 4.2], 2: [6.0, 6.1, 6.2]}, {1: [1.0, 1.1, 1.2], 2: [1.5, 1.6, 1.7]})
@@ -97,6 +102,21 @@ def test_equal_tensors_are_in_memory_once(ladder):
     ]
     for name in ("stem.weight", "head.weight", "blocks.0.conv1.weight", "bn.running_mean"):
         assert places[0][name] == places[1][name]
+
+
+@pytest.mark.parametrize("runtime", ["folded", "openvino"])
+def test_what_runs_shares_equal_tensors_too(folder, runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    ladder, x = modelspeed.load(folder, runtime=runtime), pico.images(3)
+    for place, rung in enumerate(ladder.rungs):
+        shown = {n: t for n, t in rung.state_dict().items() if n.startswith("head.")}
+        (graph,) = (p for p in running(rung).modules() if isinstance(p, GraphModule))
+        tensors = tensors_of(graph)
+        assert [n for n in shown if n in tensors], "nothing to compare"
+        for name in set(shown) & set(tensors):
+            assert tensors[name].data_ptr() == shown[name].data_ptr()
+        torch.testing.assert_close(ladder._ready[place](x), net(place)(x), rtol=1e-3, atol=1e-4)
 
 
 def test_its_stream_and_cascade_give_the_rungs_answers(ladder):
@@ -189,6 +209,24 @@ def test_only_a_ladder_is_replaced(folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["artifact0", "artifact1", "ladder"]
 
 
+@pytest.mark.parametrize("one_disk", [True, False])
+def test_staged_artifacts_are_moved_where_they_can_be(tmp_path, monkeypatch, one_disk):
+    def elsewhere(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    made = sources(tmp_path)
+    before = [(row.artifact / "model.safetensors").stat().st_ino for row in made]
+    if not one_disk:
+        monkeypatch.setattr("os.rename", elsewhere)
+    assemble_ladder(tmp_path / "ladder", made, fingerprint(), move=True)
+    monkeypatch.undo()
+    rungs = [tmp_path / "ladder" / rung.folder for rung in read_ladder(tmp_path / "ladder").rungs]
+    after = [(rung / "model.safetensors").stat().st_ino for rung in rungs]
+    assert (before == after) == one_disk
+    assert [p.name for p in tmp_path.iterdir()] == ["ladder"]
+    assert modelspeed.load(tmp_path / "ladder")(pico.images(1)).shape == (1, 3)
+
+
 def test_what_is_measured_badly_is_not_written(tmp_path):
     made = sources(tmp_path)
     with pytest.raises(ArtifactError, match="0 rungs"):
@@ -211,9 +249,23 @@ def test_what_a_graph_writes_into_is_not_shared():
             return x * self.weight + self.count
 
     graphs = [capture(Counting(), (torch.ones(2, 4),)) for _ in range(2)]
-    assert share_tensors(graphs) == 16
+    assert share_tensors([[graph] for graph in graphs]) == 16
     first, second = ({n: t.data_ptr() for n, t in g.state_dict().items()} for g in graphs)
     assert first["weight"] == second["weight"] and first["count"] != second["count"]
+
+
+def test_weights_packed_for_onednn_are_shared_where_they_lie_the_same():
+    graphs = [capture(net(rung), (pico.images(2),)) for rung in (0, 1)]
+    packed = [lowerings(graph, ONE)["onednn"]() for graph in graphs]
+    share_tensors([[graphs[rung], packed[rung]] for rung in (0, 1)])
+    places = [
+        {torch.ops.mkldnn.data_ptr(t) for t in tensors_of(graph).values() if t.is_mkldnn}
+        for graph in packed
+    ]
+    assert places[1] and places[1] < places[0]  # the second net's layers are the first one's, too
+    for rung in (0, 1):
+        wanted = net(rung)(pico.images(2))
+        torch.testing.assert_close(packed[rung](pico.images(2)), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_zeros_of_either_sign_are_not_one_tensor():
@@ -226,7 +278,7 @@ def test_zeros_of_either_sign_are_not_one_tensor():
             return x + self.bias
 
     graphs = [capture(Bias(v), (torch.ones(4),)) for v in (0.0, -0.0)]
-    assert share_tensors(graphs) == 0
+    assert share_tensors([[graph] for graph in graphs]) == 0
 
 
 def test_the_ladder_adds_little_to_the_time_of_an_import():

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from types import SimpleNamespace
 
 import pytest
-from fake_rungs import MEDIANS, SCORES, median_of, rung_times
+from fake_rungs import MEDIANS, SCORES, SIZES, median_of, rung_times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelspeed.runtime.ladder.policy import Dispatch, LookAhead
 from modelspeed.runtime.ladder.predictor import Predictor
 from modelspeed.runtime.ladder.scheduler import Scheduler
+from modelspeed.runtime.ladder.slowdown import SPREADS
+from modelspeed.runtime.ladder.times import RungTimes
+from plain_policy import PlainLookAhead
 from virtual_stream import arrivals, simulate
 
 TIMES = rung_times()
@@ -85,6 +89,56 @@ def test_outputs_that_cannot_be_told_apart_run_one_by_one():
     single = policy()
     single.run_singly()
     assert single.decide([12.0] * 60, 0.0, 0.0).count == 1
+
+
+def some_sizes(row, sizes, only_sizes=False):
+    kept = {size: row.samples_ms[size] for size in sizes}
+    return RungTimes(row.name, row.score, kept, only_sizes)
+
+
+# As measured; rungs that were measured at other sizes; graphs of one batch size each.
+LADDERS = {
+    "whole": TIMES,
+    "parts": [some_sizes(row, SIZES[place:]) for place, row in enumerate(TIMES)],
+    "fixed": [some_sizes(row, (4,), only_sizes=True) for row in TIMES],
+}
+BOTH = {}
+for name, times in LADDERS.items():
+    known = Predictor(times)
+    machine = SimpleNamespace(times=known.times, scores=known.scores, state=known.state)
+    BOTH[name] = machine, LookAhead(machine, 25.0), PlainLookAhead(machine, 25.0)
+
+
+@pytest.mark.parametrize("name", LADDERS)
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.one_of(st.floats(-5, 60), st.sampled_from([3.0, 12.0, 25.0])), min_size=1),
+    st.integers(1, 4),
+    st.one_of(st.sampled_from([0.0, 0.1, 1.0, 1e3]), st.floats(0.01, 8)),
+    st.floats(-0.5, 1.5),
+    st.integers(0, len(SPREADS) - 1),
+)
+def test_it_decides_as_its_plain_form_does(name, slacks, times, rate, mean, cell):
+    machine, ours, plain = BOTH[name]
+    machine.state = (mean, cell)
+    deadlines = sorted(slacks * times)
+    assert ours.decide(deadlines, 0.0, rate) == plain.decide(deadlines, 0.0, rate)
+
+
+@pytest.mark.parametrize(("rate", "slo"), [(0.2, 25.0), (1.5, 25.0), (4.0, 12.0)])
+def test_in_a_stream_it_decides_as_its_plain_form_does(rate, slo):
+    class Both(LookAhead):
+        def decide(self, deadlines, now, rate):
+            found = super().decide(deadlines, now, rate)
+            assert found == plain.decide(deadlines, now, rate)
+            return found
+
+    predictor = Predictor(TIMES)
+    plain = PlainLookAhead(predictor, slo)
+    slows = lambda now: 1.6 if now % 100 > 70 else 1.0  # noqa: E731
+    times = arrivals(rate, 300 / rate, seed=5, burst=6.0)
+    found = simulate(Both(predictor, slo), predictor, times, slo, slows)
+    assert found.runs > 10
 
 
 FAST_TWO = Predictor(TIMES[2:])

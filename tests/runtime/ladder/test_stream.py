@@ -335,16 +335,19 @@ def test_an_error_of_the_policy_reaches_who_waits():
     ladder = quick_ladder()
     broken = LookAhead(ladder.predictor, 25.0)
     broken.decide = lambda *_: 1 / 0
-    seen = []
+    seen, left = [], []
     before, threading.excepthook = threading.excepthook, lambda args: seen.append(args.exc_type)
     try:
-        stream = Stream(ladder, broken, slo_ms=1e6, max_queue=9, clock=ladder.clock_ms)
+        stream = Stream(
+            ladder, broken, slo_ms=1e6, max_queue=9, clock=ladder.clock_ms, on_close=left.append
+        )
         with pytest.raises(ZeroDivisionError):
             stream.submit(example(1)).result(5)
+        assert left == [stream]
         stream.close()
     finally:
         threading.excepthook = before
-    assert seen == [ZeroDivisionError]
+    assert seen == [ZeroDivisionError] and left == [stream]
 
 
 def soak(requests):

@@ -164,6 +164,40 @@ def test_check_asks_each_rung_and_whether_the_order_holds(here, monkeypatch, tim
         assert cases[f"{rung}: outputs"]["outcome"] == "passed"
 
 
+@pytest.fixture
+def measured(monkeypatch):
+    def measure(run, *, percentile, **_):
+        return replace(exactly(1.0), percentile=percentile)
+
+    monkeypatch.setattr(checking, "measure", measure)
+    times = [exactly(8.0), exactly(4.0)]
+    monkeypatch.setattr(order, "measure_interleaved", lambda runs, **_: times)
+
+
+def test_check_holds_a_rung_to_the_ratio_that_it_met_as_that_was_measured(here, measured):
+    path = here / "ckpt-ladder" / "ladder.json"
+    before = path.read_text()
+    path.write_text(before.replace('"verdict": "inconclusive"', '"verdict": "met"'))
+    try:
+        _, out, err = run("check", "ckpt-ladder", "--json")
+        cases = {case["name"]: case for case in json.loads(out)["cases"]}
+        assert cases["1-2x: latency"]["outcome"] != "skipped", err
+        for words in (("--percentile", "90"), ("--batch", "2")):
+            code, _, err = run("check", "ckpt-ladder", *words)
+            assert code == 2 and f"`1-2x` is a ratio at its own {words[0][2:]}" in err
+    finally:
+        path.write_text(before)
+
+
+def test_check_measures_a_rung_without_a_target_as_it_is_told(here, measured):
+    code, out, err = run("check", "ckpt-ladder", "--percentile", "90", "--json")
+    cases = {case["name"]: case for case in json.loads(out)["cases"]}
+    assert code == 0, err
+    for rung in ("0-original", "1-2x"):
+        assert cases[f"{rung}: latency"]["text"].startswith("p90 is")
+        assert cases[f"{rung}: latency"]["outcome"] == "skipped"
+
+
 def test_check_takes_no_target_for_all_of_them(here):
     code, _, err = run("check", "ckpt-ladder", "--target-ms", "5")
     assert code == 2 and "target of its own" in err
