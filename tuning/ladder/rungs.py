@@ -136,8 +136,9 @@ class RungBuilder:
         if self._opened and self.search is None:
             contest.search = None  # it need not find that out again
         top = next(iter(self._known.values()))
-        plain = Contender[Make](top.label, Standing(1.0), lambda: top.variant, exact=True)
-        standing = standing_after(target, top.checked, plain, limit)
+        # Where its verification was disturbed, what is known of it for this target stands.
+        known = next(c for c in contest.known if c.label == top.label)
+        standing = standing_after(target, top.checked, known, limit)
         contest.finished[top.label] = replace(top, standing=standing)
         return contest
 
