@@ -39,7 +39,7 @@ def _head(record: Record) -> str:
         f"<div><dt>{_text(n)}</dt><dd>{_text(v)}</dd></div>" for n, v in facts.key_facts(record)
     )
     return (
-        f"<header><p class='badge {record.verdict}'>{_text(facts.VERDICTS[record.verdict])}</p>"
+        f"<header><p class='badge {record.verdict}'>{_text(facts.both_verdicts(record))}</p>"
         f"<h1>{_text(record.summary or record.kind)}</h1></header><dl>{facts_list}</dl>"
     )
 

@@ -26,7 +26,7 @@ def costs_of(data: Data, original: nn.Module, device: str, seed: int) -> dict[st
     """
     begun = at = working()
     rows: list[tuple[float, float]] = []
-    for batch in in_random_order(data.eval, seed).batches:
+    for batch in in_random_order(data.on_the_way, seed).batches:
         count, read = examples_in(batch), working() - at
         if count:
             started = working()
@@ -55,9 +55,11 @@ def work_of(
     steps = [s for s in recipe.adjust if trains and not ADJUSTERS[s.name].lossless]
     if data is None:
         return Work(searches=searches)
-    total = in_random_order(data.eval, 0).total or 0
+    counts = data.halves.counts if data.halves is not None else None
+    total = counts[1] if counts is not None else in_random_order(data.reported, 0).total or 0
     epochs = sum(map(_epochs, steps))
-    return Work(total, len(steps), round(epochs * data.train_batches), searches, True, share)
+    training, halved = round(epochs * data.train_batches), data.halves is not None
+    return Work(total, len(steps), training, searches, True, share, halved)
 
 
 def _epochs(step: Step) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .ledger import BUILDING, EVALUATING, JUDGING, MEASURING, TRAINING, VERIFYING, WRITING
 
 EVALUATED = 0.14  # of the limit, at most, for all evaluation together
-DECIDED, SCORED = 0.015, 0.025  # of the limit: steps on evaluation data, candidates on held-out
+DECIDED, SCORED = 0.015, 0.025  # of the limit: what decides about steps, and about candidates
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
 SEARCHED = 0.1  # of the limit, at least, before rounds are cut
 FLOOR = 1.5
@@ -28,7 +28,7 @@ SLACK = 1.1  # what is kept free for work that is measured to take 1
 class Costs:
     """Seconds: to read an example, to run the original on it, to build and to measure a candidate,
     of one optimizer step, of a verification without its evaluation, of writing an artifact, of
-    compiling it where the runtime asks for that."""
+    compiling it where the runtime asks for that, of opening what ships again to report on it."""
 
     reading: float = 0.0
     forward: float = 0.0
@@ -38,6 +38,7 @@ class Costs:
     verification: float = 15.0
     writing: float = 3.0
     compiling: float = 0.0
+    reporting: float = 0.0
 
     @property
     def candidate(self) -> float:
@@ -48,7 +49,9 @@ class Costs:
 class Work:
     """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of
     them, optimizer steps of the recipe's training, and whether there is a search. `share`: the
-    part of the original's time that the shipped variant is expected to take."""
+    part of the original's time that the shipped variant is expected to take. `halved`: `total` is
+    the half that reports; what is finished is judged on the other one.
+    """
 
     total: int = 0
     decisions: int = 0
@@ -56,6 +59,7 @@ class Work:
     searches: bool = False
     has_data: bool = False
     share: float = 1.0
+    halved: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
     stepping = STEP_SECONDS * work.decisions
-    free = left - costs.verification - judging - costs.writing - costs.compiling - stepping
+    at_the_end = costs.verification + costs.writing + costs.compiling + costs.reporting
+    free = left - at_the_end - judging - stepping
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -112,7 +117,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
 
 def _on_the_way(costs: Costs, work: Work, decided_on: int, scored_on: int) -> float:
     """Seconds of evaluation before the end."""
-    deciding = decided_on * (costs.reading + 2 * work.decisions * costs.forward)
+    decisions = work.decisions + work.halved
+    deciding = decided_on * (costs.reading + 2 * decisions * costs.forward)
     scoring = scored_on * (costs.reading + SCORINGS * costs.forward) if work.searches else 0.0
     return deciding + scoring if work.has_data else 0.0
 
@@ -147,7 +153,7 @@ def planned_seconds(
         EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,
-        VERIFYING: made.rounds * costs.verification,
+        VERIFYING: made.rounds * costs.verification + costs.reporting,
         JUDGING: made.judging,
         WRITING: made.rounds * costs.writing,
     }
@@ -187,4 +193,4 @@ def _last_word(made: Schedule, work: Work) -> str:
     if not work.total:
         return f"all examples, at most {made.examples:,},"
     of = f" of {work.total:,}" if made.examples else ""
-    return f"{made.examples or work.total:,}{of} examples"
+    return f"{made.examples or work.total:,}{of} examples{' that report' if work.halved else ''}"

@@ -134,7 +134,8 @@ class RungBuilder:
             contest.search = None  # it need not find that out again
         top = next(iter(self._known.values()))
         plain = Contender[Make](top.label, Standing(1.0), lambda: top.variant, exact=True)
-        standing = standing_after(target, top.checked, plain, limit)
+        answers = session.is_by_answers
+        standing = standing_after(target, top.checked, plain, limit, answers)
         contest.finished[top.label] = replace(top, standing=standing)
         return contest
 
@@ -161,7 +162,9 @@ class RungBuilder:
             return finisher(contender)
         session = contest.session
         limit = session.recipe.limits.max_drop
-        standing = standing_after(session.job.target, known.checked, contender, limit)
+        standing = standing_after(
+            session.job.target, known.checked, contender, limit, session.is_by_answers
+        )
         return replace(known, label=contender.label, standing=standing)
 
     def _objection(self, best: Finished, preference: Preference, late: bool) -> str:
