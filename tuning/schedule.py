@@ -98,8 +98,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
             cut.append(f"the last word on {examples:,} of {work.total:,} examples")
     wanted = work.training_steps * costs.step * SLACK
     stepping = STEP_SECONDS * work.decisions
-    at_the_end = costs.verification + costs.writing + costs.compiling + costs.reporting
-    free = left - at_the_end - judging - stepping
+    free = left - costs.verification - judging - costs.writing - costs.compiling - stepping
+    free -= costs.reporting
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -117,8 +117,9 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
 
 def _on_the_way(costs: Costs, work: Work, decided_on: int, scored_on: int) -> float:
     """Seconds of evaluation before the end."""
-    decisions = work.decisions + work.halved
-    deciding = decided_on * (costs.reading + 2 * decisions * costs.forward)
+    deciding = decided_on * (costs.reading + 2 * work.decisions * costs.forward)
+    if work.halved:  # by each fresh process that verifies
+        deciding += ROUNDS * decided_on * (costs.reading + 2 * costs.forward)
     scoring = scored_on * (costs.reading + SCORINGS * costs.forward) if work.searches else 0.0
     return deciding + scoring if work.has_data else 0.0
 

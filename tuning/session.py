@@ -369,7 +369,7 @@ class Session:
         if not self.is_halved:
             return self.last_word
         time, made = self.time, self.time.made
-        examples = max(made.decided_on, made.scored_on) if made else 0
+        examples = made.decided_on if made else 0
         return EvaluationPart(examples, time.deciding_seconds(examples), "judge")
 
     def notices(self) -> tuple[Notice, ...]:

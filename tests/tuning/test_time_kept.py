@@ -64,7 +64,7 @@ def test_expensive_evaluation_data_takes_a_small_part_of_the_run(run, monkeypatc
     build = lab.build
     monkeypatch.setattr(lab, "build", lambda *a, **k: costly.pass_time(6.0) or build(*a, **k))
     record, shares, said = run(evaluation=20_000, e=0.1, t=0.02)
-    assert evaluated(shares) <= 0.15 * LIMIT
+    assert evaluated(shares) <= 0.15 * LIMIT, shares
     assert record.quality.total == 10_000 and 50 < record.quality.examples < 1000
     of = f"{record.quality.examples:,} of 10,000 examples"
     assert f"evaluation: {of.split(' of')[0]}"[:13] in said and "of 10,000 examples" in said
