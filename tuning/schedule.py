@@ -166,8 +166,9 @@ def plan_lines(made: Schedule, costs: Costs, work: Work, left: float, limit: flo
     """The plan as a few short notes, `left` of `limit` seconds before its work."""
     rows = [f"plan: {left:.0f} s left of {limit:.0f} s"]
     if work.has_data:
+        seconds = made.judging + costs.reporting
         rows.append(
-            f"evaluation: {_last_word(made, work)} at the end ({made.judging:.0f} s, "
+            f"evaluation: {_last_word(made, work)} at the end ({seconds:.0f} s, "
             f"{1e3 * (costs.reading + costs.forward):.2g} ms each), "
             f"up to {made.decided_on:,} for a decision on the way"
         )
