@@ -6,9 +6,10 @@ recipe's seed alone.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from ..core.errors import DataError
 from ..core.model_io import AnyInputs, Batches, Inputs
 from ..profiling.accuracy import split_batch
+from ..profiling.gate import working
 from .labels import labels_of
 from .subset import FirstBatches, example_indices, examples_in, part_of, permutation
 
@@ -56,18 +58,13 @@ class HalfOf:
     whole: bool = False
 
     def __iter__(self) -> Iterator[tuple[AnyInputs, Tensor]]:
-        for (inputs, targets), own in self._divided():
+        for (inputs, targets), own in self.divided():
             if len(own) == len(targets):
                 yield inputs, targets
             elif own:
                 yield _rows_of(Inputs.of(inputs), targets, own)
 
-    @property
-    def examples(self) -> int:
-        """By a pass, of which no batch is taken apart."""
-        return sum(len(own) for _, own in self._divided())
-
-    def _divided(self) -> Iterator[tuple[tuple[AnyInputs, Tensor], list[int]]]:
+    def divided(self) -> Iterator[tuple[tuple[AnyInputs, Tensor], list[int]]]:
         """Each batch with the places of this half's examples."""
         sides = Sides(self.seed)
         for index, batch in enumerate(self.batches):
@@ -102,12 +99,14 @@ class Halves:
     """`batches`: all of the evaluation data. What a DataLoader has of one half is read without
     the other half.
 
-    `whole`: in whole batches, for a model of a fixed batch size.
+    `whole`: in whole batches, for a model of a fixed batch size. `passed`: the counts of both
+    halves where a pass over data that does not tell has found them.
     """
 
     batches: Batches
     seed: int
     whole: bool = False
+    passed: tuple[int, int] | None = None
 
     @cached_property
     def judge(self) -> Batches:
@@ -123,10 +122,22 @@ class Halves:
         if self._sides is not None:
             return self._sides.count(True), self._sides.count(False)
         if not isinstance(self.batches, (list, tuple)):
-            return None
-        judge, report = (
-            HalfOf(self.batches, half, self.seed, self.whole).examples for half in (True, False)
-        )
+            return self.passed
+        return self._counted(math.inf)
+
+    def within(self, seconds: float) -> Halves:
+        """With the counts of both, where a pass takes no longer."""
+        if self.counts is not None:
+            return self
+        return replace(self, passed=self._counted(working() + seconds))
+
+    def _counted(self, deadline: float) -> tuple[int, int] | None:
+        judge = report = 0
+        part = HalfOf(self.batches, True, self.seed, self.whole)
+        for (_, targets), own in part.divided():
+            judge, report = judge + len(own), report + len(targets) - len(own)
+            if working() > deadline:
+                return None
         return judge, report
 
     @cached_property
@@ -197,8 +208,11 @@ def _too_few(count: int, least: int) -> str:
 
 def _equal(first: Any, second: Any) -> bool:
     (inputs, targets), (others, more) = (split_batch(b, 0) for b in (first, second))
-    pairs = zip((*Inputs.of(inputs), targets), (*Inputs.of(others), more), strict=True)
-    return all(a.shape == b.shape and bool(torch.equal(a, b)) for a, b in pairs)
+    left, right = (*Inputs.of(inputs), targets), (*Inputs.of(others), more)
+    pairs = zip(left, right, strict=False)
+    return len(left) == len(right) and all(
+        a.shape == b.shape and bool(torch.equal(a, b)) for a, b in pairs
+    )
 
 
 def checked_halves(batches: Batches, seed: int, least: int, whole: bool = False) -> Halves | str:

@@ -123,6 +123,13 @@ class Data:
             )  # fmt: skip
         return replace(self, halves=halves, held_out=_judging(halves), remark=_by_half(halves))
 
+    def counted(self, seconds: float) -> Data:
+        """With the sizes of both halves, where nothing but a short pass tells them."""
+        if self.halves is None:
+            return self
+        halves = self.halves.within(seconds)
+        return replace(self, halves=halves, remark=_by_half(halves))
+
     def answered_by(
         self, original: nn.Module, device: str, spec: AugmentSpec | None, seed: int
     ) -> Data:

@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from .gate import working
+
 CONFIDENCE = 0.95
 Z = 1.959964  # of the normal distribution, for that
-DRAWS, FEWEST_PAIRS = 1000, 8
+DRAWS, FEWEST_DRAWS, FEWEST_PAIRS = 1000, 100, 8
+WHOLE_SECONDS = 2.0  # for a metric of the whole, which is computed at each draw
 Values = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 def drop_interval(
@@ -83,6 +88,27 @@ def _drawn_interval(differences: Values, weights: Values) -> tuple[float, float]
     for _ in range(DRAWS):
         rows = random.integers(count, size=count)
         means.append(float(np.average(differences[rows], weights=weights[rows])))
+    return _middle(means)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
     tail = 50.0 * (1.0 - CONFIDENCE)
-    low, high = np.percentile(means, (tail, 100.0 - tail))
+    low, high = np.percentile(values, (tail, 100.0 - tail))
     return float(low), float(high)
+
+
+def whole_interval(
+    drop: Callable[[Places], float], examples: int, seconds: float = WHOLE_SECONDS
+) -> tuple[float, float] | None:
+    """Of a metric of the whole: `drop` is that of the examples at these places.
+
+    None where too few draws fit into the time, or are defined.
+    """
+    random, drops, end = np.random.default_rng(0), list[float](), working() + seconds
+    for _ in range(DRAWS):
+        with suppress(Exception):  # of a metric that is not defined on these examples
+            drops.append(drop(random.integers(examples, size=examples)))
+        if working() > end:
+            break
+    finite = [one for one in drops if math.isfinite(one)]
+    return _middle(finite) if len(finite) >= FEWEST_DRAWS else None

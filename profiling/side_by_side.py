@@ -22,7 +22,7 @@ from .accuracy import (
     pair_of,
     split_batch,
 )
-from .paired import drop_interval
+from .paired import drop_interval, whole_interval
 
 
 def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
@@ -101,8 +101,7 @@ class Divergence:
 
 
 class SideBySide(NamedTuple):
-    """The metric of two models on the same `examples`, and the 95 % interval of its drop, which is
-    not known of a metric of the whole."""
+    """The metric of two models on the same `examples`, and the 95 % interval of its drop."""
 
     before: float
     after: float
@@ -128,6 +127,21 @@ def interval_of(
     return drop_interval(before, after, counts[0])
 
 
+def interval_of_whole(before: Score, after: Score, examples: int) -> tuple[float, float] | None:
+    """The same of a metric of the whole, where both have seen, and kept, all of the examples."""
+    first, second = before.seen, after.seen
+    if first is None or second is None or {len(first[1]), len(second[1])} != {examples}:
+        return None
+
+    def drop(places: Any) -> float:
+        rows = torch.from_numpy(places).to(first[0].device)
+        one, other = (score.again(*(x[rows] for x in pair)) for score, pair in pairs)
+        return one - other
+
+    pairs = ((before, first), (after, second))
+    return whole_interval(drop, len(first[1]))
+
+
 def judge(
     original: Forward, final: Forward, batches: Iterable[Any], metric: AnyMetric, device: str
 ) -> SideBySide:
@@ -148,8 +162,9 @@ def judge(
         same.add(left, right, index)
 
     _both(original, final, batches, device, add)
+    figures = (first.result(), second.result(), same.result(), first.count)
     interval = interval_of((first.each, second.each), (first.rows, second.rows))
-    return SideBySide(first.result(), second.result(), same.result(), first.count, interval)
+    return SideBySide(*figures, interval or interval_of_whole(first, second, first.count))
 
 
 def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:

@@ -39,7 +39,13 @@ from ..profiling.accuracy import (
     outputs_on,
     split_batch,
 )
-from ..profiling.side_by_side import SideBySide, another, interval_of, judge
+from ..profiling.side_by_side import (
+    SideBySide,
+    another,
+    interval_of,
+    interval_of_whole,
+    judge,
+)
 from .journal import state_of
 from .quality import EvaluationPart
 
@@ -145,6 +151,8 @@ class Judgements:
         before, after = found
         same = float((before.chosen == after.chosen).double().mean())
         interval = interval_of((before.values, after.values), (before.rows, after.rows))
+        if interval is None:
+            interval = interval_of_whole(rows[0].score, rows[1].score, before.examples)
         return SideBySide(before.score, after.score, same, before.examples, interval)
 
     def _found(

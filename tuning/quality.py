@@ -18,8 +18,6 @@ from ..profiling.gate import working
 from ..profiling.side_by_side import SideBySide, agreement, judge
 
 DRAWN, FEWEST_DRAWN, DRAWN_SECONDS = 64, 8, 1.5
-
-
 Half = Literal["judge", "report"]
 
 
@@ -28,21 +26,22 @@ class EvaluationPart:
     """The part of the data that is read: so many examples (0: all), as far as they are read within
     `seconds`. At random, where the data can be divided.
 
-    `half`: of data in halves, the one that judges or the one that reports.
+    `half`: of data in halves, the one that judges or the one that reports; `total`: how many it
+    has, where that was counted before.
     """
 
     examples: int = 0
     seconds: float = math.inf
     half: Half = "report"
+    total: int = 0
 
     def of(self, data: Data, seed: int) -> tuple[Batches, int]:
         """Its batches, and how many examples there are in all, 0 where that is unknown."""
         batches = data.reported if self.half == "report" else data.on_the_way
         ordered, clock = in_random_order(batches, seed), working
         limit = self.examples or math.inf
-        return FirstBatches(
-            ordered.batches, limit, clock() + self.seconds, clock
-        ), ordered.total or 0
+        batches = FirstBatches(ordered.batches, limit, clock() + self.seconds, clock)
+        return batches, ordered.total or self.total
 
 
 ALL = EvaluationPart()

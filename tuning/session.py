@@ -65,6 +65,8 @@ from .targets import check_targets
 from .threads import ThreadChoice, with_fastest
 from .time_plan import TimePlan
 
+COUNTED = 1.0  # seconds for the size of data that only a pass tells
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -360,8 +362,10 @@ class Session:
     @property
     def last_word(self) -> EvaluationPart:
         """The evaluation data that the fresh process reports on."""
-        made = self.time.made
-        return EvaluationPart(made.examples if made else 0, self.time.judging_seconds)
+        made, halves = self.time.made, self.data.halves if self.data else None
+        total = halves.counts[1] if halves is not None and halves.counts else 0
+        examples = made.examples if made else 0
+        return EvaluationPart(examples, self.time.judging_seconds, total=total)
 
     @property
     def judging(self) -> EvaluationPart:
@@ -430,7 +434,8 @@ def _judged(data: Data, original: GraphModule, job: Job, recipe: Recipe) -> Data
     """The data as this model takes them, with its own answers where there are no labels."""
     augment = recipe.data.augment if recipe.data else None
     device, seed = job.target.device, job.seed
-    return data.fitting(original).answered_by(original, device, augment, seed)
+    data = data.fitting(original).counted(COUNTED)
+    return data.answered_by(original, device, augment, seed)
 
 
 def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:

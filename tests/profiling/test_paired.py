@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from modelspeed.profiling.paired import answers_interval, drop_interval
+from modelspeed.profiling.paired import answers_interval, drop_interval, whole_interval
 from scipy.stats import binomtest
 
 
@@ -52,3 +52,19 @@ def test_batches_count_by_their_examples():
 )
 def test_where_there_is_nothing_to_draw_from_there_is_no_interval(before, after):
     assert drop_interval(before, after) is None
+
+
+def test_a_metric_of_the_whole_is_computed_again_at_each_draw():
+    random = np.random.default_rng(1)
+    before, after = random.random(400) < 0.9, random.random(400) < 0.8
+    low, high = whole_interval(lambda rows: before[rows].mean() - after[rows].mean(), 400)
+    assert low < before.mean() - after.mean() < high and 0.03 < high - low < 0.2
+
+
+def test_a_metric_that_is_seldom_defined_has_no_interval():
+    def fails(rows):
+        raise ValueError("Only one class present in y_true.")
+
+    assert whole_interval(fails, 400) is None
+    assert whole_interval(lambda rows: float("nan"), 400) is None
+    assert whole_interval(lambda rows: 0.1, 400, seconds=-1.0) is None

@@ -171,8 +171,9 @@ class Least:
 def test_a_metric_of_the_whole_is_known_of_both_models_or_judged_again_of_both(folder):
     original = Net(0)
     first = of(folder).judge([(original, "a"), (Net(1), "b")], Read(), Least(), "cpu")
-    assert of(folder).judge([(original, "a"), (Net(1), "b")], Read(), Least(), "cpu") == first
-    assert original.calls == 6
+    again = of(folder).judge([(original, "a"), (Net(1), "b")], Read(), Least(), "cpu")
+    assert again[:4] == first[:4] and original.calls == 6
+    assert first.interval is not None and again.interval is None  # it needs the outputs
     found = of(folder).judge([(original, "a"), (Net(2), "c")], cut(Read(), 3), Least(), "cpu")
     assert found == judge(Net(0), Net(2), Read().rows[:3], Least(), "cpu")
 
