@@ -23,7 +23,7 @@ from modelspeed.tuning.session import open_session
 from typer.testing import CliRunner
 
 COSTLY = "import costly\ndef loaders():\n    return costly.loaders(48, {count}, 0.0, 0.0)\n"
-END = ("end", 0)
+END, VERIFIED = ("end", 0), ("verified", 0)
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def run(folder, verb="tune", *more):
     return record_json.loads(done.stdout), done
 
 
-def note_the_end(monkeypatch, name="report_on"):
-    """Note in the order of what is read where the last word begins."""
+def note(monkeypatch, name, mark):
+    """Note in the order of what is read where that is called."""
     usual = getattr(delivery, name)
-    monkeypatch.setattr(delivery, name, lambda *a, **k: costly.ORDER.append(END) or usual(*a, **k))
+    monkeypatch.setattr(delivery, name, lambda *a, **k: costly.ORDER.append(mark) or usual(*a, **k))
 
 
 def halves_of(folder):
@@ -66,7 +66,8 @@ def job_of(folder):
 
 
 def test_what_reports_is_never_read_before_the_end_and_then_once(folder, monkeypatch):
-    note_the_end(monkeypatch)
+    note(monkeypatch, "report_on", END)
+    note(monkeypatch, "verify", VERIFIED)
     record, done = run(folder, "tune", "--target-ms", "1e-4")
     end = costly.ORDER.index(END)
     before, after = costly.ORDER[:end], costly.ORDER[end + 1 :]
@@ -75,7 +76,9 @@ def test_what_reports_is_never_read_before_the_end_and_then_once(folder, monkeyp
     read_before = {i for part, i in before if part == "eval"}
     assert read_before == judge  # all that decided, and nothing of the other half
     last = [i for part, i in after if part == "eval" and i in report]
-    assert sorted(last) == sorted(report) and END not in after
+    assert sorted(last) == sorted(report)
+    # What ships was chosen by then: nothing else is asked for after it.
+    assert VERIFIED in before and not {END, VERIFIED} & set(after)
     quality = record.quality
     assert quality.halved and quality.examples == quality.total == 240
     assert quality.judged.examples == 240 and quality.drop_low <= quality.drop <= quality.drop_high
@@ -88,7 +91,7 @@ def test_what_reports_is_never_read_before_the_end_and_then_once(folder, monkeyp
 
 @pytest.mark.long
 def test_apply_reports_on_the_half_that_decided_nothing(folder, monkeypatch):
-    note_the_end(monkeypatch, "verify")
+    note(monkeypatch, "verify", END)
     text = (folder / "modelspeed.yaml").read_text()
     (folder / "modelspeed.yaml").write_text(text.replace("- prune", "- prune: {ratio: 0.3}"))
     record, _ = run(folder, "apply")
