@@ -114,7 +114,9 @@ class Data:
         """The same for a model that takes one batch size alone: its halves are whole batches."""
         if self.halves is None or has_dynamic_batch(graph):
             return self
-        halves = checked_halves(self.halves.batches, self.halves.seed, FEWEST, whole=True)
+        few = self.halves.counts is not None and min(self.halves.counts) < FEWEST
+        least = 1 if few else FEWEST  # fewer only where the recipe asks for it
+        halves = checked_halves(self.halves.batches, self.halves.seed, least, whole=True)
         if isinstance(halves, str):
             parts = hold_out(self.train)
             return replace(

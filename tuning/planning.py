@@ -55,11 +55,16 @@ def work_of(
     steps = [s for s in recipe.adjust if trains and not ADJUSTERS[s.name].lossless]
     if data is None:
         return Work(searches=searches)
-    counts = data.halves.counts if data.halves is not None else None
-    total = counts[1] if counts is not None else in_random_order(data.reported, 0).total or 0
+    halves = data.halves
+    if halves is None:
+        judging, total = 0, in_random_order(data.reported, 0).total or 0
+    else:
+        judging, total = halves.counts or (0, 0)
     epochs = sum(map(_epochs, steps))
-    training, halved = round(epochs * data.train_batches), data.halves is not None
-    return Work(total, len(steps), training, searches, True, share, halved)
+    training = round(epochs * data.train_batches)
+    return Work(
+        total, len(steps), training, searches, True, share, halves is not None, judging
+    )  # fmt: skip
 
 
 def _epochs(step: Step) -> float:

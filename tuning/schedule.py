@@ -50,7 +50,8 @@ class Work:
     """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of
     them, optimizer steps of the recipe's training, and whether there is a search. `share`: the
     part of the original's time that the shipped variant is expected to take. `halved`: `total` is
-    the half that reports; what is finished is judged on the other one.
+    the half that reports; what is finished is judged on the other one, of `judging` examples (0
+    where unknown).
     """
 
     total: int = 0
@@ -60,6 +61,7 @@ class Work:
     has_data: bool = False
     share: float = 1.0
     halved: bool = False
+    judging: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class Schedule:
 
 def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     """Divide `left` of `limit` seconds."""
+    all_of_it = work.judging if work.halved else work.total
     decided_on = _afforded(
-        DECIDED * limit, costs.reading, costs.forward * (2 * work.decisions + 1), work.total
+        DECIDED * limit, costs.reading, costs.forward * (2 * work.decisions + 1), all_of_it
     )
-    scored_on = _afforded(SCORED * limit, costs.reading, costs.forward * SCORINGS, 0)
+    scored_on = _afforded(SCORED * limit, costs.reading, costs.forward * SCORINGS, work.judging)
     cut = []
     on_the_way = _on_the_way(costs, work, decided_on, scored_on)
     most = max(0.0, EVALUATED * limit - on_the_way)

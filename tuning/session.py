@@ -214,6 +214,7 @@ class Session:
         with self.ledger.spends(EVALUATING):
             work = work_of(self.data, self.recipe, searches, trains, share)
             if self.data is not None:
+                self.progress.note(f"judged by {self.data.remark}")
                 self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
             self.time.knows_opening(self.ledger.total(OPENING), self.is_halved)
             asked = self.job.target.runtime
@@ -422,7 +423,6 @@ def _opened(
     _check_captured(source, original, tried[0])
     if data is not None:
         data = _judged(data, original, job, recipe)
-        progress.note(f"judged by {data.remark}")
         check_targets(data, original, recipe, job.target.device)
     return Session(
         job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),

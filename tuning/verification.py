@@ -168,7 +168,9 @@ def _opened(request: VerificationRequest) -> _Both:
         raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, program_inputs(source))
-    data = data.fitting(variant.graph) if data is not None else None
+    if data is not None:
+        augment = recipe.data.augment if recipe.data else None
+        data = data.fitting(variant.graph).answered_by(original, device, augment, job.seed)
     return _Both(original, variant, artifact.manifest, recipe, inputs, data)
 
 

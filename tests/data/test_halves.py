@@ -11,6 +11,8 @@ from modelspeed.core.errors import DataError
 from modelspeed.data.halves import Halves, checked_halves
 from modelspeed.data.labels import labels_of
 from modelspeed.data.load import load_data
+from modelspeed.graph.capture import capture
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
 
 
@@ -231,3 +233,15 @@ def test_without_evaluation_data_the_originals_answers_judge(tmp_path):
     assert not data.is_labeled and "nearness to the original's answers" in data.remark
     with pytest.raises(DataError, match="the eval data is empty"):
         loaded(tmp_path, evaluation="[]")
+
+
+def test_a_model_of_one_batch_size_is_judged_by_whole_batches_or_as_before(tmp_path):
+    fixed = torch.export.export(nn.Linear(4, 3), (torch.zeros(8, 4),)).module()
+    data = loaded(tmp_path).fitting(fixed)
+    assert data.halves.whole and {len(y) for _, y in data.held_out} == {8}
+    few = loaded(tmp_path, count=48, judge="half").fitting(fixed)
+    assert few.halves.whole and few.halves.counts == (24, 24)
+    one = loaded(tmp_path, count=8, judge="half").fitting(fixed)
+    assert one.halves is None and "has no batch for each half" in one.remark
+    usual = loaded(tmp_path)
+    assert usual.fitting(capture(nn.Linear(4, 3), (torch.zeros(8, 4),))) is usual
