@@ -236,7 +236,7 @@ NETS = {
 
 
 def accuracy(session: Any, module: nn.Module) -> float:
-    """By the recipe's metric on all evaluation data of a run."""
+    """By the recipe's metric on the evaluation data of a run that decides nothing."""
     return float(session.data.accuracy(module, session.device)[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ def finish(outcome: Outcome, max_drop: float, as_json: bool) -> None:
     code = run_exit_code(outcome.record, max_drop)
     if code == ACCURACY_LIMIT:
         _say(f"modelspeed: the accuracy drop is above `limits.max_drop` ({max_drop:g}).")
+    elif replace(outcome.record, max_drop=max_drop).limit_in_doubt:
+        _say(
+            f"modelspeed: the accuracy drop is above `limits.max_drop` ({max_drop:g}) by no more "
+            "than chance; the examples that judged keep to it."
+        )
     raise typer.Exit(code)
 
 

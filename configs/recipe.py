@@ -19,6 +19,7 @@ Dtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"
 ]  # fmt: skip
 Prefer = Literal["target", "accuracy"]
+JudgeData = Literal["auto", "half", "train"]
 # The names of `profiling.metrics.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
 LIBRARY_METRIC = "torchmetrics:"
@@ -174,6 +175,14 @@ class DataSpec(BaseModel):
         gt=0,
         lt=1,
         description="Part kept for evaluation if the data is one piece.",
+    )
+    judge: JudgeData = Field(
+        default="auto",
+        description="The data that decides on the way: a `half` of the evaluation data, which the "
+        "report never reads, or held-out `train` data; `auto`: the half, if it is large enough.",
+    )
+    judge_seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Of the choice which evaluation examples judge."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from .checks import Case
 from .items import OF_CODE, Item
@@ -15,10 +16,13 @@ _OF_STATUS = {"done": 0, **{status: code for code, status in OF_CODE.items()}}
 
 
 def run_exit_code(record: Record, max_drop: float) -> int:
-    """0 met, 3 missed, 4 accuracy limit broken, 5 inconclusive."""
-    drop = record.quality.drop if record.quality else None
-    if drop is not None and drop > max_drop + 1e-9 and record.verdict in ("met", "none"):
-        return ACCURACY_LIMIT
+    """0 met, 3 missed, 4 accuracy limit broken, 5 inconclusive, the limit included."""
+    record = replace(record, max_drop=max_drop)
+    if record.verdict in ("met", "none"):
+        if record.limit_broken:
+            return ACCURACY_LIMIT
+        if record.limit_in_doubt:
+            return CODES["inconclusive"]
     return CODES[record.verdict]
 
 

@@ -98,12 +98,28 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class JudgedScore:
+    """The metric of baseline and final variant on the examples that decided, as the fresh process
+    saw it; the report has other ones."""
+
+    baseline: Score
+    final: Score
+    examples: Count = 0
+
+    @property
+    def drop(self) -> Finite:
+        return self.baseline - self.final
+
+
+@dataclass(frozen=True)
 class Quality:
     """Accuracy of baseline and final variant, or agreement only where no labels are known.
 
     `agreement` is the fraction of equal argmax predictions (or 1 - relative error where the
     output is not a class score) between original and final on the data or the example inputs.
-    `examples` of `total` were read; 0 where that is unknown.
+    `examples` of `total` were read; 0 where that is unknown. `drop_low` and `drop_high`: the 95 %
+    interval of the drop, both models on the same examples. `halved`: they are the half that only
+    reports; `judged`: on examples that decided.
     """
 
     metric: str
@@ -113,6 +129,16 @@ class Quality:
     agreement: Score | None = None
     examples: Count = 0
     total: Count = 0
+    drop_low: Finite | None = None
+    drop_high: Finite | None = None
+    halved: bool = False
+    judged: JudgedScore | None = None
+
+    @property
+    def is_chance(self) -> bool:
+        """True if a drop of 0 is within the interval."""
+        low, high = self.drop_low, self.drop_high
+        return low is not None and high is not None and low <= 0.0 <= high
 
     @property
     def drop(self) -> Finite | None:
@@ -173,7 +199,7 @@ class Candidate:
     """One set of edits that was built and measured during the search.
 
     `predicted_ms` and `predicted_rise` (in loss) are what the search expected before it measured;
-    `accuracy` is that on held-out training data for what was tried on the way.
+    `accuracy` is that on the data that decides, before fine-tuning.
     """
 
     label: str
@@ -252,7 +278,7 @@ class Record:
 
     `reference_ms`: what the original takes in the quietest phase of the run; the verdict goes by
     `speedup` on this scale (`judged`). `max_drop`: the accuracy limit. `advice`: the flags that
-    would accept what this machine can reach.
+    would accept what this machine can reach. `judge`: the data that decided on the way.
     """
 
     kind: Literal["tune", "apply", "profile"]
@@ -288,6 +314,7 @@ class Record:
     max_drop: Finite | None = None
     advice: tuple[str, ...] = ()
     time_spent: tuple[TimeSpent, ...] = ()
+    judge: str = ""
     format_version: int = field(default=FORMAT_VERSION)
 
     @property
@@ -301,7 +328,21 @@ class Record:
 
     @property
     def limit_broken(self) -> bool:
-        """True if the metric fell by more than `max_drop`."""
+        """True if the metric fell by more than `max_drop`, and that is not in doubt."""
+        return self._above_limit and not self.limit_in_doubt
+
+    @property
+    def limit_in_doubt(self) -> bool:
+        """True if it fell by more on what is reported, by no more on what judged, and the
+        difference is within chance."""
+        quality, limit = self.quality, self.max_drop
+        if not self._above_limit or quality is None or limit is None or quality.judged is None:
+            return False
+        low = quality.drop_low
+        return quality.judged.drop <= limit + 1e-9 and low is not None and low <= limit
+
+    @property
+    def _above_limit(self) -> bool:
         drop = self.quality.drop if self.quality else None
         return drop is not None and self.max_drop is not None and drop > self.max_drop + 1e-9
 

@@ -43,12 +43,14 @@ class Augmented:
         if self.spec.flip:
             mirrored = torch.rand(len(images), 1, 1, 1, generator=self.random) < 0.5
             images = torch.where(mirrored.to(images.device), images.flip(3), images)
-        return self._shifted(images) if self.spec.shift else images
+        most = self.spec.shift
+        return shifted(images, most, self.random) if most else images
 
-    def _shifted(self, images: Tensor) -> Tensor:
-        """A random crop of each padded image (He et al. 2016, section 4.2), borders repeated."""
-        most, (height, width) = self.spec.shift, images.shape[2:]
-        starts = torch.randint(2 * most + 1, (len(images), 2), generator=self.random).tolist()
-        padded = pad(images, (most, most, most, most), mode="replicate")
-        samples = zip(padded, starts, strict=True)
-        return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in samples])
+
+def shifted(images: Tensor, most: int, random: torch.Generator) -> Tensor:
+    """A random crop of each padded image (He et al. 2016, section 4.2), borders repeated."""
+    height, width = images.shape[2:]
+    starts = torch.randint(2 * most + 1, (len(images), 2), generator=random).tolist()
+    padded = pad(images, (most, most, most, most), mode="replicate")
+    samples = zip(padded, starts, strict=True)
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in samples])

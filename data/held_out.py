@@ -1,4 +1,4 @@
-"""A part of the training data held out to decide what is kept; never the evaluation data."""
+"""A part of the training data held out to decide what is kept, where evaluation data can't."""
 
 from __future__ import annotations
 
@@ -39,9 +39,14 @@ def hold_out(train: Batches, seed: int = 0) -> TrainHeldOut:
     if isinstance(train, (list, tuple)) and len(train) >= FEWEST_BATCHES:
         count = max(1, round(SHARE * len(train)))
         return TrainHeldOut(train[:-count], train[-count:], True, len(train) - count)
-    total = len(train) if isinstance(train, Sized) else sum(1 for _ in train)
+    total = batches_in(train)
     first = list(islice(iter(train), max(1, round(2 * SHARE * total))))
     return TrainHeldOut(train, first, False, total)
+
+
+def batches_in(train: Batches) -> int:
+    """The number of batches in a pass; data that knows its length is not read for it."""
+    return len(train) if isinstance(train, Sized) else sum(1 for _ in train)
 
 
 def _divisible(loader: DataLoader[object]) -> bool:

@@ -87,6 +87,11 @@ def in_random_order(batches: Any, seed: int) -> Shuffled:
     return Shuffled(batches, None, False)
 
 
+def is_divisible(batches: Any) -> bool:
+    """True if a part of it can be read without the rest."""
+    return isinstance(batches, DataLoader) and example_indices(batches) is not None
+
+
 def example_indices(loader: DataLoader[Any]) -> list[int] | None:
     """The examples that the loader gives, None where others decide that or it has no places."""
     dataset, sampler = loader.dataset, loader.sampler

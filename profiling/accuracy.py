@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError
 from ..core.model_io import Inputs, primary
-from .metrics import Metric, metric_of
+from .metrics import Metric, each_of, metric_of
 from .state import kept_state
 
 
@@ -23,6 +23,7 @@ class Whole(Protocol):
     def result(self) -> float: ...
 
 
+SEEN_BYTES = 64 << 20  # of outputs and targets, to draw from
 AnyMetric: TypeAlias = str | Metric | Whole
 Forward = Callable[..., Any]
 
@@ -71,8 +72,12 @@ class Score:
     def __init__(self, metric: AnyMetric) -> None:
         self._whole = None if isinstance(metric, str) or callable(metric) else metric
         self._metric = metric_of(metric) if self._whole is None else None  # type: ignore[arg-type]
+        self._each = each_of(metric) if isinstance(metric, str) else None
         self.rows: list[tuple[float, int]] = []
+        self._values: list[Tensor] = []
         self.count, self._last = 0, 0
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._bytes = 0
         if self._whole is not None:
             self._whole.reset()
 
@@ -83,11 +88,43 @@ class Score:
             return
         if self._whole is not None:
             self._whole.add(outputs, targets)
+            self._keep(outputs, targets)
+        elif self._each is not None:
+            values = self._each(outputs, targets)
+            self.rows.append((_number(values.mean(), index), len(targets)))
+            self._values.append(values.float().cpu())
         elif self._metric is not None:
             value = _number(self._metric(outputs, targets), index)
             self.rows.append((value, len(targets)))
         self.count += len(targets)
         self._last = index
+
+    def _keep(self, outputs: Tensor, targets: Tensor) -> None:
+        self._bytes += outputs.nbytes + targets.nbytes
+        if self._bytes > SEEN_BYTES:
+            self._seen.clear()
+        else:
+            self._seen.append((outputs, targets))
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor] | None:
+        """Outputs and targets that a metric of the whole saw, while they are few enough to keep."""
+        if not self._seen or self._bytes > SEEN_BYTES:
+            return None
+        outputs, targets = zip(*self._seen, strict=True)
+        return torch.cat(outputs), torch.cat(targets)
+
+    def again(self, outputs: Tensor, targets: Tensor) -> float:
+        """A metric of the whole on other examples; what it saw before is forgotten."""
+        assert self._whole is not None
+        self._whole.reset()
+        self._whole.add(outputs, targets)
+        return float(self._whole.result())
+
+    @property
+    def each(self) -> Tensor:
+        """Values of each example, where the metric is known by name; else none."""
+        return torch.cat([torch.empty(0), *self._values])
 
     def result(self) -> float:
         if not self.count:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from .accuracy import (
     pair_of,
     split_batch,
 )
+from .paired import drop_interval, whole_interval
 
 
 def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:
@@ -99,10 +100,52 @@ class Divergence:
         return math.inf if math.isnan(found) else found
 
 
+class SideBySide(NamedTuple):
+    """The metric of two models on the same `examples`, and the 95 % interval of its drop."""
+
+    before: float
+    after: float
+    agreement: float
+    examples: int
+    interval: tuple[float, float] | None = None
+
+
+Rows = Sequence[tuple[float, int]]
+
+
+def interval_of(
+    values: tuple[Tensor, Tensor], rows: tuple[Rows, Rows]
+) -> tuple[float, float] | None:
+    """Of the drop between two models: by example where the metric has values of each, else by the
+    batches that both have."""
+    if len(values[0]) and len(values[1]):
+        return drop_interval(values[0].numpy(), values[1].numpy())
+    counts = [[count for _, count in row] for row in rows]
+    if counts[0] != counts[1]:
+        return None
+    before, after = ([value for value, _ in row] for row in rows)
+    return drop_interval(before, after, counts[0])
+
+
+def interval_of_whole(before: Score, after: Score, examples: int) -> tuple[float, float] | None:
+    """The same of a metric of the whole, where both have seen, and kept, all of the examples."""
+    first, second = before.seen, after.seen
+    if first is None or second is None or {len(first[1]), len(second[1])} != {examples}:
+        return None
+
+    def drop(places: Any) -> float:
+        rows = torch.from_numpy(places).to(first[0].device)
+        one, other = (score.again(*(x[rows] for x in pair)) for score, pair in pairs)
+        return one - other
+
+    pairs = ((before, first), (after, second))
+    return whole_interval(drop, len(first[1]))
+
+
 def judge(
     original: Forward, final: Forward, batches: Iterable[Any], metric: AnyMetric, device: str
-) -> tuple[float, float, float, int]:
-    """Metric of both, agreement of `final` with `original`, and the number of examples.
+) -> SideBySide:
+    """Metric of both, and agreement of `final` with `original`.
 
     One pass, unless the metric is an object that sees one module at a time and can't be copied.
     """
@@ -110,7 +153,7 @@ def judge(
     if other is None:
         before, count = evaluate(original, batches, metric, device)
         after, _ = evaluate(final, batches, metric, device)
-        return before, after, agreement(original, final, batches, device), count
+        return SideBySide(before, after, agreement(original, final, batches, device), count)
     first, second, same = Score(metric), Score(other), Agreement()
 
     def add(left: Tensor, right: Tensor, targets: Tensor, index: int) -> None:
@@ -119,7 +162,9 @@ def judge(
         same.add(left, right, index)
 
     _both(original, final, batches, device, add)
-    return first.result(), second.result(), same.result(), first.count
+    figures = (first.result(), second.result(), same.result(), first.count)
+    interval = interval_of((first.each, second.each), (first.rows, second.rows))
+    return SideBySide(*figures, interval or interval_of_whole(first, second, first.count))
 
 
 def divergence(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu") -> float:

@@ -47,10 +47,16 @@ def interval(latency: Latency | None) -> str:
     return f"{ms(latency.value_ms)} ({latency.low_ms:.3g}–{latency.high_ms:.3g})"
 
 
-def headline(record: Record) -> str:
+def both_verdicts(record: Record) -> str:
+    """On latency, and on accuracy where that is not as good."""
     verdict = VERDICTS[record.verdict]
     if record.limit_broken:
-        verdict = f"{verdict}, accuracy limit broken"
+        return f"{verdict}, accuracy limit broken"
+    return f"{verdict}, accuracy limit in doubt" if record.limit_in_doubt else verdict
+
+
+def headline(record: Record) -> str:
+    verdict = both_verdicts(record)
     return f"{verdict}: {record.summary}" if record.summary else verdict
 
 
@@ -106,6 +112,8 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
     if (error := prediction_error(record)) is not None:
         rows.append(("predicted latencies", f"off by {percent(error)} (median of what was tried)"))
+    if record.judge:
+        rows.append(("judged by", record.judge))
     rows.extend(("what would be accepted", line) for line in record.advice)
     rows.append(("time taken", f"{record.seconds:.0f} s"))
     return tuple(rows)
@@ -142,7 +150,8 @@ def _quality(record: Record) -> list[tuple[str, str]]:
         return []
     if not quality.known:
         same = percent(quality.agreement)
-        return [("accuracy", f"unknown (no data); agreement with the original {same}")]
+        none = "no evaluation data" if record.judge else "no data"
+        return [("accuracy", f"unknown ({none}); agreement with the original {same}")]
     change = f"{score(record, quality.baseline)} -> {score(record, quality.final)}"
     drop = f"{100 * (quality.drop or 0.0):.2f} points"
     if quality.metric not in FRACTIONS:
@@ -150,8 +159,26 @@ def _quality(record: Record) -> list[tuple[str, str]]:
     read = f"{quality.examples:,} examples"
     if quality.examples < quality.total:
         read = f"on {quality.examples:,} of {quality.total:,} examples"
-    rows = [(quality.metric, f"{change} (drop {drop}, {read})")]
+    rows = [(quality.metric, f"{change} (drop {drop}, {read})"), *_certainty(record)]
+    if quality.judged is not None:
+        judged = (
+            f"{score(record, quality.judged.baseline)} -> {score(record, quality.judged.final)}"
+        )
+        rows.append(("on what judged", f"{judged} ({quality.judged.examples:,} other examples)"))
     return [*rows, ("agreement", percent(quality.agreement))]
+
+
+def _certainty(record: Record) -> list[tuple[str, str]]:
+    """The interval of the drop, and how much of it may be chance."""
+    quality, limit = record.quality, record.max_drop
+    if quality is None or quality.drop_low is None or quality.drop_high is None:
+        return []
+    scale, unit = (100.0, " points") if quality.metric in FRACTIONS else (1.0, "")
+    ends = f"{scale * quality.drop_low:.3g} to {scale * quality.drop_high:.3g}{unit}"
+    said = ": the drop is within chance" if quality.is_chance else ""
+    if record.limit_in_doubt and limit is not None:
+        said += f"; above the limit of {scale * limit:.3g}{unit} by no more than chance"
+    return [("95 % interval of the drop", f"{ends}{said}")]
 
 
 def _change(before: int, after: int) -> str:
@@ -198,7 +225,7 @@ def pareto(record: Record) -> Table:
     rows = tuple(
         (c.label, ms(c.latency_ms), score(record, c.accuracy)) for c in front(record.candidates)
     )
-    head = ("candidate", "latency", "accuracy on held-out training data, not fine-tuned")
+    head = ("candidate", "latency", "accuracy as judged, not fine-tuned")
     return Table("Best of what was tried", head, rows if len(rows) > 1 else ())
 
 

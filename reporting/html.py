@@ -22,7 +22,7 @@ def render(record: Record) -> str:
 
 
 def _head(record: Record) -> str:
-    verdict = escaped(facts.VERDICTS[record.verdict])
+    verdict = escaped(facts.both_verdicts(record))
     return (
         f"<header><p class='badge {record.verdict}'>{verdict}</p>"
         f"<h1>{escaped(record.summary or record.kind)}</h1></header>"

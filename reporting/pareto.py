@@ -21,14 +21,16 @@ def render(record: Record) -> str:
     best = front(record.candidates)
     for c in record.candidates:
         rows.writerow((
-            c.label, c.latency_ms, c.latency_low_ms, c.latency_high_ms, c.accuracy, data_of(c),
-            c.predicted_ms, c.predicted_rise, c.chosen, c in best,
+            c.label, c.latency_ms, c.latency_low_ms, c.latency_high_ms, c.accuracy,
+            data_of(record, c), c.predicted_ms, c.predicted_rise, c.chosen, c in best,
         ))  # fmt: skip
     return clean(text.getvalue().rstrip("\n"))
 
 
-def data_of(candidate: Candidate) -> str:
-    """The data that its accuracy was taken on: the two can't be compared."""
+def data_of(record: Record, candidate: Candidate) -> str:
+    """The data that its accuracy was taken on: two of them can't be compared."""
+    if record.quality is not None and record.quality.judged is not None:
+        return "the half of the evaluation data that judges"
     return "held-out training data" if candidate.predicted_ms is not None else "evaluation data"
 
 

@@ -113,7 +113,7 @@ function candidates() {
     const dot = make(svg, "circle", { cx: x(p.ms), cy: y(p.accuracy), r: p.chosen ? 8 : 6, class: `mark ${p.chosen ? "after chosen" : "before"}` });
     hint(dot, `${p.label}: ${p.ms.toPrecision(3)} ms (${p.low.toPrecision(3)}–${p.high.toPrecision(3)}), accuracy ${(100 * p.accuracy).toFixed(2)} %`);
   }
-  legend("candidates", [["chosen", "after"], ["original and lossless on evaluation data; tried on held-out training data, not fine-tuned", "before"]]);
+  legend("candidates", [["chosen", "after"], ["the others, tried ones not fine-tuned; on the data that decided, see above", "before"]]);
   done(svg);
 }
 

@@ -21,7 +21,8 @@ def advice(record: Record, known: Iterable[Standing]) -> tuple[str, ...]:
         return ()
     drop = quality.drop if quality else None
     rows = []
-    if record.verdict == "met" and record.limit_broken and drop is not None:
+    above = record.limit_broken or record.limit_in_doubt
+    if record.verdict == "met" and above and drop is not None:
         lost = _lost(record, drop)
         rows.append(f"{_goal(record)} costs {lost}: `--max-drop {_up(drop):g}` accepts that")
     if record.verdict == "missed" or record.limit_broken:

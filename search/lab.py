@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A variant on held-out training data: the metric, and the divergence from the original."""
+    """A variant on the data that decides: the metric, and the divergence from the original."""
 
     score: float
     divergence: float

@@ -238,7 +238,7 @@ class Search:
     def exact(self, budget_ms: float) -> Trial | None:
         """The whole model in half precision, if that is enough: then nothing is removed.
 
-        With data it must keep to `limits.max_drop` on what is held out of training.
+        With data it must keep to `limits.max_drop` on what decides.
         """
         for number_format in self.number_formats[1:]:
             trial = self.measure(self.problem.whole(), number_format)
@@ -253,7 +253,7 @@ class Search:
 
     @cached_property
     def start(self) -> float:
-        """The original's metric on held-out training data."""
+        """The original's metric on the data that decides."""
         return self.lab.held_out(None).score
 
     def is_judged(self, trial: Trial) -> bool:
@@ -262,17 +262,17 @@ class Search:
         return known or not self.lab.has_data
 
     def drop(self, trial: Trial) -> float:
-        """Of the metric on held-out training data, after what recovers quickly."""
+        """Of the metric on the data that decides, after what recovers quickly."""
         return 0.0 if trial is self.trials[0] else self.start - self.held_out_score(trial)
 
     def distance(self, trial: Trial) -> float:
-        """From the original on held-out training data, after what recovers quickly."""
+        """From the original on the data that decides, after what recovers quickly."""
         self._recover(trial)
         assert trial.distance is not None
         return trial.distance
 
     def held_out_score(self, trial: Trial) -> float:
-        """The metric on held-out training data after what recovers quickly."""
+        """The metric on the data that decides, after what recovers quickly."""
         self._recover(trial)
         assert trial.held is not None
         return trial.held

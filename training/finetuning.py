@@ -1,6 +1,6 @@
 """Brief training of an adjusted graph: batch-norm re-estimation, then distillation.
 
-The result is kept only if it is better on held-out training data than before the training.
+The result is kept only if it is better on the data that decides than before the training.
 """
 
 from __future__ import annotations

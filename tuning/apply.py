@@ -73,7 +73,9 @@ def _applied(
         variant = under_fastest(session, variant)
     with staged(session, variant, record, out) as artifact:
         seconds = VERDICT_SECONDS if is_set(session.job.target) else FIGURE_SECONDS
-        artifact, variant, checked = verified(session, artifact, variant, record, seconds)
+        artifact, variant, checked = verified(
+            session, artifact, variant, record, seconds, reports=True
+        )
         final = final_record(session, record, variant, checked, ())
         final = replace(final, summary=_summary(final))
         outcome = sealed(session, artifact, variant, final, out, force)

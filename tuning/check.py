@@ -21,12 +21,13 @@ from ..checkpoints.samples import at_batch, draw_inputs
 from ..configs.recipe import Recipe
 from ..core.checks import Case, Check
 from ..core.errors import ArtifactError, MeasureError, UsageError, first_line
-from ..core.model_io import Inputs
+from ..core.model_io import Batches, Inputs
 from ..core.progress import Progress
 from ..core.records import Comparison, Latency, Machine, Quality, Record, Target
 from ..core.records_json import from_json
 from ..core.runtimes import DEFAULT_RUNTIME
-from ..data.load import load_data
+from ..data.load import Data, load_data
+from ..profiling.accuracy import evaluate
 from ..profiling.closeness import plain_outputs
 from ..profiling.machine import fingerprint
 from ..profiling.regression import against as compared
@@ -120,7 +121,7 @@ def check(request: CheckRequest, progress: Progress) -> Check:
         case, change = regression(request.against, runs, request.target)
         cases.append(case)
     started = time.monotonic()
-    case, quality = _accuracy(request, record, module, specs, progress)
+    case, quality = _accuracy(request, record, ready, specs, progress)
     cases.append(_timed(case, started))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = fingerprint(request.target.device)
@@ -232,10 +233,16 @@ def regression(
     return Case("regression", "failed" if slower else "passed", text, 3 if slower else 0), change
 
 
+def _reported(data: Data, record: Record) -> Batches:
+    """The examples that the record's figures are of: all, or the half that reported."""
+    halved = record.quality is not None and record.quality.halved
+    return data.reported if halved else data.eval or ()
+
+
 def _accuracy(
     request: CheckRequest,
     record: Record,
-    module: nn.Module,
+    ready: Opened,
     takes: list[dict[str, Any]],
     progress: Progress,
 ) -> tuple[Case, Quality | None]:
@@ -247,7 +254,13 @@ def _accuracy(
         text = "there is no data; name it with `--data` or `--config`"
         return Case("accuracy", "skipped", text), None
     progress.stage("evaluating")
-    now, count = data.accuracy(module, request.target.device)
+    data = data.fitting(ready.graph)
+    if not data.is_labeled:
+        text = f"`{data.metric_name}` can't be taken: there is no evaluation data"
+        asks = request.max_drop is not None
+        return Case("accuracy", "inconclusive" if asks else "skipped", text, 5 if asks else 0), None
+    examples, device = _reported(data, record), request.target.device
+    now, count = evaluate(ready.module, examples, data.metric, device)
     quality = Quality(data.metric_name, True, before, now, None, count)
     text = f"{data.metric_name} {now:.4f} on {count} examples"
     unlike = record.quality is not None and record.quality.metric != data.metric_name

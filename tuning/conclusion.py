@@ -14,7 +14,7 @@ from ..search.choice import UNUSABLE, Contender, Preference, finish_best
 from ..search.contenders import LOSSLESS
 from ..search.target import is_set, original_share, summary
 from .contest import ORIGINAL, WHOLE, Contest
-from .delivery import Outcome, final_record, sealed
+from .delivery import Outcome, final_record, reported, sealed
 from .finishing import Finished, Finisher, Make
 
 
@@ -59,7 +59,7 @@ def whole_record(contest: Contest, best: Finished) -> Record:
     session = contest.session
     # What was finished after it may have met a quieter machine.
     reference = min(best.checked.reference_ms, session.quiet_ms)
-    checked = replace(best.checked, reference_ms=reference)
+    checked = replace(reported(session, best.artifact, best.checked), reference_ms=reference)
     record = final_record(session, contest.record, best.variant, checked, rows)
     smallest = min(checked.judged.value_ms, contest.smallest_ms or checked.judged.value_ms)
     record = replace(

@@ -21,7 +21,16 @@ from ..checkpoints.read import Source
 from ..checkpoints.staging import Staged, stage
 from ..configs.load import dump_recipe
 from ..core.errors import MeasureError, OutputsDiffer
-from ..core.records import Candidate, Latency, LayerCost, Quality, Record, Target, Verification
+from ..core.records import (
+    Candidate,
+    JudgedScore,
+    Latency,
+    LayerCost,
+    Quality,
+    Record,
+    Target,
+    Verification,
+)
 from ..graph.capture import export_program, moved
 from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
@@ -34,7 +43,7 @@ from ..search.variant import Variant
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
 from .stages import VERIFYING
-from .verification import verify
+from .verification import report_on, verify
 
 Kind = Literal["tune", "apply", "profile"]
 VERDICT_SECONDS = 6.0  # of measuring a run, for the verdict
@@ -117,6 +126,7 @@ def final_record(
         verdict=verdict(target, checked.judged, checked.comparison),
         reference_ms=checked.reference_ms,
         max_drop=session.recipe.limits.max_drop,
+        judge=session.data.remark if session.data is not None else "",
         baseline=checked.baseline,
         final=checked.final,
         speedup=checked.comparison,
@@ -141,7 +151,8 @@ def _with_accuracy(row: Candidate, quality: Quality | None) -> Candidate:
     """Steps that are exact change no accuracy: nobody has to measure it again."""
     if row.accuracy is not None or quality is None or row.label not in EXACT:
         return row
-    return replace(row, accuracy=quality.baseline)
+    judged = quality.judged
+    return replace(row, accuracy=judged.baseline if judged else quality.baseline)
 
 
 def reports(record: Record) -> Mapping[str, str]:
@@ -188,9 +199,10 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
 
 def verified(
     session: Session, artifact: Staged, variant: Variant, record: Record,
-    seconds: float = VERDICT_SECONDS, judged: bool = True,
+    seconds: float = VERDICT_SECONDS, judged: bool = True, reports: bool = False,
 ) -> tuple[Staged, Variant, Verification]:  # fmt: skip
-    """Verify the staged folder in a fresh process.
+    """Verify the staged folder in a fresh process. `reports`: it ships whatever comes of that, so
+    the last word is spoken with it.
 
     A runtime whose outputs differ there is left out from here on: the same weights are then
     loaded under the next one, and in the end as the plain graph.
@@ -206,7 +218,8 @@ def verified(
             with session.verifying() as spent:
                 checked = verify(
                     session.job, artifact.folder, recipe, usual_ms, seconds, judged,
-                    session.last_word, patience, time.stuck_after,
+                    session.last_word if reports else session.judging, patience,
+                    time.stuck_after,
                 )  # fmt: skip
                 spent.append(checked.judging_seconds)
             session.baseline.note(checked.baseline.value_ms)
@@ -218,6 +231,22 @@ def verified(
             variant = variant.under(session.trusted(variant.runtime))
             artifact = artifact.without_package()
             artifact.describe(record, variant.runtime, recipe)
+
+
+def reported(session: Session, artifact: Staged, checked: Verification) -> Verification:
+    """With the last word on the artifact that ships, of data that decided nothing."""
+    quality = checked.quality
+    if quality is None or not session.is_halved or not quality.known:
+        return checked
+    recipe = dump_recipe(session.recipe)
+    with session.verifying("reporting") as spent:
+        last = report_on(
+            session.job, artifact.folder, recipe, session.last_word, session.time.stuck_after
+        )
+        spent.append(last.judging_seconds)
+    assert quality.baseline is not None and quality.final is not None
+    judged = JudgedScore(quality.baseline, quality.final, quality.examples)
+    return replace(checked, quality=replace(last.quality, judged=judged))
 
 
 def sealed(

@@ -157,7 +157,7 @@ def _trainer(session: Session, student: GraphModule, settings: Finetune) -> Trai
         DistillationLoss(student, session.original, settings),
         Augmented(data.train, spec.augment, session.job.seed) if spec.augment else data.train,
         data.held_out,
-        lambda m: data.held_out_score(m, session.device),
+        lambda m: data.rank(m, session.original, session.device),
         settings,
         session.progress,
         session.device,

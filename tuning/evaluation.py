@@ -1,6 +1,6 @@
 """Data as a run's decisions see it: small parts of it, each model run on each batch at most once.
 
-All of the evaluation data is read by the fresh process alone.
+The half of the evaluation data that reports is read by the fresh process alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Drop:
 
 @dataclass
 class EvaluationSample:
-    """Some of the evaluation data, at random where it can be divided; what each model got there.
+    """Some of the evaluation data that decides, at random where it can be divided; what each model
+    got there.
 
     `whole`: the metric says nothing about a single batch.
     """
@@ -127,7 +128,7 @@ def whole_score(
 
 @dataclass
 class HeldOutSample:
-    """Held-out training data on which candidates are scored, with what the original gives there.
+    """Examples on which candidates are scored, with what the original gives there.
 
     The original's outputs are kept where the batches are, to which they belong.
     """
@@ -189,11 +190,15 @@ class Evaluation:
         decided_on: int,
         scored_on: int,
     ) -> Evaluation:
-        """Of so many examples of evaluation data, and of held-out training data."""
-        some = Pinned(in_random_order(data.eval, seed).batches, decided_on)
+        """Of so many examples of what may be read on the way, and of what scores candidates."""
+        judged, ordered = data.held_out, in_random_order(data.on_the_way, seed).batches
+        if data.halves is not None:  # both samples are of the same half: it is read once
+            judged = ordered = Pinned(ordered, max(decided_on, scored_on), FEWEST)
         step = 0.0 if isinstance(data.metric, str) and data.metric in ERRORS else 1.0
-        sample = EvaluationSample(some, data.metric, step, device)
-        held_out = Pinned(data.held_out, scored_on, min(scored_on, FEWEST))
+        sample = EvaluationSample(Pinned(ordered, decided_on), data.metric, step, device)
+        held_out = Pinned(judged, scored_on, min(scored_on, FEWEST))
         if sample.whole and whole_score(original, held_out, data.metric, device)[0] is None:
-            held_out = Pinned(data.held_out, sys.maxsize, FEWEST)  # more of it may say something
+            # More of it may say something.
+            everything = data.held_out if data.halves is None else data.halves.judge
+            held_out = Pinned(everything, sys.maxsize, FEWEST)
         return cls(sample, HeldOutSample(held_out, data.metric, device, original))

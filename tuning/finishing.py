@@ -74,16 +74,20 @@ class Finisher:
         artifact = self.stack.enter_context(staged(session, variant, self.record, self.out))
         artifact, variant, checked = verified(session, artifact, variant, self.record)
         limit = session.recipe.limits.max_drop
-        standing = standing_after(session.job.target, checked, contender, limit)
+        standing = standing_after(
+            session.job.target, checked, contender, limit, session.is_by_answers
+        )
         if not standing.usable:
             session.progress.note(f"{contender.label}: measured slower than the original")
         return Finished(contender.label, artifact, variant, checked, standing)
 
 
 def standing_after(
-    target: Target, checked: Verification, contender: Contender[Make], limit: float
-) -> Standing:
-    """Where the artifact stands by what the fresh process says.
+    target: Target, checked: Verification, contender: Contender[Make], limit: float,
+    answers: bool = False,
+) -> Standing:  # fmt: skip
+    """Where the artifact stands by what the fresh process says. `answers`: it is judged by how
+    often it gives the original's, since there are no labels.
 
     What was measured while the machine was disturbed does not speak against it. Of an exact one a
     few flipped examples count as nothing, but not what breaks the limit.
@@ -91,8 +95,10 @@ def standing_after(
     share = share_of_target(target, checked) if is_set(target) else 1.0 / checked.comparison.low
     if checked.disturbed and contender.known:
         share = min(share, contender.standing.share)
-    drop = checked.quality.drop if checked.quality else None
-    cost = drop or 0.0
+    quality = checked.quality
+    cost = (quality.drop or 0.0) if quality else 0.0
+    if answers and quality is not None and quality.agreement is not None:
+        cost = 1.0 - quality.agreement
     if contender.exact and cost <= max(limit, FLIPPED):
         cost = 0.0
     return Standing(share, cost, cost, usable=checked.comparison.finding != "slower")

@@ -28,6 +28,7 @@ from torch import Tensor
 from ..configs.recipe import METRICS, Recipe
 from ..configs.references import DATA, FILE, parse_reference
 from ..core.cache import cache_folder, keep
+from ..data.halves import Halves
 from ..data.subset import FirstBatches
 from ..profiling.accuracy import (
     AnyMetric,
@@ -38,11 +39,17 @@ from ..profiling.accuracy import (
     outputs_on,
     split_batch,
 )
-from ..profiling.side_by_side import another, judge
+from ..profiling.side_by_side import (
+    SideBySide,
+    another,
+    interval_of,
+    interval_of_whole,
+    judge,
+)
 from .journal import state_of
 from .quality import EvaluationPart
 
-VERSION = 2  # another one where what is kept changes
+VERSION = 3  # another one where what is kept changes
 KEPT_DAYS = 60
 
 
@@ -50,12 +57,14 @@ KEPT_DAYS = 60
 class Judgement:
     """One model on one part of the data: its metric, and the class it chose for each example.
 
-    `rows`: value and examples of each batch; empty where the metric is of the whole.
+    `rows`: value and examples of each batch; empty where the metric is of the whole. `values`: of
+    each example; empty where the metric has none.
     """
 
     score: float
     chosen: Tensor
     rows: tuple[tuple[float, int], ...] = ()
+    values: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def examples(self) -> int:
@@ -69,7 +78,7 @@ class Judgement:
         if examples not in ends:
             return None
         rows = self.rows[: ends.index(examples) + 1]
-        return Judgement(mean_of(rows), self.chosen[:examples], rows)
+        return Judgement(mean_of(rows), self.chosen[:examples], rows, self.values[:examples])
 
 
 @dataclass
@@ -87,7 +96,8 @@ class OneModel:
 
     @property
     def judgement(self) -> Judgement:
-        return Judgement(self.score.result(), torch.cat(self.chosen), tuple(self.score.rows))
+        score = self.score
+        return Judgement(score.result(), torch.cat(self.chosen), tuple(score.rows), score.each)
 
 
 @dataclass(frozen=True)
@@ -97,13 +107,21 @@ class Judgements:
     key: str | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, part: EvaluationPart, seed: int, threads: int) -> Judgements:
+    def of(
+        cls,
+        recipe: Recipe,
+        part: EvaluationPart,
+        seed: int,
+        threads: int,
+        halves: Halves | None = None,
+    ) -> Judgements:
         state = _data_state(recipe)
         if state is None or recipe.data is None:
             return cls()
         facts = [
             VERSION, version("modelspeed"), torch.__version__, recipe.data.model_dump_json(),
             str(part.examples), str(seed), str(threads), *state,
+            *((part.half, str(halves.whole)) if halves is not None else ()),
         ]  # fmt: skip
         return cls(hashlib.sha256(json.dumps(facts).encode()).hexdigest())
 
@@ -113,7 +131,7 @@ class Judgements:
         batches: Iterable[Any],
         metric: AnyMetric,
         device: str,
-    ) -> tuple[float, float, float, int]:
+    ) -> SideBySide:
         """As `profiling.side_by_side.judge`, of the original and the final (model, weights' hash).
 
         What is known is not evaluated again.
@@ -132,7 +150,10 @@ class Judgements:
             return judge(models[0][0], models[1][0], again(), metric, device)
         before, after = found
         same = float((before.chosen == after.chosen).double().mean())
-        return before.score, after.score, same, before.examples
+        interval = interval_of((before.values, after.values), (before.rows, after.rows))
+        if interval is None:
+            interval = interval_of_whole(rows[0].score, rows[1].score, before.examples)
+        return SideBySide(before.score, after.score, same, before.examples, interval)
 
     def _found(
         self, rows: list[OneModel], batches: Iterable[Any], device: str
@@ -223,12 +244,14 @@ def _read(name: str) -> Judgement | None:
     try:
         with safe_open(path, framework="pt") as file:
             score = float((file.metadata() or {})["score"])
-            chosen, means, counts = map(file.get_tensor, ("chosen", "means", "counts"))
+            names = ("chosen", "means", "counts", "values")
+            chosen, means, counts, values = map(file.get_tensor, names)
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
-    if not _is_sound(score, chosen, means, counts):
+    if not _is_sound(score, chosen, means, counts) or not _are_sound(values, len(chosen)):
         return None
-    return Judgement(score, chosen, tuple(zip(means.tolist(), counts.tolist(), strict=True)))
+    rows = tuple(zip(means.tolist(), counts.tolist(), strict=True))
+    return Judgement(score, chosen, rows, values)
 
 
 def _is_sound(score: float, chosen: Tensor, means: Tensor, counts: Tensor) -> bool:
@@ -241,10 +264,16 @@ def _is_sound(score: float, chosen: Tensor, means: Tensor, counts: Tensor) -> bo
     return finite and whole and len(means) == len(counts) and len(chosen) > 0
 
 
+def _are_sound(values: Tensor, examples: int) -> bool:
+    """The same of the values by example, of which there may be none."""
+    known = values.dim() == 1 and values.dtype == torch.float32
+    return known and len(values) in (0, examples) and bool(values.isfinite().all())
+
+
 def _write(name: str, judged: Judgement) -> None:
     means = torch.tensor([mean for mean, _ in judged.rows], dtype=torch.float64)
     counts = torch.tensor([count for _, count in judged.rows], dtype=torch.int64)
-    rows = {"chosen": judged.chosen, "means": means, "counts": counts}
+    rows = {"chosen": judged.chosen, "means": means, "counts": counts, "values": judged.values}
     keep(_folder() / f"{name}.safetensors", save(rows, {"score": repr(judged.score)}))
     with suppress(OSError):
         old = time.time() - KEPT_DAYS * 86400

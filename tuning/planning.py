@@ -26,7 +26,7 @@ def costs_of(data: Data, original: nn.Module, device: str, seed: int) -> dict[st
     """
     begun = at = working()
     rows: list[tuple[float, float]] = []
-    for batch in in_random_order(data.eval, seed).batches:
+    for batch in in_random_order(data.on_the_way, seed).batches:
         count, read = examples_in(batch), working() - at
         if count:
             started = working()
@@ -55,9 +55,16 @@ def work_of(
     steps = [s for s in recipe.adjust if trains and not ADJUSTERS[s.name].lossless]
     if data is None:
         return Work(searches=searches)
-    total = in_random_order(data.eval, 0).total or 0
+    halves = data.halves
+    if halves is None:
+        judging, total = 0, in_random_order(data.reported, 0).total or 0
+    else:
+        judging, total = halves.counts or (0, 0)
     epochs = sum(map(_epochs, steps))
-    return Work(total, len(steps), round(epochs * data.train_batches), searches, True, share)
+    training = round(epochs * data.train_batches)
+    return Work(
+        total, len(steps), training, searches, True, share, halves is not None, judging
+    )  # fmt: skip
 
 
 def _epochs(step: Step) -> float:

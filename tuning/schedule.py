@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .ledger import BUILDING, EVALUATING, JUDGING, MEASURING, TRAINING, VERIFYING, WRITING
 
 EVALUATED = 0.14  # of the limit, at most, for all evaluation together
-DECIDED, SCORED = 0.015, 0.025  # of the limit: steps on evaluation data, candidates on held-out
+DECIDED, SCORED = 0.015, 0.025  # of the limit: what decides about steps, and about candidates
 TRAINED = 0.35  # of what is left when the plan is made: the most for one pass of training
 SEARCHED = 0.1  # of the limit, at least, before rounds are cut
 FLOOR = 1.5
@@ -28,7 +28,7 @@ SLACK = 1.1  # what is kept free for work that is measured to take 1
 class Costs:
     """Seconds: to read an example, to run the original on it, to build and to measure a candidate,
     of one optimizer step, of a verification without its evaluation, of writing an artifact, of
-    compiling it where the runtime asks for that."""
+    compiling it where the runtime asks for that, of opening what ships again to report on it."""
 
     reading: float = 0.0
     forward: float = 0.0
@@ -38,6 +38,7 @@ class Costs:
     verification: float = 15.0
     writing: float = 3.0
     compiling: float = 0.0
+    reporting: float = 0.0
 
     @property
     def candidate(self) -> float:
@@ -48,7 +49,10 @@ class Costs:
 class Work:
     """A run's tasks: `total` examples to evaluate on (0 where unknown), `decisions` on some of
     them, optimizer steps of the recipe's training, and whether there is a search. `share`: the
-    part of the original's time that the shipped variant is expected to take."""
+    part of the original's time that the shipped variant is expected to take. `halved`: `total` is
+    the half that reports; what is finished is judged on the other one, of `judging` examples (0
+    where unknown).
+    """
 
     total: int = 0
     decisions: int = 0
@@ -56,6 +60,8 @@ class Work:
     searches: bool = False
     has_data: bool = False
     share: float = 1.0
+    halved: bool = False
+    judging: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,11 @@ class Schedule:
 
 def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     """Divide `left` of `limit` seconds."""
+    all_of_it = work.judging if work.halved else work.total
     decided_on = _afforded(
-        DECIDED * limit, costs.reading, costs.forward * (2 * work.decisions + 1), work.total
+        DECIDED * limit, costs.reading, costs.forward * (2 * work.decisions + 1), all_of_it
     )
-    scored_on = _afforded(SCORED * limit, costs.reading, costs.forward * SCORINGS, 0)
+    scored_on = _afforded(SCORED * limit, costs.reading, costs.forward * SCORINGS, work.judging)
     cut = []
     on_the_way = _on_the_way(costs, work, decided_on, scored_on)
     most = max(0.0, EVALUATED * limit - on_the_way)
@@ -95,6 +102,7 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
     wanted = work.training_steps * costs.step * SLACK
     stepping = STEP_SECONDS * work.decisions
     free = left - costs.verification - judging - costs.writing - costs.compiling - stepping
+    free -= costs.reporting
     training = min(wanted, max(0.0, TRAINED * free))
     rounds, search = ROUNDS, free - costs.verification - training
     if search < (SEARCHED * limit if work.searches else 0.0):
@@ -113,6 +121,8 @@ def schedule(costs: Costs, work: Work, limit: float, left: float) -> Schedule:
 def _on_the_way(costs: Costs, work: Work, decided_on: int, scored_on: int) -> float:
     """Seconds of evaluation before the end."""
     deciding = decided_on * (costs.reading + 2 * work.decisions * costs.forward)
+    if work.halved:  # by each fresh process that verifies
+        deciding += ROUNDS * decided_on * (costs.reading + 2 * costs.forward)
     scoring = scored_on * (costs.reading + SCORINGS * costs.forward) if work.searches else 0.0
     return deciding + scoring if work.has_data else 0.0
 
@@ -147,7 +157,7 @@ def planned_seconds(
         EVALUATING: _on_the_way(costs, work, made.decided_on, made.scored_on),
         BUILDING: built,
         TRAINING: made.training,
-        VERIFYING: made.rounds * costs.verification,
+        VERIFYING: made.rounds * costs.verification + costs.reporting,
         JUDGING: made.judging,
         WRITING: made.rounds * costs.writing,
     }
@@ -159,8 +169,9 @@ def plan_lines(made: Schedule, costs: Costs, work: Work, left: float, limit: flo
     """The plan as a few short notes, `left` of `limit` seconds before its work."""
     rows = [f"plan: {left:.0f} s left of {limit:.0f} s"]
     if work.has_data:
+        seconds = made.judging + costs.reporting
         rows.append(
-            f"evaluation: {_last_word(made, work)} at the end ({made.judging:.0f} s, "
+            f"evaluation: {_last_word(made, work)} at the end ({seconds:.0f} s, "
             f"{1e3 * (costs.reading + costs.forward):.2g} ms each), "
             f"up to {made.decided_on:,} for a decision on the way"
         )
@@ -187,4 +198,4 @@ def _last_word(made: Schedule, work: Work) -> str:
     if not work.total:
         return f"all examples, at most {made.examples:,},"
     of = f" of {work.total:,}" if made.examples else ""
-    return f"{made.examples or work.total:,}{of} examples"
+    return f"{made.examples or work.total:,}{of} examples{' that report' if work.halved else ''}"

@@ -65,6 +65,8 @@ from .targets import check_targets
 from .threads import ThreadChoice, with_fastest
 from .time_plan import TimePlan
 
+COUNTED = 1.0  # seconds for the size of data that only a pass tells
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -212,8 +214,9 @@ class Session:
         with self.ledger.spends(EVALUATING):
             work = work_of(self.data, self.recipe, searches, trains, share)
             if self.data is not None:
+                self.progress.note(f"judged by {self.data.remark}")
                 self.time.knows(**costs_of(self.data, self.original, self.device, self.job.seed))
-            self.time.knows_opening(self.ledger.total(OPENING))
+            self.time.knows_opening(self.ledger.total(OPENING), self.is_halved)
             asked = self.job.target.runtime
             late = is_last(asked) or bool(last_names(self.original, self.inputs, asked))
             self.time.knows_runtime(is_compiled(asked), late)
@@ -233,16 +236,18 @@ class Session:
         return replace(self, data=data, evaluation=evaluation)
 
     @contextmanager
-    def verifying(self) -> Iterator[list[float]]:
-        """A fresh process at work; the list takes the seconds that it evaluated for."""
+    def verifying(self, cost: str = "verification") -> Iterator[list[float]]:
+        """A fresh process at work; the list takes the seconds that it evaluated for. `cost`: the
+        plan's name for the rest of its time."""
         judging: list[float] = []
         begun = working()
         with self.ledger.spends(VERIFYING):
             yield judging
         self.ledger.moved(sum(judging), VERIFYING, JUDGING)
-        self.time.judged += sum(judging)
+        if not self.is_halved:
+            self.time.judged += sum(judging)
         seconds = working() - begun - sum(judging) + imported_ahead()
-        self.time.saw("verification", max(0.0, seconds))
+        self.time.saw(cost, max(0.0, seconds))
 
     def trusted(self, name: str) -> str:
         """`name`, or the best there is where it is left out."""
@@ -346,10 +351,31 @@ class Session:
             return self.evaluation.held_out.score(module)
 
     @property
+    def is_halved(self) -> bool:
+        """True if the data that reports is not what decides."""
+        return self.data is not None and self.data.halves is not None
+
+    @property
+    def is_by_answers(self) -> bool:
+        """True if the original's own answers judge, since there is no evaluation data."""
+        return self.data is not None and not self.data.is_labeled
+
+    @property
     def last_word(self) -> EvaluationPart:
-        """The evaluation data that the fresh process reads."""
-        made = self.time.made
-        return EvaluationPart(made.examples if made else 0, self.time.judging_seconds)
+        """The evaluation data that the fresh process reports on."""
+        made, halves = self.time.made, self.data.halves if self.data else None
+        total = halves.counts[1] if halves is not None and halves.counts else 0
+        examples = made.examples if made else 0
+        return EvaluationPart(examples, self.time.judging_seconds, total=total)
+
+    @property
+    def judging(self) -> EvaluationPart:
+        """The data by which a fresh process says how a finished variant compares with others."""
+        if not self.is_halved:
+            return self.last_word
+        time, made = self.time, self.time.made
+        examples = made.decided_on if made else 0
+        return EvaluationPart(examples, time.deciding_seconds(examples), "judge")
 
     def notices(self) -> tuple[Notice, ...]:
         notices = (
@@ -396,11 +422,20 @@ def _opened(
     tried = probes(original, inputs, data, job.seed + 1)
     _check_captured(source, original, tried[0])
     if data is not None:
+        data = _judged(data, original, job, recipe)
         check_targets(data, original, recipe, job.target.device)
     return Session(
         job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
         time=time, ledger=ledger,
     )  # fmt: skip
+
+
+def _judged(data: Data, original: GraphModule, job: Job, recipe: Recipe) -> Data:
+    """The data as this model takes them, with its own answers where there are no labels."""
+    augment = recipe.data.augment if recipe.data else None
+    device, seed = job.target.device, job.seed
+    data = data.fitting(original).counted(COUNTED)
+    return data.answered_by(original, device, augment, seed)
 
 
 def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:

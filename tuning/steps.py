@@ -221,8 +221,10 @@ class StepRunner:
         count = fit(session, variant, fitted, settings)
         if not count:
             return None, why_unfitted(variant.edits)
-        scores = [data.held_out_score(m, session.device) for m in (variant.module, fitted)]
-        reason = f"{count} layers fitted; held-out {scores[0]:.4f} -> {scores[1]:.4f}"
+        models = (variant.module, fitted)
+        scores = [data.rank(m, session.original, session.device) for m in models]
+        before, after = map(data.ranked, scores)
+        reason = f"{count} layers fitted; held-out {before} -> {after}"
         return (fitted if scores[1] >= scores[0] else None), reason
 
     def _finetune(self, variant: Variant, step: RecipeStep) -> tuple[GraphModule | None, str]:
@@ -251,10 +253,13 @@ class StepRunner:
         deadline = session.time.training_deadline
         with session.ledger.spends(TRAINING):
             trained = finetune_on_all(session, module, edits, settings, deadline)
+        assert session.data is not None
         rate = f" at {trained.rate:g}" if trained.rate else ""
+        figures = (trained.before, trained.reestimated, trained.after)
+        before, reestimated, after = map(session.data.ranked, figures)
         reason = (
-            f"{trained.steps} steps{rate}; held-out {trained.before:.4f}, batch norms alone "
-            f"{trained.reestimated:.4f}, trained {trained.after:.4f}; kept: {trained.kept}"
+            f"{trained.steps} steps{rate}; held-out {before}, batch norms alone {reestimated}, "
+            f"trained {after}; kept: {trained.kept}"
         )
         return trained.kept != "nothing", reason
 

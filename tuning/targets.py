@@ -28,7 +28,7 @@ def check_targets(data: Data, original: GraphModule, recipe: Recipe, device: str
     steps = [s.settings for s in recipe.adjust]
     part = "eval"
     try:
-        check_first(model, data.eval, data.metric, device)
+        check_first(model, data.on_the_way, data.metric, device)
         part = "train"
         if any(map(_trains, steps)):
             _check_loss(model, data.calibration, device)
@@ -48,7 +48,7 @@ def _trains(settings: Any) -> bool:
 
 
 def _judged(settings: Any) -> bool:
-    """True if the metric on held-out training data decides about the step."""
+    """True if the metric on what judges decides about the step."""
     searched = isinstance(settings, Prune) and settings.is_open()
     return searched or isinstance(settings, (Compensate, Finetune)) or _trains(settings)
 

@@ -58,10 +58,13 @@ class TimePlan:
         self.made = made
         return made
 
-    def knows_opening(self, seconds: float) -> None:
-        """Another process opens the same model once more, and measures it for a while."""
+    def knows_opening(self, seconds: float, reports: bool = False) -> None:
+        """Another process opens the same model once more, and measures it for a while; one more
+        only `reports` on it."""
         if "verification" not in self._seen:
             self.knows(verification=seconds + MEASURED)
+        if "reporting" not in self._seen:
+            self.knows(reporting=seconds if reports else 0.0)
 
     def knows_runtime(self, compiled: bool, late: bool = False) -> None:
         """Expect a compiler at the end, or none."""
@@ -105,9 +108,10 @@ class TimePlan:
     @property
     def final(self) -> float:
         """Seconds of one verification of what may be shipped, compiled and evaluated, and of
-        writing it."""
+        writing it and of reporting on it."""
         judging, costs = self.made.judging if self.made else 0.0, self.costs
-        return SLACK * (costs.compiling + costs.verification + judging + costs.writing)
+        opened = costs.verification + costs.reporting
+        return SLACK * (costs.compiling + opened + judging + costs.writing)
 
     @property
     def search_deadline(self) -> float:
@@ -123,7 +127,7 @@ class TimePlan:
         all that is still to be done."""
         if self.limit == math.inf:
             return WAITED
-        free = self.left - self.costs.verification - self.costs.writing - self._judging_at_most
+        free = self._free_at_the_end - self._judging_at_most
         least = max(0.0, min(LEAST_WAITED, free + GRACE))
         return max(least, min(PATIENT * self.left, free))
 
@@ -138,6 +142,12 @@ class TimePlan:
         """Seconds after which a verification that has not ended never will."""
         costs = self.costs.verification + self._judging_at_most
         return max(STUCK, TIMES_STUCK * costs + self.patience)
+
+    @property
+    def _free_at_the_end(self) -> float:
+        """Seconds that are left beside those of opening and writing what ships."""
+        costs = self.costs
+        return self.left - costs.verification - costs.writing - costs.reporting
 
     @property
     def _judging_at_most(self) -> float:
@@ -176,10 +186,16 @@ class TimePlan:
         """The most for the evaluation of one artifact that is verified now."""
         if self.made is None:
             return math.inf
-        free = self.left - self.costs.verification - self.costs.writing
+        free = self._free_at_the_end
         if self.made.examples:  # cut already: its share of the run is for all finished variants
             most = max(AGAIN * self.made.judging, self.made.judging - self.judged)
             return max(1.0, min(most, free))
         # A busy machine takes longer than planned; where there is time, all is read nevertheless.
         most = max(1.5 * self.made.judging, EVALUATED * self.limit)
         return max(1.0, 0.3 * self.made.judging, min(most, free))
+
+    def deciding_seconds(self, examples: int) -> float:
+        """The most for both models on so many examples that decide: few, so that they are read even
+        where the time is up."""
+        cost = examples * (self.costs.reading + 2.0 * self.costs.forward)
+        return max(1.0, 2.0 * cost, self.left - self.final)

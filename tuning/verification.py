@@ -23,6 +23,7 @@ from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
 from ..configs.load import parse_recipe
 from ..configs.recipe import Recipe
+from ..core.bounds import Time
 from ..core.errors import MeasureError, OutputsDiffer
 from ..core.model_io import Inputs
 from ..core.records import Latency, Quality, Verification
@@ -32,11 +33,12 @@ from ..profiling.closeness import plain_outputs
 from ..profiling.gate import working
 from ..profiling.patience import OF_THIS_PROCESS
 from ..profiling.questions import Clear
+from ..profiling.side_by_side import SideBySide
 from ..profiling.state import kept_state
 from ..profiling.statistics import compare_samples, widened
 from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
-from ..runtime.load import open_artifact
+from ..runtime.load import Opened, open_artifact
 from .fresh_process import answer_of, answer_request, taken
 from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
 from .judgements import Judgements
@@ -50,7 +52,7 @@ PATIENCE, MAX_ATTEMPTS = 60.0, 100
 class VerificationRequest:
     """`usual_ms`: what the original takes while the machine is undisturbed. `recipe` (YAML) names
     the data; `judged`: the metric is evaluated, too, on `part` of them. `patience`: seconds that a
-    machine which is slower than that is measured again for."""
+    machine which is slower than that is measured again for. `only`: nothing else is asked for."""
 
     job: Job
     folder: str
@@ -60,6 +62,7 @@ class VerificationRequest:
     judged: bool
     part: EvaluationPart = ALL
     patience: float = PATIENCE
+    only: bool = False
 
 
 def verify(
@@ -83,8 +86,75 @@ def verify(
     return from_json(Verification, answer, "verification")
 
 
+@dataclass(frozen=True)
+class Reported:
+    """The last word on an artifact that was verified before."""
+
+    quality: Quality
+    judging_seconds: Time = 0.0
+
+
+def report_on(
+    job: Job, folder: Path, recipe: str, part: EvaluationPart, stuck_after: float = math.inf
+) -> Reported:
+    """Evaluate `folder` on the half that reports, in a new interpreter. Raises MeasureError."""
+    request = VerificationRequest(job, str(folder), 0.0, 0.0, recipe, True, part, only=True)
+    answer = answer_of(taken(), to_json(request), stuck_after)
+    if "error" in answer:
+        reason = answer["error"]
+        raise MeasureError(f"the written artifact could not be reported on: {reason}")
+    return from_json(Reported, answer, "report")
+
+
+def report_here(request: VerificationRequest) -> Reported:
+    """The fresh process's side of `report_on`."""
+    opened, begun = _opened(request), working()
+    quality = _quality(request, opened)
+    return Reported(quality, round(working() - begun, 3))
+
+
+def answer_here(request: VerificationRequest) -> Verification | Reported:
+    return report_here(request) if request.only else verify_here(request)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The original and the artifact as a fresh process has them, with inputs and data."""
+
+    original: nn.Module
+    variant: Opened
+    manifest: Mapping[str, Any]
+    recipe: Recipe
+    inputs: Inputs
+    data: Data | None
+
+
 def verify_here(request: VerificationRequest) -> Verification:
     """The fresh process's side of `verify`."""
+    opened = _opened(request)
+    original, variant, inputs = opened.original, opened.variant, opened.inputs
+    outputs = plain_outputs(
+        variant.graph, probes(variant.graph, inputs, opened.data, request.job.seed + 1)
+    )
+    closeness = same_answers(variant.module, outputs, variant.runtime)
+    quality, begun = None, working()  # standing still for others of a batch is not its own time
+    if request.judged:
+        quality = _quality(request, opened)
+    judging_seconds = round(working() - begun, 3)
+    timed = _timed(request, original, variant.module, inputs)
+    baseline, final = timed.rows
+    percentile = request.job.target.percentile
+    comparison = compare_samples(baseline.samples_ms, final.samples_ms, percentile)
+    quieter = min(request.usual_ms, baseline.value_ms)
+    if timed.disturbed:
+        comparison = widened(comparison, baseline.value_ms / quieter)
+    return Verification(
+        baseline, final, comparison, closeness, quality, quieter, timed.disturbed,
+        judging_seconds=judging_seconds,
+    )  # fmt: skip
+
+
+def _opened(request: VerificationRequest) -> _Both:
     job, folder = request.job, Path(request.folder)
     prepare_machine(job.target, job.seed)
     source = open_source(job)
@@ -98,42 +168,28 @@ def verify_here(request: VerificationRequest) -> Verification:
         raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, program_inputs(source))
-    outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
-    closeness = same_answers(variant.module, outputs, variant.runtime)
-    quality, begun = None, working()  # standing still for others of a batch is not its own time
-    if request.judged:
-        modules, manifest = (original, variant.module), artifact.manifest
-        quality = _quality(request, recipe, manifest, modules, inputs, data)
-    judging_seconds = round(working() - begun, 3)
-    timed = _timed(request, original, variant.module, inputs)
-    baseline, final = timed.rows
-    comparison = compare_samples(baseline.samples_ms, final.samples_ms, job.target.percentile)
-    quieter = min(request.usual_ms, baseline.value_ms)
-    if timed.disturbed:
-        comparison = widened(comparison, baseline.value_ms / quieter)
-    return Verification(
-        baseline, final, comparison, closeness, quality, quieter, timed.disturbed,
-        judging_seconds=judging_seconds,
+    if data is not None:
+        augment = recipe.data.augment if recipe.data else None
+        data = data.fitting(variant.graph).answered_by(original, device, augment, job.seed)
+    return _Both(original, variant, artifact.manifest, recipe, inputs, data)
+
+
+def _quality(request: VerificationRequest, opened: _Both) -> Quality:
+    """Accuracy and agreement; of models that were judged on the same data before, as known."""
+    job, manifest, data = request.job, opened.manifest, opened.data
+    weights = str(manifest["source_sha256"]), f"{manifest['weights_sha256']} {manifest['runtime']}"
+    kept = Judgements.of(
+        opened.recipe, request.part, job.seed + 1, job.target.threads,
+        data.halves if data is not None else None,
     )  # fmt: skip
 
-
-def _quality(
-    request: VerificationRequest,
-    recipe: Recipe,
-    manifest: Mapping[str, Any],
-    modules: tuple[nn.Module, nn.Module],
-    inputs: Inputs,
-    data: Data | None,
-) -> Quality:
-    """Accuracy and agreement; of models that were judged on the same data before, as known."""
-    job = request.job
-    weights = str(manifest["source_sha256"]), f"{manifest['weights_sha256']} {manifest['runtime']}"
-    kept = Judgements.of(recipe, request.part, job.seed + 1, job.target.threads)
-
-    def judged(first: nn.Module, second: nn.Module, *rest: Any) -> tuple[float, float, float, int]:
+    def judged(first: nn.Module, second: nn.Module, *rest: Any) -> SideBySide:
         return kept.judge(list(zip((first, second), weights, strict=True)), *rest)
 
-    return quality_of(*modules, inputs, data, job.target.device, job.seed + 1, judged, request.part)
+    return quality_of(
+        opened.original, opened.variant.module, opened.inputs, data, job.target.device,
+        job.seed + 1, judged, request.part,
+    )  # fmt: skip
 
 
 def _timed(
@@ -159,7 +215,7 @@ def _timed(
 
 
 def main() -> None:
-    answer_request(lambda given: verify_here(from_json(VerificationRequest, given, "request")))
+    answer_request(lambda given: answer_here(from_json(VerificationRequest, given, "request")))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from modelspeed.profiling import gate
 from torch.utils.data import DataLoader, Dataset
 
 READ: Counter[str] = Counter()
+ORDER: list[tuple[str, int]] = []  # the examples in the order in which they were read
 
 
 def pass_time(seconds: float) -> None:
@@ -27,6 +28,7 @@ class Costly(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         READ[self.part] += 1
+        ORDER.append((self.part, index))
         pass_time(self.seconds)
         random = torch.Generator().manual_seed(index)
         return torch.randn(1, 12, 12, generator=random), 3 * index // self.count

@@ -184,6 +184,8 @@ def test_the_key_changes_with_everything_a_result_depends_on(tmp_path):
         key(kind="apply"), key(sha256="b"), key(machine="n"), key(job=replace(job, seed=1)),
         key(job=replace(job, target=Target(ms=2.0))), key(job=replace(job, args={"width": 4})),
         key(recipe=recipe.model_copy(update={"adjust": recipe.adjust[1:]})),
+        *(key(recipe=recipe.model_copy(update={"data": recipe.data.model_copy(update=other)}))
+          for other in ({"judge": "train"}, {"judge_seed": 1})),
     ]  # fmt: skip
     for file in ("model.py", "data.py"):
         (tmp_path / file).write_text((tmp_path / file).read_text() + "\n# changed\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from modelspeed.tuning.ledger import JUDGING, VERIFYING
 from modelspeed.tuning.schedule import Costs, Sizes, Work, planned_seconds, schedule
@@ -10,6 +12,9 @@ from modelspeed.tuning.time_plan import GRACE, TimePlan
 
 COSTS = Costs(reading=1e-3, forward=3.5e-3, building=1.0, measuring=1.5, step=0.2, verification=15)
 WORK = Work(total=10_000, decisions=4, training_steps=300, searches=True, has_data=True, share=0.5)
+
+
+HALVED = replace(WORK, total=5000, halved=True, judging=5000)
 
 
 def plan_lines(made, time, work):
@@ -94,23 +99,32 @@ def test_a_training_that_could_not_even_begin_is_left_out():
     assert not TimePlan().too_late_to_train
 
 
-def played(limit, candidate, step, verification, example, busy=False, compiling=0.0):
+def played(limit, candidate, step, verification, example, busy=False, compiling=0.0, reporting=0.0):
     """A run whose stages take what they take, while the plan knows only estimates of them.
 
-    On a `busy` machine each verification waits as long as it may.
+    On a `busy` machine each verification waits as long as it may. `reporting`: of the process that
+    reads the other half at the end, where there is one.
     """
+    work = HALVED if reporting else WORK
     guess = Costs(reading=0.0, forward=example / 1.5, building=1.0, measuring=1.5, step=0.1)
     time, clock = plan_of(limit, guess)
-    clock.now += 20
+    clock.now += 20 if limit > 60 else 10
     time.knows_runtime(compiling > 0)
-    made, rounds = time.make(WORK), 0
+    time.knows_opening(verification - 12.0, reporting > 0)
+    made, rounds = time.make(work), 0
+
+    def last_word():
+        return min(time.judging_seconds, (made.examples or work.total) * example)
 
     def verify(judged):
         patience = time.patience if judged else time.search_patience
         clock.now += verification + (patience if busy else 0.0)
         time.saw("verification", verification)
-        seconds = time.judging_seconds
-        clock.now += min(seconds, (made.examples or WORK.total) * example) if judged else 0.0
+        if judged and reporting:
+            most = time.deciding_seconds(made.decided_on)
+            clock.now += min(most, 2 * made.decided_on * example)
+        elif judged:
+            clock.now += last_word()
 
     while time.in_search():
         with time.timed("building"):
@@ -119,7 +133,7 @@ def played(limit, candidate, step, verification, example, busy=False, compiling=
     while True:
         deadline = time.training_deadline
         with time.running():
-            for _ in range(WORK.training_steps):
+            for _ in range(work.training_steps):
                 clock.now += step
                 if clock.now > deadline:
                     break
@@ -130,6 +144,8 @@ def played(limit, candidate, step, verification, example, busy=False, compiling=
         rounds += 1
         if rounds == 4 or not time.another_final_fits():
             break
+    if reporting:
+        clock.now += reporting + last_word()
     return clock.now - time.started, rounds
 
 
@@ -143,6 +159,31 @@ def test_a_run_ends_in_time_whatever_its_work_turns_out_to_take(
 ):
     seconds, rounds = played(limit, candidate, step, verification, example)
     assert seconds <= 1.05 * limit + 30 and rounds >= 1
+
+
+@pytest.mark.parametrize("limit", [60, 300])
+@pytest.mark.parametrize("candidate", [0.5, 10])
+@pytest.mark.parametrize("step", [0.01, 0.5, 10])
+@pytest.mark.parametrize("example", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("reporting", [3.0, 8.0])
+def test_a_run_that_reports_on_the_other_half_ends_in_time(
+    limit, candidate, step, example, reporting
+):
+    done = played(limit, candidate, step, 12.0 + reporting, example, reporting=reporting)
+    assert done[0] <= 1.05 * limit + 30 and done[1] >= 1
+
+
+def test_what_judges_and_what_reports_are_sizes_of_their_own():
+    small = replace(HALVED, judging=300)
+    made = schedule(COSTS, small, 1200, 1170)
+    assert made.decided_on <= 300 and made.scored_on <= 300
+    assert evaluating(made, small) <= 0.151 * 1200
+    time, _ = plan_of(1200, replace(COSTS, reporting=5.0))
+    before = time.final
+    lines = "; ".join(plan_lines(time.make(small), time, small))
+    assert "5,000 examples that report at the end" in lines and "up to 300 for a decision" in lines
+    time.knows(reporting=15.0)
+    assert time.final >= before + 10.0
 
 
 @pytest.mark.parametrize("limit", [300, 600])

@@ -211,9 +211,11 @@ def accuracy_of(quality: Quality | None, top: Quality | None) -> float | None:
 
 
 def _score(rung: BuiltRung, top: BuiltRung) -> float:
-    """Accuracy, or agreement without labels."""
-    quality = rung.record.quality
-    accuracy = accuracy_of(quality, top.record.quality)
+    """Accuracy by the examples that decide, or agreement without labels."""
+    quality, first = rung.record.quality, top.record.quality
+    if quality is not None and quality.judged and first is not None and first.judged:
+        return first.judged.baseline - quality.judged.drop
+    accuracy = accuracy_of(quality, first)
     if accuracy is not None:
         return accuracy
     return _agreement(quality)

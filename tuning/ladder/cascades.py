@@ -1,4 +1,4 @@
-"""Cascades of each rung with the top, calibrated on held-out training data."""
+"""Cascades of each rung with the top, calibrated on the examples that judge."""
 
 from __future__ import annotations
 

@@ -138,7 +138,8 @@ class RungBuilder:
         top = next(iter(self._known.values()))
         # Where its verification was disturbed, what is known of it for this target stands.
         known = next(c for c in contest.known if c.label == top.label)
-        standing = standing_after(target, top.checked, known, limit)
+        answers = session.is_by_answers
+        standing = standing_after(target, top.checked, known, limit, answers)
         contest.finished[top.label] = replace(top, standing=standing)
         return contest
 
@@ -154,7 +155,9 @@ class RungBuilder:
             return finisher(contender)
         session = contest.session
         limit = session.recipe.limits.max_drop
-        standing = standing_after(session.job.target, known.checked, contender, limit)
+        standing = standing_after(
+            session.job.target, known.checked, contender, limit, session.is_by_answers
+        )
         return replace(known, label=contender.label, standing=standing)
 
     def _objection(self, best: Finished, usable: bool, late: bool) -> str:
