@@ -40,7 +40,9 @@ def onnx_program(module: GraphModule, inputs: Inputs) -> Any:
         extra(package, "export --format onnx")
     refuse_state(module)
     graph = exportable(module)
-    program = export_program(graph, Inputs(tuple(inputs.in_order(names_of(graph)))))
+    names = names_of(graph)
+    axes = tuple(inputs.axes_in_order(names))
+    program = export_program(graph, Inputs(tuple(inputs.in_order(names)), batch_axes=axes))
     # It says at length which libraries it does not find.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -128,5 +130,5 @@ def check_file(path: Path, module: GraphModule, batches: Sequence[Inputs]) -> No
 def checked_batches(module: GraphModule, draw: Callable[[int], Inputs]) -> list[Inputs]:
     """Two inputs, and where the graph takes any batch a third one of twice the size."""
     first, second = draw(0), draw(1)
-    doubled = second.map(lambda x: torch.cat([x, x]) if x.dim() else x)
-    return [first, second, doubled] if has_dynamic_batch(module) else [first, second]
+    doubled = second.rows(lambda x, axis: torch.cat([x, x], axis))
+    return [first, second, doubled] if has_dynamic_batch(module, first) else [first, second]

@@ -252,7 +252,7 @@ class Record:
 
     `reference_ms`: what the original takes in the quietest phase of the run; the verdict goes by
     `speedup` on this scale (`judged`). `max_drop`: the accuracy limit. `advice`: the flags that
-    would accept what this machine can reach.
+    would accept what this machine can reach. `sizes`: what varies of the inputs, a line each.
     """
 
     kind: Literal["tune", "apply", "profile"]
@@ -288,6 +288,7 @@ class Record:
     max_drop: Finite | None = None
     advice: tuple[str, ...] = ()
     time_spent: tuple[TimeSpent, ...] = ()
+    sizes: tuple[str, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..backends.agreement import same_answers
 from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
+from ..checkpoints.samples import draw_inputs
 from ..configs.load import parse_recipe
 from ..configs.recipe import Recipe
 from ..core.errors import MeasureError, OutputsDiffer
@@ -97,7 +98,9 @@ def verify_here(request: VerificationRequest) -> Verification:
     if refused:
         raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
-    data = load_data(recipe, program_inputs(source))
+    data = load_data(recipe, job.inputs or program_inputs(source))
+    takes = draw_inputs(artifact.manifest["inputs"], 0)
+    inputs = replace(inputs, varies=takes.varies)
     outputs = plain_outputs(variant.graph, probes(variant.graph, inputs, data, job.seed + 1))
     closeness = same_answers(variant.module, outputs, variant.runtime)
     quality, begun = None, working()  # standing still for others of a batch is not its own time
