@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..core.model_io import Inputs
+from ..core.model_io import AnyInputs, Inputs
 
 _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
@@ -28,7 +28,8 @@ class ShownSizes:
     symbols: Mapping[str, int]
 
     @classmethod
-    def of(cls, module: GraphModule, inputs: Inputs) -> ShownSizes:
+    def of(cls, module: GraphModule, shown: AnyInputs) -> ShownSizes:
+        inputs = Inputs.of(shown)
         places = [n for n in module.graph.nodes if n.op == "placeholder"]
         given = inputs.in_order([n.name for n in places])
         symbols: dict[str, int] = {}

@@ -6,6 +6,7 @@ notes each decision as a guard. Sizes for which all of them hold give the graph 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ TRIED, WIDEST = 16, 1 << 12  # sizes of a span at which the guards are asked, th
 MOST = 1 << 24  # sizes above it stand for any
 TOGETHER = 256  # mixtures of sizes
 BATCHES = (1, 3)
+SECONDS = 10.0  # of asking, for one capture
 FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of what sizes are multiples, where some between do not fit
 
 
@@ -64,7 +66,8 @@ def _open_sizes(module: GraphModule, inputs: Inputs) -> dict[tuple[int, int], sy
         value = values.get(names.get(id(x), ""))
         shape: Any = value.shape if isinstance(value, Tensor) else ()
         for axis in (a for a in wanted if a < len(shape) and not isinstance(shape[a], int)):
-            sizes[place, axis] = shape[axis].node.expr
+            if not shape[axis].node.expr.is_Integer:  # it was taken for a number on the way
+                sizes[place, axis] = shape[axis].node.expr
     return sizes
 
 
@@ -87,14 +90,18 @@ class Guards:
     conditions: tuple[sympy.Basic, ...]
     shown: Mapping[sympy.Symbol, sympy.Integer]
     ranges: Mapping[sympy.Symbol, Any]
+    deadline: float
 
     @classmethod
     def of(cls, env: ShapeEnv) -> Guards:
         conditions = dict.fromkeys(env.replace(guard.expr) for guard in env.guards)
-        return cls(tuple(conditions), dict(env.backed_var_to_val), env.var_to_range)
+        deadline = time.monotonic() + SECONDS
+        return cls(tuple(conditions), dict(env.backed_var_to_val), env.var_to_range, deadline)
 
     def hold(self, sizes: Mapping[sympy.Symbol, int]) -> bool:
-        """True for sizes like these, the others as shown."""
+        """True for sizes like these, the others as shown. Raises ValueError once it is late."""
+        if time.monotonic() > self.deadline:
+            raise ValueError("the conditions on its size take too long to look through")
         values = {**self.shown, **{name: sympy.Integer(n) for name, n in sizes.items()}}
         wanted = set(sizes)
         return all(
