@@ -102,13 +102,17 @@ class Inputs:
         by_name = set(rest) == set(self.kwargs)
         return [*self.args, *(self.kwargs[n] for n in rest)] if by_name else list(self)
 
-    def axes_in_order(self, names: Sequence[str]) -> list[int | None]:
-        """The batch axes in the same order."""
-        first, rest = len(self.args), names[len(self.args) :]
-        by_name = dict(zip(self.kwargs, self.axes[first:], strict=True))
-        if set(rest) != set(by_name):
-            return list(self.axes)
-        return [*self.axes[:first], *(by_name[n] for n in rest)]
+    def by_place(self, names: Sequence[str]) -> Inputs:
+        """All of them by place, in that order."""
+        flat = self.in_order(names)
+        place = {id(x): n for n, x in enumerate(self)}
+        order = [place[id(x)] for x in flat]
+        axes, varies = self.axes, self.spans
+        return Inputs(
+            tuple(flat),
+            batch_axes=tuple(axes[n] for n in order) if self.batch_axes else (),
+            varies=tuple(varies[n] for n in order) if self.varies else (),
+        )
 
 
 def plain(outputs: object) -> object:

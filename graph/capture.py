@@ -169,8 +169,8 @@ def has_dynamic_batch(module: GraphModule, inputs: Inputs | None = None) -> bool
     """True if the graph takes inputs like these, which say where the batch is, at any number of
     examples; along the first axis of each where none are given."""
     places = [n for n in module.graph.nodes if n.op == "placeholder"]
-    first: list[int | None] = [0] * len(places)
-    axes = inputs.axes_in_order([n.name for n in places]) if inputs is not None else first
+    first: tuple[int | None, ...] = (0,) * len(places)
+    axes = inputs.by_place([n.name for n in places]).axes if inputs is not None else first
     for node, axis in zip(places, axes, strict=False):
         value = node.meta.get("val")
         shape = value.shape if isinstance(value, Tensor) else ()

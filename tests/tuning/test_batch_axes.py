@@ -105,6 +105,17 @@ def test_a_program_that_takes_any_batch_is_measured_at_one(tmp_path):
     assert job.target.batch == 1 and job.inputs[0]["batch"] == 0
 
 
+def test_what_a_program_leaves_open_is_to_vary_but_for_the_batch(tmp_path):
+    sizes = {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("side", min=4, max=40)}
+    program = torch.export.export(
+        nn.Conv2d(3, 4, 3).eval(), (torch.ones(2, 3, 8, 8),), dynamic_shapes=(sizes,)
+    )
+    torch.export.save(program, tmp_path / "open.pt2")
+    job = settled(Job("open.pt2", Target(), batch_given=False), read(tmp_path / "open.pt2"))
+    (spans,) = draw_inputs(job.inputs, 0).spans
+    assert {axis: (span.low, span.high) for axis, span in spans.items()} == {2: (4, 40)}
+
+
 MODEL = """
 import torch
 from torch import nn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import modelspeed
 import pico
@@ -10,11 +11,13 @@ import pytest
 import quick
 import sized
 import torch
+import zoo
 from masked import ignoring, pruned
 from modelspeed.backends.registry import ready
 from modelspeed.checkpoints.samples import draw_inputs, other_sizes, specs_of
 from modelspeed.cli.main import app
 from modelspeed.core.errors import UsageError
+from modelspeed.core.model_io import Inputs, leaves, plain
 from modelspeed.core.span import Span
 from modelspeed.graph.analysis.groups import analyze
 from modelspeed.graph.capture import export_program, module_of
@@ -45,7 +48,11 @@ def drawn(inputs):
     return [draw_inputs(row, 3) for row in (specs, *other_sizes(specs))]
 
 
-@pytest.mark.parametrize("name", TAKES)
+LONG = ("Windows", "Resized")  # captures with many guards
+NAMES = [pytest.param(n, marks=pytest.mark.long) if n in LONG else n for n in TAKES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_sizes_found_are_those_that_the_model_takes(name):
     _, done = captured(name)
     spans = [span for row in done.inputs.spans for _, span in sorted(row.items())]
@@ -55,7 +62,7 @@ def test_the_sizes_found_are_those_that_the_model_takes(name):
     assert bool(done.left_out) == (name == "Flat")
 
 
-@pytest.mark.parametrize("name", [n for n in TAKES if n not in ("Branching", "Flat")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Branching", "Flat")])
 def test_pruning_equals_ignoring_at_three_sizes_under_every_lowering(name):
     model, done = captured(name)
     analysis = analyze(done.graph)
@@ -73,6 +80,51 @@ def test_pruning_equals_ignoring_at_three_sizes_under_every_lowering(name):
             for run in (program.module(check_guards=False), *runs):
                 got = inputs.call(run)
                 torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(zoo.ZOO))
+def test_every_net_of_the_zoo_is_pruned_alike_at_every_size_it_takes(name):
+    entry = zoo.ZOO[name]
+    rows = entry.rows(1)
+    free = tuple(_images_and_tokens(x) for x in rows)
+    if not any(free):
+        pytest.skip("it takes neither images nor tokens")
+    done = captured_at_sizes(entry.model(), Inputs(rows, varies=free), 1)
+    analysis = analyze(done.graph)
+    dropped = {g.name: list(range(max(1, g.size // 3))) for g in analysis.prunable if g.size > 1}
+    smaller = pruned(done.graph, analysis, dropped)
+    masked = ignoring(done.graph, analysis, dropped)
+    with torch.no_grad():
+        for inputs in drawn(done.inputs):
+            got, want = leaves(inputs.call(smaller)), leaves(inputs.call(masked))
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+def _images_and_tokens(x):
+    if x.is_floating_point():
+        return {axis: Span() for axis in range(2, x.dim())} if x.dim() > 3 else {}
+    return {1: Span()} if x.dim() == 2 else {}
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_a_library_model_of_text_takes_other_lengths():
+    pytest.importorskip("transformers")
+    import hf
+
+    entry = hf.ENTRIES["distilbert"]
+    given = entry.batch(1)
+    inputs = Inputs((), given, varies=tuple({1: Span(1, 64)} for _ in given))
+    model = entry.model()
+    done = captured_at_sizes(model, inputs, 1)
+    assert not done.left_out
+    assert Counter(g.size for g in analyze(done.graph).prunable) == hf.FOUND["distilbert"]
+    with torch.no_grad():
+        for length in (1, 9, 64):
+            rows = {name: x[:, :1].expand(3, length).contiguous() for name, x in given.items()}
+            got, want = leaves(done.graph(**rows)), leaves(plain(model(**rows)))
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
 RECIPE = """
