@@ -39,6 +39,8 @@ def plan(context: Context, settings: InputSize) -> Plan:
 
 def _edits(context: Context, settings: InputSize) -> tuple[tuple[Edit, ...], str]:
     """Edits that make the model run at the size asked for, or the reason why none do."""
+    if context.inputs.varies:
+        return (), "the sizes of its inputs vary"
     resizable = _resizable(context.inputs)
     sizes = {tuple(x.shape[2 if x.dim() == 4 else 1 :]) for x in resizable}
     if len(sizes) != 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule
 
 from ..configs.layer_settings import Precision
@@ -21,6 +20,7 @@ from ..graph.edits.casting import HALVES, float_state
 from ..graph.edits.folding import foldable
 from ..graph.edits.integer_weights import integer_weight
 from ..graph.layers import Layer, layers_of
+from ..graph.shown_sizes import ShownSizes
 from ..profiling.timer import measure_interleaved
 from .plan import Adjuster, Context, Plan
 
@@ -68,11 +68,9 @@ def _slow(context: Context, dtype: torch.dtype) -> str | None:
 
 
 def _shape(context: Context, layer: Layer) -> list[int] | None:
-    value = layer.source.meta.get("val")
-    if not isinstance(value, Tensor):
+    shape = ShownSizes.of(context.module, context.inputs).of_node(layer.source)
+    if shape is None:
         return None
-    batch = len(context.inputs[0]) if context.inputs[0].dim() else 1
-    shape = [size if isinstance(size, int) else batch for size in value.shape]
     # Example values are those of the capture, before channels were pruned.
     shape[layer.channel_axis] = tensor_at(context.module, layer.weight).shape[1] * layer.groups
     return shape

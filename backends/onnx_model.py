@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ..core.errors import MeasureError
@@ -35,14 +38,22 @@ ERRORS = 3  # its levels: of what it says, errors alone
 
 def onnx_program(module: GraphModule, inputs: Inputs) -> Any:
     """A `torch.onnx.ONNXProgram`, inputs and outputs flat and in order, for any batch where the
-    graph takes any. Raises MissingExtra, MeasureError, and whatever the exporter raises."""
+    graph takes any, and for other sizes of what varies where it can be written so. Raises
+    MissingExtra, MeasureError, and whatever the exporter raises."""
     for package in NEEDED:
         extra(package, "export --format onnx")
     refuse_state(module)
     graph = exportable(module)
-    program = export_program(graph, Inputs(tuple(inputs.in_order(names_of(graph)))))
+    flat = inputs.by_place(names_of(graph))
     # It says at length which libraries it does not find.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    if flat.varies:
+        with suppress(Exception):  # it has no form with open sizes for all that a graph does
+            return _written(export_program(graph, flat))
+    return _written(export_program(graph, replace(flat, varies=())))
+
+
+def _written(program: ExportedProgram) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
@@ -128,5 +139,5 @@ def check_file(path: Path, module: GraphModule, batches: Sequence[Inputs]) -> No
 def checked_batches(module: GraphModule, draw: Callable[[int], Inputs]) -> list[Inputs]:
     """Two inputs, and where the graph takes any batch a third one of twice the size."""
     first, second = draw(0), draw(1)
-    doubled = second.map(lambda x: torch.cat([x, x]) if x.dim() else x)
-    return [first, second, doubled] if has_dynamic_batch(module) else [first, second]
+    doubled = second.rows(lambda x, axis: torch.cat([x, x], axis))
+    return [first, second, doubled] if has_dynamic_batch(module, first) else [first, second]

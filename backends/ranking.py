@@ -138,7 +138,7 @@ def _measured(
         max_seconds=TOGETHER / len(modules),
         min_seconds=0.0,
         device=str(inputs[0].device),
-        batch=len(inputs[0]) if inputs[0].dim() else 1,
+        batch=inputs.batch,
         question=order,
     )
     measured = dict(zip(modules, latencies, strict=True))

@@ -45,6 +45,7 @@ from .manifest import MANIFEST, read_manifest
 from .programs import load_program
 from .samples import draw_inputs, reproduces, reproduces_calls, sample_calls, sample_of
 from .shards import load_safetensors
+from .size_samples import SIZES, reproduces_sizes
 
 WEIGHTS, PROGRAM, GRAPH = "model.safetensors", "model.pt2", "model.graph.json"
 RECIPE = "recipe.yaml"
@@ -277,9 +278,11 @@ def _check_sample(artifact: LoadedArtifact) -> None:
     inputs = draw_inputs(manifest["inputs"], SAMPLE_SEED)
     try:
         calls = sample(program, manifest["inputs"])
-        graph = artifact.text is None or reproduces_calls(
-            artifact.module(), manifest["sample"], inputs, tolerance
-        )
+        modules = [] if artifact.text is None else [artifact.module()]
+        graph = all(reproduces_calls(m, manifest["sample"], inputs, tolerance) for m in modules)
+        if manifest["sample"].get(SIZES):
+            modules.append(module_of(program))
+            graph = graph and all(reproduces_sizes(m, manifest, tolerance) for m in modules)
     except ArtifactError:
         raise
     except Exception as error:  # of whatever its operators are given

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from ..core.json_values import JsonObject
 from .contents import Contents, contents
 from .folders import config_inputs
 from .libraries import model_factory
+from .program_ranges import open_sizes
 from .read import arch_arguments, library_of
 from .samples import specs_of_program
 
@@ -42,7 +44,7 @@ def inspect_checkpoint(
     error here."""
     content = contents(path, trust_pickle=trust_pickle, ignore=ignore)
     if content.program is not None:
-        inputs = tuple(specs_of_program(content.program))
+        inputs = tuple(_program_inputs(content.program))
         return Inspection("an exported program", None, {}, True, inputs, True, content.about.notes)
     if content.kind == "folder":
         what = f"`{type(content.module).__name__}` of transformers"
@@ -54,6 +56,13 @@ def inspect_checkpoint(
     if content.module is not None:
         return Inspection(f"a pickled `{type(content.module).__name__}`", notes=content.about.notes)
     return _weights(content)
+
+
+def _program_inputs(program: ExportedProgram) -> Iterator[JsonObject]:
+    """With what varies as recipes say it; the first axis is the batch, which varies anyway."""
+    for spec, spans in zip(specs_of_program(program), open_sizes(program), strict=True):
+        varies = {str(axis): span.text() for axis, span in sorted(spans.items()) if axis}
+        yield spec | ({"varies": varies} if varies else {})
 
 
 def _weights(content: Contents) -> Inspection:

@@ -11,6 +11,7 @@ from ..core.errors import ArtifactError, first_line
 from ..core.files import CONVERTED, read_text
 from ..core.json_values import JsonObject
 from ..core.records import FORMAT_VERSION
+from ..core.span import spans_from_json
 from ..core.workspace import recover
 
 MANIFEST = "modelspeed.json"
@@ -71,19 +72,41 @@ def _input(spec: JsonObject) -> bool:
         and len(limits) == 2
         and all(type(n) is int and abs(n) < 1 << 62 for n in limits)
         and limits[0] <= limits[1]
+        and _batch(spec.get("batch", 0), len(shape))
+        and _varies(spec.get("varies", {}), len(shape))
     )
+
+
+def _batch(axis: object, rank: int) -> bool:
+    return axis == "none" or (type(axis) is int and 0 <= axis < max(1, rank))
+
+
+def _varies(value: object, rank: int) -> bool:
+    try:
+        return all(axis < rank for axis in spans_from_json(value))
+    except (ValueError, TypeError):
+        return False
 
 
 def _sample(value: object) -> bool:
     if not isinstance(value, dict):
         return False
-    seed, outputs = value.get("seed"), value.get("outputs")
+    seed, outputs, sizes = value.get("seed"), value.get("outputs"), value.get("sizes", [])
     return (
         type(seed) is int
         and 0 <= seed < 1 << 62
-        and isinstance(outputs, list)
-        and len(outputs) <= MAX_SAMPLE_VALUES
-        and all((type(n) in (int, float) and abs(n) < 1e300) or n != n for n in outputs)
+        and _values(outputs)
+        and isinstance(sizes, list)
+        and len(sizes) <= 4
+        and all(_values(row) for row in sizes)
+    )
+
+
+def _values(row: object) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) <= MAX_SAMPLE_VALUES
+        and all((type(n) in (int, float) and abs(n) < 1e300) or n != n for n in row)
     )
 
 

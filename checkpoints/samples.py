@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,34 +13,71 @@ from torch.export import ExportedProgram
 from ..core.errors import UsageError
 from ..core.json_values import JsonObject
 from ..core.model_io import Inputs, leaves, plain
+from ..core.span import spans_from_json, spans_to_json
 from ..profiling.closeness import TOLERANCE
 from ..profiling.state import kept_state
 
 SAMPLE_VALUES = 256
+NO_BATCH = "none"  # as recipes and manifests say it
 FLOOR = 1e-7  # a sample of zeros has no largest value
 
 
+def batch_axis(spec: Mapping[str, Any]) -> int | None:
+    """The axis of the batch in an input; None where it has none, as scalars and tables."""
+    axis = spec.get("batch", 0)
+    return axis if axis != NO_BATCH and len(spec["shape"]) > axis else None
+
+
 def at_batch(specs: Sequence[Mapping[str, Any]], batch: int) -> list[dict[str, Any]]:
-    """The same inputs with another first size; scalars have none."""
-    return [{**s, "shape": [batch, *s["shape"][1:]] if s["shape"] else []} for s in specs]
+    """The same inputs with so many examples each, where they have a batch axis."""
+    return [{**s, "shape": _with_size(s["shape"], batch_axis(s), batch)} for s in specs]
+
+
+def other_sizes(specs: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The same inputs at a small and at a large size of what varies; none where nothing does."""
+    if not any(spec.get("varies") for spec in specs):
+        return []
+    found = [[_at_end(spec, place) for spec in specs] for place in (0, 1)]
+    given = [list(spec["shape"]) for spec in specs]
+    return [row for row in found if [spec["shape"] for spec in row] != given]
+
+
+def _at_end(spec: Mapping[str, Any], place: int) -> dict[str, Any]:
+    shape = list(spec["shape"])
+    for axis, span in spans_from_json(spec.get("varies", {})).items():
+        shape[axis] = span.ends(shape[axis])[place]
+    return {**spec, "shape": shape}
+
+
+def _with_size(shape: Sequence[int], axis: int | None, size: int) -> list[int]:
+    return [size if place == axis else n for place, n in enumerate(shape)]
 
 
 def draw_inputs(specs: Iterable[JsonObject], seed: int) -> Inputs:
-    """One CPU tensor per {shape, dtype, name?, range?}: normal floats, integers within `range`.
+    """One CPU tensor per {shape, dtype, name?, range?, batch?, varies?}: normal floats, integers
+    within `range`.
 
     `range` is [lowest, highest], 0 and 1 where it is not given. An entry with a name is passed as
-    that keyword.
+    that keyword. `batch` is the axis of the batch, 0 where it is not given, or `none`; `varies` the
+    spans of other sizes by axis.
     """
     generator = torch.Generator().manual_seed(seed)
-    args: list[Tensor] = []
-    kwargs: dict[str, Tensor] = {}
+    args: list[tuple[Tensor, JsonObject]] = []
+    kwargs: dict[str, tuple[Tensor, JsonObject]] = {}
     for spec in specs:
-        drawn = _draw(spec, generator)
         if spec.get("name"):
-            kwargs[str(spec["name"])] = drawn
+            kwargs[str(spec["name"])] = _draw(spec, generator), spec
         else:
-            args.append(drawn)
-    return Inputs(tuple(args), kwargs)
+            args.append((_draw(spec, generator), spec))
+    inputs = Inputs(tuple(x for x, _ in args), {name: x for name, (x, _) in kwargs.items()})
+    in_order = [spec for _, spec in (*args, *kwargs.values())]
+    axes = tuple(batch_axis(spec) for spec in in_order)
+    spans = tuple(spans_from_json(spec.get("varies", {})) for spec in in_order)
+    return replace(
+        inputs,
+        batch_axes=() if axes == inputs.axes else axes,
+        varies=spans if any(spans) else (),
+    )
 
 
 def _draw(spec: JsonObject, generator: torch.Generator) -> Tensor:
@@ -56,7 +94,11 @@ def _draw(spec: JsonObject, generator: torch.Generator) -> Tensor:
 def specs_of(inputs: Inputs) -> list[JsonObject]:
     """Specifications from which `draw_inputs` draws others like `inputs`; integers within the range
     seen."""
-    return [_spec(x, name) for x, name in zip(inputs, inputs.names, strict=True)]
+    rows = zip(inputs, inputs.names, inputs.axes, inputs.spans, strict=True)
+    return [
+        _spec(x, name, axis) | ({"varies": spans_to_json(spans)} if spans else {})
+        for x, name, axis, spans in rows
+    ]
 
 
 def specs_of_program(program: ExportedProgram) -> list[JsonObject]:
@@ -65,11 +107,13 @@ def specs_of_program(program: ExportedProgram) -> list[JsonObject]:
     return specs_of(Inputs(tuple(leaves(shown[0])), dict(shown[1]))) if shown else []
 
 
-def _spec(tensor: Tensor, name: str | None) -> JsonObject:
+def _spec(tensor: Tensor, name: str | None, axis: int | None) -> JsonObject:
     spec: JsonObject = {"name": name} if name else {}
     spec |= {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     if not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor.numel():
         spec["range"] = [int(tensor.min()), int(tensor.max())]
+    if axis != (0 if tensor.dim() else None):
+        spec["batch"] = NO_BATCH if axis is None else axis
     return spec
 
 

@@ -48,6 +48,7 @@ from .graph_values import Unstorable
 from .manifest import MANIFEST
 from .samples import specs_of
 from .shards import load_safetensors
+from .size_samples import size_samples
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def _written(
         hashes["converted_sha256"] = digests
     specs = specs_of(inputs)
     first, second = sample(program, specs)
+    others = size_samples(program.module(check_guards=False), specs, SAMPLE_SEED)
     hashes |= write_graph(folder, program)
     return {
         "format_version": FORMAT_VERSION,
@@ -184,7 +186,7 @@ def _written(
         **hashes,
         "inputs": specs,
         "edits": edits,
-        "sample": {"seed": SAMPLE_SEED, "outputs": first, "again": second},
+        "sample": {"seed": SAMPLE_SEED, "outputs": first, "again": second, **others},
         "environment": {
             "modelspeed": record.version,
             "torch": torch.__version__,

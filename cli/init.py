@@ -25,7 +25,7 @@ version: 1
 # data: {{factory: "data.py:loaders", metric: accuracy}}   # returns (train, eval) batches; or
 #                                        # folder:DIR (one sub-folder a class), arrays:FILE.npz,
 #                                        # datasets:NAME
-target: {{percentile: 50, batch: 1}}       # add ms: 5.0, or pass --target-ms
+target: {{percentile: 50}}                 # add ms: 5.0, or pass --target-ms; batch: 8
 limits: {{max_drop: 0.01, minutes: 20}}    # largest accepted drop of the metric; time budget
 {adjust}"""
 

@@ -119,11 +119,12 @@ def job_for(load: LoadFlags, recipe: Recipe, flags: MachineFlags) -> Job:
         factory=model.factory if model else None,
         base=str(recipe.base.absolute()),
         args=dict(model.args) if model else {},
-        inputs=tuple(i.model_dump(mode="json", exclude_none=True) for i in recipe.inputs),
+        inputs=tuple(i.entry() for i in recipe.inputs),
         trust_pickle=load.trust_pickle,
         seed=flags.seed,
         ignore=recipe.ignore,
         imports=absolute_files(load.imports),
+        batch_given=(flags.batch or recipe.target.batch) is not None,
     )
 
 

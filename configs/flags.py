@@ -69,7 +69,10 @@ PERCENTILE = Flag(
     "--percentile", TARGET_PANEL, "percentile of latency that counts", PERCENTILE_BOUND,
     "Percentile of latency that must meet the target.",
 )  # fmt: skip
-BATCH = Flag("--batch", TARGET_PANEL, "examples per forward pass", BATCH_BOUND)
+BATCH = Flag(
+    "--batch", TARGET_PANEL, "examples per forward pass", BATCH_BOUND,
+    "Examples per forward pass, in place of those in `inputs`.",
+)  # fmt: skip
 
 MODEL = Flag(
     "--model", MODEL_PANEL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from pydantic import ValidationError
 
@@ -18,27 +18,34 @@ from .sentences import as_text, nearest
 # A mapping, so that a text that was looked up has the literal type.
 DTYPES: dict[str, Dtype] = {name: name for name in get_args(Dtype)}
 _LIMITS = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", re.ASCII)
-_SHAPE = re.compile(r"[0-9]{1,9}(?:x[0-9]{1,9})*", re.ASCII)
+BATCH_SAID = ":batch="
+_AXIS = re.compile(r"[0-9]{1,2}", re.ASCII)
+_SIZE = re.compile(r"(?:([0-9]{1,9})\.\.)?([0-9]{1,9})(\.\.([0-9]{1,9})?)?", re.ASCII)
 
 
 def parse_inputs(text: str) -> tuple[InputSpec, ...]:
-    """`[name=]1x3x224x224[:float32[:LOW..HIGH]]`, joined by commas. Raises UsageError.
+    """`[name=]1x3x224x224[:float32[:LOW..HIGH]][:batch=AXIS]`, joined by commas. Raises UsageError.
 
-    The dtype defaults to float32; the range of integers to 0..1.
+    A size that varies is LOW..SIZE..HIGH, or `SIZE..` for any; calls are measured at SIZE. The
+    dtype defaults to float32; the range of integers to 0..1. The axis of the batch is found
+    where it isn't given; `batch=none` is for what has none.
     """
     return tuple(_one(part.strip(), text) for part in text.split(","))
 
 
 def _one(part: str, whole: str) -> InputSpec:
-    name, _, rest = part.rpartition("=")
+    plain, batch = _without_batch(part)
+    name, _, rest = plain.rpartition("=")
     shape, colon, rest = rest.partition(":")
     dtype, ranged, limits = rest.partition(":")
-    if not _SHAPE.fullmatch(shape):
+    parts = [_SIZE.fullmatch(size) for size in shape.split("x")]
+    if not all(part and bool(part[4]) == bool(part[1]) for part in parts):
         raise UsageError(
             f"`--inputs` {as_text(whole)}: {as_text(part)} is not a shape; "
             "write sizes joined by `x`, such as `1x3x224x224:float32`."
         )
-    sizes = tuple(int(size) for size in shape.split("x"))
+    sizes = tuple(int(part[2]) for part in parts if part)
+    varies = {str(n): f"{p[1] or 1}..{p[4] or ''}" for n, p in enumerate(parts) if p and p[3]}
     if 0 in sizes:
         raise UsageError(f"`--inputs`: {as_text(part)} has a size of 0; sizes must be at least 1.")
     dtype = dtype if colon else "float32"
@@ -53,10 +60,26 @@ def _one(part: str, whole: str) -> InputSpec:
             dtype=DTYPES[dtype],
             name=name.strip() or None,
             range=_range(limits) if ranged else None,
+            batch=batch,
+            varies=varies,
         )
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UsageError(f"`--inputs`: {as_text(part)}: {reason}.") from error
+
+
+def _without_batch(part: str) -> tuple[str, int | Literal["none"] | None]:
+    plain, said, axis = part.rpartition(BATCH_SAID)
+    if not said:
+        return part, None
+    if axis == "none":
+        return plain, "none"
+    if not _AXIS.fullmatch(axis):
+        raise UsageError(
+            f"`--inputs`: {as_text(part)} has the batch {as_text(axis)}; write the axis that it "
+            "lies along, such as `batch=1`, or `batch=none`."
+        )
+    return plain, int(axis)
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def resolve_target(
         ms=ms,
         speedup=speedup,
         percentile=asked.percentile if flags.percentile is None else flags.percentile,
-        batch=asked.batch if flags.batch is None else flags.batch,
+        batch=(asked.batch or 1) if flags.batch is None else flags.batch,
         device=flags.device,
         threads=0 if flags.threads in (None, AUTO_THREADS) else flags.threads,
         auto_threads=flags.threads == AUTO_THREADS,

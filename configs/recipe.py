@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from pydantic.json_schema import SkipJsonSchema
 
 from ..core.json_values import JsonObject
+from ..core.span import Span, spans_to_json
 from . import flags as f
 from .base_settings import CONFIG, Settings, setting
 from .references import DATA, FILE, MODELS, allowed, parse_reference, regular_expression
@@ -22,6 +24,7 @@ Prefer = Literal["target", "accuracy"]
 JudgeData = Literal["auto", "half", "train"]
 # The names of `profiling.metrics.METRICS`, which imports torch and lies above this room.
 METRICS = ("accuracy", "top5", "mse", "mae")
+_AXIS = re.compile(r"[0-9]{1,2}", re.ASCII)
 LIBRARY_METRIC = "torchmetrics:"
 
 
@@ -72,7 +75,7 @@ class InputSpec(BaseModel):
 
     model_config = CONFIG
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        min_length=1, description="Sizes of an example input, the batch first."
+        min_length=1, description="Sizes of an example input."
     )
     dtype: Dtype = Field(default="float32", description="Element type.")
     name: str | None = Field(
@@ -81,11 +84,47 @@ class InputSpec(BaseModel):
     range: tuple[int, int] | None = Field(
         default=None, description="Lowest and highest valid value of integers, such as token ids."
     )
+    batch: Annotated[int, Field(ge=0)] | Literal["none"] | None = Field(
+        default=None,
+        description="Axis of the batch, from 0, or `none` for what has none (a table, a scalar); "
+        "found by running the model where it isn't said.",
+    )
+
+    varies: dict[str, str] = Field(
+        default={},
+        description="Other sizes that the artifact is to take, by axis: `LOW..HIGH`, or `LOW..`.",
+    )
+
+    def spans(self) -> dict[int, Span]:
+        return {int(axis): Span.parse(text) for axis, text in self.varies.items()}
+
+    def entry(self) -> JsonObject:
+        """The entry of a job's inputs."""
+        plain = self.model_dump(mode="json", exclude_none=True, exclude={"varies"})
+        return plain | ({"varies": spans_to_json(self.spans())} if self.varies else {})
+
+    @model_validator(mode="after")
+    def _varies_fits(self) -> InputSpec:
+        if not all(_AXIS.fullmatch(axis) for axis in self.varies):
+            raise ValueError("`varies` names axes from 0, such as `{1: 1..512}`")
+        for axis, span in self.spans().items():
+            if axis >= len(self.shape):
+                raise ValueError(f"`varies` names axes from 0 to {len(self.shape) - 1}")
+            if axis == self.batch:
+                raise ValueError(f"`varies` names axis {axis}, the batch, which varies anyway")
+            if not span.takes(self.shape[axis]):
+                raise ValueError(
+                    f"`varies` of axis {axis} is {span.words()}, and the size in `shape` is "
+                    f"{self.shape[axis]}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _range_fits(self) -> InputSpec:
         if self.name is not None and not self.name.isidentifier():
             raise ValueError("`name` must be a keyword of the model's `forward`")
+        if isinstance(self.batch, int) and self.batch >= len(self.shape):
+            raise ValueError(f"`batch` is an axis from 0 to {len(self.shape) - 1}, or `none`")
         if self.range is None:
             return self
         if not self.dtype.startswith(("int", "uint")):
@@ -194,7 +233,7 @@ class TargetSpec(BaseModel):
     speedup: float | None = setting(f.TARGET_SPEEDUP)
     fastest: bool = setting(f.FASTEST, False)
     percentile: float = setting(f.PERCENTILE, 50.0)
-    batch: int = setting(f.BATCH, 1)
+    batch: int | None = setting(f.BATCH)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TargetSpec:

@@ -6,8 +6,10 @@ Standard library only when it runs, so that every room can share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from .span import Span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +22,17 @@ Batches: TypeAlias = "Iterable[tuple[AnyInputs, Tensor]]"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tensors a model is called with: by place, then by name. Iterates over all of them."""
+    """Tensors a model is called with: by place, then by name. Iterates over all of them.
+
+    `batch_axes`: for each tensor in that order the axis along which examples lie, None where it has
+    none; empty where it is the first axis of every tensor but scalars. `varies`: by axis of each
+    tensor, the sizes that a model is to take; empty where these are all that it needs to take.
+    """
 
     args: tuple[Tensor, ...] = ()
     kwargs: Mapping[str, Tensor] = field(default_factory=dict)
+    batch_axes: tuple[int | None, ...] = ()
+    varies: tuple[Mapping[int, Span], ...] = ()
 
     @classmethod
     def of(cls, value: AnyInputs) -> Inputs:
@@ -48,10 +57,41 @@ class Inputs:
     def names(self) -> tuple[str | None, ...]:
         return (*(None for _ in self.args), *self.kwargs)
 
+    @property
+    def axes(self) -> tuple[int | None, ...]:
+        """The axis of the batch in each tensor, None where it has none."""
+        return self.batch_axes or tuple(0 if x.dim() else None for x in self)
+
+    @property
+    def batch(self) -> int:
+        """Examples in one call."""
+        pairs = zip(self, self.axes, strict=True)
+        return next((int(x.shape[axis]) for x, axis in pairs if axis is not None), 1)
+
+    @property
+    def spans(self) -> tuple[Mapping[int, Span], ...]:
+        """Spans of each tensor, by axis."""
+        return self.varies or tuple({} for _ in self)
+
+    def like(self, other: Inputs) -> Inputs:
+        """The same tensors, as a user's batch holds them, with the batch axes of `other`."""
+        alike = len(self) == len(other) and self.names == other.names
+        axes, varies = other.batch_axes, other.varies
+        return replace(self, batch_axes=axes, varies=varies) if alike else self
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
-        return Inputs(
-            tuple(change(x) for x in self.args), {k: change(x) for k, x in self.kwargs.items()}
-        )
+        args = tuple(change(x) for x in self.args)
+        return replace(self, args=args, kwargs={k: change(x) for k, x in self.kwargs.items()})
+
+    def rows(self, change: Callable[[Tensor, int], Tensor]) -> Inputs:
+        """`change` of each tensor that has a batch, which is given its axis; others as they are."""
+        axes = iter(self.axes)
+
+        def changed(x: Tensor) -> Tensor:
+            axis = next(axes)
+            return x if axis is None else change(x, axis)
+
+        return self.map(changed)
 
     def call(self, model: Callable[..., T]) -> T:
         return model(*self.args, **self.kwargs)
@@ -61,6 +101,18 @@ class Inputs:
         rest = names[len(self.args) :]
         by_name = set(rest) == set(self.kwargs)
         return [*self.args, *(self.kwargs[n] for n in rest)] if by_name else list(self)
+
+    def by_place(self, names: Sequence[str]) -> Inputs:
+        """All of them by place, in that order."""
+        flat = self.in_order(names)
+        place = {id(x): n for n, x in enumerate(self)}
+        order = [place[id(x)] for x in flat]
+        axes, varies = self.axes, self.spans
+        return Inputs(
+            tuple(flat),
+            batch_axes=tuple(axes[n] for n in order) if self.batch_axes else (),
+            varies=tuple(varies[n] for n in order) if self.varies else (),
+        )
 
 
 def plain(outputs: object) -> object:

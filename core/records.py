@@ -278,7 +278,8 @@ class Record:
 
     `reference_ms`: what the original takes in the quietest phase of the run; the verdict goes by
     `speedup` on this scale (`judged`). `max_drop`: the accuracy limit. `advice`: the flags that
-    would accept what this machine can reach. `judge`: the data that decided on the way.
+    would accept what this machine can reach. `judge`: the data that decided on the way. `sizes`:
+    what varies of the inputs, a line each.
     """
 
     kind: Literal["tune", "apply", "profile"]
@@ -315,6 +316,7 @@ class Record:
     advice: tuple[str, ...] = ()
     time_spent: tuple[TimeSpent, ...] = ()
     judge: str = ""
+    sizes: tuple[str, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
 
     @property

@@ -24,6 +24,7 @@ from .halves import FEWEST, Halves, checked_halves
 from .held_out import MOST, batches_in, hold_out
 from .hugging_face import dataset_loaders
 from .image_folder import classes_in, image_loaders
+from .loaders import lay_out
 from .metrics import library_metric
 from .perturbed import Perturbed
 from .subset import FirstBatches, in_random_order, is_divisible
@@ -147,7 +148,7 @@ def load_data(recipe: Recipe, takes: Sequence[JsonObject] = ()) -> Data | None:
     """The data that `data.factory` returns, checked. Raises DataError naming what was found
     instead.
 
-    `takes`: the model's inputs (shape, name), where the recipe has none.
+    `takes`: the model's inputs (shape, name, batch), which stand where the recipe has none.
     """
     if recipe.data is None:
         return None
@@ -227,10 +228,14 @@ def _returned(spec: DataSpec, recipe: Recipe, takes: Sequence[JsonObject]) -> ob
         InputSpec.model_construct(shape=tuple(t["shape"]), name=t.get("name")) for t in takes
     )
     if reference.kind == HUB or path is None:
-        return dataset_loaders(spec, path or reference.place, inputs)
-    if reference.kind == "folder":
-        return image_loaders(spec, path, inputs)
-    return array_loaders(spec, path)
+        pair = dataset_loaders(spec, path or reference.place, inputs)
+    elif reference.kind == "folder":
+        pair = image_loaders(spec, path, inputs)
+    else:
+        pair = array_loaders(spec, path)
+    for loader in pair:
+        lay_out(loader, takes)
+    return pair
 
 
 def _some(batches: Batches, examples: int) -> list[tuple[AnyInputs, Tensor]]:

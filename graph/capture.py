@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from ..core.errors import CaptureError, text_line
 from ..core.model_io import AnyInputs, Inputs, plain
 from ..core.naming import with_names_inside
+from ..core.span import Span
 from .canonical import canonicalize
 from .functional import functional
 
@@ -24,9 +27,9 @@ from .functional import functional
 def export_program(model: nn.Module, inputs: AnyInputs) -> ExportedProgram:
     """Export `model` (set to eval) with a dynamic batch where the model allows it.
 
-    `inputs` are example tensors whose first dimension is the batch, by place or by name. Outputs
-    of the user's own classes (dataclasses) become dicts, so that the program loads without them.
-    Raises CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
+    `inputs` are example tensors by place or by name, which say where their batch is. Outputs of the
+    user's own classes (dataclasses) become dicts, so that the program loads without them. Raises
+    CaptureError with the exporter's first line where neither a dynamic nor a fixed batch
     can be captured.
     """
     with suppress(NotImplementedError):  # a captured graph is in eval mode and refuses to switch
@@ -62,8 +65,11 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
+    if inputs.varies:
+        with suppress(Exception):  # the sizes shown are all that it takes, then
+            return _export_dynamic(model, inputs)
     try:
-        return _export_dynamic(model, inputs)
+        return _export_dynamic(model, replace(inputs, varies=()))
     except Exception:
         # Models that compute with the batch size as a number can only be captured fixed.
         try:
@@ -77,16 +83,40 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
 
 
 def _export_dynamic(model: nn.Module, inputs: Inputs) -> ExportedProgram:
-    # A batch of 1 would be specialized (torch treats 0 and 1 as constants), so two rows are shown.
-    shown = inputs.map(lambda x: torch.cat([x[:1], x[:1]]) if x.dim() else x)
+    # A size of 1 would be specialized (torch treats 0 and 1 as constants), so two are shown.
+    shown = inputs.rows(lambda x, axis: torch.cat([x.narrow(axis, 0, 1)] * 2, axis))
+    spans = iter(inputs.spans)
+    shown = shown.map(lambda x: _doubled(x, next(spans)))
     batch = Dim("batch", min=1)
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for tensor in shown:
-        if tensor.dim():
-            shapes[tensor] = {0: batch}
+    named: dict[str, Any] = {}
+    for place, (x, axis, free) in enumerate(zip(shown, shown.axes, shown.spans, strict=True)):
+        sizes = {at: _dimension(span, f"{place}_{at}", named) for at, span in free.items()}
+        if axis is not None:
+            sizes[axis] = batch
+        if sizes:
+            shapes[x] = sizes
     kwargs = dict(shown.kwargs)
     wanted = shapes.dynamic_shapes(model, shown.args, kwargs)  # type: ignore[no-untyped-call]
     return torch.export.export(model, shown.args, kwargs, dynamic_shapes=wanted)
+
+
+def _dimension(span: Span, place: str, named: dict[str, Any]) -> Any:
+    """The dimension as torch takes it. Multiples have names there: one for all that are
+    `tied`."""
+    if span.multiple == 1:
+        return Dim.AUTO(min=span.low, max=span.high)
+    name, multiple = span.tied or place, span.multiple
+    if name not in named:
+        high = None if span.high is None else span.high // multiple
+        named[name] = Dim(f"size_{name}", min=-(-span.low // multiple), max=high)
+    return multiple * named[name]
+
+
+def _doubled(x: Tensor, free: Mapping[int, Span]) -> Tensor:
+    for axis in free:
+        x = torch.cat([x, x], axis) if x.shape[axis] == 1 else x
+    return x
 
 
 def moved(program: ExportedProgram, device: str) -> ExportedProgram:
@@ -135,10 +165,16 @@ def clone(module: GraphModule) -> GraphModule:
         return copy.deepcopy(module)
 
 
-def has_dynamic_batch(module: GraphModule) -> bool:
-    for node in module.graph.nodes:
-        value = node.meta.get("val") if node.op == "placeholder" else None
-        if isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):
+def has_dynamic_batch(module: GraphModule, inputs: Inputs | None = None) -> bool:
+    """True if the graph takes inputs like these, which say where the batch is, at any number of
+    examples; along the first axis of each where none are given."""
+    places = [n for n in module.graph.nodes if n.op == "placeholder"]
+    first: tuple[int | None, ...] = (0,) * len(places)
+    axes = inputs.by_place([n.name for n in places]).axes if inputs is not None else first
+    for node, axis in zip(places, axes, strict=False):
+        value = node.meta.get("val")
+        shape = value.shape if isinstance(value, Tensor) else ()
+        if axis is not None and axis < len(shape) and not isinstance(shape[axis], int):
             return True
     return False
 

@@ -112,11 +112,7 @@ class PlainOutputs:
         return self._of(worst)
 
     def _of(self, error: float) -> Closeness:
-        return Closeness(error, self.allowed, tuple(batch_of(p) for p in self.probes))
-
-
-def batch_of(inputs: Inputs) -> int:
-    return next((int(x.shape[0]) for x in inputs if x.dim()), 1)
+        return Closeness(error, self.allowed, tuple(p.batch for p in self.probes))
 
 
 def _calls(module: Forward, probe: Inputs, fresh: bool) -> tuple[list[Tensor], ...]:

@@ -108,6 +108,7 @@ def key_facts(record: Record) -> tuple[tuple[str, str], ...]:
         rows.append(("parameters", f"{record.parameters_before:,}"))
         if record.macs_before:  # nothing is known of TorchScript, which is only run
             rows.append(("MACs", f"{record.macs_before:,}"))
+    rows.extend(("sizes", line) for line in record.sizes)
     if record.smallest_reachable_ms is not None:
         rows.append(("smallest reachable", ms(record.smallest_reachable_ms)))
     if (error := prediction_error(record)) is not None:

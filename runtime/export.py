@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from ..checkpoints.artifact import (  # fmt: skip
     read_weights,
     unwritable,
 )
-from ..checkpoints.samples import draw_inputs
+from ..checkpoints.samples import draw_inputs, other_sizes
 from ..checkpoints.staging import write_program
 from ..core.errors import ArtifactError, MissingExtra, UsageError, first_line
+from ..core.model_io import Inputs
 from ..core.workspace import recover, workspace
 from ..graph.capture import module_of
 from . import source_folder
@@ -102,13 +104,22 @@ def _onnx(artifact: LoadedArtifact, target: Path, note: Note) -> None:
     module = module_of(artifact.program)
     specs = artifact.manifest["inputs"]
     batches = checked_batches(module, lambda seed: draw_inputs(specs, seed))
+    others = [draw_inputs(row, 0) for row in other_sizes(specs)]
 
-    def write(path: Path) -> None:
-        onnx_program(module, batches[0]).save(str(path))
+    def write_checked(path: Path, shown: Inputs, checked: Sequence[Inputs]) -> None:
+        onnx_program(module, shown).save(str(path))
         try:
-            check_file(path, module, batches)
+            check_file(path, module, checked)
         except (MissingExtra, NotImplementedError) as error:
             note(f"the file was not run to check it: {first_line(error)}")
+
+    def write(path: Path) -> None:
+        if others:
+            try:
+                return write_checked(path, batches[0], [*batches, *others])
+            except Exception as error:
+                note(f"the file takes one size alone: {first_line(error)}")
+        write_checked(path, replace(batches[0], varies=()), batches)
 
     try:
         _whole(target, write)

@@ -25,6 +25,7 @@ from ..core.naming import outside
 from ..graph.capture import without_warnings
 from ..graph.lowering.live import function_on_tables, put, tensors_of
 from ..profiling.clocks import POOL, pool_of
+from .size_guard import SizeGuard
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,8 +91,12 @@ class Loaded(nn.Module):
         if plain:
             run, runner = function_on_tables(runner, {n: outside(n) for n in tensors}), self
             forward: Any = MethodType(run, self)
+            if origin.inputs.varies:
+                forward = SizeGuard(origin.inputs).over(forward)
         else:
             forward = runner.forward
+            if origin.inputs.varies:
+                forward = SizeGuard(origin.inputs).over(forward)
             # Not for the compiler to trace into: it can't see packed weights.
             getattr(forward, "__func__", forward)._torchdynamo_disable = True
             _fix(self)
@@ -160,7 +165,8 @@ class Loaded(nn.Module):
         kept = _kept(self)
         weights = {n: (t.detach(), t.requires_grad) for n, t in tensors_of(kept.module).items()}
         origin = kept.origin
-        inputs = (origin.inputs.args, dict(origin.inputs.kwargs))
+        given = origin.inputs
+        inputs = given.args, dict(given.kwargs), given.batch_axes, given.varies
         return _unpickled, (
             origin.blueprint.packed(),
             weights,
@@ -186,7 +192,7 @@ def _kept(module: nn.Module) -> Kept:
 def _unpickled(
     blueprint: tuple[bytes, str],
     weights: dict[str, tuple[Tensor, bool]],
-    inputs: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    inputs: tuple[Any, ...],
     runtime: str,
     package: bytes | None,
 ) -> Loaded:

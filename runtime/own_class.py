@@ -8,6 +8,7 @@ from torch import nn
 
 from ..checkpoints.artifact import PROGRAM, read_weights
 from ..checkpoints.samples import draw_inputs, reproduces_calls
+from ..checkpoints.size_samples import reproduces_sizes
 from ..core.errors import ArtifactError, CaptureError, EditError, first_line
 from ..core.json_values import JsonObject
 from ..graph.edits.apply import Edit, edits_from_json
@@ -27,7 +28,10 @@ def onto(model: nn.Module, folder: Path) -> nn.Module:
             inputs,
             edits,
             weights,
-            lambda own: reproduces_calls(own, manifest["sample"], inputs),
+            lambda own: (
+                reproduces_calls(own, manifest["sample"], inputs)
+                and reproduces_sizes(own, manifest)
+            ),
         )
     except Exception as error:  # of the class's own code, or edits of another class
         told = isinstance(error, (EditError, CaptureError))

@@ -73,8 +73,8 @@ def _same(code: Path, module: GraphModule, artifact: LoadedArtifact) -> None:
     """Raises EditError where the written file runs differently from the program."""
     specs = [dict(spec) for spec in artifact.manifest["inputs"]]
     shown = [draw_inputs(specs, SAMPLE_SEED)]
-    if has_dynamic_batch(module):
-        shown.append(shown[0].map(lambda x: torch.cat([x, x, x]) if x.dim() else x))
+    if has_dynamic_batch(module, shown[0]):
+        shown.append(shown[0].rows(lambda x, axis: torch.cat([x, x, x], axis)))
     try:
         model = _run(code)
         alike = all(_alike(model, module, inputs) for inputs in shown)

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..adjusters.methods.calibration import one_batch
-from ..core.model_io import Batches
-from ..graph.capture import has_dynamic_batch, tensor_at
+from ..core.model_io import Batches, Inputs
+from ..graph.capture import tensor_at
 from ..graph.interpreter import Recorder
 from ..graph.layers import Layer, layers_of, outputs_at, patches_at, sample_positions
 from ..graph.operators import aten
@@ -46,15 +46,15 @@ def compensate(
     shorter: bool = False,
     examples: int = 256,
     ridge: float = 0.005,
+    like: Inputs | None = None,
 ) -> int:
     """Fit the layers of `module` in place to the outputs of `original`; how many were fitted.
 
     `kept` says which indices of the original's parameters are left (`graph.edits.kept_indices`).
     `shorter`: blocks were left out too, so that layers with all their inputs read other values.
+    `like`: inputs laid out as those of `train`, which say where the batch is.
     """
-    inputs = one_batch(train, examples if has_dynamic_batch(module) else 1).map(
-        lambda x: x.to(device)
-    )
+    inputs = one_batch(train, module, examples, like).map(lambda x: x.to(device))
     with torch.no_grad():
         shown = _Shown(original)
         shown.of(inputs)

@@ -118,4 +118,5 @@ def fit(session: Session, variant: Variant, module: GraphModule, settings: Compe
         shorter=any(isinstance(e, DropBlock) for e in variant.edits),
         examples=settings.examples,
         ridge=settings.ridge,
+        like=session.inputs,
     )

@@ -31,7 +31,7 @@ from ..core.records import (
     Target,
     Verification,
 )
-from ..graph.capture import export_program, moved
+from ..graph.capture import export_program, module_of, moved
 from ..graph.edits.apply import edits_to_json
 from ..profiling.layers import profile_layers
 from ..profiling.machine import fingerprint
@@ -42,6 +42,7 @@ from ..search.target import is_set
 from ..search.variant import Variant
 from .ledger import MEASURING, WRITING
 from .session import Session, parameters_of
+from .sizes import size_lines, written_sizes
 from .stages import VERIFYING
 from .verification import report_on, verify
 
@@ -65,6 +66,7 @@ def baseline_record(session: Session, kind: Kind, baseline: Latency) -> Record:
         source_record(session.source, kind, session.job.target, baseline),
         parameters_before=parameters_of(session.original),
         macs_before=session.macs(session.original),
+        sizes=size_lines(session.inputs),
         notices=(*baseline.notices, *session.notices()),
     )
 
@@ -186,7 +188,7 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
                 out,
                 program=moved(program, "cpu"),  # it loads on any machine
                 edits=edits_to_json(variant.edits),
-                inputs=session.inputs,
+                inputs=written_sizes(module_of(program), session.inputs),
                 record=record,
                 runtime=variant.runtime,
                 recipe_yaml=dump_recipe(session.recipe),

@@ -25,7 +25,8 @@ class Job:
     """`inputs` are entries of `draw_inputs`; paths in `factory` are relative to `base`.
 
     `ignore`: patterns of tensors that are left out. `imports`: modules that register operators,
-    named by the user's flag alone.
+    named by the user's flag alone. `batch_given`: the target's batch was asked for, by flag or
+    recipe; else the inputs' counts (batch_axes.py).
     """
 
     checkpoint: str
@@ -38,6 +39,7 @@ class Job:
     seed: int = 0
     ignore: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    batch_given: bool = True
 
 
 def open_source(job: Job) -> Source:

@@ -50,7 +50,7 @@ def profile(
             layers_before=layers(session, session.original),
             groups=channel_groups(analysis) if groups else (),
             runtimes=compared,
-            left_alone=(*frozen, *session.exclusions.runtimes),
+            left_alone=(*frozen, *session.exclusions.rows),
             seconds=round(session.seconds, 2),
             summary=f"{len(analysis.prunable)} prunable channel groups",
         ),

@@ -32,7 +32,7 @@ from ..core.progress import Progress
 from ..core.records import Latency, LeftAlone, Notice, TimeSpent
 from ..data.load import Data, load_data
 from ..data.subset import FirstBatches
-from ..graph.capture import capture, clone, tensor_at
+from ..graph.capture import clone, tensor_at
 from ..graph.state import written_buffers
 from ..profiling.closeness import COARSE, PlainOutputs, plain_outputs, tolerance_of
 from ..profiling.gate import working
@@ -42,6 +42,7 @@ from ..profiling.notices import keeps_state, subnormal_weights
 from ..profiling.state import kept_state
 from ..search.lab import HeldOut
 from .baseline import Baseline, BaselineRuns, latency_of, measured_baseline
+from .batch_axes import settled
 from .evaluation import Drop, Evaluation
 from .exclusions import Exclusions
 from .fresh_process import imported_ahead
@@ -51,7 +52,6 @@ from .job import (
     example_inputs,
     open_source,
     prepare_machine,
-    program_inputs,
 )
 from .journal import Journal, key_of
 from .ledger import EVALUATING, JUDGING, MEASURING, OPENING, VERIFYING, Ledger
@@ -60,6 +60,7 @@ from .planning import costs_of, work_of
 from .probes import probes
 from .quality import EvaluationPart
 from .schedule import Sizes, plan_lines, planned_seconds
+from .sizes import captured_at_sizes, with_sizes
 from .spinning import without_spinning
 from .targets import check_targets
 from .threads import ThreadChoice, with_fastest
@@ -403,8 +404,9 @@ def _opened(
     source = open_source(job)
     for note in source.notes:
         progress.note(note)
-    data = load_data(recipe, program_inputs(source))
     source.module.to(job.target.device)
+    job = settled(job, source)
+    data = load_data(recipe, job.inputs)
     inputs = example_inputs(job, source)
     with kept_state(source.module):
         outputs = check_runs(source, inputs)
@@ -415,7 +417,9 @@ def _opened(
         )
     progress.stage("capturing the graph")
     # A copy: what calls of one write into its buffers, the other must not see.
-    original = clone(capture(source.module, inputs))
+    captured = captured_at_sizes(source.module, inputs, job.seed)
+    original, inputs = clone(captured.graph), captured.inputs
+    job = replace(job, inputs=with_sizes(job.inputs, inputs))
     for parameter in original.parameters():
         parameter.requires_grad_(False)
     state = {n: tensor_at(original, n).detach().clone() for n in written_buffers(original)}
@@ -424,8 +428,12 @@ def _opened(
     if data is not None:
         data = _judged(data, original, job, recipe)
         check_targets(data, original, recipe, job.target.device)
+    exclusions = Exclusions(progress)
+    for row in captured.left_out:
+        progress.note(f"{row.what}: {row.reason}")
+        exclusions.set_aside(row.what, row.reason)
     return Session(
-        job, recipe, progress, source, inputs, original, data, tried, state, Exclusions(progress),
+        job, recipe, progress, source, inputs, original, data, tried, state, exclusions,
         time=time, ledger=ledger,
     )  # fmt: skip
 

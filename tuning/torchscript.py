@@ -11,6 +11,7 @@ from ..core.records import LeftAlone
 from ..core.user_code import import_all
 from ..profiling.gate import working
 from .baseline import latency_of
+from .batch_axes import settled
 from .delivery import Outcome, source_record
 from .job import Job, check_runs, example_inputs, prepare_machine
 from .spinning import without_spinning
@@ -26,6 +27,7 @@ def profile_script(job: Job, progress: Progress) -> Outcome:
     import_all(job.imports)
     source = read_script(Path(job.checkpoint), trust_pickle=job.trust_pickle)
     source.module.to(job.target.device)
+    job = settled(job, source)
     inputs = example_inputs(job, source)
     check_runs(source, inputs)
     target = with_fastest(job.target, source.module, inputs, progress)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..backends.agreement import same_answers
 from ..backends.readiness import runner
 from ..checkpoints.artifact import read_artifact
 from ..checkpoints.manifest import read_manifest
+from ..checkpoints.samples import draw_inputs
 from ..configs.load import parse_recipe
 from ..configs.recipe import Recipe
 from ..core.bounds import Time
@@ -167,10 +168,12 @@ def _opened(request: VerificationRequest) -> _Both:
     if refused:
         raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
-    data = load_data(recipe, program_inputs(source))
+    data = load_data(recipe, job.inputs or program_inputs(source))
     if data is not None:
         augment = recipe.data.augment if recipe.data else None
         data = data.fitting(variant.graph).answered_by(original, device, augment, job.seed)
+    takes = draw_inputs(artifact.manifest["inputs"], 0)
+    inputs = replace(inputs, varies=takes.varies)
     return _Both(original, variant, artifact.manifest, recipe, inputs, data)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from ...core.model_io import Batches, Inputs
+from ...graph.capture import has_dynamic_batch
 from ..plan import Context
 
 SAMPLES = 4096  # values kept per batch and activation
@@ -63,23 +64,39 @@ def batches(context: Context, examples: int) -> Iterable[Inputs]:
     for inputs, _ in context.train or ():
         if seen >= examples:
             break
-        given = Inputs.of(inputs).map(lambda x: x.to(context.device))
-        seen += len(given[0])
+        given = Inputs.of(inputs).like(context.inputs).map(lambda x: x.to(context.device))
+        seen += given.batch
         yield given
 
 
-def one_batch(train: Batches, examples: int) -> Inputs:
-    """The same as one batch, on the CPU."""
+def one_batch(
+    train: Batches, module: GraphModule, examples: int, like: Inputs | None = None
+) -> Inputs:
+    """The same as one batch, on the CPU; the first alone where `module` takes no other number.
+
+    `like`: inputs laid out as those of `train`. What has no batch is taken from the first, and what
+    has other sizes than the first is left out.
+    """
     parts: list[Inputs] = []
-    count = 0
     for inputs, _ in train:
-        parts.append(Inputs.of(inputs))
-        count += len(parts[-1][0])
-        if count >= examples:
+        given = Inputs.of(inputs).like(like) if like is not None else Inputs.of(inputs)
+        if parts and not _of_one_size(parts[0], given):
+            continue
+        parts.append(given)
+        enough = sum(part.batch for part in parts) >= examples
+        if enough or not has_dynamic_batch(module, parts[0]):
             break
-    first = parts[0]
-    args = tuple(torch.cat([r.args[i] for r in parts]) for i in range(len(first.args)))
-    return Inputs(args, {k: torch.cat([r.kwargs[k] for r in parts]) for k in first.kwargs})
+    columns = zip(zip(*parts, strict=True), parts[0].axes, strict=True)
+    joined = iter([c[0] if axis is None else torch.cat(c, axis) for c, axis in columns])
+    return parts[0].map(lambda _: next(joined))
+
+
+def _of_one_size(a: Inputs, b: Inputs) -> bool:
+    """True if they can be put together along the batch."""
+    return len(a) == len(b) and all(
+        x.dim() == y.dim() and all(x.shape[n] == y.shape[n] for n in range(x.dim()) if n != axis)
+        for x, y, axis in zip(a, b, a.axes, strict=True)
+    )
 
 
 def observe(

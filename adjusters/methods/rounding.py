@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ...graph.capture import has_dynamic_batch, tensor_at
+from ...graph.capture import tensor_at
 from ...graph.edits.integer_weights import Grid, IntegerWeight, integer_weight
 from ...graph.interpreter import Recorder
 from ...graph.layers import Layer, layers_of, outputs_at, patches_at, sample_positions
@@ -46,7 +46,7 @@ def gptq_rounding(
         for layer in layers_of(module)
         if layer.node.name in wanted and tensor_at(module, layer.weight)[0].numel() <= WIDEST
     }
-    given = one_batch(context.train, examples if has_dynamic_batch(module) else 1)
+    given = one_batch(context.train, module, examples, context.inputs)
     given = given.map(lambda x: x.to(context.device))
     with torch.no_grad():
         shown = _Shown(module, layers, context.seed)

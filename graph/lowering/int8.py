@@ -19,6 +19,7 @@ from ..capture import tensor_at
 from ..edits.integer_weights import int8_weight
 from ..edits.quantization import QMAX, rounded, rounded_dynamic
 from ..operators import Arguments, Operator, aten, onednn
+from ..shown_sizes import ShownSizes
 from .fusing import Activation, activation_of, only_user, residual_of
 from .kernels import convolves_int8, groups_like, multiplies_int8, post_of, sums_whole_bytes
 from .packing import HEIGHT, LAYER, Packs, as_image, conv_arguments, insert_call, replace, tidy
@@ -51,10 +52,10 @@ def dequantize(x: Tensor, scale: float | Tensor, zero_point: int) -> Tensor:
     return x.to(torch.float32).sub_(zero_point).mul_(scale)
 
 
-def lower_int8(module: GraphModule, samples: int) -> None:
+def lower_int8(module: GraphModule, sizes: ShownSizes) -> None:
     """In place: layers with int8 weights and inputs run on integers, the rest stays as it is.
 
-    `samples` is the batch that kernels are laid out for.
+    `sizes`: those that kernels are laid out for.
     """
     layers = [n for n in module.graph.nodes if n.target in _LAYERS and int8_weight(n.args[1])]
     if layers and runs_here(module):
@@ -65,7 +66,7 @@ def lower_int8(module: GraphModule, samples: int) -> None:
         packs = Packs(module)
         for node in layers:
             if _reads_integers(node) and _takes(node):
-                _lower(module, node, packs, samples)
+                _lower(module, node, packs, sizes)
         tidy(module)
         _keep_accumulated(module)
 
@@ -180,7 +181,7 @@ def _reads_integers(node: Node) -> bool:
     return isinstance(read, Node) and read.target is dequantize and not padded
 
 
-def _lower(module: GraphModule, node: Node, packs: Packs, samples: int) -> None:
+def _lower(module: GraphModule, node: Node, packs: Packs, sizes: ShownSizes) -> None:
     is_conv, signal = node.target in _CONVOLUTIONS, node.target is aten.conv1d.default
     other, add, act = _fused(node)
     tail = act.node if act else add or node
@@ -188,7 +189,7 @@ def _lower(module: GraphModule, node: Node, packs: Packs, samples: int) -> None:
     out = user if user is not None and user.target is quantize else None
     name, numbers, algorithm = post_of(act)
     scalars = list(numbers)
-    start, last = _inputs(module, node, tail, packs, samples), out or tail
+    start, last = _inputs(module, node, tail, packs, sizes), out or tail
     output = (*out.args[1:3], torch.uint8) if out else (1.0, 0, torch.float32)
     if other is not None:
         scale, zero = (other.args[1], other.args[2]) if out else (1.0, 0)
@@ -235,7 +236,9 @@ def _takes(node: Node, act: Activation | None = None, summed: bool = False) -> b
     return convolves_int8(groups, post_of(act), summed)
 
 
-def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples: int) -> Arguments:
+def _inputs(
+    module: GraphModule, node: Node, before: Node, packs: Packs, sizes: ShownSizes
+) -> Arguments:
     """The kernels' first arguments: integers, scales, packed weight, bias, strides."""
     read, int8 = node.args[0], int8_weight(node.args[1])
     assert isinstance(read, Node) and int8 is not None
@@ -248,7 +251,7 @@ def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples
         weight, integers = weight.unsqueeze(2), as_image(module, integers, before)
     if node.target in _CONVOLUTIONS:
         bias, *strides = conv_arguments(node)[2:]
-        shape = shape_read(read, samples, 1, weight.shape[1] * strides[-1])
+        shape = shape_read(read, sizes, 1, weight.shape[1] * strides[-1])
         if signal and shape is not None:
             shape = [*shape[:2], 1, *shape[2:]]
         stride, padding, dilation, groups = strides
@@ -257,7 +260,7 @@ def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples
         )
     else:
         bias, strides = (node.args[2] if len(node.args) > 2 else None), []
-        packed = onednn.qlinear_prepack(weight, shape_read(read, samples, -1, weight.shape[1]))
+        packed = onednn.qlinear_prepack(weight, shape_read(read, sizes, -1, weight.shape[1]))
     if isinstance(scale, Node):  # known at the call only, and then both are tensors
         zero_point = packs.add(torch.tensor(zero_point), before)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
@@ -265,13 +268,11 @@ def _inputs(module: GraphModule, node: Node, before: Node, packs: Packs, samples
     return (integers, scale, zero_point, *added, bias, *strides)
 
 
-def shape_read(node: Node, samples: int, axis: int, channels: int) -> list[int] | None:
+def shape_read(node: Node, sizes: ShownSizes, axis: int, channels: int) -> list[int] | None:
     """Of a layer's input. Example values are those of the capture, before channels were pruned."""
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor):
-        return None
-    shape = [size if isinstance(size, int) else samples for size in value.shape]
-    shape[axis] = channels
+    shape = sizes.of_node(node)
+    if shape is not None:
+        shape[axis] = channels
     return shape
 
 

@@ -14,6 +14,7 @@ from torch.fx.node import Argument
 from ..capture import tensor_at
 from ..mutation import is_last_write
 from ..operators import Arguments, Operator
+from ..shown_sizes import ShownSizes
 
 HEIGHT = -2
 View = tuple[Operator, Argument]  # an operator and its second argument
@@ -75,11 +76,10 @@ def is_pointwise(node: Node) -> bool:
     return one_each and tensor_at(module, str(weight.target)).shape[2:] == (1, 1)
 
 
-def positions_of(node: Node, batch: int) -> int:
+def positions_of(node: Node, sizes: ShownSizes) -> int:
     """The number of positions in an image layer's output, the batch included."""
-    value = node.meta.get("val")
-    sizes = value.shape[2:] if isinstance(value, Tensor) else ()
-    return math.prod((batch, *(size for size in sizes if isinstance(size, int))))
+    shape = sizes.of_node(node) or []
+    return math.prod((sizes.batch, *shape[2:]))
 
 
 def as_rows(module: GraphModule, image: Node, before: Node) -> Node:

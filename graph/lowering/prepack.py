@@ -20,6 +20,7 @@ from ...core.model_io import Inputs
 from ..capture import tensor_at
 from ..mutation import is_written
 from ..operators import Arguments, Operator, aten, mkldnn
+from ..shown_sizes import ShownSizes
 from .fused import Fused, fused_into_convolution, fused_into_linear, takes_both
 from .int8 import lower_int8, shape_read
 from .kernels import convolves, groups_like, multiplies
@@ -56,11 +57,11 @@ def prepacked(
 
     `nhwc`: images run channels-last. `test` says which layers are worth it.
     """
-    samples = inputs[0].shape[0] if inputs[0].dim() else 1
-    lower_int8(module, samples)
-    lower_weights(module, samples)
+    sizes = ShownSizes.of(module, inputs)
+    lower_int8(module, sizes)
+    lower_weights(module, sizes)
     float_weights(module)
-    packing = Packing(module, Packs(module), samples, nhwc, test)
+    packing = Packing(module, Packs(module), sizes, nhwc, test)
     for node in list(module.graph.nodes):
         if node.target in CONVOLUTIONS and _fits(node):
             if nhwc and is_pointwise(node) and not takes_both(node):
@@ -74,11 +75,11 @@ def prepacked(
 
 @dataclass(frozen=True)
 class Packing:
-    """One walk over a graph. `samples` is the batch that kernels are laid out for."""
+    """One walk over a graph. `sizes`: those that kernels are laid out for."""
 
     module: GraphModule
     packs: Packs
-    samples: int
+    sizes: ShownSizes
     nhwc: bool
     test: PackingTest
 
@@ -122,7 +123,7 @@ class Packing:
         data, weight, bias = conv_arguments(node)[:3]
         kernel = self._tensor(weight).flatten(1).contiguous()
         with torch.no_grad():
-            packed = mkldnn._reorder_linear_weight(kernel, positions_of(node, self.samples))
+            packed = mkldnn._reorder_linear_weight(kernel, positions_of(node, self.sizes))
         target, arguments = _linear(fused)
         if not self._pays(node, fused, self._shape(node), target, _on_rows(arguments), packed):
             return
@@ -140,7 +141,7 @@ class Packing:
     def linear(self, node: Node) -> None:
         fused = fused_into_linear(node, sums=False)
         with torch.no_grad():
-            packed = mkldnn._reorder_linear_weight(self._tensor(node.args[1]), self.samples)
+            packed = mkldnn._reorder_linear_weight(self._tensor(node.args[1]), self.sizes.batch)
         target, arguments = _linear(fused)
         if not self._pays(node, fused, self._shape(node), target, arguments, packed):
             return
@@ -188,8 +189,8 @@ class Packing:
         if not isinstance(read, Node):
             return None
         if node.target is aten.linear.default:
-            return shape_read(read, self.samples, -1, weight.shape[1])
-        return shape_read(read, self.samples, 1, weight.shape[1] * conv_arguments(node)[-1])
+            return shape_read(read, self.sizes, -1, weight.shape[1])
+        return shape_read(read, self.sizes, 1, weight.shape[1] * conv_arguments(node)[-1])
 
 
 def _plain_run(node: Node, fused: Fused, given: dict[Node, Tensor]) -> tuple[Run, Tensor | None]:

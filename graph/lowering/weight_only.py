@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from ..capture import tensor_at
 from ..edits.integer_weights import FOUR_BITS, IntegerWeight, integer_weight, unpacked
 from ..operators import Arguments, aten
+from ..shown_sizes import ShownSizes
 from .int8 import shape_read
 from .packing import LAYER, Packs, replace, tidy
 
@@ -45,25 +46,25 @@ def _finished(product: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     return product if bias is None else product.add_(bias)
 
 
-def lower_weights(module: GraphModule, samples: int) -> None:
-    """In place: large linear layers that read few rows run on integers. `samples` is the batch."""
+def lower_weights(module: GraphModule, sizes: ShownSizes) -> None:
+    """In place: large linear layers that read few rows at these sizes run on integers."""
     if not torch.cpu._is_avx512_supported():  # the rest was not measured
         return
     packs = Packs(module)
     for node in list(module.graph.nodes):
         weight = integer_weight(node.args[1]) if node.target is aten.linear.default else None
-        if weight is None or not _few(node, samples):
+        if weight is None or not _few(node, sizes):
             continue
         lower = _lower8 if weight.minimum is None else _lower4
         lower(module, node, weight, packs)
     tidy(module)
 
 
-def _few(node: Node, samples: int) -> bool:
+def _few(node: Node, sizes: ShownSizes) -> bool:
     read, value = node.args[0], node.args[1].meta.get("val")  # type: ignore[union-attr]
     if not isinstance(read, Node) or not isinstance(value, Tensor) or value.numel() < LARGE:
         return False
-    shape = shape_read(read, samples, -1, 1)
+    shape = shape_read(read, sizes, -1, 1)
     return shape is not None and len(shape) > 1 and prod(shape) <= FEW
 
 

@@ -16,6 +16,7 @@ from ...checkpoints.ladders import read_ladder
 from ...checkpoints.samples import draw_inputs
 from ...core.errors import ArtifactError
 from ...core.ladder_record import Rung
+from ...core.model_io import Inputs
 from ...core.records import Notice
 from ...graph.capture import has_dynamic_batch
 from ..loaded import running
@@ -52,14 +53,14 @@ def open_ladder(
     opened: list[OpenedRung] = []
     folders = [folder / rung.folder for rung in record.rungs]
     share_tensors(graphs_opened(folders, open_rung, artifacts, opened))
+    device = device_of(artifacts[0])
+    example = draw_inputs(artifacts[0].manifest["inputs"], 0).map(lambda x: x.to(device))
     times = [
-        _times(rung, score, artifact, ready)
+        _times(rung, score, artifact, ready, example)
         for rung, score, artifact, ready in zip(
             record.rungs, record.scores, artifacts, opened, strict=True
         )
     ]
-    device = device_of(artifacts[0])
-    example = draw_inputs(artifacts[0].manifest["inputs"], 0).map(lambda x: x.to(device))
     ladder = Ladder(
         [ready.module for ready in opened], times, example=example, cascades=record.cascades
     )
@@ -93,13 +94,14 @@ def _graphs_of(ready: OpenedRung) -> list[GraphModule]:
     return [ready.graph, *(part for part in runner.modules() if isinstance(part, GraphModule))]
 
 
-def _times(rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung) -> RungTimes:
-    fixed = not has_dynamic_batch(ready.graph)
-    shape = artifact.manifest["inputs"][0]["shape"]
-    if fixed and shape and rung.batches != (shape[0],):
+def _times(
+    rung: Rung, score: float, artifact: LoadedArtifact, ready: OpenedRung, example: Inputs
+) -> RungTimes:
+    fixed = not has_dynamic_batch(ready.graph, example)
+    if fixed and rung.batches != (example.batch,):
         raise ArtifactError(
-            f"`{artifact.folder}` runs at batch {shape[0]} only, but the ladder has latencies of "
-            f"batch {', '.join(map(str, rung.batches))}."
+            f"`{artifact.folder}` runs at batch {example.batch} only, but the ladder has latencies "
+            f"of batch {', '.join(map(str, rung.batches))}."
         )
     return RungTimes(
         name=rung.name,

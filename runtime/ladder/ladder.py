@@ -69,6 +69,7 @@ class Ladder(nn.Module):
         self.names = tuple(row.name for row in times)
         self._ready = tuple(rungs)
         self._example, self._cascades, self._clock = example, tuple(cascades), clock
+        self._axes = example.batch_axes if example is not None else ()
         self.counts = Counts(self.names, clock)
         self._ended = self._rested = clock()
         self._streams: list[Stream] = []
@@ -98,7 +99,7 @@ class Ladder(nn.Module):
         **kwargs: Any,
     ) -> tuple[Any, How]:
         """The answer, and how it came about."""
-        began, batch = self._clock(), batch_size(args, kwargs)
+        began, batch = self._clock(), self._batch(args, kwargs)
         rung, fits = self.predictor.best, True
         if budget_ms is not None:
             _check(confidence, on_late)
@@ -148,6 +149,7 @@ class Ladder(nn.Module):
         own. `max_queue`: requests that may wait; more are refused.
         """
         check_confidence(confidence)
+        self._check_rows("a stream puts requests together")
         self.warm_up()
         stream = Stream(
             self, LookAhead(self.predictor, slo_ms, confidence), slo_ms=slo_ms,
@@ -164,6 +166,7 @@ class Ladder(nn.Module):
 
         Without arguments as calibrated in `ladder.json`. Raises UsageError where that has none.
         """
+        self._check_rows("a cascade picks examples out")
         return cascade_of(self, self._cascades, low, high, threshold)
 
     @property
@@ -194,7 +197,7 @@ class Ladder(nn.Module):
             return
         for rung, row in enumerate(self.predictor.times.rungs):
             for size in row.sizes:
-                inputs = self._example.map(lambda x, n=size: _rows(x, n))  # type: ignore[misc]
+                inputs = self._example.rows(lambda x, axis, n=size: _rows(x, axis, n))  # type: ignore[misc]
                 try:
                     with torch.no_grad():
                         _wait_for(inputs.call(self._ready[rung]))
@@ -223,6 +226,26 @@ class Ladder(nn.Module):
         self.predictor.rest((now - max(self._ended, self._rested)) / 1000.0)
         self._rested = now
 
+    def _batch(self, args: Sequence[Any], kwargs: dict[str, Any]) -> int:
+        if not self._axes or self._example is None:
+            return batch_size(args, kwargs)
+        given = Inputs(tuple(args), kwargs).like(self._example)
+        return max(1, given.batch) if given.batch_axes else batch_size(args, kwargs)
+
+    def _check_rows(self, what: str) -> None:
+        """Raises UsageError where examples do not lie along the first axis of every input."""
+        if not self._axes or self._example is None:
+            return
+        names = [name or f"input {n}" for n, name in enumerate(self._example.names)]
+        other = [(n, a) for n, a in zip(names, self._axes, strict=True) if a != 0]
+        if other:
+            name, axis = other[0]
+            where = "has no batch" if axis is None else f"has its batch in axis {axis}"
+            raise UsageError(
+                f"{what} along the first axis of every input, and `{name}` {where}; call the "
+                "ladder with whole batches."
+            )
+
     def _too_late(self, rung: int, batch: int, budget_ms: float) -> str:
         expected = self.predictor.expected_ms(rung, batch)
         return (
@@ -245,8 +268,9 @@ def _check(confidence: float, on_late: str) -> None:
         raise UsageError(f"`on_late` is `{on_late}`; it must be `answer` or `refuse`.")
 
 
-def _rows(x: Tensor, count: int) -> Tensor:
-    return x[:1].expand(count, *x.shape[1:]).contiguous() if x.dim() else x
+def _rows(x: Tensor, axis: int, count: int) -> Tensor:
+    sizes = [count if place == axis else n for place, n in enumerate(x.shape)]
+    return x.narrow(axis, 0, 1).expand(sizes).contiguous()
 
 
 def _wait_for(outputs: Any) -> None:

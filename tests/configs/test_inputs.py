@@ -20,6 +20,37 @@ def test_inputs_are_sizes_and_a_dtype() -> None:
     )
 
 
+def test_the_axis_of_the_batch_is_said_last() -> None:
+    assert parse_inputs("src=24x1x8:batch=1, 8x4:float16:batch=none, 1x9:int64:0..5:batch=0") == (
+        InputSpec(shape=(24, 1, 8), name="src", batch=1),
+        InputSpec(shape=(8, 4), dtype="float16", batch="none"),
+        InputSpec(shape=(1, 9), dtype="int64", range=(0, 5), batch=0),
+    )
+
+
+def test_a_size_that_varies_stands_between_its_ends() -> None:
+    found = parse_inputs("ids=1x1..128..512:int64:0..99, 1x3x224..x8..16..32:batch=0")
+    assert found == (
+        InputSpec(shape=(1, 128), dtype="int64", name="ids", range=(0, 99), varies={"1": "1..512"}),
+        InputSpec(shape=(1, 3, 224, 16), batch=0, varies={"2": "1..", "3": "8..32"}),
+    )
+    assert found[0].entry()["varies"]["1"] == {"low": 1, "high": 512, "multiple": 1, "tied": ""}
+
+
+@pytest.mark.parametrize(
+    "text", ["1x2..3", "1x..3", "1x4..3..9", "1x1..9..3", "1x2..3..", "2..x1:batch=0"]
+)
+def test_a_size_outside_of_its_ends_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="`--inputs`"):
+        parse_inputs(text)
+
+
+@pytest.mark.parametrize("text", ["1x3:batch=", "1x3:batch=2", "1x3:batch=-1", "1x3:batch=x"])
+def test_a_batch_that_is_not_an_axis_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="batch"):
+        parse_inputs(text)
+
+
 @pytest.mark.parametrize("text", ["", "1x", "x1", "1x-3", "1x0", "1x3:", "1x3:flot32", "1,,2", "²"])
 def test_bad_inputs_are_usage_errors(text: str) -> None:
     with pytest.raises(UsageError, match="`--inputs`"):

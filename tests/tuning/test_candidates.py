@@ -25,6 +25,7 @@ def session_of(original, data):
         original=original,
         data=SimpleNamespace(calibration=data, train=data),
         device="cpu",
+        inputs=Inputs.of(data[0][0]),
         time=TimePlan(),
     )
 

@@ -102,7 +102,7 @@ def measure_rungs_here(request: RungsRequest) -> MeasuredRungs:
     if request.seconds:
         table = table_of(opened, artifacts, job.target, request.seconds, job.seed)
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
-    data = load_data(recipe, program_inputs(source))
+    data = load_data(recipe, job.inputs or program_inputs(source))
     data = data.fitting(opened[0].graph) if data is not None else None
     cascades, why_not = cascades_of(modules, data, device)
     rungs = [

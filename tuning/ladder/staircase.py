@@ -42,9 +42,8 @@ class TimedRung:
 
     @classmethod
     def of(cls, module: nn.Module, graph: GraphModule, specs: Sequence[JsonObject]) -> TimedRung:
-        shape = specs[0]["shape"]
-        fixed = (int(shape[0]) if shape else 1,)
-        return cls(module, specs, None if has_dynamic_batch(graph) else fixed)
+        shown = draw_inputs(specs, 0)
+        return cls(module, specs, None if has_dynamic_batch(graph, shown) else (shown.batch,))
 
     def takes(self, size: int) -> bool:
         return not self.ended and (self.sizes is None or size in self.sizes)

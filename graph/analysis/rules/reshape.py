@@ -55,7 +55,12 @@ def reshape_as(walk: Walk, node: Node) -> Dims:
 
 
 def _expr(size: Any) -> sympy.Expr:
-    return sympy.Integer(size) if isinstance(size, int) else size.node.expr
+    """A product or sum of symbols: what is rounded down (`s // 2`, behind a stride) is one."""
+    if isinstance(size, int):
+        return sympy.Integer(size)
+    whole: sympy.Expr = size.node.expr
+    rounded = whole.atoms(sympy.Function)
+    return whole.xreplace({e: sympy.Symbol(str(e)) for e in rounded}) if rounded else whole
 
 
 Factors = list[list[int]]

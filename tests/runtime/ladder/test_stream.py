@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from modelspeed.core.errors import Refused, UsageError
+from modelspeed.core.model_io import Inputs
 from modelspeed.runtime.ladder.ladder import Ladder
 from modelspeed.runtime.ladder.policy import LookAhead
 from modelspeed.runtime.ladder.stream import Stream
@@ -381,3 +382,13 @@ def test_a_soak_of_a_million_requests_loses_nothing_and_its_memory_stays_flat():
 def test_wait_works_on_what_submit_returns():
     with quick_ladder().stream(slo_ms=60_000) as stream:
         assert not wait([stream.submit(example(i)) for i in range(20)], timeout=10).not_done
+
+
+@pytest.mark.parametrize(("axes", "where"), [((1,), "its batch in axis 1"), ((None,), "no batch")])
+def test_a_batch_that_is_not_the_first_axis_is_refused_before_it_is_put_together(axes, where):
+    inputs = Inputs((torch.ones(5, 2),), batch_axes=axes)
+    ladder = Ladder([nn.Identity()], rung_times((1.0,), (0.9,)), example=inputs)
+    for opened in (lambda: ladder.stream(25.0), ladder.cascade):
+        with pytest.raises(UsageError, match=f"`input 0` has {where}"):
+            opened()
+    assert ladder(torch.ones(5, 2)).shape == (5, 2)

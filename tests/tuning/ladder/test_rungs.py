@@ -28,7 +28,10 @@ def test_a_disturbed_verification_of_the_top_does_not_say_that_it_meets_every_go
     """It takes 6 of 8 ms; its fresh process met a machine of which no figure can be believed."""
     target = Target(speedup=speedup)
     session = SimpleNamespace(
-        recipe=RECIPE, job=SimpleNamespace(target=target), quiet_ms=8.0, reference=exactly(8.0),
+        recipe=RECIPE,
+        job=SimpleNamespace(target=target),
+        quiet_ms=8.0,
+        reference=exactly(8.0),
         is_by_answers=False,
     )
     lossless = Lossless(exactly(6.0), "plain", ())

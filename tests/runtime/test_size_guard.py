@@ -1,0 +1,46 @@
+"""Sizes that a graph was not captured for never reach it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from modelspeed.core.errors import UsageError
+from modelspeed.core.model_io import Inputs
+from modelspeed.core.span import Span
+from modelspeed.runtime.size_guard import SizeGuard
+
+SPAN = Span(4, 32, 4, "s1")
+INPUTS = Inputs(
+    (torch.ones(1, 3, 8),),
+    {"mask": torch.ones(1, 8), "table": torch.ones(5, 2)},
+    (0, 0, None),
+    ({2: SPAN}, {1: SPAN}, {}),
+)
+
+
+def call(x, mask, table=(5, 2)):
+    calls = []
+    run = SizeGuard(INPUTS).over(lambda *args, **kwargs: calls.append((args, kwargs)))
+    for _ in range(2):  # the second look is into a set
+        run(torch.ones(x), mask=torch.ones(mask), table=torch.ones(table))
+    return len(calls)
+
+
+def test_every_size_that_is_taken_reaches_the_graph():
+    assert call((1, 3, 8), (1, 8)) == call((7, 3, 32), (7, 32)) == call((2, 3, 4), (2, 4)) == 2
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        (((1, 3, 36), (1, 36)), "`input 0` is 36 in axis 2; the artifact takes 4 to 32"),
+        (((1, 3, 10), (1, 10)), "a multiple of 4"),
+        (((1, 2, 8), (1, 8)), "`input 0` is 2 in axis 1; the artifact takes only 3"),
+        (((1, 3, 8), (1, 12)), "`mask` axis 1 is 12 and `input 0` axis 2 is 8"),
+        (((1, 3), (1, 8)), r"`input 0` has the shape \[1, 3\]; the artifact takes 3 axes"),
+        (((1, 3, 8), (1, 8), (6, 2)), "`table` is 6 in axis 0; the artifact takes only 5"),
+    ],
+)
+def test_any_other_is_refused_in_a_sentence(shapes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        call(*shapes)
