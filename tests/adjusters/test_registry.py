@@ -39,7 +39,7 @@ def test_neutral_settings_leave_the_outputs_equal_and_planning_changes_nothing(n
     module = capture(pico.net(["residual", "depthwise"]), (pico.images(),))
     before = {k: v.clone() for k, v in module.state_dict().items()}
     settings = make_step(name, **NEUTRAL.get(name, {})).settings
-    plan = ADJUSTERS[name].plan(Context(module, (pico.images(),)), settings)
+    plan = ADJUSTERS[name].plan(Context(module, Inputs.of(pico.images())), settings)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     adjusted = apply(clone(module), plan.edits)
     torch.testing.assert_close(adjusted(pico.images()), module(pico.images()), rtol=1e-4, atol=1e-5)
