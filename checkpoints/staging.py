@@ -178,7 +178,9 @@ def _written(
         hashes["converted_sha256"] = digests
     specs = specs_of(inputs)
     first, second = sample(program, specs)
-    others = size_samples(program.module(check_guards=False), specs, SAMPLE_SEED)
+    others: JsonObject = {}
+    if inputs.varies:
+        others = size_samples(program.module(check_guards=False), specs, SAMPLE_SEED)
     hashes |= write_graph(folder, program)
     return {
         "format_version": FORMAT_VERSION,

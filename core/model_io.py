@@ -75,9 +75,15 @@ class Inputs:
 
     def like(self, other: Inputs) -> Inputs:
         """The same tensors, as a user's batch holds them, with the batch axes of `other`."""
-        alike = len(self) == len(other) and self.names == other.names
-        axes, varies = other.batch_axes, other.varies
-        return replace(self, batch_axes=axes, varies=varies) if alike else self
+        if len(self.args) != len(other.args) or self.kwargs.keys() != other.kwargs.keys():
+            return self
+        count, place = len(self.args), {name: n for n, name in enumerate(other.kwargs)}
+        order = [*range(count), *(count + place[name] for name in self.kwargs)]
+        axes, varies = (
+            tuple(rows[n] for n in order) if rows else ()
+            for rows in (other.batch_axes, other.varies)
+        )
+        return replace(self, batch_axes=axes, varies=varies)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         args = tuple(change(x) for x in self.args)

@@ -158,10 +158,10 @@ class Halves:
         return _too_few(min(self.counts), least) if fewest < least else ""
 
     def _objection_to_stream(self, least: int) -> str:
-        first, again = (next(iter(self.batches)) for _ in range(2))
-        if not _equal(first, again):
+        first, again = (next(iter(self.batches), None) for _ in range(2))
+        if first is None or again is None or not _equal(first, again):
             return "the evaluation data gives other examples in each pass"
-        length = len(self.batches) if isinstance(self.batches, Sized) else 0
+        length = _length(self.batches)
         count = (length - 1) * examples_in(first)
         if count < 2 * least:
             count = sum(map(examples_in, FirstBatches(self.batches, 2 * least)))
@@ -199,6 +199,14 @@ class Halves:
             return part_of(self.batches, [i for i, judges in pairs if judges is judge])
         part = HalfOf(self.batches, judge, self.seed, self.whole)
         return list(part) if isinstance(self.batches, (list, tuple)) else part
+
+
+def _length(batches: Batches) -> int:
+    """0 where nobody knows, as a DataLoader over iterable data does not."""
+    try:
+        return len(batches) if isinstance(batches, Sized) else 0
+    except TypeError:
+        return 0
 
 
 def _too_few(count: int, least: int) -> str:

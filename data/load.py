@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils.data import DataLoader
 
 from ..configs.recipe import METRICS, AugmentSpec, DataSpec, InputSpec, Recipe
 from ..configs.references import DATA, FILE, HUB, parse_reference
@@ -111,19 +112,18 @@ class Data:
         """A figure of `rank` in words."""
         return f"{figure:.4f}" if self.is_labeled else f"divergence {-figure:.4f}"
 
-    def fitting(self, graph: GraphModule) -> Data:
-        """The same for a model that takes one batch size alone: its halves are whole batches."""
-        if self.halves is None or has_dynamic_batch(graph):
+    def fitting(self, graph: GraphModule, inputs: Inputs | None = None) -> Data:
+        """The same for a model that takes one batch size alone: its halves are whole batches, and
+        so are those of batches that lie along another axis than the first, and can't be cut there.
+        """
+        cut = inputs is None or isinstance(self.eval, DataLoader) or _rows_first(inputs)
+        if self.halves is None or (cut and has_dynamic_batch(graph, inputs)):
             return self
         few = self.halves.counts is not None and min(self.halves.counts) < FEWEST
         least = 1 if few else FEWEST  # fewer only where the recipe asks for it
         halves = checked_halves(self.halves.batches, self.halves.seed, least, whole=True)
         if isinstance(halves, str):
-            parts = hold_out(self.train)
-            return replace(
-                self, train=parts.train, held_out=parts.held_out, train_batches=parts.batches,
-                calibration=_some(parts.train, CALIBRATION), halves=None, remark=_by_train(halves),
-            )  # fmt: skip
+            return self._by_training(halves)
         return replace(self, halves=halves, held_out=_judging(halves), remark=_by_half(halves))
 
     def counted(self, seconds: float) -> Data:
@@ -131,7 +131,17 @@ class Data:
         if self.halves is None:
             return self
         halves = self.halves.within(seconds)
+        if halves.counts is not None and not min(halves.counts):
+            return self._by_training(halves.objection(1))
         return replace(self, halves=halves, remark=_by_half(halves))
+
+    def _by_training(self, reason: str) -> Data:
+        """Judged by held-out training data after all."""
+        parts = hold_out(self.train)
+        return replace(
+            self, train=parts.train, held_out=parts.held_out, train_batches=parts.batches,
+            calibration=_some(parts.train, CALIBRATION), halves=None, remark=_by_train(reason),
+        )  # fmt: skip
 
     def answered_by(
         self, original: nn.Module, device: str, spec: AugmentSpec | None, seed: int
@@ -200,6 +210,11 @@ def _divided(spec: DataSpec, train: Batches, evaluation: Batches | None, metric:
 
 def _judging(halves: Halves) -> Batches:
     return FirstBatches(in_random_order(halves.judge, halves.seed).batches, MOST)
+
+
+def _rows_first(inputs: Inputs) -> bool:
+    """True if each input has its examples along the first axis."""
+    return all(axis == 0 for x, axis in zip(inputs, inputs.axes, strict=True) if x.dim())
 
 
 def _by_half(halves: Halves) -> str:

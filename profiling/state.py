@@ -28,7 +28,7 @@ def kept_state(module: Any) -> Iterator[None]:
         yield
     finally:
         for owner, name, tensor, value in values:
-            if owner.get(name) is not tensor:
+            if name not in owner or owner[name] is not tensor:
                 owner[name] = tensor
             if not _equal(tensor, value):
                 with torch.inference_mode():  # the one mode that may write tensors made under it

@@ -92,11 +92,11 @@ class Loaded(nn.Module):
             run, runner = function_on_tables(runner, {n: outside(n) for n in tensors}), self
             forward: Any = MethodType(run, self)
             if origin.inputs.varies:
-                forward = SizeGuard(origin.inputs).over(forward)
+                forward = SizeGuard(origin.inputs, _parameters_of(module)).over(forward)
         else:
             forward = runner.forward
             if origin.inputs.varies:
-                forward = SizeGuard(origin.inputs).over(forward)
+                forward = SizeGuard(origin.inputs, _parameters_of(module)).over(forward)
             # Not for the compiler to trace into: it can't see packed weights.
             getattr(forward, "__func__", forward)._torchdynamo_disable = True
             _fix(self)
@@ -208,6 +208,10 @@ def _converted(tensors: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]) ->
     """Tied ones stay one."""
     once = {id(t): fn(t) for t in tensors.values()}
     return {name: once[id(t)] for name, t in tensors.items()}
+
+
+def _parameters_of(module: GraphModule) -> list[str]:
+    return [node.name for node in module.graph.nodes if node.op == "placeholder"]
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from ..core.errors import UsageError
 from ..core.model_io import Inputs
 from ..core.span import Span
@@ -15,23 +17,33 @@ MANY = 4096  # shapes that are known to be good
 class SizeGuard:
     """Tells the shapes that a graph takes. Shapes seen before cost a look into a set."""
 
-    def __init__(self, inputs: Inputs) -> None:
-        self._names = [name or f"input {n}" for n, name in enumerate(inputs.names)]
-        self._keywords = list(inputs.kwargs)
-        self._wanted = [
-            [None if at == axis else spans.get(at, size) for at, size in enumerate(x.shape)]
-            for x, axis, spans in zip(inputs, inputs.axes, inputs.spans, strict=True)
-        ]
+    def __init__(self, inputs: Inputs, parameters: Sequence[str] = ()) -> None:
+        """`parameters`: names of all that the graph takes, in order; a call may use any of them."""
+        self._parameters = list(parameters) or [*("" for _ in inputs.args), *inputs.kwargs]
+        rows = {
+            id(x): (
+                name,
+                [None if at == axis else spans.get(at, n) for at, n in enumerate(x.shape)],
+            )
+            for name, x, axis, spans in zip(
+                inputs.names, inputs, inputs.axes, inputs.spans, strict=True
+            )
+        }
+        ordered = [rows[id(x)] for x in inputs.in_order(self._parameters)]
+        self._names = [name or f"input {n}" for n, (name, _) in enumerate(ordered)]
+        self._wanted = [wanted for _, wanted in ordered]
         self._good: set[tuple[Any, ...]] = set()
 
     def over(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """`forward`, called where the sizes are taken. Raises UsageError where they are not."""
-        good, check, keywords = self._good, self._check, self._keywords
+        good, check, parameters = self._good, self._check, self._parameters
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():  # sizes are symbols there, and are guarded by it
+                return forward(*args, **kwargs)
             shapes = tuple([getattr(x, "shape", None) for x in args])
             if kwargs:
-                named = (kwargs.get(name) for name in keywords)
+                named = (kwargs.get(name) for name in parameters[len(args) :])
                 shapes += tuple([getattr(x, "shape", None) for x in named])
             if shapes not in good:
                 check(shapes)

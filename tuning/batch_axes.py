@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from ..checkpoints.program_ranges import open_sizes
 from ..checkpoints.read import Source
 from ..checkpoints.samples import NO_BATCH, at_batch, batch_axis, draw_inputs
+from ..core.errors import UsageError
 from ..core.model_io import leaves, plain
 from ..core.span import spans_to_json
 from ..profiling.closeness import relative_error, tolerance_of
 from ..profiling.gate import working
 from ..profiling.state import kept_state
 from .job import Job, program_inputs
+from .trial_copy import trial_copy
 
 TRIALS, SECONDS = 24, 20.0  # orders of axes that are tried, the likely ones first
 SEEDS = (11, 12)
@@ -43,6 +45,8 @@ def settled(job: Job, source: Source) -> Job:
     axes = _axes(specs, free, source.module, job.target.device)
     said = _with_batch(specs, axes)
     batch = job.target.batch
+    if job.batch_given and batch > 1 and all(axis is None for axis in axes):
+        raise UsageError(f"`batch` is {batch}, and no input has a batch: each says `batch: none`.")
     if not job.batch_given:
         shown = draw_inputs(said, job.seed).batch
         used = [(a, f) for a, f in zip(axes, free or (), strict=False) if a is not None]
@@ -72,13 +76,17 @@ def _axes(
     if all("batch" in spec for spec in specs):
         return tuple(batch_axis(spec) for spec in specs)
     usual = _usual(specs)
-    if free is not None and not any(free):
-        return usual  # of one size in every axis
+    # One example along the first axis of every input is what nearly every model takes; and of a
+    # program with one size in every axis nothing is to be found.
+    alone = all(spec["shape"][:1] == [1] for spec in specs)
+    if alone or (free is not None and not any(free)):
+        return usual
+    model = trial_copy(model, device)
     begun = working()
     for axes in islice(_candidates(specs, free), TRIALS):
         if working() - begun > SECONDS:
             break
-        if _separates(model, specs, axes, device):
+        if _separates(model, specs, axes):
             return axes
     return usual
 
@@ -100,9 +108,7 @@ def _candidates(specs: Sequence[Spec], free: Sequence[set[int]] | None) -> Itera
         open_axes = range(rank) if free is None else sorted(free[place] & set(range(rank)))
         choices.append([batch_axis(spec)] if "batch" in spec else [*open_axes, None])
     mixtures = [
-        axes
-        for axes in islice(product(*choices), 1 << 12)
-        if len({s["shape"][a] for s, a in zip(specs, axes, strict=True) if a is not None}) == 1
+        axes for axes in islice(product(*choices), 1 << 12) if _are_of_one_size(specs, axes)
     ]
 
     def unlikely(axes: Axes) -> tuple[int, int, int]:
@@ -113,10 +119,22 @@ def _candidates(specs: Sequence[Spec], free: Sequence[set[int]] | None) -> Itera
     yield from sorted(mixtures, key=unlikely)
 
 
-def _separates(model: nn.Module, specs: Sequence[Spec], axes: Axes, device: str) -> bool:
+def _are_of_one_size(specs: Sequence[Spec], axes: Axes) -> bool:
+    """An input without a batch has no axis of that size: the two towers of a contrastive model do
+    not separate, and each has its examples all the same."""
+    rows = list(zip(specs, axes, strict=True))
+    sizes = {spec["shape"][axis] for spec, axis in rows if axis is not None}
+    if len(sizes) != 1:
+        return False
+    return not any(
+        axis is None and "batch" not in spec and sizes & set(spec["shape"]) for spec, axis in rows
+    )
+
+
+def _separates(model: nn.Module, specs: Sequence[Spec], axes: Axes) -> bool:
     """Are the outputs of two examples together those of each, beside each other?"""
     laid = at_batch(_with_batch(specs, axes), 1)
-    first, drawn = (draw_inputs(laid, seed).map(lambda x: x.to(device)) for seed in SEEDS)
+    first, drawn = (draw_inputs(laid, seed) for seed in SEEDS)
     other = dict(zip(map(id, first), drawn, strict=True))
     second = first.rows(lambda x, _: other[id(x)])  # what has no batch is the same for both
     pair = first.rows(lambda x, axis: torch.cat([x, other[id(x)]], axis))

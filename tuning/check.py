@@ -236,7 +236,8 @@ def regression(
 def _reported(data: Data, record: Record) -> Batches:
     """The examples that the record's figures are of: all, or the half that reported."""
     halved = record.quality is not None and record.quality.halved
-    return data.reported if halved else data.eval or ()
+    whole: Batches = data.eval if data.eval is not None else ()
+    return data.reported if halved else whole
 
 
 def _accuracy(
@@ -254,7 +255,7 @@ def _accuracy(
         text = "there is no data; name it with `--data` or `--config`"
         return Case("accuracy", "skipped", text), None
     progress.stage("evaluating")
-    data = data.fitting(ready.graph)
+    data = data.fitting(ready.graph, draw_inputs(takes, 0))
     if not data.is_labeled:
         text = f"`{data.metric_name}` can't be taken: there is no evaluation data"
         asks = request.max_drop is not None

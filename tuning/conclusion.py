@@ -76,7 +76,8 @@ def _summary(contest: Contest, best: Finished, record: Record, smallest: float) 
     if best.label not in (LOSSLESS, ORIGINAL):
         if is_set(target):
             return summary(record, smallest)
-        within = f" within an accuracy drop of {limit:g}" if target.fastest else ""
+        kept = target.fastest and not (record.limit_broken or record.limit_in_doubt)
+        within = f" within an accuracy drop of {limit:g}" if kept else ""
         return f"{gain}{' with the whole recipe' if best.label == WHOLE else ''}{within}"
     if target.fastest:
         return "nothing faster than the lossless steps stays within the accuracy limit"

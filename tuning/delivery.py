@@ -241,11 +241,15 @@ def reported(session: Session, artifact: Staged, checked: Verification) -> Verif
     if quality is None or not session.is_halved or not quality.known:
         return checked
     recipe = dump_recipe(session.recipe)
-    with session.verifying("reporting") as spent:
-        last = report_on(
-            session.job, artifact.folder, recipe, session.last_word, session.time.stuck_after
-        )
-        spent.append(last.judging_seconds)
+    try:
+        with session.verifying("reporting") as spent:
+            last = report_on(
+                session.job, artifact.folder, recipe, session.last_word, session.time.stuck_after
+            )
+            spent.append(last.judging_seconds)
+    except MeasureError as error:  # what was chosen is not lost for that
+        session.progress.note(f"{error}; the accuracy is that of the examples that judged")
+        return checked
     assert quality.baseline is not None and quality.final is not None
     judged = JudgedScore(quality.baseline, quality.final, quality.examples)
     return replace(checked, quality=replace(last.quality, judged=judged))

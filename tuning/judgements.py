@@ -173,8 +173,8 @@ class Judgements:
                 return None
             keys = [self._name(r.weights, x) for r, x in zip(rows, outputs, strict=True)]
             known = [_read(key) for key in keys]
-            if None in known and not all(one is None or one.rows for one in known):
-                known = [None] * len(rows)  # of the whole alone: it can't be cut to another's part
+            if any(one is not None and not one.rows for one in known):
+                known = [None] * len(rows)  # of the whole alone: it has no interval with another's
             for row, x in zip(rows, outputs, strict=True):
                 row.add(x, targets.to(device), 0)
             todo = [row for row, one in zip(rows, known, strict=True) if one is None]

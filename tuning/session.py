@@ -426,7 +426,7 @@ def _opened(
     tried = probes(original, inputs, data, job.seed + 1)
     _check_captured(source, original, tried[0])
     if data is not None:
-        data = _judged(data, original, job, recipe)
+        data = _judged(data, original, inputs, job, recipe)
         check_targets(data, original, recipe, job.target.device)
     exclusions = Exclusions(progress)
     for row in captured.left_out:
@@ -438,11 +438,11 @@ def _opened(
     )  # fmt: skip
 
 
-def _judged(data: Data, original: GraphModule, job: Job, recipe: Recipe) -> Data:
+def _judged(data: Data, original: GraphModule, inputs: Inputs, job: Job, recipe: Recipe) -> Data:
     """The data as this model takes them, with its own answers where there are no labels."""
     augment = recipe.data.augment if recipe.data else None
     device, seed = job.target.device, job.seed
-    data = data.fitting(original).counted(COUNTED)
+    data = data.fitting(original, inputs).counted(COUNTED)
     return data.answered_by(original, device, augment, seed)
 
 

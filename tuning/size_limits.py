@@ -14,6 +14,7 @@ from ..core.json_values import JsonObject
 from ..core.model_io import Inputs
 from ..core.span import Span
 from ..profiling.state import kept_state
+from .trial_copy import trial_copy
 
 GROWN = 8  # times the values of one call: larger ends are not tried
 
@@ -22,14 +23,14 @@ Place = tuple[int, int]  # of an input, and its axis
 
 def where_it_runs(model: nn.Module, inputs: Inputs, seed: int) -> Inputs:
     """`inputs` with the ends of what varies where the model still runs, tried one by one."""
-    spans = [dict(row) for row in inputs.spans]
+    spans, model = [dict(row) for row in inputs.spans], trial_copy(model, str(inputs[0].device))
     for places in _together(inputs):
         place, axis = places[0]
         size, span = int(inputs[place].shape[axis]), spans[place][axis]
         low, high = _ends(inputs, places, size, span)
 
         def runs(at: int, places: list[Place] = places) -> bool:
-            return _runs(model, _sized(inputs, places, at), seed, str(inputs[0].device))
+            return _runs(model, _sized(inputs, places, at), seed)
 
         least = _last(size, low, span.multiple, runs)
         most = _last(size, high, span.multiple, runs)
@@ -80,10 +81,10 @@ def _sized(inputs: Inputs, places: list[Place], size: int) -> list[JsonObject]:
     return specs
 
 
-def _runs(model: nn.Module, specs: list[JsonObject], seed: int, device: str) -> bool:
+def _runs(model: nn.Module, specs: list[JsonObject], seed: int) -> bool:
     try:
         with torch.no_grad(), kept_state(model):
-            draw_inputs(specs, seed).map(lambda x: x.to(device)).call(model)
+            draw_inputs(specs, seed).call(model)
     except Exception:  # of the model's own code
         return False
     return True

@@ -171,7 +171,7 @@ def _opened(request: VerificationRequest) -> _Both:
     data = load_data(recipe, job.inputs or program_inputs(source))
     if data is not None:
         augment = recipe.data.augment if recipe.data else None
-        data = data.fitting(variant.graph).answered_by(original, device, augment, job.seed)
+        data = data.fitting(variant.graph, inputs).answered_by(original, device, augment, job.seed)
     takes = draw_inputs(artifact.manifest["inputs"], 0)
     inputs = replace(inputs, varies=takes.varies)
     return _Both(original, variant, artifact.manifest, recipe, inputs, data)

@@ -8,12 +8,20 @@ import pytest
 import torch
 from modelspeed.configs.recipe import DataSpec, Recipe
 from modelspeed.core.errors import DataError
+from modelspeed.core.model_io import Inputs
 from modelspeed.data.halves import Halves, checked_halves
 from modelspeed.data.labels import labels_of
 from modelspeed.data.load import load_data
 from modelspeed.graph.capture import capture
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 
 class Recorded(Dataset):
@@ -245,3 +253,31 @@ def test_a_model_of_one_batch_size_is_judged_by_whole_batches_or_as_before(tmp_p
     assert one.halves is None and "has no batch for each half" in one.remark
     usual = loaded(tmp_path)
     assert usual.fitting(capture(nn.Linear(4, 3), (torch.zeros(8, 4),))) is usual
+
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        return iter((torch.tensor([float(i)]), i % 4) for i in range(900))
+
+
+def test_a_loader_of_iterable_data_is_halved_though_nobody_knows_its_length():
+    halves = checked_halves(DataLoader(Streamed(), batch_size=30), 0, 200)
+    judge, report = (
+        {int(value) for inputs, _ in half for x in Inputs.of(inputs) for value in x}
+        for half in (halves.judge, halves.report)
+    )
+    assert judge.isdisjoint(report) and len(judge | report) == 900
+
+
+class Spent:
+    """The same iterator for each pass."""
+
+    def __init__(self, count):
+        self.rest = iter([(torch.zeros(4, 1), torch.zeros(4).long())] * count)
+
+    def __iter__(self):
+        return self.rest
+
+
+def test_data_that_is_spent_after_one_pass_is_not_halved():
+    assert "other examples in each pass" in checked_halves(Spent(1), 0, 2)

@@ -44,3 +44,19 @@ def test_every_size_that_is_taken_reaches_the_graph():
 def test_any_other_is_refused_in_a_sentence(shapes, sentence):
     with pytest.raises(UsageError, match=sentence):
         call(*shapes)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((), {"x": (1, 3, 36), "mask": (1, 36), "table": (5, 2)}),
+        (((1, 3, 8), (1, 12)), {"table": (5, 2)}),
+        (((1, 3, 8),), {"table": (5, 2), "mask": (1, 12)}),
+    ],
+)
+def test_inputs_are_told_however_a_call_names_them(args, kwargs):
+    run = SizeGuard(INPUTS, ["x", "mask", "table"]).over(lambda *args, **kwargs: 1)
+    good = run(torch.ones(1, 3, 8), mask=torch.ones(1, 8), table=torch.ones(5, 2))
+    assert good == run(torch.ones(1, 3, 8), torch.ones(1, 8), torch.ones(5, 2)) == 1
+    with pytest.raises(UsageError):
+        run(*map(torch.ones, args), **{name: torch.ones(shape) for name, shape in kwargs.items()})

@@ -13,6 +13,7 @@ import torch
 from modelspeed.checkpoints.read import read
 from modelspeed.checkpoints.samples import at_batch, draw_inputs, specs_of
 from modelspeed.cli.main import app
+from modelspeed.core.errors import UsageError
 from modelspeed.core.records import Target
 from modelspeed.graph.capture import capture, has_dynamic_batch
 from modelspeed.tuning.batch_axes import settled
@@ -35,6 +36,31 @@ class Centered(nn.Module):
         return x - x.mean()
 
 
+class TwoTowers(nn.Module):
+    """Each example of one input beside each of the other, as in contrastive models."""
+
+    def forward(self, a, b):
+        return a @ b.T
+
+
+class PerFrame(nn.Module):
+    """One example alone: its times look like examples."""
+
+    def forward(self, x):
+        return torch.tanh(x.squeeze(0))
+
+
+class Masked(nn.Module):
+    """The first call decides what the mask is for."""
+
+    mask = None
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.ones(x.shape[0], 1)
+        return x * self.mask
+
+
 def decoder():
     return nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16), 1)
 
@@ -55,6 +81,9 @@ def job_of(model, *shapes, given=False, **spec):
         (nn.TransformerEncoderLayer(8, 2, 16), [(6, 1, 8)], [1], 1),
         (decoder(), [(5, 1, 8), (6, 1, 8)], [1, 1], 1),
         (Table(), [(1, 8), (8, 4)], [0, "none"], 1),
+        (TwoTowers(), [(1, 8), (1, 8)], [0, 0], 1),
+        (TwoTowers(), [(6, 8), (6, 8)], [0, 0], 6),
+        (PerFrame(), [(1, 9, 4)], [0], 1),
         (Centered(), [(5, 3)], [0], 5),  # none is one; the first axis stands in
     ],
 )
@@ -160,3 +189,16 @@ def test_a_run_on_data_along_the_second_axis_gives_an_artifact_of_any_batch(tmp_
     assert done.exit_code in (0, 5), done.output
     loaded = modelspeed.load(tmp_path / "out")
     assert loaded(torch.ones(7, 5, 4)).shape == (5, 3)
+
+
+def test_looking_for_the_batch_leaves_nothing_in_the_model():
+    model = Masked()
+    job_of(model, (5, 3))
+    assert model.mask is None
+
+
+def test_a_batch_that_no_input_has_is_refused():
+    with pytest.raises(UsageError, match="`batch` is 8, and no input has a batch"):
+        specs = ({"shape": [4, 4], "dtype": "float32", "batch": "none"},)
+        job = Job("net", Target(batch=8), inputs=specs, batch_given=True)
+        settled(job, SimpleNamespace(module=nn.Linear(4, 4), program=None))

@@ -103,7 +103,7 @@ def measure_rungs_here(request: RungsRequest) -> MeasuredRungs:
         table = table_of(opened, artifacts, job.target, request.seconds, job.seed)
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
     data = load_data(recipe, job.inputs or program_inputs(source))
-    data = data.fitting(opened[0].graph) if data is not None else None
+    data = data.fitting(opened[0].graph, inputs) if data is not None else None
     cascades, why_not = cascades_of(modules, data, device)
     rungs = [
         MeasuredRung(held, tuple(TimedBatch(b, ms) for b, ms in sorted(rows.items())))
