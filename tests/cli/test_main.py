@@ -48,6 +48,7 @@ def left_in(folder):
     return {p.name for p in folder.iterdir()} - {"__pycache__"}
 
 
+@pytest.mark.long
 def test_an_unreachable_target_saves_the_best_effort_and_exits_3(folder):
     code, out, _ = run("tune", folder / "ckpt.pt", "--target-ms", "0.001", "--out", folder / "fast",
                        "--json", "--threads", "1")  # fmt: skip

@@ -50,6 +50,7 @@ def evaluated(shares):
     return sum(seconds for what, seconds in shares.items() if what.startswith("evaluating"))
 
 
+@pytest.mark.long
 def test_all_evaluation_data_is_read_once_where_it_fits(run):
     record, _, _ = run(evaluation=3000)
     assert record.quality.examples == record.quality.total == 1500 == record.quality.judged.examples
