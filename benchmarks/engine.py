@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import sys
 import time
 import warnings
@@ -49,13 +48,16 @@ from torch.fx import GraphModule
 sys.path.insert(0, str(Path(__file__).parent))
 import nets
 import peers
+from result_rows import keep_row, rows_of
 
 SHARES = (0.5, 0.33, 0.2)
 ABLATED = (0.33,)
 MOST = 0.95
 # What "brief" means here: of 150 batches of 64 each, and of 19 for the ViT.
 EPOCHS = {"resnet": 0.5, "mobile": 0.5, "vit": 3.0, "sound": 1.0}
+DEMO = nets.HERE.parent / "examples" / "digits"
 RESULTS = nets.TRAINED / "engine.jsonl"
+CELL = ("net", "method", "share")
 # The residual width of transformers goes through layer norms; Torch-Pruning prunes it too.
 THROUGH_NORMS = {"vit"}
 PEERS = ("global bisection", *peers.SETTINGS)
@@ -78,19 +80,22 @@ def alone() -> Iterator[None]:
         yield
 
 
-def session_of(name: str) -> Session:
-    """The net opened as `tune` opens it, one thread: a quieter machine."""
-    data, shape, _ = nets.NETS[name]
+def session_of(name: str, judge: str = "auto") -> Session:
+    """The net opened as `tune` opens it, one thread: a quieter machine. `judge`: as `data.judge`
+    says it; `digits`: the demo's net and data."""
+    data, shape, _ = ("digits", (1, 1, 32, 32), 0) if name == "digits" else nets.NETS[name]
+    is_resnet = name in ("digits", "resnet")
+    checkpoint = DEMO / "digits_resnet.pt" if name == "digits" else nets.checkpoint(name)
     recipe = parse_recipe(
-        f"version: 1\ndata: {{factory: '{nets.HERE}/nets.py:{data}'}}\n"
+        f"version: 1\ndata: {{factory: '{nets.HERE}/nets.py:{data}', judge: {judge}}}\n"
         f"limits: {{minutes: 1000}}\nadjust: [prune: {{max_ratio: {MOST}}}]\n",
         "benchmark", Path.cwd(),
     )  # fmt: skip
     inputs = ({"shape": list(shape), "dtype": "float32"},)
     target = Target(speedup=2.0, batch=shape[0], threads=1)
-    factory = "../examples/digits/model.py:build" if name == "resnet" else f"nets.py:{name}"
-    args = {"width": 32} if name == "resnet" else {}
-    job = Job(str(nets.checkpoint(name)), target, factory, str(nets.HERE), args, inputs)
+    factory = "../examples/digits/model.py:build" if is_resnet else f"nets.py:{name}"
+    args = {"width": 32} if is_resnet else {}
+    job = Job(str(checkpoint), target, factory, str(nets.HERE), args, inputs)
     session = open_session(job, recipe, Silent()).with_baseline()
     return session.with_kernels(session.original)
 
@@ -173,7 +178,7 @@ def _macs(self: LatencyTables, shape: Any, ins: int, outs: int) -> float:
 
 
 def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
-    done = {(r["net"], r["method"], r["share"]) for r in _results()}
+    done = {(r["net"], r["method"], r["share"]) for r in rows_of(RESULTS)}
     methods = [m for m in methods if any((name, m, s) not in done for s in shares)]
     if not methods:
         return
@@ -193,17 +198,7 @@ def run(name: str, methods: list[str], shares: tuple[float, ...]) -> None:
             row["used"] = used / (share * whole)
             if module is not None:
                 row |= trained(session, module, EPOCHS[name], **options.get("train", {}))
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, file=sys.stderr, flush=True)
-
-
-def _results() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    # Of rows of the same cell the last one counts.
-    return list({(r["net"], r["method"], r["share"]): r for r in rows}.values())
+            keep_row(RESULTS, row)
 
 
 def table(wanted: Callable[[dict[str, Any]], bool]) -> str:
@@ -211,7 +206,7 @@ def table(wanted: Callable[[dict[str, Any]], bool]) -> str:
         "| net | target | method | before | norms re-estimated | after | of target | search s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    results = [r for r in _results() if wanted(r)]
+    results = [r for r in rows_of(RESULTS, *CELL) if wanted(r)]
     for r in sorted(results, key=lambda r: (list(nets.NETS).index(r["net"]), -r["share"])):
         accuracies = [f"{100 * r[k]:.1f}" if k in r else "–" for k in ("raw", "norms", "after")]
         used = f"{100 * r['used']:.1f} %" if "raw" in r else "out of reach"

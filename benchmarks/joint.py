@@ -10,8 +10,6 @@ it removes nothing. Rows go to `benchmarks/.trained/joint.jsonl`; what is there 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -34,6 +32,7 @@ from modelspeed.tuning.candidates import build, plan_step
 from modelspeed.tuning.delivery import baseline_record
 from modelspeed.tuning.lab import SessionLab
 from modelspeed.tuning.session import Session
+from result_rows import keep_row, rows_of
 
 SHARES = (0.33, 0.2, 0.12)
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -89,7 +88,7 @@ def trained(session: Session, search: Search, trial: Trial, epochs: float) -> di
 
 
 def run(name: str) -> None:
-    done = {(r["net"], r["lever"], r["share"]) for r in rows()}
+    done = {(r["net"], r["lever"], r["share"]) for r in rows_of(RESULTS)}
     wanted = {lever: [s for s in SHARES if (name, lever, s) not in done] for lever in LEVERS}
     if not any(wanted.values()):
         return
@@ -111,21 +110,13 @@ def run(name: str) -> None:
                 row |= {"used": trial.latency.high_ms / (share * whole)}
                 removes = not search.decision(trial).removes_nothing
                 row |= {"form": trial.name, "removes": removes}
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, file=sys.stderr, flush=True)
-
-
-def rows() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+            keep_row(RESULTS, row)
 
 
 def table() -> str:
     lines = ["| net | target | lever | answer | before | after | of target |", "|" + "---|" * 7]
     order = list(nets.NETS)
-    for r in sorted(rows(), key=lambda r: (order.index(r["net"]), -r["share"])):
+    for r in sorted(rows_of(RESULTS), key=lambda r: (order.index(r["net"]), -r["share"])):
         cells = ["–", "–", "–", "out of reach"]
         if "raw" in r:
             form = r["form"] + (", narrower" if r["removes"] else "")

@@ -12,54 +12,30 @@ Rows are appended to `benchmarks/.trained/judge.jsonl`, and what is there is not
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import engine
 import nets
 import torch
-from modelspeed.configs.load import parse_recipe
 from modelspeed.configs.recipe import make_step
 from modelspeed.core.model_io import Batches
 from modelspeed.core.progress import Silent
-from modelspeed.core.records import Target
 from modelspeed.graph.capture import clone
 from modelspeed.profiling.accuracy import evaluate
 from modelspeed.training.distillation import DistillationLoss
 from modelspeed.training.finetuning import finetune
 from modelspeed.training.trainer import Trainer
-from modelspeed.tuning.job import Job
-from modelspeed.tuning.session import Session, open_session
+from modelspeed.tuning.session import Session
+from result_rows import keep_row, rows_of
 from torch.fx import GraphModule
 
 WAYS = ("train", "auto")
 EPOCHS = {"digits": 3.0, **engine.EPOCHS}
 RESULTS = nets.TRAINED / "judge.jsonl"
-DEMO = nets.HERE.parent / "examples" / "digits"
-
-
-def opened(name: str, judge: str) -> Session:
-    """As `engine.session_of`, judged in this way."""
-    data, shape, _ = ("digits", (1, 1, 32, 32), 0) if name == "digits" else nets.NETS[name]
-    is_resnet = name in ("digits", "resnet")
-    checkpoint = DEMO / "digits_resnet.pt" if name == "digits" else nets.checkpoint(name)
-    recipe = parse_recipe(
-        f"version: 1\ndata: {{factory: '{nets.HERE}/nets.py:{data}', judge: {judge}}}\n"
-        f"limits: {{minutes: 1000}}\nadjust: [prune: {{max_ratio: {engine.MOST}}}]\n",
-        "benchmark", Path.cwd(),
-    )  # fmt: skip
-    inputs = ({"shape": list(shape), "dtype": "float32"},)
-    target = Target(speedup=2.0, batch=shape[0], threads=1)
-    factory = "../examples/digits/model.py:build" if is_resnet else f"nets.py:{name}"
-    args = {"width": 32} if is_resnet else {}
-    job = Job(str(checkpoint), target, factory, str(nets.HERE), args, inputs)
-    session = open_session(job, recipe, Silent()).with_baseline()
-    return session.with_kernels(session.original)
+CELL = ("net", "judge", "share", "seed")
 
 
 def trained(session: Session, module: GraphModule, epochs: float, seed: int) -> Any:
@@ -81,7 +57,7 @@ def rows(
     name: str, judge: str, shares: tuple[float, ...], seeds: int, reported: Batches
 ) -> Iterator[dict[str, Any]]:
     with engine.alone():
-        session = opened(name, judge)
+        session = engine.session_of(name, judge)
         options = {"through_norms": name in engine.THROUGH_NORMS}
         variants = list(engine.engine_rows(session, options, shares))
     data = session.data
@@ -105,24 +81,15 @@ def rows(
 
 
 def run(name: str, shares: tuple[float, ...], seeds: int) -> None:
-    done = {(r["net"], r["judge"], r["share"], r["seed"]) for r in _results()}
+    done = {(r["net"], r["judge"], r["share"], r["seed"]) for r in rows_of(RESULTS)}
     wanted = {(share, seed) for share in shares for seed in range(seeds)}
-    halves = opened(name, "auto").data
+    halves = engine.session_of(name).data
     assert halves is not None and halves.halves is not None
     for judge in WAYS:
         if all((name, judge, share, seed) in done for share, seed in wanted):
             continue
         for row in rows(name, judge, shares, seeds, halves.reported):
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, file=sys.stderr, flush=True)
-
-
-def _results() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return list({(r["net"], r["judge"], r["share"], r["seed"]): r for r in lines}.values())
+            keep_row(RESULTS, row)
 
 
 def table(names: list[str]) -> str:
@@ -130,7 +97,7 @@ def table(names: list[str]) -> str:
         "| net | target | judged by | after | training kept | judged - reported | of the drop |",
         "|---|---|---|---|---|---|---|",
     ]
-    results = [r for r in _results() if r["net"] in names]
+    results = [r for r in rows_of(RESULTS, *CELL) if r["net"] in names]
     keys = dict.fromkeys((r["net"], r["share"], r["judge"]) for r in results)
     for name, share, judge in sorted(keys, key=lambda k: (names.index(k[0]), -k[1], k[2])):
         same = [r for r in results if (r["net"], r["share"], r["judge"]) == (name, share, judge)]
