@@ -42,7 +42,7 @@ class Peer:
     def admits(self, place: int, slack_ms: float, busy_ms: float) -> bool:
         return True
 
-    def rest(self, idle_s: float) -> None:
+    def rest(self, now: float) -> None:
         """Nothing is refused at the door, so nothing stands still."""
 
     def run_singly(self) -> None:

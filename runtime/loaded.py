@@ -91,12 +91,11 @@ class Loaded(nn.Module):
         if plain:
             run, runner = function_on_tables(runner, {n: outside(n) for n in tensors}), self
             forward: Any = MethodType(run, self)
-            if origin.inputs.varies:
-                forward = SizeGuard(origin.inputs, _parameters_of(module)).over(forward)
         else:
             forward = runner.forward
-            if origin.inputs.varies:
-                forward = SizeGuard(origin.inputs, _parameters_of(module)).over(forward)
+        if origin.inputs.varies:
+            forward = SizeGuard(origin.inputs, _parameters_of(module)).over(forward)
+        if not plain:
             # Not for the compiler to trace into: it can't see packed weights.
             getattr(forward, "__func__", forward)._torchdynamo_disable = True
             _fix(self)

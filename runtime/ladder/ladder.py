@@ -71,7 +71,7 @@ class Ladder(nn.Module):
         self._example, self._cascades, self._clock = example, tuple(cascades), clock
         self._axes = example.batch_axes if example is not None else ()
         self.counts = Counts(self.names, clock)
-        self._ended = self._rested = clock()
+        self._ended = clock()
         self._streams: list[Stream] = []
         super().train(False)
 
@@ -105,7 +105,7 @@ class Ladder(nn.Module):
             _check(confidence, on_late)
             rung, fits = self.predictor.choose(budget_ms, batch, confidence)
             if not fits and on_late == "refuse":
-                self._rest()
+                self.predictor.rest(self._clock())
                 rung, fits = self.predictor.choose(budget_ms, batch, confidence)
             if not fits and on_late == "refuse":
                 self.counts.refused("late")
@@ -133,7 +133,7 @@ class Ladder(nn.Module):
         outputs = self._ready[rung](*args, **kwargs)
         _wait_for(outputs)
         end = self._ended = self._clock()
-        predictor.observe(rung, batch, end - start, idle_s)
+        predictor.observe(rung, batch, end - start, idle_s, end)
         return outputs, How(rung, self.names[rung], predicted, end - start, slowdown, not fits)
 
     def stream(
@@ -219,12 +219,6 @@ class Ladder(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(self.names)
-
-    def _rest(self) -> None:
-        """A belief that nothing has tested lately counts for less, or it would refuse for ever."""
-        now = self._clock()
-        self.predictor.rest((now - max(self._ended, self._rested)) / 1000.0)
-        self._rested = now
 
     def _batch(self, args: Sequence[Any], kwargs: dict[str, Any]) -> int:
         if not self._axes or self._example is None:

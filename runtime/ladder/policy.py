@@ -47,8 +47,8 @@ class Policy(Protocol):
         that is on its way takes `busy_ms` more."""
         ...
 
-    def rest(self, idle_s: float) -> None:
-        """Believe less in a slowdown that let nothing run for that long."""
+    def rest(self, now: float) -> None:
+        """Believe less in what refuses everything, since nothing runs."""
         ...
 
     def run_singly(self) -> None:
@@ -94,8 +94,8 @@ class LookAhead:
         slack = (slack_ms - busy_ms) * math.exp(-mean)
         return any(place * run.pace + run.limit <= slack for run in self._table.drains(cell))
 
-    def rest(self, idle_s: float) -> None:
-        self._predictor.rest(idle_s)
+    def rest(self, now: float) -> None:
+        self._predictor.rest(now)
 
     def run_singly(self) -> None:
         self._table.run_singly()

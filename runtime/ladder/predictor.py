@@ -47,6 +47,7 @@ class Predictor:
         self.slowdown = Slowdown()
         self._staircases: dict[tuple[int, int, float], Staircase] = {}
         self._lock = threading.Lock()
+        self._tested_ms: float | None = None  # the last answer, or the last time it rested
         for batch in sorted({size for rung in rungs for size in rung.sizes}):
             for cell in range(len(SPREADS)):
                 self._staircase((batch, cell, CONFIDENCE))
@@ -83,8 +84,16 @@ class Predictor:
         """The median time of an answer as the machine is now."""
         return self.times.median_ms(rung, batch) * math.exp(self.slowdown.state[0])
 
-    def observe(self, rung: int, batch: int, taken_ms: float, idle_s: float = 0.0) -> None:
-        """Learn from an answer of any rung. Thread-safe."""
+    def observe(
+        self,
+        rung: int,
+        batch: int,
+        taken_ms: float,
+        idle_s: float = 0.0,
+        now_ms: float | None = None,
+    ) -> None:
+        """Learn from an answer of any rung, which ended at `now_ms`. Thread-safe."""
+        self._tested_ms = self._tested_ms if now_ms is None else now_ms
         if taken_ms <= 0.0:
             return
         ratio = math.log(taken_ms / self.times.median_ms(rung, batch))
@@ -92,10 +101,13 @@ class Predictor:
         with self._lock:
             self.slowdown.observe(ratio, noise, idle_s)
 
-    def rest(self, idle_s: float) -> None:
-        """Believe less in a slowdown that let nothing run for that long. Thread-safe."""
+    def rest(self, now_ms: float) -> None:
+        """Believe less in a slowdown that has let nothing run since it was tested, for it would
+        refuse everything for ever. Thread-safe."""
         with self._lock:
-            self.slowdown.rest(idle_s)
+            if self._tested_ms is not None:
+                self.slowdown.rest((now_ms - self._tested_ms) / 1000.0)
+            self._tested_ms = now_ms
 
     def _staircase(self, key: tuple[int, int, float]) -> Staircase:
         batch, cell, confidence = key

@@ -14,6 +14,7 @@ from .policy import Policy
 
 T = TypeVar("T")
 Reason = Literal["late", "full"]
+NOT_RUNNING = float("-inf")
 RECENT = 1 / 32  # weight of an arrival in the mean gap
 
 
@@ -34,9 +35,7 @@ class Scheduler(Generic[T]):
         self._policy, self._max = policy, max_queue
         self._deadlines: list[float] = []
         self._requests: list[T] = []
-        self._busy_until = float("-inf")
-        self._running = False
-        self._idle_since: float | None = None  # the last run's end, or the last time it rested
+        self._busy_until = NOT_RUNNING
         self._arrived: float | None = None
         self._gap: float | None = None  # ms between arrivals, lately
 
@@ -58,9 +57,11 @@ class Scheduler(Generic[T]):
             return "full"
         place = bisect_right(self._deadlines, deadline)
         busy = max(0.0, self._busy_until - now)
-        if not self._policy.admits(place, deadline - now, busy) and not (
-            self._rested(now) and self._policy.admits(place, deadline - now, busy)
-        ):
+        admitted = self._policy.admits(place, deadline - now, busy)
+        if not admitted and self._is_idle:
+            self._policy.rest(now)
+            admitted = self._policy.admits(place, deadline - now, busy)
+        if not admitted:
             return "late"
         self._deadlines.insert(place, deadline)
         self._requests.insert(place, request)
@@ -93,10 +94,10 @@ class Scheduler(Generic[T]):
 
     def started(self, expected_end: float) -> None:
         """A run is on its way, and ends at about that time."""
-        self._busy_until, self._running = expected_end, True
+        self._busy_until = expected_end
 
-    def ended(self, now: float) -> None:
-        self._busy_until, self._running, self._idle_since = float("-inf"), False, now
+    def ended(self) -> None:
+        self._busy_until = NOT_RUNNING
 
     def take_all(self) -> tuple[T, ...]:
         """All that wait, which wait no more."""
@@ -105,14 +106,10 @@ class Scheduler(Generic[T]):
         self._deadlines.clear()
         return taken
 
-    def _rested(self, now: float) -> bool:
-        """True if the policy believes less than before in what lets it refuse everything."""
-        if self._deadlines or self._running:
-            return False
-        idle_ms = 0.0 if self._idle_since is None else now - self._idle_since
-        self._policy.rest(idle_ms / 1000.0)
-        self._idle_since = now
-        return True
+    @property
+    def _is_idle(self) -> bool:
+        """True if nothing waits and nothing runs."""
+        return not self._deadlines and self._busy_until == NOT_RUNNING
 
     def _note_arrival(self, now: float) -> None:
         if self._arrived is not None:

@@ -105,8 +105,8 @@ class Replica:
         while self._running is not None and self._end <= until:
             (round_, size, took), now = self._running, self._end
             self._running = None
-            self._queue.ended(now)
-            self._predictor.observe(round_.rung, size, took)
+            self._queue.ended()
+            self._predictor.observe(round_.rung, size, took, now_ms=now)
             self._ended(round_, now)
             self._start(now)
 

@@ -125,7 +125,7 @@ class Stream:
             raise
         finally:
             with self._wake:
-                self._scheduler.ended(self._clock())
+                self._scheduler.ended()
         return True
 
     def close(self, *, drain: bool = True) -> None:

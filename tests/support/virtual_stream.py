@@ -81,8 +81,8 @@ def simulate(
                 found.refused += 1
             next_ += 1
         now = end
-        scheduler.ended(now)
-        predictor.observe(round_.rung, size, took)
+        scheduler.ended()
+        predictor.observe(round_.rung, size, took, now_ms=now)
         found.runs += 1
         for deadline in round_.deadlines:
             if now <= deadline:

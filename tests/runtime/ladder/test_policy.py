@@ -38,7 +38,7 @@ class OneRung:
     def admits(self, place, slack_ms, busy_ms):
         return True
 
-    def rest(self, idle_s):
+    def rest(self, now):
         pass
 
 
