@@ -58,6 +58,11 @@ class Inputs:
         return (*(None for _ in self.args), *self.kwargs)
 
     @property
+    def labels(self) -> list[str]:
+        """A name of each for people: `input 0` where it has none."""
+        return [name or f"input {place}" for place, name in enumerate(self.names)]
+
+    @property
     def axes(self) -> tuple[int | None, ...]:
         """The axis of the batch in each tensor, None where it has none."""
         return self.batch_axes or tuple(0 if x.dim() else None for x in self)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.model_io import AnyInputs, Batches
 from ..profiling.accuracy import in_eval_mode, outputs_on, split_batch
+from ..profiling.side_by_side import Agreement, are_class_scores
 
 
 class Answered:
@@ -22,17 +23,13 @@ class Answered:
             inputs, _ = split_batch(batch, index)
             with torch.no_grad(), in_eval_mode(self.model):
                 outputs = outputs_on(self.model, inputs, index, self.device)
-            yield inputs, (outputs.argmax(1) if _has_classes(outputs) else outputs).cpu()
-
-
-def _has_classes(outputs: Tensor) -> bool:
-    return outputs.dim() == 2 and outputs.shape[1] > 1
+            yield inputs, (outputs.argmax(1) if are_class_scores(outputs) else outputs).cpu()
 
 
 def agreed(outputs: Tensor, answers: Tensor) -> float:
-    """Share of equal classes; elsewhere 1 - |outputs - answers| / |answers|, at least 0."""
-    if _has_classes(outputs) and not answers.is_floating_point():
+    """Share of equal classes; elsewhere as `Agreement`."""
+    if are_class_scores(outputs) and not answers.is_floating_point():
         return float((outputs.argmax(1) == answers).double().mean())
-    size = answers.double().norm()
-    apart = (outputs.detach().double() - answers.double()).norm()
-    return float((1.0 - apart / size.clamp_min(1e-30)).clamp_min(0.0))
+    same = Agreement()
+    same.add(answers, outputs.detach(), 0)
+    return same.result()

@@ -41,10 +41,15 @@ class Augmented:
                 f"shape {list(images.shape)}."
             )
         if self.spec.flip:
-            mirrored = torch.rand(len(images), 1, 1, 1, generator=self.random) < 0.5
-            images = torch.where(mirrored.to(images.device), images.flip(3), images)
+            images = flipped(images, self.random)
         most = self.spec.shift
         return shifted(images, most, self.random) if most else images
+
+
+def flipped(images: Tensor, random: torch.Generator) -> Tensor:
+    """Every other one, drawn, as in a mirror."""
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=random) < 0.5
+    return torch.where(mirrored.to(images.device), images.flip(3), images)
 
 
 def shifted(images: Tensor, most: int, random: torch.Generator) -> Tensor:

@@ -74,6 +74,7 @@ class Data:
     train_batches: int = 0
     halves: Halves | None = None
     remark: str = ""
+    augment: AugmentSpec | None = None
 
     @property
     def on_the_way(self) -> Batches:
@@ -143,14 +144,12 @@ class Data:
             calibration=_some(parts.train, CALIBRATION), halves=None, remark=_by_train(reason),
         )  # fmt: skip
 
-    def answered_by(
-        self, original: nn.Module, device: str, spec: AugmentSpec | None, seed: int
-    ) -> Data:
+    def answered_by(self, original: nn.Module, device: str, seed: int) -> Data:
         """Without evaluation data: held-out training examples, changed a little, with the
         original's answers."""
         if self.is_labeled:
             return self
-        changed = Answered(Perturbed(self.held_out, spec, seed), original, device)
+        changed = Answered(Perturbed(self.held_out, self.augment, seed), original, device)
         return replace(self, held_out=changed, metric=agreed, metric_name="agreement")
 
 
@@ -186,7 +185,8 @@ def _divided(spec: DataSpec, train: Batches, evaluation: Batches | None, metric:
     name = spec.factory
     halves: Halves | str = "`data.judge` is `train`"
     # Of a half that reports nothing is read yet.
-    if evaluation is not None and not is_divisible(evaluation):
+    unread = evaluation is not None and is_divisible(evaluation)
+    if evaluation is not None and not unread:
         _first(evaluation, f"`{name}`: the eval data")
     if evaluation is not None and spec.judge != "train":
         least = FEWEST if spec.judge == "auto" else 1
@@ -197,7 +197,7 @@ def _divided(spec: DataSpec, train: Batches, evaluation: Batches | None, metric:
     if isinstance(halves, Halves):
         held_out, remark, batches = _judging(halves), _by_half(halves), batches_in(train)
     else:
-        if evaluation is not None:
+        if evaluation is not None and unread:
             _first(evaluation, f"`{name}`: the eval data")
         parts = hold_out(train)
         train, held_out, batches = parts.train, parts.held_out, parts.batches
@@ -205,6 +205,7 @@ def _divided(spec: DataSpec, train: Batches, evaluation: Batches | None, metric:
     return Data(
         train, held_out, _some(train, CALIBRATION), evaluation, metric, spec.metric,
         classes_in(evaluation), batches, halves if isinstance(halves, Halves) else None, remark,
+        spec.augment,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..configs.recipe import AugmentSpec
 from ..core.model_io import Batches, Inputs
-from .augmentation import shifted
+from .augmentation import flipped, shifted
 
 SHIFT = 16  # of an image's shorter side, the part it moves by at most
 NOISE = 0.05  # of the standard deviation of other real-valued inputs
@@ -37,8 +37,7 @@ class Perturbed:
             noise = torch.randn(x.shape, generator=random).to(x)
             return x + NOISE * x.std(correction=0) * noise
         if self.spec is not None and self.spec.flip:
-            mirrored = torch.rand(len(x), 1, 1, 1, generator=random) < 0.5
-            x = torch.where(mirrored.to(x.device), x.flip(3), x)
+            x = flipped(x, random)
         usual = max(1, min(x.shape[2:]) // SHIFT)
         most = self.spec.shift if self.spec is not None else usual
         return shifted(x, most, random) if most else x

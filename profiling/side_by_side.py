@@ -40,6 +40,10 @@ def agreement(a: Forward, b: Forward, batches: Iterable[Any], device: str = "cpu
     return same.result()
 
 
+def are_class_scores(outputs: Tensor) -> bool:
+    return outputs.dim() == 2 and outputs.shape[1] > 1
+
+
 class Agreement:
     """Agreement of outputs with others, over batches as they come."""
 
@@ -53,7 +57,7 @@ class Agreement:
                 f"Batch {index}: the outputs to compare have the shapes {list(left.shape)} "
                 f"and {list(right.shape)}; they must be the same."
             )
-        self._classes = left.dim() == 2 and left.shape[1] > 1
+        self._classes = are_class_scores(left)
         if self._classes:
             self._equal += float((left.argmax(1) == right.argmax(1)).sum())
         self._rows += left.shape[0] if left.dim() else 1
@@ -83,7 +87,7 @@ class Divergence:
 
     def add(self, left: Tensor, right: Tensor) -> None:
         left, right = left.double(), right.double()
-        self._classes = left.dim() == 2 and left.shape[1] > 1
+        self._classes = are_class_scores(left)
         self._rows += left.shape[0]
         self._size += float(left.square().sum())
         if self._classes:

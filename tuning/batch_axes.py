@@ -23,7 +23,7 @@ from ..core.span import spans_to_json
 from ..profiling.closeness import relative_error, tolerance_of
 from ..profiling.gate import working
 from ..profiling.state import kept_state
-from .job import Job, program_inputs
+from .job import Job, input_specs
 from .trial_copy import trial_copy
 
 TRIALS, SECONDS = 24, 20.0  # orders of axes that are tried, the likely ones first
@@ -35,7 +35,7 @@ Axes = tuple[int | None, ...]
 def settled(job: Job, source: Source) -> Job:
     """The job with inputs that say where their batch is, and a target of the batch that counts: the
     one that was asked for, else that of the inputs. A program that takes any is measured at 1."""
-    specs: list[Spec] = list(job.inputs) or [*program_inputs(source)]
+    specs: list[Spec] = [*input_specs(job, source)]
     if not specs:
         return job
     opened = open_sizes(source.program) if source.program is not None else []

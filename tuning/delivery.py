@@ -183,12 +183,15 @@ def staged(session: Session, variant: Variant, record: Record, out: Path) -> Ite
         trust(variant.blob)
     with ExitStack() as stack:
         with session.ledger.spends(WRITING), session.time.timed("writing"):
-            program = export_program(variant.module, session.inputs)
+            inputs = session.inputs
+            program = moved(export_program(variant.module, inputs), "cpu")  # it loads anywhere
+            if inputs.varies:
+                inputs = written_sizes(module_of(program), inputs)
             folder = stage(
                 out,
-                program=moved(program, "cpu"),  # it loads on any machine
+                program=program,
                 edits=edits_to_json(variant.edits),
-                inputs=written_sizes(module_of(program), session.inputs),
+                inputs=inputs,
                 record=record,
                 runtime=variant.runtime,
                 recipe_yaml=dump_recipe(session.recipe),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.staging import Staged
-from ..core.records import Candidate, Record, Target, Verification
+from ..core.records import Candidate, Record, Verification
 from ..search.choice import Contender, Standing
 from ..search.target import is_set, share_of_target
 from ..search.trials import candidate
@@ -73,31 +73,26 @@ class Finisher:
             variant = under_fastest(session, variant)
         artifact = self.stack.enter_context(staged(session, variant, self.record, self.out))
         artifact, variant, checked = verified(session, artifact, variant, self.record)
-        limit = session.recipe.limits.max_drop
-        standing = standing_after(
-            session.job.target, checked, contender, limit, session.is_by_answers
-        )
+        standing = standing_after(session, checked, contender)
         if not standing.usable:
             session.progress.note(f"{contender.label}: measured slower than the original")
         return Finished(contender.label, artifact, variant, checked, standing)
 
 
-def standing_after(
-    target: Target, checked: Verification, contender: Contender[Make], limit: float,
-    answers: bool = False,
-) -> Standing:  # fmt: skip
-    """Where the artifact stands by what the fresh process says. `answers`: it is judged by how
-    often it gives the original's, since there are no labels.
+def standing_after(session: Session, checked: Verification, contender: Contender[Make]) -> Standing:
+    """Where the artifact stands by what the fresh process says: without labels, by how often it
+    gives the original's answers.
 
     What was measured while the machine was disturbed does not speak against it. Of an exact one a
     few flipped examples count as nothing, but not what breaks the limit.
     """
+    target, limit = session.job.target, session.recipe.limits.max_drop
     share = share_of_target(target, checked) if is_set(target) else 1.0 / checked.comparison.low
     if checked.disturbed and contender.known:
         share = min(share, contender.standing.share)
     quality = checked.quality
     cost = (quality.drop or 0.0) if quality else 0.0
-    if answers and quality is not None and quality.agreement is not None:
+    if session.is_by_answers and quality is not None and quality.agreement is not None:
         cost = 1.0 - quality.agreement
     if contender.exact and cost <= max(limit, FLIPPED):
         cost = 0.0

@@ -54,7 +54,7 @@ def open_source(job: Job) -> Source:
 
 def example_inputs(job: Job, source: Source) -> Inputs:
     """Seeded inputs at the target's batch size, from the recipe or the exported program."""
-    specs = list(job.inputs) or program_inputs(source)
+    specs = input_specs(job, source)
     if not specs:
         raise UsageError(
             f"`{job.checkpoint}` does not say what it takes; name the inputs with "
@@ -63,6 +63,11 @@ def example_inputs(job: Job, source: Source) -> Inputs:
     return draw_inputs(at_batch(specs, job.target.batch), job.seed).map(
         lambda x: x.to(job.target.device)
     )
+
+
+def input_specs(job: Job, source: Source) -> list[dict[str, Any]]:
+    """Of what the model takes: as the job says it, else the program."""
+    return list(job.inputs) or program_inputs(source)
 
 
 def program_inputs(source: Source) -> list[dict[str, Any]]:

@@ -426,7 +426,8 @@ def _opened(
     tried = probes(original, inputs, data, job.seed + 1)
     _check_captured(source, original, tried[0])
     if data is not None:
-        data = _judged(data, original, inputs, job, recipe)
+        data = data.fitting(original, inputs).counted(COUNTED)
+        data = data.answered_by(original, job.target.device, job.seed)
         check_targets(data, original, recipe, job.target.device)
     exclusions = Exclusions(progress)
     for row in captured.left_out:
@@ -436,14 +437,6 @@ def _opened(
         job, recipe, progress, source, inputs, original, data, tried, state, exclusions,
         time=time, ledger=ledger,
     )  # fmt: skip
-
-
-def _judged(data: Data, original: GraphModule, inputs: Inputs, job: Job, recipe: Recipe) -> Data:
-    """The data as this model takes them, with its own answers where there are no labels."""
-    augment = recipe.data.augment if recipe.data else None
-    device, seed = job.target.device, job.seed
-    data = data.fitting(original, inputs).counted(COUNTED)
-    return data.answered_by(original, device, augment, seed)
 
 
 def _check_captured(source: Source, original: GraphModule, inputs: Inputs) -> None:

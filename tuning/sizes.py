@@ -74,10 +74,9 @@ def _open(inputs: Inputs) -> list[dict[int, int]]:
 
 def size_lines(inputs: Inputs) -> tuple[str, ...]:
     """A line for each size that varies: `input_ids` axis 1: 1 to 512."""
-    names = [name or f"input {place}" for place, name in enumerate(inputs.names)]
     return tuple(
         f"`{name}` axis {axis}: {span.words()}"
-        for name, spans in zip(names, inputs.spans, strict=True)
+        for name, spans in zip(inputs.labels, inputs.spans, strict=True)
         for axis, span in sorted(spans.items())
     )
 
@@ -96,8 +95,6 @@ def with_sizes(specs: Sequence[JsonObject], inputs: Inputs) -> tuple[JsonObject,
 
 def written_sizes(graph: GraphModule, inputs: Inputs) -> Inputs:
     """`inputs` with the sizes that a program that was exported again still takes."""
-    if not inputs.varies:
-        return inputs
     try:
         spans = spans_found(graph, inputs)
     except ValueError:
@@ -153,9 +150,8 @@ def _from_one(
 
 
 def _rows(asked: Inputs, taken: Inputs, reason: str) -> tuple[LeftAlone, ...]:
-    names = [name or f"input {place}" for place, name in enumerate(asked.names)]
     return tuple(
         LeftAlone(f"the size of `{name}` in axis {axis}", reason)
-        for name, wanted, found in zip(names, asked.spans, taken.spans, strict=True)
+        for name, wanted, found in zip(asked.labels, asked.spans, taken.spans, strict=True)
         for axis in sorted(set(wanted) - set(found))
     )

@@ -41,7 +41,7 @@ from ..profiling.timer import measure_interleaved
 from ..profiling.undisturbed import Attempts, undisturbed
 from ..runtime.load import Opened, open_artifact
 from .fresh_process import answer_of, answer_request, taken
-from .job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from .job import Job, example_inputs, input_specs, open_source, prepare_machine
 from .judgements import Judgements
 from .probes import probes
 from .quality import ALL, EvaluationPart, quality_of
@@ -168,10 +168,9 @@ def _opened(request: VerificationRequest) -> _Both:
     if refused:
         raise OutputsDiffer(refused[0].seen, str(artifact.manifest["runtime"]))
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
-    data = load_data(recipe, job.inputs or program_inputs(source))
+    data = load_data(recipe, input_specs(job, source))
     if data is not None:
-        augment = recipe.data.augment if recipe.data else None
-        data = data.fitting(variant.graph, inputs).answered_by(original, device, augment, job.seed)
+        data = data.fitting(variant.graph, inputs).answered_by(original, device, job.seed)
     takes = draw_inputs(artifact.manifest["inputs"], 0)
     inputs = replace(inputs, varies=takes.varies)
     return _Both(original, variant, artifact.manifest, recipe, inputs, data)

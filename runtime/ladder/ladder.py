@@ -230,8 +230,8 @@ class Ladder(nn.Module):
         """Raises UsageError where examples do not lie along the first axis of every input."""
         if not self._axes or self._example is None:
             return
-        names = [name or f"input {n}" for n, name in enumerate(self._example.names)]
-        other = [(n, a) for n, a in zip(names, self._axes, strict=True) if a != 0]
+        rows = zip(self._example.labels, self._axes, strict=True)
+        other = [(name, axis) for name, axis in rows if axis != 0]
         if other:
             name, axis = other[0]
             where = "has no batch" if axis is None else f"has its batch in axis {axis}"

@@ -30,7 +30,7 @@ from ...runtime.ladder.folder import graphs_opened
 from ...runtime.ladder.sharing import share_tensors
 from ...runtime.load import Opened, open_artifact
 from ..fresh_process import answer_of, answer_request, started
-from ..job import Job, example_inputs, open_source, prepare_machine, program_inputs
+from ..job import Job, example_inputs, input_specs, open_source, prepare_machine
 from .cascades import cascades_of
 from .staircase import table_of
 
@@ -102,7 +102,7 @@ def measure_rungs_here(request: RungsRequest) -> MeasuredRungs:
     if request.seconds:
         table = table_of(opened, artifacts, job.target, request.seconds, job.seed)
     recipe = parse_recipe(request.recipe, "recipe.yaml", Path(job.base))
-    data = load_data(recipe, job.inputs or program_inputs(source))
+    data = load_data(recipe, input_specs(job, source))
     data = data.fitting(opened[0].graph, inputs) if data is not None else None
     cascades, why_not = cascades_of(modules, data, device)
     rungs = [

@@ -127,8 +127,7 @@ class RungBuilder:
 
     def _contest(self, session: Session, target: Target) -> Contest:
         """With the top among what is finished: it need not be verified again."""
-        recipe, limit = session.recipe, session.recipe.limits.max_drop
-        record = replace(self.record, target=target)
+        recipe, record = session.recipe, replace(self.record, target=target)
         contest = Contest(
             session, record, self.lossless, self.out, pruning_step(recipe),
             trades_accuracy(recipe), earlier=self.search,
@@ -138,8 +137,7 @@ class RungBuilder:
         top = next(iter(self._known.values()))
         # Where its verification was disturbed, what is known of it for this target stands.
         known = next(c for c in contest.known if c.label == top.label)
-        answers = session.is_by_answers
-        standing = standing_after(target, top.checked, known, limit, answers)
+        standing = standing_after(session, top.checked, known)
         contest.finished[top.label] = replace(top, standing=standing)
         return contest
 
@@ -153,11 +151,7 @@ class RungBuilder:
         known = self._known.get(contender.content or contender.label)
         if known is None:
             return finisher(contender)
-        session = contest.session
-        limit = session.recipe.limits.max_drop
-        standing = standing_after(
-            session.job.target, known.checked, contender, limit, session.is_by_answers
-        )
+        standing = standing_after(contest.session, known.checked, contender)
         return replace(known, label=contender.label, standing=standing)
 
     def _objection(self, best: Finished, usable: bool, late: bool) -> str:
